@@ -1,0 +1,30 @@
+# One or two lines a target; `make setup` is what the others stand on.
+.PHONY: quickstart test lint format lock setup
+BIN := .venv/bin
+# uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
+UV := $(shell command -v uv || echo .tools/bin/uv)
+
+quickstart: setup  ## train three small models on real digits and print the table
+	$(BIN)/runner submit --suite quickstart
+	$(BIN)/runner report --suite quickstart
+
+test: setup  ## every test that needs no GPU, network or real data; others: make test ARGS="-m realdata"
+	$(BIN)/pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lock:  ## choose the newest versions that pyproject.toml admits
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	    --no-header --no-annotate --quiet -o requirements.lock
+
+setup: .venv/.installed
+.venv/.installed: requirements.lock pyproject.toml
+	command -v $(UV) >/dev/null || PYTHONPATH= python3 -m pip install --quiet --target .tools uv
+	$(UV) venv --quiet --allow-existing --python '>=3.11' .venv
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet -r requirements.lock
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --editable .
+	touch $@

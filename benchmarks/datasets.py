@@ -1,0 +1,120 @@
+"""Facts of the data sets: classes, shapes, split sizes, and the files with their checksums and mirrors.
+
+Sizes and md5 sums are those that torchvision holds for the same files (a test compares them); `test_size` is what the
+tolerance of a verdict is computed from.
+"""
+
+from dataclasses import dataclass
+
+from benchmarks.errors import unknown
+
+
+@dataclass(frozen=True)
+class File:
+    """One official file. `unpacked` names what it holds once unpacked, with the md5 of each member."""
+
+    name: str
+    md5: str
+    size: int | None = None  # bytes; None where no source gives it
+    unpacked: tuple[tuple[str, str], ...] = ()  # (path below the data folder, md5)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A fixed train/test split with its facts. `shape` is (channels, height, width) of one image."""
+
+    name: str
+    title: str
+    classes: int
+    shape: tuple[int, int, int]
+    train_size: int
+    test_size: int
+    files: tuple[File, ...] = ()
+    folder: str = ""  # torchvision's folder below the data folder, into which archives are unpacked
+    mirrors: tuple[str, ...] = ()  # URL prefixes, tried in order
+
+
+DIGITS = Dataset(
+    name="digits",
+    title="Digits",
+    classes=10,
+    shape=(1, 8, 8),
+    train_size=1_437,  # the first 1,437 of scikit-learn's 1,797 images; the order is fixed and by writer
+    test_size=360,
+)
+
+MNIST = Dataset(
+    name="mnist",
+    title="MNIST",
+    classes=10,
+    shape=(1, 28, 28),
+    train_size=60_000,
+    test_size=10_000,
+    folder="MNIST/raw",
+    files=(
+        File(
+            "train-images-idx3-ubyte.gz",
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            9_912_422,
+            (("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),),
+        ),
+        File(
+            "train-labels-idx1-ubyte.gz",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            28_881,
+            (("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),),
+        ),
+        File(
+            "t10k-images-idx3-ubyte.gz",
+            "9fb629c4189551a2d022fa330f9573f3",
+            1_648_877,
+            (("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),),
+        ),
+        File(
+            "t10k-labels-idx1-ubyte.gz",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+            4_542,
+            (("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),),
+        ),
+    ),
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "http://yann.lecun.com/exdb/mnist/",
+    ),
+)
+
+CIFAR10 = Dataset(
+    name="cifar10",
+    title="CIFAR-10",
+    classes=10,
+    shape=(3, 32, 32),
+    train_size=50_000,
+    test_size=10_000,
+    folder="cifar-10-batches-py",
+    files=(
+        File(
+            "cifar-10-python.tar.gz",
+            "c58f30108f718f92721af3b95e74349a",
+            170_498_071,
+            (
+                ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
+                ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+                ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+                ("data_batch_4", "634d18415352ddfa80567beed471001a"),
+                ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+                ("test_batch", "40351d587109b95175f43aff81a1287e"),
+            ),
+        ),
+    ),
+    mirrors=("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
+)
+
+DATASETS: dict[str, Dataset] = {d.name: d for d in (DIGITS, MNIST, CIFAR10)}
+
+
+def get_dataset(name: str) -> Dataset:
+    """The data set of that name; raises UserError naming the nearest valid one."""
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    return DATASETS[name]

@@ -1,0 +1,285 @@
+"""The record of one ended run: its schema, and how it is saved and read.
+
+A record is data that anyone may have written: it is validated here and nothing in it is ever evaluated. Errors are
+percentages (`10.41`), never fractions. The job's canonical JSON is its identity: `sha256sum job.json` prints the
+fingerprint.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
+
+SCHEMA_VERSION = 1
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # safe as a file name and in a URL
+FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Json = Any  # numbers, strings, booleans and lists of them: what a recipe field may hold
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of a JSON value: keys sorted, no blanks, no NaN, non-ASCII as it is."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of(value: Any) -> str:
+    """sha256 (hex) over the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, also after a crash: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Job(_Frozen):
+    """One training to do. The recipe is the model's own; `overrides` are what this job changes in it (sorted by field)."""
+
+    dataset: Name
+    model: Name
+    revision: Annotated[int, Field(ge=1)]
+    recipe: dict[FieldName, Json]
+    overrides: dict[FieldName, Json] = {}
+    profile: Literal["reference", "fast"] = "reference"
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+    def canonical(self) -> str:
+        """The job's identity in words: what job.json holds."""
+        return canonical_json(self.model_dump())
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    @property
+    def recipe_sha256(self) -> str:
+        """sha256 of the recipe's canonical JSON, overrides not counted."""
+        return sha256_of(self.recipe)
+
+    @property
+    def effective_recipe(self) -> dict[str, Json]:
+        """The recipe with the overrides laid over it: what is trained."""
+        return self.recipe | self.overrides
+
+    @property
+    def stem(self) -> str:
+        """The key's last part: `reference+learning_rate=0.25-seed0`."""
+        changes = "".join(f"+{name}={_readable(value)}" for name, value in sorted(self.overrides.items()))
+        return f"{self.profile}{changes[:160]}-seed{self.seed}"
+
+    @property
+    def key(self) -> str:
+        """The readable name: `cifar10/nin_dropout/reference-seed0`. Safe as a path; the fingerprint makes it unique."""
+        return f"{self.dataset}/{self.model}/{self.stem}"
+
+
+def _readable(value: Json) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return re.sub(r"[^A-Za-z0-9_.,-]", "_", text.strip("[]"))
+
+
+class Protocol(_Frozen):
+    """How the error was measured: what a comparison needs to be fair."""
+
+    evaluation: Literal["test", "validation"]  # validation: the training images that `holdout` left out
+    augmentation: str  # "none", or what was done to training images: "flip + translate 4"
+    training_images: Annotated[int, Field(ge=1)]
+    holdout: Annotated[int, Field(ge=0)] = 0
+
+
+class Environment(_Frozen):
+    """Where it ran. Versions as the libraries print them; null where there is no such part."""
+
+    device: str  # "cpu" or "cuda"
+    hardware: str  # the processor's or the GPU's name
+    platform: str
+    python: str
+    torch: str
+    cuda: str | None = None
+    cudnn: str | None = None
+    driver: str | None = None
+    threads: Annotated[int, Field(ge=1)]
+    precision: dict[FieldName, bool | str]  # every switch that may change rounding
+
+
+class Source(_Frozen):
+    """Which code: information, never a reason to refuse a record."""
+
+    commit: str | None = None
+    dirty: bool | None = None
+    sha256: Sha256  # over the sources of benchmarks/, zoo/ and runner/
+
+
+class DataFacts(_Frozen):
+    """Which data: sha256 over the parsed images and labels; whether the files had the official md5."""
+
+    sha256: Sha256
+    verified: bool
+    provenance: str | None = None  # a sentence where they had not
+
+
+class RunRecord(_Frozen):
+    """One ended run. `wrong` of `test_images` were misclassified after the last epoch; null where the loss diverged."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]  # random: two measurements of one job stand side by side
+    key: str
+    fingerprint: Sha256
+    job: Job
+    outcome: Literal["finished", "collapsed", "diverged"]
+    diverged_epoch: Annotated[int, Field(ge=1)] | None = None
+    wrong: Annotated[int, Field(ge=0)] | None
+    test_images: Annotated[int, Field(ge=1)] | None
+    best_epoch: Annotated[int, Field(ge=1)] | None = None  # a diagnostic: chosen on the test set, so it counts nowhere
+    best_test_error: float | None = None
+    final_train_loss: float | None = None
+    protocol: Protocol
+    parameters: Annotated[int, Field(ge=0)]
+    recipe_sha256: Sha256
+    images_per_second: Annotated[float, Field(ge=0)]  # training images over the time spent training, all attempts
+    train_seconds: Annotated[float, Field(ge=0)]
+    environment: Environment
+    source: Source
+    data: DataFacts
+    started: AwareDatetime
+    finished: AwareDatetime
+    attempts: Annotated[int, Field(ge=1)]
+    forced_resume: bool = False  # went on under another torch build, device or thread count
+    curve_sha256: Sha256
+    weights_sha256: Sha256
+    submitted_by: Annotated[str, Field(max_length=200)] | None = None
+
+    @computed_field
+    @property
+    def test_error(self) -> float | None:
+        """Percent, from the two integers; null for `diverged`."""
+        if self.wrong is None or self.test_images is None:
+            return None
+        return round(100 * self.wrong / self.test_images, 6)
+
+    @property
+    def run8(self) -> str:
+        """The run id's first 8 digits, which end the names of published files."""
+        return self.run[:8]
+
+    @property
+    def file_stem(self) -> str:
+        """`reference-seed0-1a2b3c4d`: the name of the published record, less `.json`."""
+        return f"{self.job.stem}-{self.run8}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_derived(cls, data: Any) -> Any:
+        """`test_error` is written for readers and derived on reading: a stated value must be the derived one."""
+        if isinstance(data, Mapping) and "test_error" in data:
+            data = dict(data)
+            stated, wrong, images = data.pop("test_error"), data.get("wrong"), data.get("test_images")
+            whole = isinstance(wrong, int) and isinstance(images, int) and images > 0
+            derived = round(100 * wrong / images, 6) if whole else None
+            if stated != derived:
+                raise ValueError(f"test_error is {stated}, but wrong / test_images gives {derived}")
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunRecord":
+        if (self.wrong is None) != (self.test_images is None):
+            raise ValueError("wrong and test_images are both integers, or both null")
+        if (self.outcome == "diverged") != (self.wrong is None):
+            raise ValueError("wrong and test_images are null exactly where the outcome is 'diverged'")
+        if (self.outcome == "diverged") != (self.diverged_epoch is not None):
+            raise ValueError("diverged_epoch is given exactly where the outcome is 'diverged'")
+        if self.wrong is not None and self.test_images is not None and self.wrong > self.test_images:
+            raise ValueError(f"wrong ({self.wrong}) is more than test_images ({self.test_images})")
+        if self.finished < self.started:
+            raise ValueError("finished is before started")
+        return self
+
+
+def record_json(record: RunRecord) -> str:
+    """The file's text: indented, keys sorted, a newline at the end."""
+    return json.dumps(record.model_dump(mode="json"), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def save(record: RunRecord, path: Path) -> None:
+    """Write a record atomically."""
+    write_atomically(path, record_json(record))
+
+
+class RecordError(ValueError):
+    """A record that can't be read: one line a problem, each with the file and the field."""
+
+
+def load(path: Path) -> RunRecord:
+    """Read one record; raises RecordError naming the file and every wrong field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"{path}: can't be read as JSON: {error}") from error
+    if isinstance(data, dict) and data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        found = data["schema_version"]
+        raise RecordError(
+            f"{path}: schema_version is {found!r}, this code reads {SCHEMA_VERSION}: update the checkout, or remove the file"
+        )
+    try:
+        return RunRecord.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError("\n".join(f"{path}: {problem}" for problem in problems_of(error))) from error
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """One line a problem of a pydantic error: `field.path: what is wrong (got ...)`."""
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "record"
+        got = repr(item.get("input"))
+        got = f" (got {got})" if len(got) <= 60 and item["type"] != "missing" else ""
+        lines.append(f"{where}: {item['msg']}{got}")
+    return lines
+
+
+def record_files(folder: Path) -> Iterator[Path]:
+    """The published records below a results folder: <dataset>/<model>/*.json, cards left out, sorted."""
+    for path in sorted(folder.glob("*/*/*.json")):
+        if path.relative_to(folder).parts[0] != "cards" and not path.name.startswith("."):
+            yield path
+
+
+def load_all(folder: Path) -> tuple[list[RunRecord], list[str]]:
+    """Every published record below `folder`, and a line for each problem: one bad file hides no good one."""
+    records, problems = [], []
+    for path in record_files(folder):
+        try:
+            records.append(load(path))
+        except RecordError as error:
+            problems.extend(str(error).splitlines())
+    return records, problems
+
+
+def utc(moment: datetime) -> str:
+    """ISO 8601 in UTC to the second, with Z: `2026-11-21T09:30:00Z`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,40 @@
+"""Suites: named sets of data sets, seeds and overrides.
+
+A suite names no models: a model's spec in `zoo/` declares the suites it is in, and `runner/plan.py` joins the two, so
+that adding a model edits no shared list.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.errors import unknown
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of jobs-to-be: every declared model x data set x seed, with the same overrides."""
+
+    name: str
+    description: str
+    datasets: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ALL = (
+    Suite("quickstart", "three small networks on real 8x8 digits, in minutes on two cores", ("digits",), seeds=(0, 1)),
+    Suite("mnist", "the headline models on MNIST", ("mnist",)),
+    Suite("cifar10", "the headline models on CIFAR-10", ("cifar10",)),
+    Suite("cifar10-full", "every model that has a CIFAR-10 recipe", ("cifar10",)),
+    Suite("nin_ablation", "what dropout, augmentation and global average pooling give NiN (its Tables 1 and 5)", ("cifar10",)),
+)
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
+
+
+def get_suite(name: str) -> Suite:
+    """The suite of that name; raises UserError naming the nearest valid one."""
+    if name not in SUITES:
+        raise unknown("suite", name, SUITES)
+    return SUITES[name]

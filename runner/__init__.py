@@ -1,0 +1,1 @@
+"""Runs jobs: plan, start, train, record, track."""

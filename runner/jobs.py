@@ -1,0 +1,343 @@
+"""A job on disk: every file it has, and its state, which is never stored but always read from the files.
+
+So `kill -9`, a power cut or a full disk can't leave a lie behind. Light: no torch, mlflow or pandas.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from benchmarks.errors import UserError, unknown
+from benchmarks.records import Job, problems_of, write_atomically
+
+State = Literal["done", "running", "failed", "interrupted", "killed", "pending"]
+STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "killed", "pending")
+TO_RUN: frozenset[State] = frozenset({"pending", "interrupted", "killed"})
+
+LEASE_SECONDS = 30  # how often a quiet worker renews its lease
+LEASE_TRUSTED = 180  # seconds for which another host's lease is believed
+LOCK_PATIENCE = 2.0  # seconds: a probe holds the lock for an instant, so a refused worker tries again for so long
+MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, within one submit
+
+
+def root() -> Path:
+    """The checkout whose .runs and results are meant: variable REPROZOO_ROOT, else the one that holds this package."""
+    given = os.environ.get("REPROZOO_ROOT")
+    return Path(given).expanduser().resolve() if given else Path(__file__).resolve().parent.parent
+
+
+def runs_folder() -> Path:
+    """This checkout's own runs."""
+    return root() / ".runs"
+
+
+def results_folder() -> Path:
+    """The published records."""
+    return root() / "results"
+
+
+@cache
+def boot_id() -> str:
+    """Names this boot of this machine: a pid means nothing across reboots."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return "unknown"
+
+
+def host() -> str:
+    """This machine's name in leases and attempts."""
+    return socket.gethostname()
+
+
+def now_ms() -> int:
+    """Wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class JobPaths:
+    """The folder of one job and every file in it."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, job: Job, runs: Path | None = None) -> "JobPaths":
+        """Where a job lies: .runs/<key>-<fingerprint8>/."""
+        return cls((runs or runs_folder()) / f"{job.key}-{job.fingerprint[:8]}")
+
+    @property
+    def job(self) -> Path:
+        return self.folder / "job.json"
+
+    @property
+    def attempts(self) -> Path:
+        return self.folder / "attempts.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def system(self) -> Path:
+        return self.folder / "system.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def lease(self) -> Path:
+        return self.folder / "lease.json"
+
+    @property
+    def cancel(self) -> Path:
+        return self.folder / "cancel"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / "failure.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.pt"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.folder / "curve.csv"
+
+    @property
+    def old(self) -> Path:
+        return self.folder / "old"
+
+    def read_job(self) -> Job:
+        """The job of this folder; raises UserError where job.json is missing or torn."""
+        try:
+            return Job.model_validate_json(self.job.read_bytes())
+        except OSError as error:
+            raise UserError(f"{self.job}: can't be read ({error.strerror}); submit the suite again") from error
+        except ValidationError as error:
+            raise UserError(f"{self.job}: {problems_of(error)[0]}; remove the folder and submit again") from error
+
+    def write_job(self, job: Job) -> None:
+        """Lay the job down, once: its text is the fingerprint's own."""
+        if not self.job.exists():
+            write_atomically(self.job, job.canonical())
+
+    def set_aside(self) -> None:
+        """Move everything but the job into old/<utc>/, so that the job starts afresh and nothing is lost."""
+        keep = {self.job.name, self.lock.name, self.old.name}
+        moved = [path for path in self.folder.iterdir() if path.name not in keep]
+        if moved:
+            target = self.old / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+            target.mkdir(parents=True)
+            for path in moved:
+                shutil.move(path, target / path.name)
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Append one JSON line in a single write, so that a reader never sees half of one from a living writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        if file.tell() and not _ends_with_newline(path):
+            file.write(b"\n")  # a line torn by a crash stays alone
+        file.write(json.dumps(value, sort_keys=True).encode() + b"\n")
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole JSON object of a .jsonl file; a torn line is passed over, a missing file is empty."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found = []
+    for line in text.splitlines():
+        with suppress(json.JSONDecodeError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(value)
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A small JSON object, or None where it is missing or torn."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+# --- who runs it -----------------------------------------------------------------------------------------------------
+
+
+def is_locked(paths: JobPaths) -> bool:
+    """Whether a living process of this host holds the job: a shared, non-blocking probe that keeps nothing."""
+    try:
+        descriptor = os.open(paths.lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def leased_elsewhere(paths: JobPaths) -> bool:
+    """Whether another host says, recently enough, that it runs the job (locks may not be seen across file systems)."""
+    lease = read_json(paths.lease)
+    if lease is None or lease.get("host") == host():
+        return False
+    age = time.time() - lease["time"] / 1000 if isinstance(lease.get("time"), (int, float)) else float("inf")
+    return age < LEASE_TRUSTED
+
+
+@contextmanager
+def job_lock(paths: JobPaths) -> Iterator[bool]:
+    """Hold the job's exclusive lock; yields False where another process has it. The kernel frees it with the process."""
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        held = False
+        while not held:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+# --- the state ---------------------------------------------------------------------------------------------------------
+
+
+def last_run(attempts: list[dict[str, Any]]) -> str | None:
+    """The random id of the run that the attempts belong to: a resumed job is the same run."""
+    return next((line["run"] for line in reversed(attempts) if line.get("event") == "start" and line.get("run")), None)
+
+
+def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
+    """How often infrastructure failed since the last submit and the last new checkpoint; an attempt without an end was killed.
+
+    Each start names its submission and the step it went on from, so progress between two failures starts the count anew.
+    """
+    count, previous_step, submission = 0, -1, None
+    for number, line in enumerate(attempts):
+        if line.get("event") != "start":
+            continue
+        if line.get("submission") != submission:
+            count, submission = 0, line.get("submission")
+        if line.get("step", 0) > previous_step:
+            count = 0
+        previous_step = line.get("step", 0)
+        after = attempts[number + 1] if number + 1 < len(attempts) else {}
+        ended = after if after.get("event") == "end" else None
+        if ended is None or ended.get("outcome") == "infrastructure":
+            count += 1
+        else:
+            count = 0
+    return count
+
+
+def state_of(paths: JobPaths) -> State:
+    """The state, read from the files: record, lock or lease, failure, checkpoint, unfinished attempt, else pending."""
+    if paths.record.exists():
+        return "done"
+    if is_locked(paths) or leased_elsewhere(paths):
+        return "running"
+    attempts = read_lines(paths.attempts)
+    failure = read_json(paths.failure)
+    if failure is not None and (failure.get("kind") == "model" or failures_in_a_row(attempts) >= MAX_FAILURES):
+        return "failed"
+    if paths.checkpoint.exists():
+        return "interrupted"
+    if attempts and attempts[-1].get("event") == "start":
+        return "killed"
+    return "pending"
+
+
+# --- finding jobs ------------------------------------------------------------------------------------------------------
+
+
+def all_jobs(runs: Path | None = None) -> list[JobPaths]:
+    """Every job that was submitted here, sorted by folder."""
+    return [JobPaths(path.parent) for path in sorted((runs or runs_folder()).glob("*/*/*/job.json"))]
+
+
+def record_submission(line: dict[str, Any]) -> None:
+    """Note one submit: time, suite, the jobs' fingerprints."""
+    append_line(runs_folder() / "submissions.jsonl", line)
+
+
+def read_submissions() -> list[dict[str, Any]]:
+    """Every submit of this checkout, oldest first."""
+    return read_lines(runs_folder() / "submissions.jsonl")
+
+
+def suites_of_jobs() -> dict[str, set[str]]:
+    """The suites under which each fingerprint was submitted."""
+    suites: dict[str, set[str]] = {}
+    for line in read_submissions():
+        for fingerprint in line.get("fingerprints", []):
+            suites.setdefault(fingerprint, set()).add(str(line.get("suite")))
+    return suites
+
+
+def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
+    """The one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix means.
+
+    An exact key wins, its newest revision first. Raises UserError naming the candidates, or the nearest key.
+    """
+    candidates = all_jobs() if candidates is None else candidates
+    named = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}  # KEY-FINGERPRINT8
+    if text in named:
+        return named[text]
+    exact = [paths for name, paths in named.items() if name[:-9] == text]
+    if exact:
+        return max(exact, key=lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
+    starting = {name: paths for name, paths in named.items() if name.startswith(text)}
+    if len(starting) == 1:
+        return next(iter(starting.values()))
+    if starting:
+        listed = ", ".join(list(starting)[:8]) + (", ..." if len(starting) > 8 else "")
+        raise UserError(f"'{text}' means {len(starting)} jobs: {listed}; give more of the key")
+    if not named:
+        raise UserError(f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart")
+    raise unknown("job", text, {name[:-9] for name in named})

@@ -1,0 +1,137 @@
+"""What a model declares: the network, and for each data set the recipe that trains it.
+
+Frozen dataclasses, compared by value. A recipe is plain data (numbers, strings, booleans, tuples of them), so that it
+can be written into a job, hashed and read back.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that shapes a training.
+
+    A field with a default is a feature whose default means "not used"; such a field is left out of the recipe's
+    identity while unused, so a new feature can be added without changing the identity of any recipe before it.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float  # lambda in W -= rate * (gradient + lambda * W)
+    preprocessing: str  # a name of runner/preprocess.py: 'gcn_zca', 'standardise', 'unit'
+    init: tuple[tuple[str, str, float], ...]  # (pattern of parameter names, kind, value): the last match wins
+    milestones: tuple[int, ...] = ()  # after this many epochs the rate is multiplied by decay_factor
+    decay_factor: float = 1.0
+    rates: tuple[tuple[str, float], ...] = ()  # (pattern of parameter names, multiplier of the rate): all matches multiply
+    flip: bool = False  # training images are mirrored with probability 1/2
+    translate: int = 0  # training images are shifted by up to so many pixels, zeros moving in
+    nesterov: bool = False
+    decay_all: bool = False  # weight decay on biases and normalisation parameters too, not on weights alone
+    drop_last: bool = False  # leave out an epoch's last, partial batch
+    holdout: int = 0  # the last so many training images are left out, and their error is reported instead
+
+    @property
+    def augmentation(self) -> str:
+        """What is done to training images, in words: 'none', 'flip', 'flip + translate 4'."""
+        parts = ["flip"] * self.flip + [f"translate {self.translate}"] * bool(self.translate)
+        return " + ".join(parts) or "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON data, unused features left out: what a job holds and what is hashed."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+        return {name: _plain(value) for name, value in fields.items()}
+
+    def rate_multiplier(self, parameter: str) -> float:
+        """The product of the multipliers of all patterns that match this parameter's name."""
+        product = 1.0
+        for pattern, multiplier in self.rates:
+            if fnmatchcase(parameter, pattern):
+                product *= multiplier
+        return product
+
+    def rate_at(self, epoch: int) -> float:
+        """The base learning rate of an epoch, counted from 0."""
+        drops = sum(epoch >= milestone for milestone in self.milestones)
+        return self.learning_rate * self.decay_factor**drops
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One point where our training isn't, or can't be known to be, the paper's: what the source says, what we do, why."""
+
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A model on one data set. `revision` is raised whenever the trained function changes with the recipe unchanged."""
+
+    build: Callable[[], nn.Module]  # float (N, C, H, W) -> logits (N, classes); in training mode auxiliary logits may follow
+    recipe: Recipe
+    parameters: int  # as declared, from the paper or its arithmetic: a test holds the network to it
+    revision: int = 1
+    departures: tuple[Departure, ...] = ()
+
+
+def cross_entropy(output: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
+    """Mean softmax cross-entropy of logits (N, classes) against labels (N,)."""
+    logits = output[0] if isinstance(output, tuple) else output
+    return F.cross_entropy(logits, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One named entry of the zoo."""
+
+    name: str
+    title: str  # as a reader of the paper would call it
+    family: str
+    paper: str | None  # the key of benchmarks/papers/<key>.toml; None where no source reports a figure
+    suites: tuple[str, ...]
+    variants: Mapping[str, Variant]  # by data set
+    loss: Callable[[Any, Tensor], Tensor] = cross_entropy
+    bitwise: bool = True  # same machine, build and threads: the same bits, resumed or not
+
+
+INITIALISERS: dict[str, Callable[[Tensor, float], Any]] = {
+    "normal": lambda w, std: nn.init.normal_(w, 0.0, std),
+    "constant": nn.init.constant_,
+    "xavier_uniform": lambda w, gain: nn.init.xavier_uniform_(w, gain),
+    "xavier_normal": lambda w, gain: nn.init.xavier_normal_(w, gain),
+    "he_normal": lambda w, gain: nn.init.kaiming_normal_(w).mul_(gain),
+    "he_normal_fan_out": lambda w, gain: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu").mul_(gain),
+}
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, recipe: Recipe) -> None:
+    """Set the weights and biases of every convolution and dense layer as the recipe says, in the order of the layers.
+
+    Draws from torch's default generator. Normalisation layers keep torch's own start (1 and 0). Raises ValueError for a
+    parameter that no rule covers: a start that nobody chose would be a silent departure.
+    """
+    for layer_name, layer in model.named_modules():
+        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+            continue
+        for own_name, parameter in layer.named_parameters(recurse=False):
+            name = f"{layer_name}.{own_name}"
+            rules = [rule for rule in recipe.init if fnmatchcase(name, rule[0])]
+            if not rules:
+                raise ValueError(f"no rule of the recipe's init covers the parameter '{name}'")
+            _, kind, value = rules[-1]
+            INITIALISERS[kind](parameter, value)
