@@ -1,22 +1,32 @@
 """Facts of the data sets: classes, shapes, split sizes, and the files with their checksums and mirrors.
 
-Sizes and md5 sums are those that torchvision holds for the same files (a test compares them); `test_size` is what the
-tolerance of a verdict is computed from.
+The md5 sums are those that torchvision holds for the same files (a test compares them), the sizes those of
+tensorflow/datasets' checksum tables; `test_size` is what the tolerance of a verdict is computed from.
 """
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
 
 from benchmarks.errors import unknown
 
 
 @dataclass(frozen=True)
 class File:
-    """One official file. `unpacked` names what it holds once unpacked, with the md5 of each member."""
+    """One official file, packed as it is offered for download, and what it holds once unpacked.
 
-    name: str
+    Paths are below the data folder, in torchvision's layout. Either form will do: the file, or all of `unpacked`.
+    """
+
+    path: str
     md5: str
     size: int | None = None  # bytes; None where no source gives it
-    unpacked: tuple[tuple[str, str], ...] = ()  # (path below the data folder, md5)
+    unpacked: tuple[tuple[str, str], ...] = ()  # (path, md5); only what is read: CIFAR's label names aren't
+
+    @property
+    def name(self) -> str:
+        """What the mirrors call it: the path's last part."""
+        return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
@@ -29,9 +39,10 @@ class Dataset:
     shape: tuple[int, int, int]
     train_size: int
     test_size: int
+    format: Literal["sklearn", "idx", "cifar"]  # which reader of runner/data.py
     files: tuple[File, ...] = ()
-    folder: str = ""  # torchvision's folder below the data folder, into which archives are unpacked
     mirrors: tuple[str, ...] = ()  # URL prefixes, tried in order
+    sha256: str | None = None  # over the parsed arrays, where there are no files to check
 
 
 DIGITS = Dataset(
@@ -39,8 +50,10 @@ DIGITS = Dataset(
     title="Digits",
     classes=10,
     shape=(1, 8, 8),
-    train_size=1_437,  # the first 1,437 of scikit-learn's 1,797 images; the order is fixed and by writer
-    test_size=360,
+    train_size=1_437,  # the first 1,437 of scikit-learn's 1,797 images, in its order
+    test_size=360,  # the last 360
+    format="sklearn",
+    sha256="bc1e4b0acfed6fcabd1481853c412c7d210e5877beaf514edbc5cc3c315e59cc",
 )
 
 MNIST = Dataset(
@@ -50,31 +63,31 @@ MNIST = Dataset(
     shape=(1, 28, 28),
     train_size=60_000,
     test_size=10_000,
-    folder="MNIST/raw",
+    format="idx",
     files=(
         File(
-            "train-images-idx3-ubyte.gz",
+            "MNIST/raw/train-images-idx3-ubyte.gz",
             "f68b3c2dcbeaaa9fbdd348bbdeb94873",
             9_912_422,
-            (("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),),
+            (("MNIST/raw/train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),),
         ),
         File(
-            "train-labels-idx1-ubyte.gz",
+            "MNIST/raw/train-labels-idx1-ubyte.gz",
             "d53e105ee54ea40749a09fcbcd1e9432",
             28_881,
-            (("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),),
+            (("MNIST/raw/train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),),
         ),
         File(
-            "t10k-images-idx3-ubyte.gz",
+            "MNIST/raw/t10k-images-idx3-ubyte.gz",
             "9fb629c4189551a2d022fa330f9573f3",
             1_648_877,
-            (("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),),
+            (("MNIST/raw/t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),),
         ),
         File(
-            "t10k-labels-idx1-ubyte.gz",
+            "MNIST/raw/t10k-labels-idx1-ubyte.gz",
             "ec29112dd5afa0611ce80d1b7f02629c",
             4_542,
-            (("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),),
+            (("MNIST/raw/t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),),
         ),
     ),
     mirrors=(
@@ -91,19 +104,19 @@ CIFAR10 = Dataset(
     shape=(3, 32, 32),
     train_size=50_000,
     test_size=10_000,
-    folder="cifar-10-batches-py",
+    format="cifar",
     files=(
         File(
             "cifar-10-python.tar.gz",
             "c58f30108f718f92721af3b95e74349a",
             170_498_071,
             (
-                ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
-                ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
-                ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
-                ("data_batch_4", "634d18415352ddfa80567beed471001a"),
-                ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
-                ("test_batch", "40351d587109b95175f43aff81a1287e"),
+                ("cifar-10-batches-py/data_batch_1", "c99cafc152244af753f735de768cd75f"),
+                ("cifar-10-batches-py/data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+                ("cifar-10-batches-py/data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+                ("cifar-10-batches-py/data_batch_4", "634d18415352ddfa80567beed471001a"),
+                ("cifar-10-batches-py/data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+                ("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),
             ),
         ),
     ),

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ TO_RUN: frozenset[State] = frozenset({"pending", "interrupted", "killed"})
 LEASE_SECONDS = 30  # how often a quiet worker renews its lease
 LEASE_TRUSTED = 180  # seconds for which another host's lease is believed
 LOCK_PATIENCE = 2.0  # seconds: a probe holds the lock for an instant, so a refused worker tries again for so long
+LOG_TAIL = 20  # lines of the log that a failure quotes
 MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, within one submit
 
 
@@ -147,10 +148,10 @@ class JobPaths:
         if not self.job.exists():
             write_atomically(self.job, job.canonical())
 
-    def set_aside(self) -> None:
-        """Move everything but the job into old/<utc>/, so that the job starts afresh and nothing is lost."""
+    def set_aside(self, only: Path | None = None) -> None:
+        """Move one file, or everything but the job, into old/<utc>/: the job starts afresh and nothing is lost."""
         keep = {self.job.name, self.lock.name, self.old.name}
-        moved = [path for path in self.folder.iterdir() if path.name not in keep]
+        moved = [path for path in self.folder.iterdir() if path == only or (only is None and path.name not in keep)]
         if moved:
             target = self.old / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             target.mkdir(parents=True)
@@ -256,41 +257,95 @@ def last_run(attempts: list[dict[str, Any]]) -> str | None:
 def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
     """How often infrastructure failed since the last submit and the last new checkpoint; an attempt without an end was killed.
 
-    Each start names its submission and the step it went on from, so progress between two failures starts the count anew.
+    Each start names its submission and the checkpoint it went on from, so progress between two failures starts the count
+    anew.
     """
-    count, previous_step, submission = 0, -1, None
+    count, checkpoint, submission = 0, None, None
     for number, line in enumerate(attempts):
         if line.get("event") != "start":
             continue
-        if line.get("submission") != submission:
-            count, submission = 0, line.get("submission")
-        if line.get("step", 0) > previous_step:
-            count = 0
-        previous_step = line.get("step", 0)
+        if (line.get("submission"), line.get("checkpoint")) != (submission, checkpoint):
+            count, submission, checkpoint = 0, line.get("submission"), line.get("checkpoint")
         after = attempts[number + 1] if number + 1 < len(attempts) else {}
-        ended = after if after.get("event") == "end" else None
-        if ended is None or ended.get("outcome") == "infrastructure":
+        if after.get("event") != "end" or after.get("outcome") == "infrastructure":
             count += 1
-        else:
-            count = 0
     return count
 
 
-def state_of(paths: JobPaths) -> State:
-    """The state, read from the files: record, lock or lease, failure, checkpoint, unfinished attempt, else pending."""
+def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
+    """The state, read from the files: record, lock or lease, failure, checkpoint, unfinished attempt, else pending.
+
+    A worker that holds the job's lock passes `holding_lock`, since a probe would only meet its own lock.
+    """
     if paths.record.exists():
         return "done"
-    if is_locked(paths) or leased_elsewhere(paths):
+    if leased_elsewhere(paths) or (not holding_lock and is_locked(paths)):
         return "running"
     attempts = read_lines(paths.attempts)
     failure = read_json(paths.failure)
-    if failure is not None and (failure.get("kind") == "model" or failures_in_a_row(attempts) >= MAX_FAILURES):
+    if failure is not None and (
+        failure.get("kind") != "infrastructure" or failures_in_a_row(attempts) >= MAX_FAILURES
+    ):
         return "failed"
     if paths.checkpoint.exists():
         return "interrupted"
     if attempts and attempts[-1].get("event") == "start":
         return "killed"
     return "pending"
+
+
+def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
+    """What `status --json` says of one job: stable keys, null where there is nothing yet.
+
+    `epoch` counts whole epochs, `test_error` is in percent.
+    """
+    epochs = job.effective_recipe.get("epochs")
+    attempts = [line for line in read_lines(paths.attempts) if line.get("event") == "start"]
+    record = read_json(paths.record) if state == "done" else None
+    lease = (read_json(paths.lease) or {}) if state == "running" else {}
+    epoch: Any = lease.get("epoch")
+    error: Any = lease.get("test_error")
+    if record is not None:
+        error = record.get("test_error")
+        epoch = record.get("diverged_epoch") or epochs
+    elif epoch is None or error is None:
+        lines = read_lines(paths.metrics)
+        epoch = lines[-1].get("epoch") if epoch is None and lines else epoch or 0
+        error = lines[-1].get("test_error") if error is None and lines else error
+    return {
+        "key": job.key,
+        "dataset": job.dataset,
+        "model": job.model,
+        "seed": job.seed,
+        "profile": job.profile,
+        "overrides": job.overrides,
+        "fingerprint": job.fingerprint,
+        "state": state,
+        "epoch": epoch,
+        "epochs": epochs,
+        "test_error": error,
+        "outcome": record.get("outcome") if record else None,
+        "attempts": len(attempts),
+    }
+
+
+def status_json(rows: list[dict[str, Any]]) -> str:
+    """The text of `status --json`: the rows of `progress_of` and how many are in each state."""
+    return json.dumps({"jobs": rows, "counts": count_states([row["state"] for row in rows])}, indent=2) + "\n"
+
+
+def count_states(states: Sequence[State]) -> dict[str, int]:
+    """The object `counts` of --json: how many jobs in all, to run, and in each state."""
+    counts = {"total": len(states), "to_run": sum(state in TO_RUN for state in states)}
+    return counts | {state: states.count(state) for state in STATES}
+
+
+def log_tail(paths: JobPaths, lines: int = LOG_TAIL) -> list[str]:
+    """The log's last lines; empty where there is none."""
+    try:
+        return paths.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
 
 
 # --- finding jobs ------------------------------------------------------------------------------------------------------

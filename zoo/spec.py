@@ -40,6 +40,23 @@ class Recipe:
     drop_last: bool = False  # leave out an epoch's last, partial batch
     holdout: int = 0  # the last so many training images are left out, and their error is reported instead
 
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the field, for a value with which nothing can be trained."""
+        positive = ("epochs", "batch_size", "learning_rate", "decay_factor")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
+        for name in ("weight_decay", "translate", "holdout", "momentum"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if not self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}, expected less than 1")
+        if list(self.milestones) != sorted(set(self.milestones)) or any(m < 1 for m in self.milestones):
+            raise ValueError(f"milestones is {self.milestones}, expected rising numbers of epochs from 1")
+        for _, kind, _ in self.init:
+            if kind not in INITIALISERS:
+                raise ValueError(f"init has the kind '{kind}', expected one of: {', '.join(sorted(INITIALISERS))}")
+
     @property
     def augmentation(self) -> str:
         """What is done to training images, in words: 'none', 'flip', 'flip + translate 4'."""
@@ -49,7 +66,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON data, unused features left out: what a job holds and what is hashed."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
-        return {name: _plain(value) for name, value in fields.items()}
+        return {name: plain(value) for name, value in fields.items()}
 
     def rate_multiplier(self, parameter: str) -> float:
         """The product of the multipliers of all patterns that match this parameter's name."""
@@ -65,8 +82,9 @@ class Recipe:
         return self.learning_rate * self.decay_factor**drops
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+def plain(value: Any) -> Any:
+    """Tuples, also nested ones, as lists: what JSON gives back."""
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,447 @@
+"""The commands. Each imports what it needs when it's called: `--help` and `status` load neither torch nor mlflow nor pandas.
+
+A user's mistake is one line on stderr and exit code 2; a job that failed is exit code 1; Ctrl-C is 130.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.errors import UserError
+
+app = typer.Typer(
+    help="Train models from their papers' recipes, and set the measured errors beside the reported ones.\n\n"
+    "Start with: runner submit --suite quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="The data sets: what is here, and how to get it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+class Profile(StrEnum):
+    """How the arithmetic is done."""
+
+    reference = "reference"
+    fast = "fast"
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+    bibtex = "bibtex"
+
+
+SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
+AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="local: a process per slot; inline: this process (debugging).")]
+SlotsOption = Annotated[int, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the data sets lie. Default: REPROZOO_DATA, else ~/.cache/reprozoo.")
+]
+Unverified = Annotated[
+    bool,
+    typer.Option("--allow-unverified-data", help="Accept data files whose md5 isn't the official one; records and site say so."),
+]
+ForceResume = Annotated[
+    bool,
+    typer.Option("--force-resume", help="Go on from a checkpoint of another torch build or device; the record says so."),
+]
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _settings(
+    engine: str, slots: int, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
+) -> Any:
+    from runner.submit import Settings
+
+    settings = Settings(engine, slots, data_dir, allow, force_resume, as_json)
+    settings.check()
+    return settings
+
+
+# --- running -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def submit(
+    suite: SuiteOption,
+    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds 0 to N-1 instead of the suite's.")] = None,
+    seed: Annotated[list[int], typer.Option("--seed", help="Only this seed; may be repeated.")] = [],  # noqa: B006
+    profile: Annotated[Profile, typer.Option(help="reference: IEEE float32, deterministic; fast: what the device has.")] = (
+        Profile.reference
+    ),
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
+    ] = [],  # noqa: B006
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
+    engine: EngineOption = "local",
+    slots_per_gpu: SlotsOption = 1,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the work goes on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train again what is done; the old files move to old/.")] = False,
+    force_resume: ForceResume = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train what a suite still lacks here. The same command again goes on where it stopped.
+
+    runner submit --suite quickstart
+
+    runner submit --suite cifar10 --model nin_dropout --seed 0 --set learning_rate=0.05
+    """
+    from benchmarks.suites import get_suite
+    from runner import plan
+    from runner import submit as submitting
+    from runner.jobs import JobPaths
+    from zoo import load_models
+
+    if seeds is not None and seed:
+        raise UserError("--seeds and --seed exclude each other: give N for the seeds 0 to N-1, or each seed by itself")
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds is {seeds}, expected 1 or more")
+    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, force_resume, json_)
+    overrides = dict(plan.parse_override(text) for text in changes)
+    if epochs is not None:
+        overrides |= dict([plan.parse_override(f"epochs={epochs}")])
+    planned = plan.make_jobs(
+        get_suite(suite),
+        load_models(),
+        only=model,
+        seeds=range(seeds) if seeds is not None else seed,
+        profile=profile.value,
+        overrides=overrides,
+    )
+    states = submitting.states_of(planned)
+    if force and "running" in states:
+        raise UserError("--force: some of these jobs are running; `runner cancel` them first")
+    if dry_run:
+        again = ["pending" if force else state for state in states]
+        _show_plan(submitting.plan_object(planned, again, settings), json_)
+        return
+    if detach:
+        _detach()
+        return
+    if force:
+        for job, state in zip(planned, states, strict=True):
+            if state != "pending":
+                JobPaths.of(job).set_aside()
+    raise typer.Exit(submitting.run(planned, suite, settings, _console(stderr=json_)))
+
+
+def _show_plan(plan_object: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plan_object, indent=2))
+        return
+    for row in plan_object["jobs"]:
+        print(f"{row['state']:<12} {row['key']}")
+    counts = plan_object["counts"]
+    print(f"{counts['total']} jobs: {counts['done']} done, {counts['to_run']} to run")
+
+
+def _detach() -> None:
+    """The same command without --detach, in a session of its own, its output in a file."""
+    from runner.jobs import now_ms, runs_folder
+
+    output = runs_folder() / f"submit-{now_ms()}.txt"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    words = [word for word in sys.argv[1:] if word != "--detach"]
+    with output.open("ab") as target:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "runner", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=target,
+            start_new_session=True,
+        )
+    print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
+
+
+@app.command()
+def status(
+    suite: AnySuite = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """What was submitted here, and how far it is."""
+    from runner import jobs
+
+    def rows() -> list[dict[str, Any]]:
+        return [jobs.progress_of(paths.read_job(), paths, jobs.state_of(paths)) for paths in _submitted(suite)]
+
+    if json_:
+        sys.stdout.write(jobs.status_json(rows()))
+        return
+    console = _console()
+    if not watch:
+        console.print(_status_table(rows()))
+        return
+    from rich.live import Live
+
+    with Live(console=console, refresh_per_second=2) as live:
+        while True:
+            found = rows()
+            live.update(_status_table(found))
+            if not any(row["state"] == "running" for row in found):
+                return
+            time.sleep(1)
+
+
+def _status_table(rows: list[dict[str, Any]]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from runner.progress import SYMBOLS, percent
+
+    if not rows:
+        return Text("Nothing was submitted here yet. Start with: runner submit --suite quickstart")
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "job", "state", "epoch", "error", "outcome", "attempts"):
+        table.add_column(name, no_wrap=name == "job", overflow="fold" if name == "job" else "ellipsis")
+    for row in rows:
+        table.add_row(
+            SYMBOLS[row["state"]],
+            row["key"],
+            row["state"],
+            f"{row['epoch'] or 0}/{row['epochs']}",
+            percent(row["test_error"]),
+            row["outcome"] or "",
+            str(row["attempts"]),
+        )
+    counts = {state: sum(row["state"] == state for row in rows) for state in SYMBOLS}
+    line = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    return Group(table, Text(f"{len(rows)} jobs: {line}", style="dim"))
+
+
+def _submitted(suite: str | None) -> list[Any]:
+    """The folders of the jobs submitted here, of one suite or all."""
+    from benchmarks.suites import get_suite
+    from runner import jobs
+
+    found = jobs.all_jobs()
+    if suite is None:
+        return found
+    get_suite(suite)
+    of_suite = {fingerprint[:8] for fingerprint, suites in jobs.suites_of_jobs().items() if suite in suites}
+    return [paths for paths in found if paths.folder.name[-8:] in of_suite]
+
+
+@app.command()
+def logs(
+    key: Annotated[str, typer.Argument(help="A job's key, or its beginning; `runner status` lists them.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the job runs.")] = False,
+) -> None:
+    """A job's log."""
+    from runner import jobs
+
+    paths = jobs.find_job(key)
+    if not paths.log.exists() and not follow:
+        raise UserError(f"{paths.read_job().key} has no log yet: it is {jobs.state_of(paths)}")
+    position = 0
+    while True:
+        ended = jobs.state_of(paths) not in ("running", "pending")
+        if paths.log.exists():
+            with paths.log.open(encoding="utf-8", errors="replace") as file:
+                file.seek(position)
+                sys.stdout.write(file.read())
+                sys.stdout.flush()
+                position = file.tell()
+        if not follow or ended:
+            return
+        time.sleep(0.5)
+
+
+@app.command()
+def cancel(
+    key: Annotated[str | None, typer.Argument(help="A job's key, or its beginning.")] = None,
+    suite: AnySuite = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every job that was submitted here.")] = False,
+) -> None:
+    """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit takes them up again."""
+    from runner import jobs
+
+    if (key is not None) + (suite is not None) + all_ != 1:
+        raise UserError("say what to cancel: a KEY, or --suite S, or --all")
+    found = [jobs.find_job(key)] if key is not None else _submitted(suite)
+    asked = [paths for paths in found if jobs.state_of(paths) not in ("done", "failed")]
+    for paths in asked:
+        paths.cancel.touch()
+    running = sum(jobs.state_of(paths) == "running" for paths in asked)
+    print(f"{len(asked)} cancelled, {running} of them running: they stop after a checkpoint")
+
+
+@app.command()
+def retry(
+    failed: Annotated[bool, typer.Option("--failed", help="Every failed job, or those of --suite.")] = False,
+    key: Annotated[str | None, typer.Argument(help="One failed job's key, or its beginning.")] = None,
+    suite: AnySuite = None,
+    engine: EngineOption = "local",
+    slots_per_gpu: SlotsOption = 1,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    json_: JsonOption = False,
+) -> None:
+    """Run failed jobs afresh; what they left moves to old/."""
+    from runner import jobs
+    from runner import submit as submitting
+
+    if failed == (key is not None):
+        raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
+    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False, json_)
+    found = [jobs.find_job(key)] if key is not None else _submitted(suite)
+    again = [paths for paths in found if jobs.state_of(paths) == "failed"]
+    if not again:
+        raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
+    suites = jobs.suites_of_jobs()
+    planned = [paths.read_job() for paths in again]
+    for paths in again:
+        paths.set_aside()
+    named = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
+    raise typer.Exit(submitting.run(planned, named, settings, _console(stderr=json_)))
+
+
+@app.command()
+def sync(suite: AnySuite = None) -> None:
+    """Bring MLflow up to date from the files; harmless to repeat."""
+    from runner import tracking
+
+    problems: list[str] = []
+    done = tracking.sync(_submitted(suite), warn=problems.append)
+    if problems:
+        raise UserError(problems[0])
+    print(f"{done}\n{tracking.ui_command()}")
+
+
+# --- results -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def report(
+    suite: AnySuite = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+) -> None:
+    """The board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
+    from runner import report as reporting
+
+    reporting.show(suite, format_.value)
+
+
+@app.command()
+def publish(suite: AnySuite = None) -> None:
+    """Copy this checkout's records of whole recipes, and hold-out records, into results/."""
+    from runner import publish as publishing
+
+    publishing.show(_submitted(suite))
+
+
+@app.command()
+def verify(
+    path: Annotated[Path | None, typer.Argument(help="A folder of records. Default: results/ of this checkout.")] = None,
+) -> None:
+    """Check records: schema, fingerprints, curves, digests, names; every problem in one go."""
+    from runner import verify as verifying
+
+    raise typer.Exit(verifying.show(path))
+
+
+# --- what there is -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def suites(json_: JsonOption = False) -> None:
+    """The suites: data sets, models, seeds, number of jobs."""
+    from runner.plan import suites_table
+    from zoo import load_models
+
+    rows = suites_table(load_models())
+    if json_:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("suite", "jobs", "models", "what"):
+        table.add_column(name, no_wrap=name == "suite")
+    for row in rows:
+        table.add_row(row["name"], str(row["jobs"]), ", ".join(row["models"]), row["description"])
+    _console().print(table)
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model: its layers, recipe and departures.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="On this data set.")] = None,
+    write_cards: Annotated[bool, typer.Option("--write-cards", help="Write results/cards/*.json.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """The zoo: parameters and multiply-accumulates of each model, or one model's layers."""
+    from runner import cards
+
+    cards.show(name, dataset, write_cards=write_cards, as_json=json_, console=_console())
+
+
+@data_app.command("prepare")
+def data_prepare(suite: SuiteOption, data_dir: DataDir = None) -> None:
+    """Download and check what a suite needs, ahead of time: compute nodes often have no network."""
+    from benchmarks.suites import get_suite
+    from runner import data
+
+    data.prepare(get_suite(suite).datasets, data.data_folder(data_dir), print)
+
+
+@data_app.command("status")
+def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
+    """Which data sets are here, and whether their files are the official ones."""
+    from runner import data
+
+    folder = data.data_folder(data_dir)
+    rows = data.status(folder)
+    if json_:
+        print(json.dumps(rows, indent=2))
+        return
+    data.show_status(folder, rows, _console())
+
+
+def main() -> None:
+    """Entry point of `runner`."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        code = _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:  # `runner ... | head`: nobody reads on
+        sys.stderr.close()
+        code = 141
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # a mistyped option or command, as typer words it
+        if message is None:
+            raise
+        code = _fail(f"{message()} Try: runner --help")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    print(f"runner: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,740 @@
+"""Data sets: files -> uint8 arrays, checked, cached and mapped into memory.
+
+Files lie where torchvision puts them. They are parsed once into a cache of .npy files, which every later call maps into
+memory in a blink. Files whose md5 isn't the official one are refused, or marked as unverified on request. Whatever is
+wrong with a file is one line (`UserError`), and nothing in a file is ever run. Light: torch is imported only to parse.
+"""
+
+import dataclasses
+import errno
+import fcntl
+import gzip
+import hashlib
+import http.client
+import importlib.metadata
+import io
+import json
+import math
+import os
+import pickle
+import pickletools
+import shutil
+import tarfile
+import urllib.request
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from benchmarks.datasets import DATASETS, Dataset, File, get_dataset
+from benchmarks.errors import UserError
+from benchmarks.records import DataFacts, sha256_of
+
+Log = Callable[[str], Any]
+Arrays = dict[str, np.ndarray]
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+VERSION = 1  # of the cache: raised whenever the same files would be parsed into something else
+TIMEOUT = 30  # seconds without a byte after which a mirror is given up
+PROVENANCE = "PROVENANCE.txt"  # beside the files: a sentence on where they come from, shown with every number
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set, mapped into memory: images uint8 (N, C, H, W), labels int64 (N,).
+
+    The maps are private to the process (writing to one changes no file), so `torch.from_numpy` takes them as they are.
+    `cache_folder` is where what is computed from the data may be kept, dropped with it; None where none is writable.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    facts: DataFacts
+    cache_folder: Path | None
+
+
+def data_folder(given: Path | None = None) -> Path:
+    """Where the data lies: the flag, else variable REPROZOO_DATA, else ~/.cache/reprozoo.
+
+    Raises UserError where that is a file. The folder need not exist.
+    """
+    chosen = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
+    try:
+        folder = Path(chosen).expanduser().absolute()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"data folder {chosen}: {error}") from error
+    _refuse_file(folder)
+    return folder
+
+
+def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, log: Log = print) -> Data:
+    """Open a data set; the first call parses its files and caches the arrays, later ones map the cache into memory.
+
+    Raises UserError, one line each, where files are missing, truncated, of wrong counts or shapes, or not the official
+    ones; the last is overruled by `allow_unverified`, and then the facts say so.
+    """
+    dataset = get_dataset(dataset) if isinstance(dataset, str) else dataset
+    with _os_errors_in_words(dataset, folder):
+        _refuse_file(folder)
+        stamp = _stamp(dataset, folder)
+        cached = _cached(dataset, folder, stamp)
+        if cached is None:
+            cached = _build(dataset, folder, stamp, allow_unverified, log)
+        entry, manifest = cached
+        if manifest["unofficial"] and not allow_unverified:
+            raise _refusal(dataset, folder, manifest["unofficial"])
+        kept = [entry, *(root / dataset.name / entry.name for root in _cache_roots(folder)[1:])]
+        return Data(
+            **_map_arrays(entry, manifest),
+            facts=DataFacts(**manifest["facts"]),
+            cache_folder=next((place for place in kept if _can_write(place, create=True)), None),
+        )
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An official file on disk: itself (packed), or what it holds, unpacked."""
+
+    file: File
+    packed: bool
+    md5s: dict[str, str]  # by path below the data folder
+    unofficial: list[dict[str, str]]  # path, found, expected
+
+
+def _paths(dataset: Dataset) -> list[str]:
+    """Every path below the data folder that may be read for this data set, provenance included."""
+    files = [path for file in dataset.files for path in (file.path, *(member for member, _ in file.unpacked))]
+    return files + sorted({str(PurePosixPath(path).with_name(PROVENANCE)) for path in files})
+
+
+def _stamp(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """What the cache is trusted by: every file's size and time of change, or scikit-learn's version; None if absent."""
+    if dataset.format == "sklearn":
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return {"scikit-learn": importlib.metadata.version("scikit-learn")}
+        return {"scikit-learn": None}
+    stamp: dict[str, Any] = {}
+    for path in _paths(dataset):
+        stamp[path] = None
+        with suppress(FileNotFoundError, NotADirectoryError):
+            stat = (folder / path).stat()
+            stamp[path] = [stat.st_size, stat.st_mtime_ns]
+    return stamp
+
+
+def _find(dataset: Dataset, file: File, folder: Path) -> _Found | None:
+    """The first form of a file that is official, else the first that is there at all, else None."""
+    forms = [(False, file.unpacked)] if file.unpacked else []
+    present = []
+    for packed, members in [*forms, (True, ((file.path, file.md5),))]:
+        if all((folder / path).is_file() for path, _ in members):
+            md5s = {path: _md5(folder / path) for path, _ in members}
+            wrong = [{"path": path, "found": md5s[path], "expected": md5} for path, md5 in members if md5s[path] != md5]
+            present.append(_Found(file, packed, md5s, wrong))
+            if not wrong:
+                break
+    return min(present, key=lambda found: bool(found.unofficial), default=None)
+
+
+def _find_all(dataset: Dataset, folder: Path) -> list[_Found]:
+    found = {file.path: _find(dataset, file, folder) for file in dataset.files}
+    missing = [file for file in dataset.files if found[file.path] is None]
+    if missing:
+        wanted = [str(folder / file.path) for file in missing]
+        some = next((path for path, _ in missing[0].unpacked if not (folder / path).is_file()), None)
+        raise UserError(
+            f"{dataset.name}: {len(missing)} of {len(dataset.files)} files missing: {', '.join(wanted)}"
+            + (f" (or, unpacked, {folder / some}{' and others' * (len(missing[0].unpacked) > 1)})" if some else "")
+            + ": run `runner data prepare`, put them there, or name another folder with --data-dir"
+        )
+    return [form for form in found.values() if form is not None]
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> UserError:
+    """Which files aren't the official ones, and what to do."""
+    first, *others = unofficial
+    if not dataset.files:
+        what = f"scikit-learn's images aren't the expected ones (sha256 {first['found']}, expected {first['expected']})"
+        mend = "install another version of scikit-learn"
+    else:
+        also = f"; nor are {', '.join(PurePosixPath(item['path']).name for item in others)}" if others else ""
+        md5s = f"md5 {first['found']}, official {first['expected']}"
+        what = f"{folder / first['path']} isn't the official file ({md5s}){also}"
+        mend = "run `runner data prepare` for the official ones"
+    return UserError(f"{dataset.name}: {what}: {mend}, or accept them, marked, with --allow-unverified-data")
+
+
+def _provenance(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> str | None:
+    """The sentence to show beside numbers from unofficial files: PROVENANCE.txt's, else which files they are."""
+    if not unofficial:
+        return None
+    for path in {str(PurePosixPath(item["path"]).with_name(PROVENANCE)): None for item in unofficial}:
+        with suppress(OSError), (folder / path).open("rb") as file:
+            text = file.read(4096).decode(errors="replace")
+            sentence = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+            if sentence:
+                return sentence[:300]
+    names = ", ".join(PurePosixPath(item["path"]).name for item in unofficial)
+    return f"Not the official files: {names} (another md5, origin unknown)."[:300]
+
+
+@contextmanager
+def _os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
+    """A full disk, a refused permission, a vanished file: one line naming the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{dataset.name}: {error.filename or folder}: {reason[:1].lower()}{reason[1:]}") from error
+
+
+def _refuse_file(folder: Path) -> None:
+    with suppress(OSError):
+        if folder.is_file():
+            raise UserError(f"data folder {folder} is a file: --data-dir (or REPROZOO_DATA) names a folder")
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+#
+# <root>/<data set>/<key>/ holds {train,test}_{images,labels}.npy and manifest.json. The key is a digest of our facts
+# and of the files' sizes and times: an entry is renamed into place whole, never changed, and dropped when an entry
+# from changed files is built.
+
+
+def _cache_roots(folder: Path) -> list[Path]:
+    """Where cached arrays may lie: beside the data, else (a read-only folder) in the user's own cache."""
+    roots = [folder / ".reprozoo"]
+    with suppress(RuntimeError):  # a user without a home
+        own = Path("~/.cache/reprozoo/.reprozoo").expanduser()
+        roots.append(own / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16])
+    return roots
+
+
+def _key(dataset: Dataset, stamp: dict[str, Any]) -> str:
+    facts = {name: fact for name, fact in dataclasses.asdict(dataset).items() if name not in ("title", "mirrors")}
+    return sha256_of([VERSION, facts, stamp])[:16]
+
+
+def _cached(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The cache entry of these very files and its manifest, if there is a whole one."""
+    for root in _cache_roots(folder):
+        entry = root / dataset.name / _key(dataset, stamp)
+        with suppress(OSError, ValueError, KeyError, TypeError, EOFError):  # missing, or torn
+            manifest = json.loads((entry / "manifest.json").read_bytes())
+            DataFacts(**manifest["facts"])
+            _map_arrays(entry, manifest)
+            return entry, manifest
+    return None
+
+
+def _map_arrays(entry: Path, manifest: dict[str, Any]) -> Arrays:
+    """The entry's arrays as memory maps; raises ValueError where one isn't what the manifest says."""
+    arrays = {}
+    for name in ARRAYS:
+        # 'c': copy-on-write. A read-only map would make torch.from_numpy warn.
+        array = np.load(entry / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+        if [array.dtype.str, list(array.shape)] != manifest["arrays"][name]:
+            raise ValueError(f"{name} is {array.dtype.str} {array.shape}")
+        arrays[name] = array
+    return arrays
+
+
+def _build(
+    dataset: Dataset, folder: Path, stamp: dict[str, Any], allow_unverified: bool, log: Log
+) -> tuple[Path, dict[str, Any]]:
+    """Check, parse and cache, once even where several processes ask at once; gives the entry and its manifest."""
+    found = _find_all(dataset, folder)
+    unofficial = [item for form in found for item in form.unofficial]
+    if unofficial and not allow_unverified:
+        raise _refusal(dataset, folder, unofficial)
+    root = next((root for root in _cache_roots(folder) if _can_write(root, create=True)), None)
+    if root is None:
+        both = " nor ".join(str(root) for root in _cache_roots(folder))
+        raise UserError(f"{dataset.name}: neither {both} can be written: name a writable folder with --data-dir")
+    place = root / dataset.name
+    place.mkdir(exist_ok=True)
+    with locked(place / "lock", lambda: log(f"{dataset.name}: another process is reading it; waiting")):
+        cached = _cached(dataset, folder, stamp)
+        if cached is not None:
+            return cached
+        for stale in place.glob(".building-*"):  # left by a kill: whoever builds holds the lock
+            shutil.rmtree(stale, ignore_errors=True)
+        building = place / f".building-{uuid.uuid4().hex}"
+        building.mkdir()
+        try:
+            count = dataset.train_size + dataset.test_size
+            log(f"{dataset.name}: reading {count:,} images, once; the arrays are kept in {place}")
+            manifest = _parse_into(building, dataset, folder, found)
+            if _stamp(dataset, folder) != stamp:
+                raise UserError(f"{dataset.name}: files in {folder} changed while they were read: run it again")
+            entry = place / _key(dataset, stamp)
+            shutil.rmtree(entry, ignore_errors=True)  # a torn one, else it had been taken
+            building.rename(entry)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        for other in place.iterdir():  # from files that have changed since
+            if other != entry and other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)
+        return entry, manifest
+
+
+def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[_Found]) -> dict[str, Any]:
+    """Parse the files into .npy files in a folder; gives the manifest, which is written last."""
+    with _unpacked(dataset, folder, found, building / "unpacked") as members:
+        arrays = READERS[dataset.format](dataset, members)
+    _check(dataset, arrays)
+    sha256 = _sha256_of_arrays(arrays)
+    unofficial = [item for form in found for item in form.unofficial]
+    if dataset.sha256 not in (None, sha256):
+        unofficial = [{"path": dataset.title, "found": sha256, "expected": str(dataset.sha256)}]
+    for name, array in arrays.items():
+        with (building / f"{name}.npy").open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+    facts = DataFacts(sha256=sha256, verified=not unofficial, provenance=_provenance(dataset, folder, unofficial))
+    manifest = {
+        "facts": facts.model_dump(),
+        "unofficial": unofficial,
+        "md5s": {path: md5 for form in found for path, md5 in form.md5s.items()},
+        "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
+    }
+    with (building / "manifest.json").open("w") as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    return manifest
+
+
+def _check(dataset: Dataset, arrays: Arrays) -> None:
+    """Hold parsed arrays to the facts; raises UserError naming the first that is off."""
+    for split, count in (("train", dataset.train_size), ("test", dataset.test_size)):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.shape != (count, *dataset.shape) or images.dtype != np.uint8:
+            found = f"{images.dtype} {images.shape}"
+            raise UserError(f"{dataset.name}: {split} images are {found}, expected uint8 {(count, *dataset.shape)}")
+        if labels.shape != (count,) or labels.dtype != np.int64:
+            raise UserError(f"{dataset.name}: {len(labels):,} {split} labels, expected {count:,}")
+        if labels.min() < 0 or labels.max() >= dataset.classes:
+            worst = int(labels.max() if labels.max() >= dataset.classes else labels.min())
+            raise UserError(f"{dataset.name}: a {split} label is {worst}, expected 0 to {dataset.classes - 1}")
+
+
+def _sha256_of_arrays(arrays: Arrays) -> str:
+    """sha256 over name, dtype, shape and bytes of each array: which data, whatever files it came in."""
+    digest = hashlib.sha256()
+    for name in ARRAYS:
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def locked(path: Path, if_busy: Callable[[], Any] = lambda: None) -> Iterator[None]:
+    """Hold a file's exclusive lock (flock), waiting for it; `if_busy` is called once before a wait.
+
+    Where the file system has no locks, go on without: what is built under one is renamed into place whole, so two
+    builders only waste time.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if_busy()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+
+
+def _can_write(root: Path, create: bool = False) -> bool:
+    with suppress(OSError):
+        if create:
+            root.mkdir(parents=True, exist_ok=True)
+        return root.is_dir() and os.access(root, os.W_OK | os.X_OK)
+    return False
+
+
+# --- unpacking -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file to parse: where it lies, unpacked, and what to call it in an error."""
+
+    path: Path
+    shown: str
+
+
+def _most_bytes(dataset: Dataset) -> int:
+    """No unpacked file of a data set is larger: twice its larger split's pixels, and 1 MiB."""
+    return 2 * max(dataset.train_size, dataset.test_size) * math.prod(dataset.shape) + 2**20
+
+
+@contextmanager
+def _unpacked(dataset: Dataset, folder: Path, found: list[_Found], scratch: Path) -> Iterator[dict[str, Member]]:
+    """Every file to parse by its path below the data folder; packed ones are unpacked into `scratch` for the while.
+
+    File names come from our own facts, never from an archive.
+    """
+    members = {}
+    for form in found:
+        file, source = form.file, folder / form.file.path
+        if not form.packed:
+            members |= {path: Member(folder / path, str(folder / path)) for path, _ in file.unpacked}
+        elif not file.unpacked:
+            members[file.path] = Member(source, str(source))
+        else:
+            targets = {path: scratch / path for path, _ in file.unpacked}
+            for target in targets.values():
+                target.parent.mkdir(parents=True, exist_ok=True)
+            unpack = _untar if source.name.endswith(".tar.gz") else _gunzip
+            try:
+                unpack(source, targets, _most_bytes(dataset))
+            except (EOFError, ValueError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
+                reason = f"can't be unpacked ({_detail(error)})"
+                raise UserError(f"{source}: {reason}: truncated, or another file") from error
+            members |= {path: Member(target, f"{source} ({path})") for path, target in targets.items()}
+    for member in members.values():
+        size = member.path.stat().st_size
+        if size > _most_bytes(dataset):
+            raise UserError(f"{member.shown}: {size:,} bytes, more than {dataset.title} can have: another file")
+    yield members
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Bounded:
+    """A file to read that ends in an error after `limit` bytes: a small archive may unpack into anything."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self.file, self.left = file, limit
+
+    def read(self, size: int = -1) -> bytes:
+        """Like any file's."""
+        data = self.file.read(self.left + 1 if size < 0 else min(size, self.left + 1))
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError("it unpacks into more bytes than the data set has")
+        return data
+
+
+def _gunzip(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
+    (target,) = targets.values()
+    with gzip.open(source) as file, target.open("wb") as out:
+        shutil.copyfileobj(cast(BinaryIO, _Bounded(cast(BinaryIO, file), most_bytes)), out)
+
+
+def _untar(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
+    """Take the wanted files out of an archive; raises ValueError where it tries to leave its folder or lacks one."""
+    with gzip.open(source) as file:
+        bounded = _Bounded(cast(BinaryIO, file), (len(targets) + 1) * most_bytes)
+        left = dict(targets)
+        with tarfile.open(fileobj=cast(Any, bounded), mode="r|") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise ValueError(f"it holds {member.name[:100]!r}, outside of its own folder")
+                if member.isfile() and str(name) in left:
+                    content = archive.extractfile(member)
+                    assert content is not None  # only a link or a folder has none
+                    with left.pop(str(name)).open("wb") as out:
+                        shutil.copyfileobj(content, out)
+    if left:
+        raise ValueError(f"it lacks {', '.join(left)}")
+
+
+def _detail(error: BaseException) -> str:
+    """An exception in some words, on one line."""
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:160]
+
+
+# --- readers ---------------------------------------------------------------------------------------------------------
+
+
+def _read_sklearn(dataset: Dataset, members: dict[str, Member]) -> Arrays:
+    """The digits inside scikit-learn. Their grey values 0 to 16 are stored times 15 (0 to 240), so none is rounded."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UserError(
+            f"{dataset.name}: these images ship inside scikit-learn, which isn't installed: pip install scikit-learn"
+        ) from error
+    digits = load_digits()
+    images = (digits.images * 15).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.int64)
+    train, test = slice(dataset.train_size), slice(-dataset.test_size, None)
+    return dict(zip(ARRAYS, (images[train], labels[train], images[test], labels[test]), strict=True))
+
+
+def _read_idx(dataset: Dataset, members: dict[str, Member]) -> Arrays:
+    """MNIST's four idx files."""
+    arrays: Arrays = {}
+    for path, member in members.items():
+        name = PurePosixPath(path).name
+        split, count = ("train", dataset.train_size) if name.startswith("train") else ("test", dataset.test_size)
+        if "images" in name:
+            arrays[f"{split}_images"] = read_idx(member, (count, *dataset.shape[1:]))[:, None]
+        else:
+            arrays[f"{split}_labels"] = read_idx(member, (count,)).astype(np.int64)
+    return {name: arrays[name] for name in ARRAYS}
+
+
+def read_idx(member: Member, shape: tuple[int, ...]) -> np.ndarray:
+    """One idx file of unsigned bytes, by torchvision's reader; raises UserError where it isn't one of that shape."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+    try:
+        array = read_sn3_pascalvincent_tensor(str(member.path)).numpy()
+    except Exception as error:  # the reader asserts, indexes and views: whatever fails, it isn't an idx file
+        reason = f"not a whole idx file ({_detail(error)})"
+        raise UserError(f"{member.shown}: {reason}: truncated, or another file") from error
+    if array.dtype != np.uint8 or array.shape != shape:
+        raise UserError(f"{member.shown}: holds {array.dtype} {array.shape}, expected uint8 {shape}")
+    return array
+
+
+def _read_cifar(dataset: Dataset, members: dict[str, Member]) -> Arrays:
+    """CIFAR's pickled batches, in the order of the facts; those whose name starts with 'test' are the test set."""
+    arrays: Arrays = {}
+    for split in ("train", "test"):
+        batches = [
+            read_cifar_batch(member, dataset)
+            for path, member in members.items()
+            if PurePosixPath(path).name.startswith("test") == (split == "test")
+        ]
+        arrays[f"{split}_images"] = np.concatenate([images for images, _ in batches])
+        arrays[f"{split}_labels"] = np.concatenate([labels for _, labels in batches])
+    return arrays
+
+
+def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """One batch: images uint8 (n, C, H, W), stored as channel planes in row-major order, and labels int64 (n,).
+
+    Raises UserError where the file isn't a batch, or asks for anything but numpy arrays.
+    """
+    try:
+        batch = unpickle_arrays(member.path.read_bytes())
+        array, labels = (batch.get("data"), batch.get("labels")) if isinstance(batch, dict) else (None, None)
+        if not isinstance(array, _Array) or not isinstance(labels, list):
+            raise ValueError("no array 'data' with a list 'labels'")
+        images = array.value()
+        pixels = math.prod(dataset.shape)
+        if images.ndim != 2 or images.shape[1] != pixels:
+            raise ValueError(f"'data' has the shape {images.shape}, expected (n, {pixels})")
+        if len(labels) != len(images):
+            raise ValueError(f"{len(images):,} images, but {len(labels):,} labels")
+        wrong = [label for label in labels if type(label) is not int or not 0 <= label < dataset.classes]
+        if wrong:
+            found = wrong[0] if type(wrong[0]) is int else type(wrong[0]).__name__
+            raise ValueError(f"a label is {found}, expected 0 to {dataset.classes - 1}")
+        return images.reshape(-1, *dataset.shape), np.array(labels, dtype=np.int64)
+    except Exception as error:  # arbitrary bytes: whatever fails, the file isn't a batch
+        raise UserError(f"{member.shown}: not a whole CIFAR batch ({_detail(error)})") from error
+
+
+class _Array:
+    """Stands in for numpy.ndarray while unpickling: keeps what the file says, runs nothing of numpy's."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def value(self) -> np.ndarray:
+        """The array; raises ValueError (or TypeError) where the file's words don't make one of bytes."""
+        *_, shape, dtype, fortran, raw = self.state
+        if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "|u1", "uint8", "B"):
+            raise ValueError("an array isn't of unsigned bytes")
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 wrote its bytes as a str
+        return np.frombuffer(raw, dtype=np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+class _Dtype:
+    """Stands in for numpy.dtype: only its first argument counts."""
+
+    def __init__(self, code: Any, *arguments: Any) -> None:
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    """Stands in for numpy's function of pickle protocol 5."""
+    array = _Array()
+    array.state = (shape, dtype, order == "F", raw)
+    return array
+
+
+_ALLOWED = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows numpy's arrays under their old and new names, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise ValueError(f"it asks for {module}.{name}"[:100] + ", which no data file needs")
+        return _ALLOWED[module, name]
+
+
+def unpickle_arrays(content: bytes) -> Any:
+    """Unpickle plain values and arrays of bytes (as `_Array`); raises an exception for whatever else a pickle wants."""
+    for opcode, argument, _ in pickletools.genops(content):  # also makes sure that every length is that of real bytes
+        if "PUT" in opcode.name and cast(int, argument) > len(content):
+            raise ValueError("a memo index out of all proportion")  # the C unpickler would make room for it
+    return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+
+
+READERS: dict[str, Callable[[Dataset, dict[str, Member]], Arrays]] = {
+    "sklearn": _read_sklearn,
+    "idx": _read_idx,
+    "cifar": _read_cifar,
+}
+
+
+# --- prepare and status ----------------------------------------------------------------------------------------------
+
+
+def prepare(datasets: Iterable[str | Dataset], folder: Path, allow_unverified: bool = False, log: Log = print) -> None:
+    """Make data sets ready ahead of time: download what is missing or not official, check it, build the cache.
+
+    Files that aren't the official ones stay where they are; a download under the same name moves them aside. With
+    `allow_unverified` they are taken as they are. Raises UserError where no mirror gives a file.
+    """
+    for given in datasets:
+        dataset = get_dataset(given) if isinstance(given, str) else given
+        with _os_errors_in_words(dataset, folder):
+            _refuse_file(folder)
+            cached = _cached(dataset, folder, _stamp(dataset, folder))
+            if cached is None or (cached[1]["unofficial"] and not allow_unverified):
+                for file in dataset.files:
+                    found = _find(dataset, file, folder)
+                    if found is None or (found.unofficial and not allow_unverified):
+                        _download(dataset, file, folder, log)
+        data = load(dataset, folder, allow_unverified, log)
+        log(f"{dataset.name}: ready in {folder} ({'verified' if data.facts.verified else data.facts.provenance})")
+
+
+def _download(dataset: Dataset, file: File, folder: Path, log: Log) -> None:
+    """Fetch one file from the first mirror that has the right one, into a temporary file, then rename it."""
+    target = folder / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
+    reasons = []
+    for mirror in dataset.mirrors:
+        try:
+            _fetch(mirror + file.name, partial, file, log)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise  # the disk's fault, not the mirror's
+            reasons.append(f"{mirror}: {_detail(error)}")
+            log(f"{dataset.name}: {file.name} not from {reasons[-1]}")
+        else:
+            if target.exists():
+                target.replace(target.with_name(f"{file.name}.unofficial"))
+            partial.replace(target)
+            return
+        finally:
+            partial.unlink(missing_ok=True)
+    raise UserError(
+        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(reasons) or 'no mirror is known'}): "
+        f"put it at {target} yourself (md5 {file.md5}), or name a folder that has it with --data-dir"
+    )
+
+
+def _fetch(url: str, partial: Path, file: File, log: Log) -> None:
+    """Download one URL; raises OSError, HTTPException or ValueError where it isn't to be had, or isn't official."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    request = urllib.request.Request(url, headers={"User-Agent": "reprozoo"})
+    md5, size = hashlib.md5(usedforsecurity=False), 0
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response, partial.open("wb") as out:
+        if file.size is not None and response.length not in (None, file.size):
+            raise ValueError(f"offers {response.length:,} bytes, the official file has {file.size:,}")
+        console = Console(stderr=True)
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+        with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+            if not console.is_terminal:
+                log(f"downloading {url}")
+            task = progress.add_task(file.name, total=file.size or response.length)
+            while chunk := response.read(2**18):
+                out.write(chunk)
+                md5.update(chunk)
+                size += len(chunk)
+                if file.size is not None and size > file.size:
+                    break
+                progress.update(task, advance=len(chunk))
+        out.flush()
+        os.fsync(out.fileno())
+    if file.size not in (None, size):
+        raise ValueError(f"broke off after {size:,} of {file.size:,} bytes" if size < file.size else "too many bytes")
+    if md5.hexdigest() != file.md5:
+        raise ValueError(f"gave a file with md5 {md5.hexdigest()}, official {file.md5}")
+
+
+def status(folder: Path) -> list[dict[str, Any]]:
+    """What is there of each data set, for `runner data status`.
+
+    Keys: name, title, present (everything needed is there), verified (None while unknown), provenance, cached,
+    cache_bytes, sha256 (of the parsed arrays, once cached), files: [{path, bytes, md5, official}], missing: [path].
+    md5 sums come from the cache where the files haven't changed, else they are computed.
+    """
+    _refuse_file(folder)
+    return [_status(dataset, folder) for dataset in DATASETS.values()]
+
+
+def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    with _os_errors_in_words(dataset, folder):
+        stamp = _stamp(dataset, folder)
+        cached = _cached(dataset, folder, stamp)
+        facts = cached[1]["facts"] if cached else {"sha256": None, "verified": None, "provenance": None}
+        if cached:
+            md5s, missing, unofficial = cached[1]["md5s"], [], cached[1]["unofficial"]
+        else:
+            found = {file.path: _find(dataset, file, folder) for file in dataset.files}
+            forms = [form for form in found.values() if form is not None]
+            md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
+            unofficial = [item for form in forms for item in form.unofficial]
+            missing = [path for path, form in found.items() if form is None]
+            if dataset.files and not missing:
+                facts |= {"verified": not unofficial, "provenance": _provenance(dataset, folder, unofficial)}
+        wrong = {item["path"] for item in unofficial}
+        places = [root / dataset.name for root in _cache_roots(folder)]
+        return {
+            "name": dataset.name,
+            "title": dataset.title,
+            "present": not missing if dataset.files else stamp["scikit-learn"] is not None,
+            **facts,
+            "cached": cached is not None,
+            "cache_bytes": sum(f.stat().st_size for place in places for f in place.rglob("*") if f.is_file()),
+            "files": [
+                {"path": path, "bytes": (folder / path).stat().st_size, "md5": md5, "official": path not in wrong}
+                for path, md5 in md5s.items()
+            ],
+            "missing": missing,
+        }

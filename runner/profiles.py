@@ -1,0 +1,37 @@
+"""What a profile switches on a device: everything that may change rounding, and nothing that changes the recipe.
+
+`reference` is IEEE float32 with deterministic algorithms. `fast` turns on what the device gains from. The resolved
+switches stand in every record.
+"""
+
+from typing import Any
+
+import torch
+
+
+def resolve(profile: str, device: torch.device) -> dict[str, bool | str]:
+    """The switches of a profile ('reference' or 'fast') on a device, as they are recorded.
+
+    channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout.
+    """
+    fast, cuda = profile == "fast", device.type == "cuda"
+    return {
+        "deterministic": not fast,
+        "float32": "tf32" if fast and cuda else "ieee",
+        "autocast": "bfloat16" if fast and cuda else "off",
+        "channels_last": fast or not cuda,
+        "cudnn_benchmark": fast and cuda,
+    }
+
+
+def apply(switches: dict[str, bool | str]) -> None:
+    """Set torch's global switches; `autocast` and `channels_last` are the loop's own."""
+    deterministic = bool(switches["deterministic"])
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes every buffer twice
+    torch.backends.cudnn.benchmark = bool(switches["cudnn_benchmark"])
+    torch.backends.cudnn.deterministic = deterministic
+    precision: Any = switches["float32"]
+    torch.backends.fp32_precision = precision
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision

@@ -1,0 +1,327 @@
+"""The leaderboard as text: a table for the terminal, Markdown, CSV, JSON, and BibTeX of the sources behind it.
+
+`render` gives any format as a string; `print_table` writes the table to a console that knows its own width and colours.
+Table and Markdown show the default view, CSV and JSON every row.
+"""
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.datasets import get_dataset
+from benchmarks.errors import unknown
+from benchmarks.leaderboard import default_view, make_board, make_claims, read
+from benchmarks.papers import Paper
+from benchmarks.suites import get_suite
+from runner.jobs import results_folder, runs_folder
+
+SUBMIT = "runner submit --suite"
+FORMATS = ("table", "markdown", "csv", "json", "bibtex")
+ROW_KEYS = (  # of `report --format json` and csv: stable
+    "dataset",
+    "model",
+    "label",
+    "profile",
+    "data",
+    "n",
+    "runs",
+    "trained",
+    "mean",
+    "sd",
+    "reported",
+    "gap",
+    "verdict",
+    "reason",
+)
+SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
+    "reproduced": ("✓", "green"),
+    "better": ("▼", "green"),
+    "worse": ("▲", "red"),
+    "inconclusive": ("?", "yellow"),
+    "more seeds": ("…", "yellow"),
+    "not comparable": ("≠", "yellow"),
+    "not run": ("·", "dim"),
+    "no paper figure": ("-", "dim"),
+    "holds": ("✓", "green"),
+    "fails": ("✗", "red"),
+}
+MARKS = {
+    "L": "local: not published",
+    "U": "unverified data",
+    "F": "profile fast",
+    "S": "number of seeds was sequential",
+}
+LEGEND = "Test error in percent after the last epoch, ± one standard deviation over the seeds that trained."
+
+
+def show(suite: str | None, fmt: str) -> None:
+    """Print the report of a suite, or of everything, from this checkout's results and runs."""
+    problems, board, claims, papers = _read(suite)
+    if problems:
+        print(
+            f"{len(problems)} problems in records or cards that can't be read; the first: {problems[0]}",
+            file=sys.stderr,
+        )
+    if fmt == "table":
+        print_table(Console(), suite, board, claims)
+    else:
+        sys.stdout.write(render(suite, board, claims, papers, fmt))
+
+
+def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFrame, Mapping[str, Paper]]:
+    """Problems, board, claims and sources of a suite's data sets and models; of all where it is None."""
+    datasets, models = None, None
+    if suite is not None:
+        from runner.plan import models_of
+        from zoo import load_models
+
+        found = get_suite(suite)
+        datasets, models = found.datasets, models_of(found, load_models())
+    evidence = read(results_folder(), runs_folder())
+    board = make_board(evidence, datasets, models)
+    return evidence.problems, board, make_claims(board, evidence.papers), evidence.papers
+
+
+def render(
+    suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, papers: Mapping[str, Paper], fmt: str, width: int = 80
+) -> str:
+    """The report of a suite (None: of everything) in one of FORMATS, ending with a newline; raises UserError for another format."""
+    if fmt == "json":
+        return json.dumps(_rows(board), indent=2, ensure_ascii=False) + "\n"
+    if fmt == "csv":
+        return _csv(board)
+    if fmt == "bibtex":
+        return bibtex(board, papers)
+    if fmt == "markdown":
+        return _markdown(suite, board, claims)
+    if fmt == "table":
+        console = Console(file=io.StringIO(), width=width, color_system=None)
+        print_table(console, suite, board, claims)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # the StringIO above
+        return "".join(f"{line.rstrip()}\n" for line in lines)
+    raise unknown("format", fmt, FORMATS)
+
+
+def _rows(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every row with ROW_KEYS, None where undefined, floats without the dust of binary fractions."""
+    rows = board[list(ROW_KEYS)].to_dict("records")
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 9)
+    return None if pd.isna(value) else value
+
+
+def _csv(board: pd.DataFrame) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ROW_KEYS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(board))
+    return out.getvalue()
+
+
+def bibtex(board: pd.DataFrame, papers: Mapping[str, Paper]) -> str:
+    """The sources of the board's figures and models, sorted by key."""
+    keys = sorted(set(board["paper"].dropna()) & papers.keys())
+    return "\n\n".join(papers[key].bibtex for key in keys) + "\n" if keys else "% no source stands behind this board\n"
+
+
+# --- cells, the same in table and Markdown --------------------------------------------------------------------------
+
+
+def clean(value: Any) -> str:
+    """Text from a file, safe to print: a record may hold anything, also a terminal's control sequences."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def _error(row: Any) -> str:
+    spread = "" if pd.isna(row.sd) else f" ± {row.sd:.2f}"
+    return "" if pd.isna(row.mean) else f"{row.mean:.2f}{spread}"
+
+
+def _trained(row: Any) -> str:
+    return f"{row.n} of {row.runs}" if row.runs else ""
+
+
+def _reported(row: Any) -> str:
+    return "" if pd.isna(row.reported) else f"{row.reported:.2f}"
+
+
+def _gap(row: Any) -> str:
+    return "" if pd.isna(row.gap) else f"{row.gap:+.2f}"
+
+
+def _word(word: Any) -> str:
+    return f"{SYMBOLS[word][0]} {word}" if isinstance(word, str) else "published only"
+
+
+def _marks(row: Any) -> str:
+    """Letters for what isn't plain about a row's numbers."""
+    if not row.runs:
+        return ""
+    given = {"L": row.local, "U": row.data == "unverified", "F": row.profile == "fast", "S": row.sequential}
+    return "".join(letter for letter, holds in given.items() if holds)
+
+
+def _ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
+    """The rows of one data set with their ranks by error: measured and published ones in one ranking."""
+    ranked, rank = [], 0
+    for row in rows.itertuples(index=False):
+        has_error = pd.isna(row.model) or not pd.isna(row.mean)
+        rank += has_error
+        ranked.append((str(rank) if has_error else "", row))
+    return ranked
+
+
+def _about(row: Any) -> str:
+    """Which row a reason is about."""
+    return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
+
+
+def _notes(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[str]:
+    """What a reader has to know beside the numbers, and what to type next."""
+    notes = []
+    for row in board[board["data"] == "unverified"].drop_duplicates(["dataset", "provenance"]).itertuples(index=False):
+        if row.runs:
+            sentence = "its files don't have the official md5." if pd.isna(row.provenance) else clean(row.provenance)
+            notes.append(f"Unverified data ({row.dataset}): {sentence}")
+    if outdated := int(board["outdated"].sum()):
+        notes.append(f"Not counted: {outdated} of another revision or recipe.")
+    chosen = f" --suite {suite}" if suite else ""
+    if more := len(board) - len(view):
+        notes.append(f"{more} more of other profiles or data: runner report{chosen} --format csv")
+    models = view[view["model"].notna()]
+    waiting = list(dict.fromkeys(models.loc[models["runs"] == 0, "model"]))
+    if not models["runs"].any():
+        what = f"No run of '{suite}' has ended yet" if suite else "No run has ended yet"
+        notes.append(f"{what}. Start with: {SUBMIT} {suite or 'quickstart'}")
+    elif waiting and suite:
+        notes.append(f"Not run yet: {SUBMIT} {suite} {' '.join(f'--model {clean(name)}' for name in waiting)}")
+    return notes
+
+
+# --- the terminal ---------------------------------------------------------------------------------------------------
+
+
+def print_table(console: Console, suite: str | None, board: pd.DataFrame, claims: pd.DataFrame) -> None:
+    """The default view with its reasons, the claims, and what to type next."""
+    view = default_view(board)
+    for dataset, rows in view.groupby("dataset", sort=False):
+        facts = get_dataset(str(dataset))
+        console.print(Text(f"{facts.title} ({facts.test_size:,} test images)", style="bold"))
+        console.print(_table(rows))
+        console.print()
+    if len(view):
+        used = sorted({letter for row in view.itertuples(index=False) for letter in _marks(row)}, key="LUFS".index)
+        legend = LEGEND + "".join(f" {letter}: {MARKS[letter]}." for letter in used)
+        console.print(Text(legend, style="dim"))
+        console.print()
+    _print_reasons(console, view)
+    _print_claims(console, claims)
+    for note in _notes(suite, board, view):
+        console.print(Text(note), soft_wrap=True)  # a command has to stay whole to be copied
+
+
+def _table(rows: pd.DataFrame) -> Table:
+    marked = any(_marks(row) for row in rows.itertuples(index=False))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("Model", overflow="fold")
+    table.add_column("Error", justify="right", no_wrap=True)
+    if marked:
+        table.add_column("", no_wrap=True)
+    for heading in ("Trained", "Paper", "Gap"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Verdict", no_wrap=True)
+    for rank, row in _ranked(rows):
+        published = pd.isna(row.model)
+        cells = [rank, clean(row.label), _error(row), _trained(row), _reported(row), _gap(row)]
+        if marked:
+            cells.insert(3, _marks(row))
+        style = "dim" if published else SYMBOLS[row.verdict][1]
+        verdict = Text(_word(row.verdict), style=style)
+        table.add_row(*(Text(cell) for cell in cells), verdict, style="dim" if published else None)
+    return table
+
+
+def _print_reasons(console: Console, view: pd.DataFrame) -> None:
+    rows = [row for row in view.itertuples(index=False) if row.runs]
+    if not rows:
+        return
+    console.print(Text("Why", style="bold"))
+    for row in rows:
+        line = Text.assemble((_about(row), "bold"), f": {clean(row.reason)}.")
+        console.print(Padding(line, (0, 0, 0, 2)))
+    console.print()
+
+
+def _print_claims(console: Console, claims: pd.DataFrame) -> None:
+    if not len(claims):
+        return
+    console.print(Text("Claims", style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for claim in claims.itertuples(index=False):
+        said = f"{clean(claim.text)} ({clean(claim.paper)}, {clean(claim.where)})"
+        table.add_row(Text(_word(claim.verdict), style=SYMBOLS[claim.verdict][1]), Text(said))
+        if claim.verdict != "not run":
+            table.add_row("", Text(f"{clean(claim.reason)}{_measured_with(claim)}.", style="dim"))
+    console.print(table)
+    console.print()
+
+
+def _measured_with(claim: Any) -> str:
+    """On which rows a claim was judged, where they aren't the plain ones."""
+    parts = ["profile fast"] * (claim.profile == "fast") + ["unverified data"] * (claim.data == "unverified")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+# --- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame) -> str:
+    view = default_view(board)
+    lines = [f"# {suite or 'Everything'}", ""]
+    for dataset, rows in view.groupby("dataset", sort=False):
+        facts = get_dataset(str(dataset))
+        lines += [f"## {facts.title} ({facts.test_size:,} test images)", ""]
+        lines += ["| # | Model | Error | Trained | Paper | Gap | Verdict |", "|--:|---|--:|--:|--:|--:|---|"]
+        for rank, row in _ranked(rows):
+            marks = ", ".join(MARKS[letter].partition(":")[0] for letter in _marks(row))
+            error = _error(row) + (f" ({marks})" if marks else "")
+            source = "" if pd.isna(row.reported) else f"{_reported(row)} ({_escape(row.paper)}, {_escape(row.where)})"
+            cells = [rank, _escape(row.label), error, _trained(row), source, _gap(row), _word(row.verdict)]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    if len(view):
+        lines += [LEGEND, ""]
+    reasons = [f"- {_escape(_about(row))}: {_escape(row.reason)}." for row in view.itertuples(index=False) if row.runs]
+    if reasons:
+        lines += ["## Why", "", *reasons, ""]
+    if len(claims):
+        lines += ["## Claims", "", "| Claim | Place | Verdict | Why |", "|---|---|---|---|"]
+        for claim in claims.itertuples(index=False):
+            place = f"{_escape(claim.paper)}, {_escape(claim.where)}"
+            why = _escape(claim.reason) + _measured_with(claim)
+            lines.append(f"| {_escape(claim.text)} | {place} | {_word(claim.verdict)} | {why} |")
+        lines.append("")
+    notes = [f"- {_escape(note)}" for note in _notes(suite, board, view)]
+    return "\n".join(lines + notes).rstrip("\n") + "\n"
+
+
+def _escape(value: Any) -> str:
+    """Text that Markdown shows as it is: no table cell, link, emphasis or HTML of its own."""
+    return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in clean(value))

@@ -1,0 +1,242 @@
+"""One submit from its plan to its last line: what `runner submit` and `runner retry` do."""
+
+import contextlib
+import os
+import secrets
+import signal
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.errors import UserError, unknown
+from benchmarks.records import Job, utc
+from runner import jobs, tracking
+from runner.engine import ENGINES, Slot, Work, make_slots, run_inline, run_local, threads_per_slot
+from runner.jobs import JobPaths, State, progress_of, read_json, state_of
+from runner.progress import Progress, duration
+from runner.worker import Options
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run, whatever is run."""
+
+    engine: str = "local"
+    slots_per_gpu: int = 1
+    data_dir: Path | None = None
+    allow_unverified: bool = False
+    force_resume: bool = False
+    json: bool = False
+
+    def check(self) -> None:
+        """Raises UserError for an engine that isn't there or a number of slots that makes no sense."""
+        if self.engine not in ENGINES:
+            raise unknown("engine", self.engine, ENGINES)
+        if self.slots_per_gpu < 1:
+            raise UserError(f"--slots-per-gpu is {self.slots_per_gpu}, expected 1 or more")
+
+
+def states_of(planned: Sequence[Job]) -> list[State]:
+    """The state of each planned job, also of those never submitted here."""
+    return [state_of(JobPaths.of(job)) for job in planned]
+
+
+def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
+    """Whether a submit runs a failed job again: infrastructure's failures yes, a model's own only by `retry`."""
+    if state != "failed":
+        return False
+    kind = (read_json(paths.failure) or {}).get("kind")
+    return kind == "infrastructure" or (kind == "refused" and settings.force_resume)
+
+
+def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
+    """What `submit --dry-run --json` prints."""
+    rows = [
+        {
+            "key": job.key,
+            "dataset": job.dataset,
+            "model": job.model,
+            "seed": job.seed,
+            "profile": job.profile,
+            "overrides": job.overrides,
+            "fingerprint": job.fingerprint,
+            "state": state,
+        }
+        for job, state in zip(planned, states, strict=True)
+    ]
+    return {"jobs": rows, "counts": _counts(planned, states, settings)}
+
+
+def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
+    again = sum(taken_up(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
+    counts = jobs.count_states(list(states))
+    return counts | {"to_run": counts["to_run"] + again}
+
+
+def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Settings, slots: Sequence[Slot]) -> str:
+    """'36 jobs: 12 done, 24 to run, about 1 h 50 min on 2 slots'."""
+    counts = _counts(planned, states, settings)
+    parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
+    parts += [f"{counts['running']} running already"] * bool(counts["running"])
+    failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
+    parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
+    line = f"{counts['total']} jobs: {', '.join(parts)}"
+    if counts["to_run"]:
+        seconds = _expected_seconds([job for job, state in zip(planned, states, strict=True) if state != "done"])
+        about = f", about {duration(seconds / len(slots))}" if seconds is not None else ""
+        kind = "GPU" if slots[0].device == "cuda" else "CPU"
+        line += f"{about} on {len(slots)} {kind} slot{'s' if len(slots) > 1 else ''}"
+    return line
+
+
+def _expected_seconds(planned: Sequence[Job]) -> float | None:
+    """Training seconds by what the same models took here before; None where one of them never ran here."""
+    known: dict[tuple[str, str, str], list[float]] = {}
+    for paths in jobs.all_jobs():
+        record = read_json(paths.record)
+        if record is not None:
+            job = record["job"]
+            epochs = (job["recipe"] | job["overrides"])["epochs"]
+            known.setdefault((job["dataset"], job["model"], job["profile"]), []).append(record["train_seconds"] / epochs)
+    total = 0.0
+    for job in planned:
+        seen = known.get((job.dataset, job.model, job.profile))
+        if seen is None:
+            return None
+        total += statistics.median(seen) * job.effective_recipe["epochs"]
+    return total
+
+
+def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
+    """Read every data set once before anything starts: a missing or foreign file ends the submit here, in one line."""
+    from runner import data
+
+    folder = data.data_folder(settings.data_dir)
+    for name in dict.fromkeys(job.dataset for job in planned):
+        data.load(name, folder, settings.allow_unverified, say)
+
+
+def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console) -> int:
+    """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped)."""
+    settings.check()
+    pairs = [(job, JobPaths.of(job)) for job in planned]
+    states = [state_of(paths) for _, paths in pairs]
+    threads = threads_per_slot()
+    slots = make_slots(settings.slots_per_gpu, threads)
+    if settings.engine == "inline":
+        slots = slots[:1]
+    console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
+    waiting = [job for job, state in zip(planned, states, strict=True) if state != "done"]
+    if waiting:
+        check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
+        console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
+
+    submission = secrets.token_hex(8)
+    for (job, paths), state in zip(pairs, states, strict=True):
+        if state == "done":
+            continue
+        paths.write_job(job)
+        paths.cancel.unlink(missing_ok=True)
+        if taken_up(paths, state, settings):
+            paths.set_aside(only=paths.failure)
+    jobs.record_submission(
+        {
+            "time": utc(datetime.now(UTC)),
+            "submission": submission,
+            "suite": suite,
+            "fingerprints": [job.fingerprint for job in planned],
+        }
+    )
+    options = Options(
+        device=slots[0].device,
+        threads=threads,
+        data_dir=settings.data_dir,
+        allow_unverified=settings.allow_unverified,
+        force_resume=settings.force_resume,
+        submission=submission,
+        submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
+    )
+    work = Work(pairs, options)
+    with Progress(pairs, len(slots), console) as progress, _signals(work, progress, submission) as received:
+        with tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say):
+            if settings.engine == "inline":
+                work.options.echo = progress.say
+                run_inline(work, progress.tick)
+            else:
+                run_local(work, slots, progress.tick, progress.say)
+    return _last_words(pairs, suite, settings, console, received)
+
+
+@contextlib.contextmanager
+def _signals(work: Work, progress: Progress, submission: str) -> Any:
+    """Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only takes the terminal away."""
+    received: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        if not received:
+            progress.say("stopping: each worker saves a checkpoint first ...")
+        received.append(number)
+        work.options.stopping.set()
+
+    def hang_up(_number: int, _frame: Any) -> None:
+        target = os.open(jobs.runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        progress.detach()
+        os.dup2(target, sys.stdout.fileno())
+        os.dup2(target, sys.stderr.fileno())
+        os.close(target)
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _last_words(
+    pairs: Sequence[tuple[Job, JobPaths]], suite: str, settings: Settings, console: Console, received: list[int]
+) -> int:
+    """The end of a submit: failures with their logs, what to type next."""
+    states = {paths: state_of(paths) for _, paths in pairs}
+    if settings.json:
+        rows = [progress_of(job, paths, states[paths]) for job, paths in pairs]
+        sys.stdout.write(jobs.status_json(rows))
+    for job, paths in pairs:
+        if states[paths] == "failed":
+            explain_failure(job, paths, console)
+    done = sum(state == "done" for state in states.values())
+    line = f"{done} of {len(pairs)} done"
+    if received:
+        console.print(f"{line}; stopped. The same command goes on from the checkpoints.", highlight=False, soft_wrap=True)
+        return 128 + received[0]
+    if any(state == "failed" for state in states.values()):
+        failed = sum(state == "failed" for state in states.values())
+        console.print(f"{line}, {failed} failed; when mended: runner retry --failed", highlight=False, soft_wrap=True)
+        return 1
+    if done < len(pairs):
+        console.print(f"{line}, the others were cancelled; the same command takes them up again", soft_wrap=True)
+        return 0
+    console.print(f"{line}. Next: runner report --suite {suite}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
+    """A failed job: key, what and where, the log's path and its last lines."""
+    failure = read_json(paths.failure) or {}
+    kind = {"model": "the model's own failure", "refused": "a resume that needs your decision"}.get(
+        str(failure.get("kind")), "an infrastructure failure"
+    )
+    lines = [
+        f"✗ {job.key}: {failure.get('what', 'no failure.json')}",
+        f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
+        *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

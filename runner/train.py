@@ -1,0 +1,303 @@
+"""The one training loop of every model, top to bottom.
+
+Everything random comes from the seed: initial weights and permutations from generators on the CPU (the same on every
+device), augmentation from one on the device, dropout from torch's own. The error that counts is the last epoch's, on the
+test set, evaluated once an epoch and used for no choice. Nothing in the loop waits for the device: sums stay there and
+are fetched once an epoch.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.records import Job
+from runner import augment
+from runner.batches import DeviceSet, Prepared
+from runner.checkpoint import Checkpoint
+from runner.jobs import now_ms
+from zoo.spec import ModelSpec, Recipe, initialise
+
+EVALUATION_BATCH = 500
+CHECKPOINT_SECONDS = 30.0  # at most so much work is lost to a kill, and so rarely is the disk waited for
+CHANCE_SHARE = 0.98  # a final training loss of this share of ln C or more is no better than chance
+
+
+class Stopped(Exception):
+    """The training was asked to stop; a checkpoint holds everything that was done."""
+
+
+class ResumeRefused(Exception):
+    """A checkpoint from another torch build, device or thread count: going on would not give the same bits."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How the loop speaks to the process around it."""
+
+    stop: Callable[[], bool]  # asked before the first step and after each
+    save: Callable[[Checkpoint], None]  # durable when it returns
+    progress: Callable[[dict[str, Any]], None]  # cheap; called after each step
+    log: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out: the outcome, the curve (a row an epoch), the final weights and how long the training itself took."""
+
+    outcome: str
+    curve: list[dict[str, Any]]
+    wrong: int | None
+    test_images: int | None
+    weights: dict[str, Tensor]
+    parameters: int
+    train_seconds: float
+    trained_images: int
+    forced_resume: bool
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD whose parameter groups carry the recipe's rate multipliers and spare biases and normalisation the decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        decay = recipe.weight_decay if parameter.ndim > 1 or recipe.decay_all else 0.0
+        groups.setdefault((recipe.rate_multiplier(name), decay), []).append(parameter)
+    return torch.optim.SGD(
+        [
+            {"params": parameters, "lr": recipe.learning_rate * multiplier, "multiplier": multiplier, "weight_decay": decay}
+            for (multiplier, decay), parameters in groups.items()
+        ],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        fused=True,
+    )
+
+
+def steps_per_epoch(images: int, recipe: Recipe) -> int:
+    """How many updates an epoch has; the partial last batch counts unless the recipe drops it."""
+    return images // recipe.batch_size if recipe.drop_last else math.ceil(images / recipe.batch_size)
+
+
+def evaluate(model: nn.Module, data: DeviceSet, spec: ModelSpec, autocast: Any, layout: torch.memory_format) -> Tensor:
+    """Summed loss, wrong and images over a set: float64 (3,), still on the device."""
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
+    with torch.no_grad():
+        for start in range(0, len(data), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            labels = data.labels[part]
+            with autocast():
+                logits = model(data.images(part).contiguous(memory_format=layout))
+            logits = logits.float()
+            sums += _sums(spec.loss(logits, labels), logits, labels)
+    return sums
+
+
+def _sums(loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    logits = output[0] if isinstance(output, tuple) else output
+    wrong = (logits.argmax(dim=1) != labels).sum()
+    images = torch.full((), len(labels), device=labels.device)
+    return torch.stack([loss.detach().double() * len(labels), wrong.double(), images.double()])
+
+
+def train(
+    job: Job,
+    run: str,
+    spec: ModelSpec,
+    recipe: Recipe,
+    data: Prepared,
+    classes: int,
+    device: torch.device,
+    switches: dict[str, bool | str],
+    hooks: Hooks,
+    resume: Checkpoint | None = None,
+    force_resume: bool = False,
+) -> Trained:
+    """Train one job to its end, from its start or from a checkpoint.
+
+    Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
+    from, and whatever the model raises.
+    """
+    # --- model, optimiser, generators: all from the seed ---
+    layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
+    torch.manual_seed(job.seed)
+    model = spec.variants[job.dataset].build()
+    initialise(model, recipe)
+    model = model.to(device=device, memory_format=layout)
+    optimizer = optimizer_for(model, recipe)
+    order = torch.Generator().manual_seed(2 * job.seed + 1_000_003)
+    shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
+    bf16 = switches["autocast"] == "bfloat16"
+    autocast = (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if bf16 else nullcontext
+    forced = False
+
+    # --- where it goes on ---
+    state = Checkpoint(
+        fingerprint=job.fingerprint,
+        run=run,
+        model={},
+        optimizer={},
+        epoch=0,
+        step=0,
+        permutation=None,
+        sums=torch.zeros(3, dtype=torch.float64),
+        curve=[],
+        train_seconds=0.0,
+        trained_images=0,
+        generators={},
+        threads=torch.get_num_threads(),
+        device=device_name(device),
+    )
+    if resume is not None:
+        forced = resume.forced_resume
+        differs = [
+            f"{what} {there} there, {here} here"
+            for what, there, here in (
+                ("torch", resume.torch, state.torch),
+                ("device", resume.device, state.device),
+                ("threads", resume.threads, state.threads),
+            )
+            if there != here
+        ]
+        if differs and not force_resume:
+            raise ResumeRefused("; ".join(differs))
+        forced = forced or bool(differs)
+        model.load_state_dict(resume.model)
+        optimizer.load_state_dict(resume.optimizer)
+        order.set_state(resume.generators["order"])
+        torch.set_rng_state(resume.generators["cpu"])
+        if device.type == "cuda" and "cuda" in resume.generators:
+            torch.cuda.set_rng_state(resume.generators["cuda"], device)
+        if resume.device == state.device:
+            shifts.set_state(resume.generators["shifts"])
+        state.epoch, state.step, state.curve = resume.epoch, resume.step, resume.curve
+        state.permutation, state.sums = resume.permutation, resume.sums
+        state.train_seconds, state.trained_images = resume.train_seconds, resume.trained_images
+    state.forced_resume = forced
+    sums = state.sums.to(device)
+
+    def save() -> None:
+        """Everything that the rest depends on, as it is between two steps."""
+        state.model, state.optimizer, state.sums = model.state_dict(), optimizer.state_dict(), sums.cpu()
+        state.generators = {"order": order.get_state(), "shifts": shifts.get_state(), "cpu": torch.get_rng_state()}
+        if device.type == "cuda":
+            state.generators["cuda"] = torch.cuda.get_rng_state(device)
+        hooks.save(state)
+
+    def stop_if_asked() -> None:
+        if hooks.stop():
+            state.train_seconds += time.perf_counter() - began
+            save()
+            raise Stopped
+
+    # --- the epochs ---
+    steps = steps_per_epoch(len(data.train), recipe)
+    saved_at = time.monotonic()
+    diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["train_loss"] is None else None
+    began = time.perf_counter()
+    stop_if_asked()
+    while state.epoch < recipe.epochs and diverged_epoch is None:
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate_at(state.epoch) * group["multiplier"]
+        if state.permutation is None:
+            state.permutation = torch.randperm(len(data.train), generator=order)
+            sums = torch.zeros_like(sums)
+        permutation = state.permutation.to(device)
+        images_before = state.trained_images
+
+        model.train()
+        while state.step < steps:
+            indices = permutation[state.step * recipe.batch_size : (state.step + 1) * recipe.batch_size]
+            labels = data.train.labels[indices]
+            images = augment.augment(data.train.images(indices), recipe.flip, recipe.translate, shifts)
+            optimizer.zero_grad(set_to_none=True)
+            with autocast():
+                output = model(images.contiguous(memory_format=layout))
+            output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
+            loss = spec.loss(output, labels)
+            loss.backward()
+            optimizer.step()
+            sums += _sums(loss, output, labels)
+
+            state.step += 1
+            state.trained_images += len(indices)
+            rate = (state.trained_images - images_before) / (time.perf_counter() - began)
+            hooks.progress({"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)})
+            if state.step < steps:
+                stop_if_asked()
+
+        # --- once an epoch: fetch the sums, evaluate, note a row of the curve, perhaps save ---
+        train_loss, train_error = _means(sums)
+        spent = time.perf_counter() - began
+        state.train_seconds += spent
+        test_sums = evaluate(model, data.test, spec, autocast, layout)
+        test_loss, test_error = _means(test_sums)
+        epoch = state.epoch + 1
+        if train_loss is None:
+            diverged_epoch = epoch
+        row = {
+            "epoch": epoch,
+            "learning_rate": recipe.rate_at(state.epoch),
+            "train_loss": train_loss,
+            "train_error": train_error,
+            "test_loss": test_loss,
+            "test_error": test_error if train_loss is not None else None,
+            "wrong": int(test_sums[1]),
+            "time": now_ms(),
+            "seconds": round(time.perf_counter() - began, 3),
+            "images_per_second": round((state.trained_images - images_before) / spent, 1),
+        }
+        state.curve = [*state.curve, row]
+        state.epoch, state.step, state.permutation = epoch, 0, None
+        hooks.log(
+            f"epoch {epoch}/{recipe.epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
+            f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']} images/s"
+        )
+        hooks.progress({"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}})
+        last = epoch == recipe.epochs or diverged_epoch is not None
+        if last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            save()  # also at the very end: a kill while the results are written costs nothing
+            saved_at = time.monotonic()
+        began = time.perf_counter()
+        if not last:
+            stop_if_asked()
+
+    final = state.curve[-1]
+    if diverged_epoch is not None:
+        outcome = "diverged"
+    else:
+        outcome = "collapsed" if final["train_loss"] >= CHANCE_SHARE * math.log(classes) else "finished"
+    return Trained(
+        outcome=outcome,
+        curve=state.curve,
+        wrong=None if diverged_epoch is not None else final["wrong"],
+        test_images=None if diverged_epoch is not None else len(data.test),
+        weights={name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()},
+        parameters=sum(p.numel() for p in model.parameters()),
+        train_seconds=state.train_seconds,
+        trained_images=state.trained_images,
+        forced_resume=forced,
+    )
+
+
+def _means(sums: Tensor) -> tuple[float | None, float]:
+    """Mean loss (None where it isn't finite) and error in percent, from (summed loss, wrong, images)."""
+    loss, wrong, images = sums.tolist()
+    mean = loss / images if images else math.nan
+    return (mean if math.isfinite(mean) else None), 100 * wrong / max(images, 1)
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "not finite" if value is None else f"{value:.{digits}f}"
+
+
+def device_name(device: torch.device) -> str:
+    """What a checkpoint is bound to: 'cpu', or the GPU's model."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,46 @@
+"""Fixtures that every test gets or may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Read before `own_root` takes it away.
+REAL_DATA = os.environ.get("REPROZOO_DATA")
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The folder of this checkout: to read its sources and published results, never to write."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """For every test: an empty root (.runs, results), an empty data folder, no MLflow server, one thread.
+
+    So that no test writes into the checkout or into the user's home, nor depends on what was run there. Children that
+    a test starts inherit it.
+    """
+    root = tmp_path / "root"
+    root.mkdir()
+    monkeypatch.setenv("REPROZOO_ROOT", str(root))
+    monkeypatch.setenv("REPROZOO_DATA", str(tmp_path / "data"))
+    for name in ("REPROZOO_ENGINES", "REPROZOO_COMMIT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    return root
+
+
+@pytest.fixture
+def realdata(own_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the real data sets, for tests marked `realdata`; skips where REPROZOO_DATA names none."""
+    if not REAL_DATA:
+        pytest.skip("REPROZOO_DATA doesn't name the folder of the real data sets")
+    folder = Path(REAL_DATA).expanduser().resolve()
+    if not folder.is_dir():
+        pytest.skip(f"REPROZOO_DATA names {folder}, which isn't there")
+    monkeypatch.setenv("REPROZOO_DATA", str(folder))
+    return folder

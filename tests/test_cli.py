@@ -1,0 +1,164 @@
+"""The commands as a user types them: a mistake is one line and exit code 2, and nothing changes on the disk."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.records import Job
+from runner import cli, jobs
+from runner.jobs import JobPaths, append_line
+
+
+@pytest.fixture
+def runner(monkeypatch, capsys):
+    """Call a command in this process: returns (exit code, stdout, stderr)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["runner", *words])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return call
+
+
+MISTAKES = [
+    (["submitt"], "submit"),
+    (["submit"], "--suite"),
+    (["submit", "--suite", "quikstart"], "did you mean 'quickstart'"),
+    (["submit", "--suite", "quickstart", "--model", "lenet5"], "did you mean 'lenet'"),
+    (["submit", "--suite", "quickstart", "--seeds", "0"], "--seeds is 0"),
+    (["submit", "--suite", "quickstart", "--seeds", "2", "--seed", "1"], "exclude each other"),
+    (["submit", "--suite", "quickstart", "--seed", "-3"], "-3"),
+    (["submit", "--suite", "quickstart", "--epochs", "0"], "epochs is 0"),
+    (["submit", "--suite", "quickstart", "--epochs", "two"], "--epochs"),
+    (["submit", "--suite", "quickstart", "--set", "learning_rat=1"], "did you mean 'learning_rate'"),
+    (["submit", "--suite", "quickstart", "--profile", "faster"], "--profile"),
+    (["submit", "--suite", "quickstart", "--engine", "lokal"], "did you mean 'local'"),
+    (["submit", "--suite", "quickstart", "--slots-per-gpu", "0"], "--slots-per-gpu is 0"),
+    (["submit", "--suite", "mnist", "--data-dir", "/nowhere/at/all"], "mnist"),
+    (["status", "--suite", "nine"], "unknown suite 'nine'"),
+    (["logs", "digits/lenet"], "nothing was submitted"),
+    (["cancel"], "what to cancel"),
+    (["retry"], "what to retry"),
+    (["retry", "--failed"], "nothing to retry"),
+    (["models", "nin_dropot"], "did you mean 'nin_dropout'"),
+    (["models", "lenet", "--dataset", "cifar10"], "unknown data set of lenet"),
+    (["report", "--suite", "nine"], "unknown suite"),
+    (["report", "--format", "xml"], "--format"),
+    (["verify", "/nowhere/at/all"], "/nowhere/at/all"),
+    (["data", "prepare", "--suite", "nine"], "unknown suite"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_changes_nothing(runner, words, says):
+    before = sorted(jobs.root().rglob("*"))
+    code, out, err = runner(*words)
+    assert code == 2
+    assert out == ""
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+    assert sorted(jobs.root().rglob("*")) == before
+
+
+COMMANDS = "submit status logs cancel retry sync report publish verify suites models data".split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(runner, command):
+    code, out, _ = runner(command, "--help")
+    assert code == 0
+    assert f"runner {command}" in out
+    assert len(out.splitlines()) > 4
+
+
+def test_dry_run_prints_the_documented_object_and_writes_nothing(runner):
+    code, out, _ = runner("submit", "--suite", "quickstart", "--dry-run", "--json", "--set", "batch_size=32")
+    assert code == 0
+    plan = json.loads(out)
+    assert plan["counts"] == {
+        "total": 6, "to_run": 6, "done": 0, "running": 0, "failed": 0, "interrupted": 0, "killed": 0, "pending": 6,
+    }  # fmt: skip
+    assert set(plan["jobs"][0]) == {"key", "dataset", "model", "seed", "profile", "overrides", "fingerprint", "state"}
+    assert plan["jobs"][0]["overrides"] == {"batch_size": 32}
+    assert not jobs.runs_folder().exists()
+
+
+@pytest.fixture
+def submitted():
+    """One job laid down here as a submit does, without running it."""
+    job = Job(dataset="digits", model="lenet", revision=1, recipe={"epochs": 3}, seed=0)
+    paths = JobPaths.of(job)
+    paths.write_job(job)
+    jobs.record_submission({"suite": "quickstart", "fingerprints": [job.fingerprint]})
+    return paths
+
+
+def test_status_json_has_the_documented_keys(runner, submitted):
+    code, out, _ = runner("status", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert set(found["jobs"][0]) == {
+        "key", "dataset", "model", "seed", "profile", "overrides", "fingerprint", "state", "epoch", "epochs", "test_error",
+        "outcome", "attempts",
+    }  # fmt: skip
+    assert found["counts"]["pending"] == 1
+    assert (found["jobs"][0]["epochs"], found["jobs"][0]["test_error"]) == (3, None)
+
+
+def test_status_is_for_people_too(runner, submitted):
+    assert "digits/lenet/reference-seed0" in runner("status")[1]
+    assert json.loads(runner("status", "--suite", "mnist", "--json")[1])["jobs"] == []
+
+
+def test_status_without_jobs_says_what_to_type(runner):
+    assert "runner submit --suite quickstart" in runner("status")[1]
+
+
+def test_cancel_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submitted):
+    assert "1 cancelled, 0 of them running" in runner("cancel", "--all")[1]
+    assert submitted.cancel.exists()
+    assert runner("retry", "--failed")[0] == 2
+
+
+def test_logs_prints_the_log(runner, submitted):
+    submitted.log.write_text("first line\nlast line\n")
+    append_line(submitted.attempts, {"event": "start"})
+    assert runner("logs", "digits/lenet")[1] == "first line\nlast line\n"
+    assert runner("logs", "digits/lenet", "--follow")[1].endswith("last line\n")
+
+
+def test_models_json_has_the_documented_keys(runner):
+    rows = json.loads(runner("models", "--json")[1])
+    assert set(rows[0]) == {"name", "paper", "family", "suites", "parameters", "macs"}
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["nin_dropout"]["parameters"]["cifar10"] == 966_986
+    assert by_name["lenet"]["parameters"]["mnist"] == 61_706
+
+
+def test_suites_lists_every_suite(runner):
+    rows = json.loads(runner("suites", "--json")[1])
+    assert {row["name"] for row in rows} >= {"quickstart", "mnist", "cifar10", "cifar10-full", "nin_ablation"}
+    assert "quickstart" in runner("suites")[1]
+
+
+def test_output_can_be_piped_into_head():
+    shell = f"{sys.executable} -m runner models --json | head -n 1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert done.stdout == "[\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_readme_commands_exist_and_every_command_is_in_the_readme():
+    import re
+    from pathlib import Path
+
+    top = Path(cli.__file__).resolve().parent.parent
+    readme = (top / "README.md").read_text()
+    used = set(re.findall(r"runner ([a-z][a-z-]*)", readme + (top / "CONTRIBUTING.md").read_text()))
+    assert used <= set(COMMANDS) | {"is"}, "a command in the documents that isn't there"
+    assert set(COMMANDS) <= used, "a command that the README doesn't name"

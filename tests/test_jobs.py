@@ -1,0 +1,187 @@
+"""A job's state is read from its files; keys and prefixes find jobs."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import UserError
+from benchmarks.records import Job
+from runner import jobs
+from runner.jobs import JobPaths, append_line, failures_in_a_row, find_job, read_lines, state_of
+
+
+def a_job(**changes) -> Job:
+    fields = {"dataset": "digits", "model": "lenet", "revision": 1, "recipe": {"epochs": 3}, "seed": 0}
+    return Job(**(fields | changes))
+
+
+@pytest.fixture
+def paths(tmp_path):
+    job = a_job()
+    found = JobPaths.of(job, tmp_path)
+    found.write_job(job)
+    return found
+
+
+def start(paths, submission="s", checkpoint=0):
+    append_line(paths.attempts, {"event": "start", "submission": submission, "checkpoint": checkpoint, "run": "r"})
+
+
+def end(paths, outcome):
+    append_line(paths.attempts, {"event": "end", "outcome": outcome})
+
+
+def test_job_json_is_the_fingerprints_own_text(paths):
+    job = a_job()
+    assert hashlib.sha256(paths.job.read_bytes()).hexdigest() == job.fingerprint
+    assert paths.read_job() == job
+    assert paths.folder.name == f"reference-seed0-{job.fingerprint[:8]}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ({}, "digits/lenet/reference-seed0"),
+        ({"learning_rate": 0.25}, "digits/lenet/reference+learning_rate=0.25-seed0"),
+        ({"milestones": [1, 2], "flip": True}, "digits/lenet/reference+flip=true+milestones=1,2-seed0"),
+        ({"preprocessing": "../../etc/x"}, "digits/lenet/reference+preprocessing=.._.._etc_x-seed0"),
+    ],
+)
+def test_keys_are_readable_and_safe_as_paths(overrides, key):
+    assert a_job(overrides=overrides).key == key
+
+
+def test_a_key_never_gets_too_long_for_a_file_name():
+    assert len(a_job(overrides={"init": [["*.weight", "normal", 0.05]] * 50}).stem) < 200
+
+
+@pytest.mark.parametrize("field", ["dataset", "model"])
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "A", ".hidden", "x" * 65])
+def test_names_that_are_no_safe_file_names_are_refused(field, name):
+    with pytest.raises(ValueError, match=field):
+        a_job(**{field: name})
+
+
+def test_states_follow_the_files(paths):
+    assert state_of(paths) == "pending"
+    start(paths)
+    assert state_of(paths) == "killed"
+    paths.checkpoint.touch()
+    assert state_of(paths) == "interrupted"
+    end(paths, "interrupted")
+    assert state_of(paths) == "interrupted"
+    paths.failure.write_text('{"kind":"model"}')
+    assert state_of(paths) == "failed"
+    paths.record.touch()
+    assert state_of(paths) == "done"
+
+
+def test_an_infrastructure_failure_is_tried_three_times_in_a_submit(paths):
+    for number in range(1, 4):
+        start(paths)
+        end(paths, "infrastructure")
+        paths.failure.write_text('{"kind":"infrastructure"}')
+        assert state_of(paths) == ("failed" if number == 3 else "pending")
+    start(paths, submission="the next submit")
+    end(paths, "infrastructure")
+    assert state_of(paths) == "pending"
+
+
+def test_kills_count_as_infrastructure_and_a_new_checkpoint_starts_the_count_again():
+    kill = {"event": "start", "submission": "s", "checkpoint": 0}
+    assert failures_in_a_row([kill, kill]) == 2
+    assert failures_in_a_row([kill, kill, {**kill, "checkpoint": 5}]) == 1
+    assert failures_in_a_row([kill, {"event": "end", "outcome": "interrupted"}]) == 0
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from runner.jobs import JobPaths, job_lock
+with job_lock(JobPaths(Path(sys.argv[1]))) as held:
+    print(held, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_held_lock_means_running_and_a_killed_holder_frees_it(paths):
+    start(paths)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(paths.folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert state_of(paths) == "running"
+        with jobs.job_lock(paths) as held:
+            assert not held
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert state_of(paths) == "killed"
+
+
+def test_another_hosts_lease_is_believed_for_three_minutes(paths):
+    for age, state in ((10, "running"), (200, "pending")):
+        paths.lease.write_text(json.dumps({"host": "elsewhere", "time": (time.time() - age) * 1000}))
+        assert state_of(paths) == state
+    paths.lease.write_text(json.dumps({"host": jobs.host(), "time": time.time() * 1000}))
+    assert state_of(paths) == "pending"  # our own: the lock is the truth
+    paths.lease.write_text("{torn")
+    assert state_of(paths) == "pending"
+
+
+def test_torn_lines_are_passed_over_and_later_ones_kept(tmp_path):
+    path = tmp_path / "x.jsonl"
+    append_line(path, {"n": 1})
+    with path.open("a") as file:
+        file.write('{"n": 2, "torn')
+    append_line(path, {"n": 3})
+    assert read_lines(path) == [{"n": 1}, {"n": 3}]
+
+
+def test_set_aside_moves_everything_but_the_job(paths):
+    start(paths)
+    paths.record.write_text("{}")
+    paths.set_aside()
+    assert state_of(paths) == "pending"
+    assert [p.name for p in sorted(paths.old.glob("*/*"))] == ["attempts.jsonl", "record.json"]
+
+
+def lay_down(tmp_path, *made):
+    for job in made:
+        JobPaths.of(job, tmp_path).write_job(job)
+    return jobs.all_jobs(tmp_path)
+
+
+def test_find_job_by_key_prefix_and_fingerprint(tmp_path):
+    one, other = a_job(), a_job(seed=10)
+    newer = a_job(revision=2)
+    found = lay_down(tmp_path, one, other, newer)
+    assert find_job(one.key, found).read_job() == newer  # exact key: its newest revision
+    assert find_job(f"{one.key}-{one.fingerprint[:8]}", found).read_job() == one
+    assert find_job("digits/lenet/reference-seed10", found).read_job() == other
+    with pytest.raises(UserError, match="means 3 jobs"):
+        find_job("digits/", found)
+    with pytest.raises(UserError, match="did you mean 'digits/lenet/reference-seed0'"):
+        find_job("digits/lennet/reference-seed0", found)
+    with pytest.raises(UserError, match="nothing was submitted"):
+        find_job("x", [])
+
+
+def test_a_torn_job_file_is_one_line(paths):
+    paths.job.write_text('{"dataset": "digits"')
+    with pytest.raises(UserError, match=r"job\.json") as caught:
+        paths.read_job()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_root_is_the_checkout_whatever_the_current_directory(monkeypatch, tmp_path):
+    monkeypatch.delenv("REPROZOO_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert jobs.root() == Path(jobs.__file__).resolve().parent.parent
+    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path))
+    assert jobs.runs_folder() == tmp_path / ".runs"

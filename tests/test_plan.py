@@ -1,0 +1,120 @@
+"""The plan is a pure function: its length, its order, and what it refuses."""
+
+import pytest
+
+from benchmarks.errors import UserError
+from benchmarks.suites import SUITES, Suite, get_suite
+from runner.plan import make_jobs, models_of, parse_override, suites_table
+from zoo import load_models
+
+MODELS = load_models()
+
+
+def plan(name, **options):
+    return make_jobs(get_suite(name), MODELS, **options)
+
+
+def test_a_suite_is_every_model_times_every_seed():
+    jobs = plan("nin_ablation")
+    assert len(jobs) == 5 * 5
+    assert [job.key for job in jobs[:6]] == [f"cifar10/nin/reference-seed{s}" for s in range(5)] + [
+        "cifar10/nin_dropout/reference-seed0"
+    ]
+    assert len({job.fingerprint for job in jobs}) == len(jobs)
+
+
+def test_quickstart_has_three_models_and_two_seeds():
+    jobs = plan("quickstart")
+    assert len({job.model for job in jobs}) >= 3
+    assert {job.seed for job in jobs} == {0, 1}
+    assert {job.dataset for job in jobs} == {"digits"}
+
+
+def test_models_and_seeds_narrow_the_plan():
+    assert [job.seed for job in plan("mnist", only=["lenet"], seeds=[7, 3, 7])] == [7, 3]
+
+
+def test_an_override_is_part_of_the_identity_and_one_equal_to_the_recipe_is_dropped():
+    plain, same, other = (
+        plan("mnist", only=["lenet"], seeds=[0], overrides=changes)[0]
+        for changes in ({}, {"epochs": MODELS["lenet"].variants["mnist"].recipe.epochs}, {"epochs": 1})
+    )
+    assert same.fingerprint == plain.fingerprint
+    assert other.fingerprint != plain.fingerprint
+    assert other.overrides == {"epochs": 1}
+    assert other.effective_recipe["epochs"] == 1
+    assert other.recipe_sha256 == plain.recipe_sha256
+
+
+def test_a_suites_own_overrides_are_laid_under_the_users():
+    suite = Suite("mnist", "", ("mnist",), overrides={"epochs": 2, "batch_size": 32})
+    job = make_jobs(suite, MODELS, only=["lenet"], seeds=[0], overrides={"epochs": 3})[0]
+    assert job.overrides == {"batch_size": 32, "epochs": 3}
+
+
+def test_the_profile_is_part_of_the_identity():
+    one, other = (plan("mnist", only=["lenet"], seeds=[0], profile=p)[0] for p in ("reference", "fast"))
+    assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("learning_rate=1", ("learning_rate", 1.0)),
+        ("epochs=3", ("epochs", 3)),
+        ("flip=true", ("flip", True)),
+        ("preprocessing=unit", ("preprocessing", "unit")),
+        ("milestones=[1,2]", ("milestones", (1, 2))),
+        ('rates=[["*.bias",2]]', ("rates", (("*.bias", 2.0),))),
+    ],
+)
+def test_overrides_are_parsed_to_the_fields_type(text, expected):
+    name, value = parse_override(text)
+    assert (name, value) == expected
+    assert type(value) is type(expected[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epochs", "FIELD=VALUE"),
+        ("epoch=3", "did you mean 'epochs'"),
+        ("epochs=three", "expected a int"),
+        ("epochs=1.5", "expected a int"),
+        ("learning_rate=NaN", "learning_rate"),
+        ("milestones=5", "JSON list"),
+        ("flip=maybe", "expected a bool"),
+    ],
+)
+def test_wrong_overrides_are_one_line(text, says):
+    with pytest.raises(UserError, match=says) as caught:
+        plan("mnist", overrides=dict([parse_override(text)]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"only": ["lenett"]}, "did you mean 'lenet'"),
+        ({"only": ["nin_fc"]}, "isn't in the suite 'mnist'"),
+        ({"seeds": [-1]}, "seed -1"),
+        ({"overrides": {"epochs": 0}}, "epochs is 0"),
+        ({"overrides": {"holdout": 60_000}}, "expected less than its 60000"),
+        ({"overrides": {"preprocessing": "zca"}}, "unknown preprocessing 'zca'"),
+    ],
+)
+def test_wrong_plans_are_one_line(options, says):
+    with pytest.raises(UserError, match=says) as caught:
+        plan("mnist", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_suite_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'cifar10'"):
+        get_suite("cifar-10")
+
+
+def test_every_suite_has_jobs_and_the_table_counts_them():
+    for row in suites_table(MODELS):
+        assert row["jobs"] == len(plan(row["name"]))
+        assert models_of(SUITES[row["name"]], MODELS)

@@ -1,0 +1,187 @@
+"""The loop: the same bits resumed or not, for every model; the numbers it reports, against a loop written by hand."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks.datasets import get_dataset
+from benchmarks.records import Job
+from runner import profiles
+from runner.batches import DeviceSet, Prepared
+from runner.checkpoint import Checkpoint
+from runner.train import Hooks, ResumeRefused, Stopped, optimizer_for, steps_per_epoch, train
+from runner.worker import curve_csv, weights_sha256
+from zoo import load_models
+from zoo.spec import initialise
+
+CPU = torch.device("cpu")
+MODELS = load_models()
+VARIANTS = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.variants]
+RUN = "0" * 32
+
+
+@pytest.fixture(autouse=True)
+def reference_profile():
+    profiles.apply(profiles.resolve("reference", CPU))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def random_data(dataset, train_images=10, test_images=6):
+    facts = get_dataset(dataset)
+    generator = torch.Generator().manual_seed(5)
+
+    def images(n):
+        pixels = torch.randn(n, *facts.shape, generator=generator)
+        return DeviceSet(pixels, torch.randint(facts.classes, (n,), generator=generator), None)
+
+    return Prepared(images(train_images), images(test_images))
+
+
+class Stopping:
+    """Asks to stop at the n-th question, and keeps what the loop saves, through the real file."""
+
+    def __init__(self, path, after=None):
+        self.path, self.after, self.asked, self.lines = path, after, 0, []
+
+    def stop(self):
+        self.asked += 1
+        return self.asked == self.after
+
+    def hooks(self):
+        return Hooks(self.stop, lambda state: state.save(self.path), lambda facts: None, self.lines.append)
+
+
+def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, **changes):
+    recipe = dataclasses.replace(
+        spec.variants[dataset].recipe, **({"epochs": 2, "batch_size": 4, "milestones": (1,)} | changes)
+    )
+    job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
+    switches = profiles.resolve("reference", CPU)
+    stopping = Stopping(path, after)
+    return train(
+        job, RUN, spec, recipe, data or random_data(dataset), get_dataset(dataset).classes, CPU, switches, stopping.hooks(),
+        resume=resume, force_resume=force,
+    )  # fmt: skip
+
+
+def bits(trained):
+    return weights_sha256(trained.weights), curve_csv(trained.curve)
+
+
+@pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
+def test_the_same_bits_resumed_or_not(spec, dataset, tmp_path):
+    """Stopped before the first step, inside the first epoch, between the epochs and inside the second."""
+    path = tmp_path / "checkpoint.pt"
+    through = bits(run(spec, dataset, path))
+    resume = None
+    for after in (1, 2, 3, 3):
+        with pytest.raises(Stopped):
+            run(spec, dataset, path, after=after, resume=resume)
+        resume = Checkpoint.load(path)
+    assert bits(run(spec, dataset, path, resume=resume)) == through
+
+
+def test_another_seed_gives_other_bits(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    one, other = (run(MODELS["lenet"], "digits", path, seed=seed) for seed in (0, 1))
+    assert bits(one)[0] != bits(other)[0]
+
+
+def test_the_loop_agrees_with_one_written_by_hand(tmp_path):
+    """torch's own layers, optimiser and cross-entropy, without any of the loop's machinery."""
+    spec, data = MODELS["lenet"], random_data("digits", 10, 6)
+    trained = run(spec, "digits", tmp_path / "c.pt", data=data, epochs=3, batch_size=4, milestones=(2,))
+
+    recipe = dataclasses.replace(spec.variants["digits"].recipe, epochs=3, batch_size=4, milestones=(2,))
+    torch.manual_seed(0)
+    model = spec.variants["digits"].build()
+    initialise(model, recipe)
+    weights = [p for n, p in model.named_parameters() if n.endswith("weight")]
+    biases = [p for n, p in model.named_parameters() if n.endswith("bias")]
+    optimizer = torch.optim.SGD(
+        [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": biases}],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        fused=False,
+    )
+    order = torch.Generator().manual_seed(1_000_003)
+    for epoch in range(3):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * (0.1 if epoch >= 2 else 1.0)
+        losses, wrong = 0.0, 0
+        for chosen in torch.randperm(10, generator=order).split(4):
+            x, y = data.train.stored[chosen], data.train.labels[chosen]
+            optimizer.zero_grad()
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            loss.backward()
+            optimizer.step()
+            losses += loss.item() * len(y)
+            wrong += int((output.argmax(1) != y).sum())
+        with torch.no_grad():
+            predicted = model(data.test.stored).argmax(1)
+        row = trained.curve[epoch]
+        assert row["train_loss"] == pytest.approx(losses / 10, rel=1e-4)
+        assert row["train_error"] == pytest.approx(10 * wrong)
+        assert row["wrong"] == int((predicted != data.test.labels).sum())
+    assert trained.wrong == trained.curve[-1]["wrong"]
+    assert trained.test_images == 6
+    for name, value in model.state_dict().items():
+        assert torch.allclose(trained.weights[name], value, atol=1e-5)
+
+
+def test_every_image_is_seen_once_an_epoch_and_the_partial_batch_counts():
+    recipe = MODELS["nin"].variants["cifar10"].recipe
+    assert steps_per_epoch(50_000, recipe) == 391
+    assert steps_per_epoch(50_000, dataclasses.replace(recipe, drop_last=True)) == 390
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_as_diverged(tmp_path):
+    trained = run(MODELS["lenet"], "digits", tmp_path / "c.pt", learning_rate=1e30, epochs=5)
+    assert trained.outcome == "diverged"
+    assert trained.wrong is None
+    assert trained.curve[-1]["train_loss"] is None
+    assert len(trained.curve) < 5
+
+
+def test_a_network_that_stays_at_chance_collapsed(tmp_path):
+    trained = run(MODELS["nin"], "digits", tmp_path / "c.pt", init=(("*", "constant", 0.0),))
+    assert trained.curve[-1]["train_loss"] == pytest.approx(math.log(10), rel=0.02)
+    assert trained.outcome == "collapsed"
+
+
+def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):
+    path = tmp_path / "c.pt"
+    spec = MODELS["lenet"]
+    with pytest.raises(Stopped):
+        run(spec, "digits", path, after=2)
+    foreign = dataclasses.replace(Checkpoint.load(path), torch="1.0")
+    with pytest.raises(ResumeRefused, match=r"torch 1\.0 there"):
+        run(spec, "digits", path, resume=foreign)
+    trained = run(spec, "digits", path, resume=foreign, force=True)
+    assert trained.forced_resume
+
+
+def test_weights_sha256_is_over_content_not_over_a_file():
+    weights = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(2)}
+    same = {"a": torch.ones(2), "b": weights["b"].t().contiguous().t()}  # another order, other strides
+    assert weights_sha256(weights) == weights_sha256(same)
+    assert weights_sha256(weights) != weights_sha256({**weights, "a": torch.ones(2, 1)})
+    assert weights_sha256(weights) != weights_sha256({**weights, "a": torch.ones(2).double()})
+
+
+def test_the_two_profiles_differ_only_where_a_device_gains():
+    cuda = torch.device("cuda")
+    reference, fast = profiles.resolve("reference", cuda), profiles.resolve("fast", cuda)
+    assert reference["float32"] == "ieee"
+    assert reference["autocast"] == "off"
+    assert reference["deterministic"] is True
+    assert fast["autocast"] == "bfloat16"
+    assert set(reference) == set(fast)
