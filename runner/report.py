@@ -95,7 +95,7 @@ def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFram
 def render(
     suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, papers: Mapping[str, Paper], fmt: str, width: int = 80
 ) -> str:
-    """The report of a suite (None: of everything) in one of FORMATS, ending with a newline; raises UserError for another format."""
+    """The report of a suite (None: of everything), ending with a newline; raises UserError for a format not in FORMATS."""
     if fmt == "json":
         return json.dumps(_rows(board), indent=2, ensure_ascii=False) + "\n"
     if fmt == "csv":
