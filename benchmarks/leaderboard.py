@@ -91,6 +91,7 @@ BOARD_COLUMNS = [
     "tolerance",
     "paper",  # the key of the source of `reported`, else the model's own
     "where",  # the place in it
+    "printed",  # `reported` with the digits that were printed
     "printed_label",
     "note",
     "family",
@@ -355,6 +356,7 @@ def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) ->
         "parameters": variant.parameters if variant else None,
         "paper": paper.key if paper else card.paper if card else None,
         "reported": row.error if row else None,
+        "printed": str(row.printed) if row else None,
         "where": row.where if row else None,
         "printed_label": row.label if row else None,
         "note": row.note if row else None,
@@ -422,6 +424,7 @@ def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
         "n": 0,
         "runs": 0,
         "reported": row.error,
+        "printed": str(row.printed),
         "error": row.error,
         "errors": (),
         "paper": paper.key,

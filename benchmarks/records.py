@@ -15,7 +15,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    computed_field,
+    field_validator,
+    model_validator,
+)
 
 SCHEMA_VERSION = 1
 
@@ -38,7 +47,9 @@ def sha256_of(value: Any) -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, also after a crash: temporary file, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")  # unlike tempfile's, with the user's own umask
+    temporary = path.with_name(
+        f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
+    )  # unlike tempfile's, with the user's own umask
     try:
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -64,6 +75,13 @@ class Job(_Frozen):
     overrides: dict[FieldName, Json] = {}
     profile: Literal["reference", "fast"] = "reference"
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+    @field_validator("recipe", "overrides")
+    @classmethod
+    def _has_a_spelling(cls, value: dict[str, Json]) -> dict[str, Json]:
+        """NaN and infinity have none in JSON: a job that holds one would have no fingerprint."""
+        canonical_json(value)
+        return value
 
     def canonical(self) -> str:
         """The job's identity in words: what job.json holds."""
@@ -237,7 +255,7 @@ def load(path: Path) -> RunRecord:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits
         raise RecordError(f"{path}: can't be read as JSON: {error}") from error
     if isinstance(data, dict) and data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
         found = data["schema_version"]

@@ -27,7 +27,11 @@ _ALL = (
     Suite("mnist", "the headline models on MNIST", ("mnist",)),
     Suite("cifar10", "the headline models on CIFAR-10", ("cifar10",)),
     Suite("cifar10-full", "every model that has a CIFAR-10 recipe", ("cifar10",)),
-    Suite("nin_ablation", "what dropout, augmentation and global average pooling give NiN (its Tables 1 and 5)", ("cifar10",)),
+    Suite(
+        "nin_ablation",
+        "what dropout, augmentation and global average pooling give NiN (its Tables 1 and 5)",
+        ("cifar10",),
+    ),
 )
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}

@@ -61,7 +61,9 @@ def prepare(data: Data, preprocessing: str, holdout: int, device: torch.device) 
     )
 
 
-def _on_device(images: np.ndarray, labels: np.ndarray, transform: preprocess.Transform, device: torch.device) -> DeviceSet:
+def _on_device(
+    images: np.ndarray, labels: np.ndarray, transform: preprocess.Transform, device: torch.device
+) -> DeviceSet:
     stored = torch.from_numpy(np.array(images)).to(device)
     target = torch.from_numpy(np.asarray(labels).astype(np.int64)).to(device)
     if not transform.per_channel and 4 * stored.numel() < FIT_SHARE * free_memory(device):

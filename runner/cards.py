@@ -93,7 +93,9 @@ def _show_all(cards: list[dict[str, Any]], console: Any) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in ("model", "data set", "parameters", "MACs", "suites"):
-        table.add_column(column, justify="right" if column in ("parameters", "MACs") else "left", no_wrap=column == "model")
+        table.add_column(
+            column, justify="right" if column in ("parameters", "MACs") else "left", no_wrap=column == "model"
+        )
     for card in cards:
         for i, (dataset, facts) in enumerate(card["datasets"].items()):
             name, suites = (card["name"], ", ".join(card["suites"])) if i == 0 else ("", "")

@@ -46,5 +46,3 @@ class Checkpoint:
     def load(cls, path: Path) -> "Checkpoint":
         """Read the file with `weights_only`, to the CPU; raises whatever torch raises for a torn or foreign file."""
         return cls(**torch.load(path, map_location="cpu", weights_only=True))
-
-

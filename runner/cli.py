@@ -23,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="The data sets: what is here, and how to get it.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="The data sets: what is here, and how to get it.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 
 
@@ -47,18 +49,25 @@ class Format(StrEnum):
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="local: a process per slot; inline: this process (debugging).")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="local: a process per slot; inline: this process (debugging).")
+]
 SlotsOption = Annotated[int, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where the data sets lie. Default: REPROZOO_DATA, else ~/.cache/reprozoo.")
+    Path | None,
+    typer.Option("--data-dir", help="Where the data sets lie. Default: REPROZOO_DATA, else ~/.cache/reprozoo."),
 ]
 Unverified = Annotated[
     bool,
-    typer.Option("--allow-unverified-data", help="Accept data files whose md5 isn't the official one; records and site say so."),
+    typer.Option(
+        "--allow-unverified-data", help="Accept data files whose md5 isn't the official one; records and site say so."
+    ),
 ]
 ForceResume = Annotated[
     bool,
-    typer.Option("--force-resume", help="Go on from a checkpoint of another torch build or device; the record says so."),
+    typer.Option(
+        "--force-resume", help="Go on from a checkpoint of another torch build or device; the record says so."
+    ),
 ]
 
 
@@ -87,9 +96,9 @@ def submit(
     model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
     seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds 0 to N-1 instead of the suite's.")] = None,
     seed: Annotated[list[int], typer.Option("--seed", help="Only this seed; may be repeated.")] = [],  # noqa: B006
-    profile: Annotated[Profile, typer.Option(help="reference: IEEE float32, deterministic; fast: what the device has.")] = (
-        Profile.reference
-    ),
+    profile: Annotated[
+        Profile, typer.Option(help="reference: IEEE float32, deterministic; fast: what the device has.")
+    ] = (Profile.reference),
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
     ] = [],  # noqa: B006
@@ -100,7 +109,9 @@ def submit(
     allow_unverified_data: Unverified = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the work goes on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train again what is done; the old files move to old/.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train again what is done; the old files move to old/.")
+    ] = False,
     force_resume: ForceResume = False,
     json_: JsonOption = False,
 ) -> None:
@@ -357,7 +368,9 @@ def publish(suite: AnySuite = None) -> None:
 
 @app.command()
 def verify(
-    path: Annotated[Path | None, typer.Argument(help="A folder of records. Default: results/ of this checkout.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="A folder of records. Default: results/ of this checkout.")
+    ] = None,
 ) -> None:
     """Check records: schema, fingerprints, curves, digests, names; every problem in one go."""
     from runner import verify as verifying

@@ -155,7 +155,7 @@ def _find_all(dataset: Dataset, folder: Path) -> list[_Found]:
         raise UserError(
             f"{dataset.name}: {len(missing)} of {len(dataset.files)} files missing: {', '.join(wanted)}"
             + (f" (or, unpacked, {folder / some}{' and others' * (len(missing[0].unpacked) > 1)})" if some else "")
-            + ": run `runner data prepare`, put them there, or name another folder with --data-dir"
+            + f": run `runner data prepare --suite {dataset.name}`, put them there, or name another folder with --data-dir"
         )
     return [form for form in found.values() if form is not None]
 
@@ -175,7 +175,7 @@ def _refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -
         also = f"; nor are {', '.join(PurePosixPath(item['path']).name for item in others)}" if others else ""
         md5s = f"md5 {first['found']}, official {first['expected']}"
         what = f"{folder / first['path']} isn't the official file ({md5s}){also}"
-        mend = "run `runner data prepare` for the official ones"
+        mend = f"run `runner data prepare --suite {dataset.name}` for the official ones"
     return UserError(f"{dataset.name}: {what}: {mend}, or accept them, marked, with --allow-unverified-data")
 
 
@@ -738,3 +738,25 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
             ],
             "missing": missing,
         }
+
+
+def show_status(folder: Path, rows: list[dict[str, Any]], console: Any) -> None:
+    """Print what `status` found as a table, and the provenance of unverified data below it."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"Data in {escape(str(folder))}", title_justify="left")
+    for heading in ("data set", "files", "verified", "size", "cache"):
+        table.add_column(heading, justify="right" if heading in ("size", "cache") else "left")
+    for row in rows:
+        if row["files"] or row["missing"]:
+            files = f"{len(row['missing'])} missing" if row["missing"] else f"{len(row['files'])} here"
+        else:
+            files = "inside scikit-learn" if row["present"] else "scikit-learn isn't installed"
+        verified = {True: "yes", False: "no", None: "-"}[row["verified"]]
+        sizes = (sum(file["bytes"] for file in row["files"]), row["cache_bytes"])
+        table.add_row(row["name"], files, verified, *(f"{size / 1e6:.1f} MB" if size else "-" for size in sizes))
+    console.print(table)
+    for row in rows:
+        if row["provenance"]:
+            console.print(f"{row['name']}: {escape(row['provenance'])}", highlight=False)

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -179,14 +178,14 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
             taken.pop(child.process.pid).release()
 
 
-def _claimable(
-    open_now: list[tuple[Job, JobPaths, State]], children: list[_Child]
-) -> list[tuple[Job, JobPaths]]:
+def _claimable(open_now: list[tuple[Job, JobPaths, State]], children: list[_Child]) -> list[tuple[Job, JobPaths]]:
     """The group for one more worker: jobs that wait, less one for each child that is still on its way to its first lock."""
     starting = [c.group for c in children if not _has_begun(c, open_now)]
     waiting = list(open_now)
     for group in starting:
-        mine = next((item for item in waiting if (item[0].dataset, item[0].model) == group and item[2] in jobs.TO_RUN), None)
+        mine = next(
+            (item for item in waiting if (item[0].dataset, item[0].model) == group and item[2] in jobs.TO_RUN), None
+        )
         if mine is not None:
             waiting.remove(mine)
     return choose_group(waiting, [c.group for c in children])
@@ -195,7 +194,8 @@ def _claimable(
 def _has_begun(child: _Child, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
     """Whether some running job says that this child runs it."""
     return any(
-        state == "running" and (read_json(paths.lease) or {}).get("pid") == child.process.pid for _, paths, state in open_now
+        state == "running" and (read_json(paths.lease) or {}).get("pid") == child.process.pid
+        for _, paths, state in open_now
     )
 
 

@@ -283,9 +283,7 @@ def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
         return "running"
     attempts = read_lines(paths.attempts)
     failure = read_json(paths.failure)
-    if failure is not None and (
-        failure.get("kind") != "infrastructure" or failures_in_a_row(attempts) >= MAX_FAILURES
-    ):
+    if failure is not None and (failure.get("kind") != "infrastructure" or failures_in_a_row(attempts) >= MAX_FAILURES):
         return "failed"
     if paths.checkpoint.exists():
         return "interrupted"
@@ -394,5 +392,7 @@ def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
         listed = ", ".join(list(starting)[:8]) + (", ..." if len(starting) > 8 else "")
         raise UserError(f"'{text}' means {len(starting)} jobs: {listed}; give more of the key")
     if not named:
-        raise UserError(f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart")
+        raise UserError(
+            f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart"
+        )
     raise unknown("job", text, {name[:-9] for name in named})

@@ -59,7 +59,9 @@ def make_jobs(
         if name not in models:
             raise unknown("model", name, members)
         if name not in members:
-            raise UserError(f"model '{name}' isn't in the suite '{suite.name}': it has {', '.join(members) or 'no models'}")
+            raise UserError(
+                f"model '{name}' isn't in the suite '{suite.name}': it has {', '.join(members) or 'no models'}"
+            )
     changes = dict(suite.overrides) | dict(overrides or {})
     made = []
     for dataset in suite.datasets:

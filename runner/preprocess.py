@@ -41,18 +41,19 @@ class Transform:
     name: str
     per_channel = True
 
-    def __init__(self, state: Mapping[str, Tensor] | None = None) -> None:
-        self._state = dict(state or {})
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self._state = dict(state)
+
+    @staticmethod
+    def fit(images: np.ndarray) -> dict[str, np.ndarray]:
+        """What is to be known of the training images, by name; here nothing."""
+        return {}
 
     def apply(self, images: Tensor) -> Tensor:
         """Preprocess uint8 images (N, C, H, W) on the device that the transform is on; gives float32 (N, C, H, W).
 
-        In IEEE float32 whatever the profile: TF32 and autocast are off inside.
+        In IEEE float32 whatever the profile: TF32 and autocast don't touch it.
         """
-        with torch.no_grad(), _ieee(images.device):
-            return self._apply(images)
-
-    def _apply(self, images: Tensor) -> Tensor:
         raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ class Unit(Transform):
 
     name = "unit"
 
-    def _apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor) -> Tensor:
         return images.float().div_(255)
 
 
@@ -100,7 +101,7 @@ class Standardise(Transform):
             deviations.append(math.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()) or 1.0)
         return {"mean": np.array(means, np.float32), "deviation": np.array(deviations, np.float32)}
 
-    def _apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor) -> Tensor:
         mean, deviation = (self._state[key][:, None, None] for key in ("mean", "deviation"))
         return images.float().sub_(mean).div_(deviation)
 
@@ -136,14 +137,15 @@ class GcnZca(Transform):
         matrix = (vectors * values.rsqrt()) @ vectors.T
         return {"mean": mean.float().numpy(), "matrix": matrix.float().numpy()}
 
-    def _apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor) -> Tensor:
         mean, matrix = self._state["mean"], self._state["matrix"]
         out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
-        for start in range(0, len(images), BLOCK):
-            block = images[start : start + BLOCK]
-            full = block.new_zeros(BLOCK, *block.shape[1:])
-            full[: len(block)] = block
-            out[start : start + BLOCK] = (_gcn(full).sub_(mean) @ matrix)[: len(block)].view(block.shape)
+        with _ieee(images.device):
+            for start in range(0, len(images), BLOCK):
+                block = images[start : start + BLOCK]
+                full = block.new_zeros(BLOCK, *block.shape[1:])
+                full[: len(block)] = block
+                out[start : start + BLOCK] = (_gcn(full).sub_(mean) @ matrix)[: len(block)].view(block.shape)
         return out
 
 
@@ -162,11 +164,8 @@ def fit(
     if name not in TRANSFORMS:
         raise unknown("preprocessing", name, TRANSFORMS)
     kind = TRANSFORMS[name]
-    fitter: Callable[[np.ndarray], dict[str, np.ndarray]] | None = getattr(kind, "fit", None)
-    if fitter is None:
-        return kind()
-    if cache_folder is None:
-        return _to_transform(kind, fitter(train_images))
+    if cache_folder is None or kind is Unit:
+        return _to_transform(kind, kind.fit(train_images))
     path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}.npz"
     state = _read(path)
     if state is None:
@@ -175,7 +174,7 @@ def fit(
             state = _read(path)
             if state is None:
                 log(f"{name}: fitting on {len(train_images):,} images, once")
-                state = fitter(train_images)
+                state = kind.fit(train_images)
                 buffer = io.BytesIO()
                 np.savez(buffer, allow_pickle=False, **state)
                 with suppress(OSError):  # a full disk costs the next job a fit, not this one its run
@@ -190,7 +189,7 @@ def _to_transform(kind: type[Transform], state: dict[str, np.ndarray]) -> Transf
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     """A cached fit, or None where it is missing or torn (the zip inside has checksums)."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except Exception:  # whatever fails: it is computed again
         return None

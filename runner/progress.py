@@ -94,7 +94,9 @@ class Progress:
         elif running and time.monotonic() - self._spoke > PLAIN_SECONDS:
             self._spoke = time.monotonic()
             for facts, lease in running:
-                self.say(f"  {facts['key']}  {self._where(facts, lease)}  {percent(facts['test_error'])}  {self._rate(lease)}")
+                self.say(
+                    f"  {facts['key']}  {self._where(facts, lease)}  {percent(facts['test_error'])}  {self._rate(lease)}"
+                )
             self.say(f"  {len(self._ended)} of {len(self.jobs)} done, {self._time_left()}")
 
     # --- parts ---

@@ -23,6 +23,7 @@ from benchmarks.errors import unknown
 from benchmarks.leaderboard import default_view, make_board, make_claims, read
 from benchmarks.papers import Paper
 from benchmarks.suites import get_suite
+from benchmarks.verdicts import MIN_SEEDS
 from runner.jobs import results_folder, runs_folder
 
 SUBMIT = "runner submit --suite"
@@ -95,7 +96,7 @@ def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFram
 def render(
     suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, papers: Mapping[str, Paper], fmt: str, width: int = 80
 ) -> str:
-    """The report of a suite (None: of everything), ending with a newline; raises UserError for a format not in FORMATS."""
+    """The report of a suite (None: of everything), ending with a newline; raises UserError for an unknown format."""
     if fmt == "json":
         return json.dumps(_rows(board), indent=2, ensure_ascii=False) + "\n"
     if fmt == "csv":
@@ -156,7 +157,7 @@ def _trained(row: Any) -> str:
 
 
 def _reported(row: Any) -> str:
-    return "" if pd.isna(row.reported) else f"{row.reported:.2f}"
+    return "" if pd.isna(row.reported) else row.printed
 
 
 def _gap(row: Any) -> str:
@@ -190,6 +191,11 @@ def _about(row: Any) -> str:
     return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
 
 
+def _with_reasons(view: pd.DataFrame) -> list[Any]:
+    """The rows whose verdict needs a sentence."""
+    return [row for row in view.itertuples(index=False) if row.runs and not pd.isna(row.reported)]
+
+
 def _notes(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[str]:
     """What a reader has to know beside the numbers, and what to type next."""
     notes = []
@@ -207,8 +213,15 @@ def _notes(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[s
     if not models["runs"].any():
         what = f"No run of '{suite}' has ended yet" if suite else "No run has ended yet"
         notes.append(f"{what}. Start with: {SUBMIT} {suite or 'quickstart'}")
-    elif waiting and suite:
+        return notes
+    if waiting and suite:
         notes.append(f"Not run yet: {SUBMIT} {suite} {' '.join(f'--model {clean(name)}' for name in waiting)}")
+    few = models[(models["verdict"] == "more seeds") & (models["runs"] > 0)]
+    if suite and len(few):
+        seeds = int((few["runs"] - few["n"]).max()) + MIN_SEEDS
+        notes.append(f"For a verdict where more seeds are needed: {SUBMIT} {suite} --seeds {seeds}")
+    if view["reported"].isna().all():
+        notes.append(f"No source reports an error here. For measured beside reported errors: {SUBMIT} mnist")
     return notes
 
 
@@ -257,7 +270,7 @@ def _table(rows: pd.DataFrame) -> Table:
 
 
 def _print_reasons(console: Console, view: pd.DataFrame) -> None:
-    rows = [row for row in view.itertuples(index=False) if row.runs]
+    rows = _with_reasons(view)
     if not rows:
         return
     console.print(Text("Why", style="bold"))
@@ -308,7 +321,7 @@ def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame) -> s
         lines.append("")
     if len(view):
         lines += [LEGEND, ""]
-    reasons = [f"- {_escape(_about(row))}: {_escape(row.reason)}." for row in view.itertuples(index=False) if row.runs]
+    reasons = [f"- {_escape(_about(row))}: {_escape(row.reason)}." for row in _with_reasons(view)]
     if reasons:
         lines += ["## Why", "", *reasons, ""]
     if len(claims):

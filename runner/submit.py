@@ -103,7 +103,9 @@ def _expected_seconds(planned: Sequence[Job]) -> float | None:
         if record is not None:
             job = record["job"]
             epochs = (job["recipe"] | job["overrides"])["epochs"]
-            known.setdefault((job["dataset"], job["model"], job["profile"]), []).append(record["train_seconds"] / epochs)
+            known.setdefault((job["dataset"], job["model"], job["profile"]), []).append(
+                record["train_seconds"] / epochs
+            )
     total = 0.0
     for job in planned:
         seen = known.get((job.dataset, job.model, job.profile))
@@ -163,13 +165,16 @@ def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console
         submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
     )
     work = Work(pairs, options)
-    with Progress(pairs, len(slots), console) as progress, _signals(work, progress, submission) as received:
-        with tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say):
-            if settings.engine == "inline":
-                work.options.echo = progress.say
-                run_inline(work, progress.tick)
-            else:
-                run_local(work, slots, progress.tick, progress.say)
+    with (
+        Progress(pairs, len(slots), console) as progress,
+        _signals(work, progress, submission) as received,
+        tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say),
+    ):
+        if settings.engine == "inline":
+            work.options.echo = progress.say
+            run_inline(work, progress.tick)
+        else:
+            run_local(work, slots, progress.tick, progress.say)
     return _last_words(pairs, suite, settings, console, received)
 
 
@@ -185,7 +190,9 @@ def _signals(work: Work, progress: Progress, submission: str) -> Any:
         work.options.stopping.set()
 
     def hang_up(_number: int, _frame: Any) -> None:
-        target = os.open(jobs.runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        target = os.open(
+            jobs.runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+        )
         progress.detach()
         os.dup2(target, sys.stdout.fileno())
         os.dup2(target, sys.stderr.fileno())
@@ -214,7 +221,9 @@ def _last_words(
     done = sum(state == "done" for state in states.values())
     line = f"{done} of {len(pairs)} done"
     if received:
-        console.print(f"{line}; stopped. The same command goes on from the checkpoints.", highlight=False, soft_wrap=True)
+        console.print(
+            f"{line}; stopped. The same command goes on from the checkpoints.", highlight=False, soft_wrap=True
+        )
         return 128 + received[0]
     if any(state == "failed" for state in states.values()):
         failed = sum(state == "failed" for state in states.values())

@@ -5,7 +5,8 @@ that submits calls it every few seconds (`BackgroundSync`), `runner sync` calls 
 that is away costs one warning and loses nothing. Everything that is sent may be sent again without harm: a run is found
 by its tag `reprozoo.run`, and MLflow ignores a point that it has already (same key, step, time and value).
 
-A finished run carries `reprozoo.synced`, the sha256 of its record.json, once all of it has arrived.
+A finished run carries `reprozoo.synced`, the sha256 of its record.json, once all of it has arrived: the next process
+finds that in its search and sends nothing.
 """
 
 import fcntl
@@ -71,7 +72,7 @@ SYSTEM_NAMES = {
 BATCH = 800  # points in one request: MLflow admits 1,000 points, parameters and tags together
 VALUE_LENGTH = 5000  # characters of a parameter or tag: MLflow admits 6,000 and 8,000
 DIGEST_LENGTH = 36  # characters of a dataset's digest that MLflow admits
-FEW = 20  # so many runs are looked up one by one (10 ms each), more by reading the experiment whole (2 ms a run)
+FEW = 20  # so many runs of a model are looked up one by one (10 ms each), more by reading all of them (2 ms each)
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -296,9 +297,13 @@ class Tracker:
         self._warn = warn
         self._warned = False
         self._client: Any = None
+        self._jobs: dict[Path, Job] = {}  # by folder
+        self._forget()
+
+    def _forget(self) -> None:
+        """Believe nothing of the store: after a failure it may be another one."""
         self._experiments: dict[str, str] = {}  # data set -> MLflow's id
-        self._runs: dict[str, _Known] = {}  # our run id -> ...
-        self._jobs: dict[Path, Job] = {}
+        self._runs: dict[str, _Known] = {}  # by our run id
         self._seen: dict[Path, tuple[Any, ...]] = {}  # folder -> the signature that has arrived
 
     def sync(
@@ -317,6 +322,7 @@ class Tracker:
         except _MlflowMissingError:
             problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
         except Exception as error:  # whatever it is, it must not end a training or the command around it
+            self._forget()
             place = _without_password(self.uri)
             problems.append(f"MLflow at {place} can't be written ({_one_line(error)}); `runner sync` does it later")
         if problems:
@@ -368,9 +374,10 @@ class Tracker:
                 try:
                     sent = self._bring(view)
                 except Exception as error:
-                    self._forget(view)
-                    if _is_away(error):
+                    if _of_the_store(error):
                         raise
+                    self._runs.pop(view.run, None)
+                    self._experiments.pop(view.job.dataset, None)
                     problems.append(f"MLflow lacks {view.job.key}: {_one_line(error)}")
                     continue
                 self._seen[view.paths.folder] = view.signature
@@ -390,7 +397,7 @@ class Tracker:
         self._client = client_class(tracking_uri=self.uri)
 
     def _experiment(self, dataset: str) -> str:
-        """MLflow's id of the data set's experiment, made where there is none."""
+        """MLflow's id of the data set's experiment, made where there is none; ValueError where its owner deleted it."""
         if dataset not in self._experiments:
             found = self._client.get_experiment_by_name(dataset)
             if found is None:
@@ -413,18 +420,18 @@ class Tracker:
         return (Path(self.uri.removeprefix("sqlite:///")).with_name("mlflow-artifacts") / dataset).as_uri()
 
     def _find(self, news: list[_View]) -> None:
-        """Learn which of these runs MLflow has: one search an experiment, or one a run where they are few."""
-        missing: dict[str, list[str]] = {}
+        """Learn which of these runs MLflow has: a search for each run, or for a model's runs where they are many."""
+        missing: dict[tuple[str, str], list[str]] = {}
         for view in news:
             if view.run not in self._runs:
-                missing.setdefault(view.job.dataset, []).append(view.run)
-        for dataset, runs in missing.items():
+                missing.setdefault((view.job.dataset, view.job.model), []).append(view.run)
+        for (dataset, model), runs in missing.items():
             try:
                 experiment = self._experiment(dataset)
             except ValueError:
                 continue  # said for each of its jobs
-            filters = [f"tags.\"{RUN_TAG}\" = '{run}'" for run in runs] if len(runs) <= FEW else [""]
-            for filter_string in filters:
+            one_by_one = [f"tags.\"{RUN_TAG}\" = '{run}'" for run in runs]
+            for filter_string in one_by_one if len(runs) <= FEW else [f"tags.model = '{model}'"]:
                 for found in self._search(experiment, filter_string):
                     if (run := found.data.tags.get(RUN_TAG)) is not None:
                         deleted = found.info.lifecycle_stage == "deleted"
@@ -475,7 +482,7 @@ class Tracker:
         return created or restated or bool(changed or params or metrics.points or system.points or artifacts)
 
     def _create(self, view: _View) -> _Known:
-        tags = {RUN_TAG: view.run}
+        tags = {RUN_TAG: view.run, "model": view.job.model}  # by which a search finds it from the first moment on
         experiment = self._experiment(view.job.dataset)
         made = self._client.create_run(experiment, start_time=view.start_ms, tags=tags, run_name=view.job.key)
         self._runs[view.run] = _Known(made.info.run_id, tags, set())
@@ -530,11 +537,6 @@ class Tracker:
         )
         training = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
         self._client.log_inputs(run.id, [training])
-
-    def _forget(self, view: _View) -> None:
-        """After an error, believe nothing of this run and its experiment: the next sync looks again."""
-        self._runs.pop(view.run, None)
-        self._experiments.pop(view.job.dataset, None)
 
 
 @dataclass(frozen=True)
@@ -596,15 +598,15 @@ def _mlflow_client() -> Any:
     return MlflowClient
 
 
-def _is_away(error: Exception) -> bool:
-    """Whether the store as a whole fails, so that the other jobs needn't be tried; else it is about this one job."""
+def _of_the_store(error: Exception) -> bool:
+    """Whether the store as a whole fails, or has lost what it had; else it's about this one job."""
     if isinstance(error, (FileNotFoundError, PermissionError)):
         return False  # a file of the job, moved aside meanwhile
     response = getattr(error, "response", None)  # requests.HTTPError, when an artifact is sent to a server
     if response is not None:
         return response.status_code >= 500
     if hasattr(error, "get_http_status_code"):  # MlflowException
-        return error.get_http_status_code() >= 500
+        return error.get_http_status_code() >= 500 or error.get_http_status_code() == 404
     return isinstance(error, (OSError, sqlite3.Error))
 
 

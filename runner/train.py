@@ -69,7 +69,12 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         groups.setdefault((recipe.rate_multiplier(name), decay), []).append(parameter)
     return torch.optim.SGD(
         [
-            {"params": parameters, "lr": recipe.learning_rate * multiplier, "multiplier": multiplier, "weight_decay": decay}
+            {
+                "params": parameters,
+                "lr": recipe.learning_rate * multiplier,
+                "multiplier": multiplier,
+                "weight_decay": decay,
+            }
             for (multiplier, decay), parameters in groups.items()
         ],
         lr=recipe.learning_rate,
@@ -229,7 +234,9 @@ def train(
             state.step += 1
             state.trained_images += len(indices)
             rate = (state.trained_images - images_before) / (time.perf_counter() - began)
-            hooks.progress({"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)})
+            hooks.progress(
+                {"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)}
+            )
             if state.step < steps:
                 stop_if_asked()
 
@@ -260,7 +267,9 @@ def train(
             f"epoch {epoch}/{recipe.epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
             f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']} images/s"
         )
-        hooks.progress({"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}})
+        hooks.progress(
+            {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
+        )
         last = epoch == recipe.epochs or diverged_epoch is not None
         if last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             save()  # also at the very end: a kill while the results are written costs nothing

@@ -134,7 +134,9 @@ def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
         if theirs != ours:
             error(f"job.recipe.{name}", f"is {theirs}, the zoo's own at revision {variant.revision} is {ours}")
     for name, value in job.overrides.items():
-        if name in Recipe.__dataclass_fields__ and plain(getattr(variant.recipe, name)) == value:
+        if name not in Recipe.__dataclass_fields__:
+            error(f"job.overrides.{name}", str(unknown("recipe field", name, Recipe.__dataclass_fields__)))
+        elif plain(getattr(variant.recipe, name)) == value:
             error(f"job.overrides.{name}", f"is the recipe's own value, {value}: no override")
     try:
         effective = TypeAdapter(Recipe).validate_python(job.effective_recipe)

@@ -207,7 +207,9 @@ class _Attempt:
             loaded = data.load(job.dataset, folder, self.options.allow_unverified, log)
             began = time.perf_counter()
             prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device)
-            log(f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}")
+            log(
+                f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
+            )
             self.shared.update(needed=needed, loaded=loaded, prepared=prepared)
         loaded, prepared = self.shared["loaded"], self.shared["prepared"]
         if resume is not None:
@@ -323,7 +325,9 @@ class _Attempt:
         self.paths.checkpoint.unlink(missing_ok=True)
         self.paths.failure.unlink(missing_ok=True)
         error = "-" if record.test_error is None else f"{record.test_error:.2f} %"
-        self.log(f"{record.outcome}: {record.protocol.evaluation} error {error} in {record.train_seconds:.0f} s of training")
+        self.log(
+            f"{record.outcome}: {record.protocol.evaluation} error {error} in {record.train_seconds:.0f} s of training"
+        )
 
 
 # --- pure parts --------------------------------------------------------------------------------------------------------
@@ -339,7 +343,9 @@ def recipe_of(job: Job) -> Any:
     try:
         return TypeAdapter(Recipe).validate_python(job.effective_recipe)
     except ValidationError as error:
-        raise UserError(f"{job.key}: the recipe can't be read: {problems_of(error)[0]}; submit the suite again") from error
+        raise UserError(
+            f"{job.key}: the recipe can't be read: {problems_of(error)[0]}; submit the suite again"
+        ) from error
 
 
 def curve_csv(curve: list[dict[str, Any]]) -> str:
@@ -414,7 +420,9 @@ def source() -> Source:
 
     def git(*words: str) -> str | None:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(["git", "-C", str(top), *words], capture_output=True, text=True, timeout=20, check=True)
+            done = subprocess.run(
+                ["git", "-C", str(top), *words], capture_output=True, text=True, timeout=20, check=True
+            )
             return done.stdout.strip()
         return None
 
@@ -520,7 +528,10 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, line: str) -> None:
-        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as file:  # a full disk ends no training
+        with (
+            contextlib.suppress(OSError),
+            self.path.open("a", encoding="utf-8") as file,
+        ):  # a full disk ends no training
             file.write(line.rstrip("\n") + "\n")
         if self.echo is not None:
             self.echo(line)

@@ -39,7 +39,6 @@ MISTAKES = [
     (["submit", "--suite", "quickstart", "--profile", "faster"], "--profile"),
     (["submit", "--suite", "quickstart", "--engine", "lokal"], "did you mean 'local'"),
     (["submit", "--suite", "quickstart", "--slots-per-gpu", "0"], "--slots-per-gpu is 0"),
-    (["submit", "--suite", "mnist", "--data-dir", "/nowhere/at/all"], "mnist"),
     (["status", "--suite", "nine"], "unknown suite 'nine'"),
     (["logs", "digits/lenet"], "nothing was submitted"),
     (["cancel"], "what to cancel"),
@@ -65,7 +64,16 @@ def test_a_mistake_is_one_line_and_changes_nothing(runner, words, says):
     assert sorted(jobs.root().rglob("*")) == before
 
 
-COMMANDS = "submit status logs cancel retry sync report publish verify suites models data".split()
+def test_missing_data_end_a_submit_before_anything_starts(runner):
+    code, out, err = runner("submit", "--suite", "mnist", "--data-dir", "/nowhere/at/all")
+    assert code == 2
+    assert out.startswith("15 jobs: 0 done, 15 to run")
+    assert "runner data prepare" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not jobs.runs_folder().exists()
+
+
+COMMANDS = ["submit", "status", "logs", "cancel", "retry", "sync", "report", "publish", "verify", "suites", "models", "data"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import gzip
 import http.server
+import io
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ from pathlib import Path
 import datafiles
 import numpy as np
 import pytest
+import rich.console
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -690,6 +692,11 @@ def test_status_tells_what_is_there(tmp_path, monkeypatch):
     assert tiny["provenance"].startswith("Not the official files")
     assert tiny["cache_bytes"] > 48 * 48
     json.dumps(tiny)
+    console = rich.console.Console(width=120, record=True, file=io.StringIO())
+    data.show_status(tmp_path, data.status(tmp_path), console)
+    shown = console.export_text()
+    for part in ("inside scikit-learn", "4 missing", "6 here", "tiny: Not the official files: data_batch_2"):
+        assert part in shown
 
 
 def test_status_needs_no_torch(tmp_path):
@@ -702,14 +709,11 @@ def test_status_needs_no_torch(tmp_path):
 
 
 @pytest.fixture
-def real(tmp_path) -> Path:
+def real(realdata, tmp_path) -> Path:
     """A folder of links to the real files, so that the cache of a test lies elsewhere."""
-    given = os.environ.get("REPROZOO_DATA")
-    if not given:
-        pytest.skip("REPROZOO_DATA names no folder with the real data sets")
     for name in ("MNIST", "cifar-10-batches-py", "cifar-10-python.tar.gz"):
-        if (Path(given) / name).exists():
-            (tmp_path / name).symlink_to(Path(given).absolute() / name)
+        if (realdata / name).exists():
+            (tmp_path / name).symlink_to(realdata / name)
     return tmp_path
 
 

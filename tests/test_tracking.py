@@ -278,12 +278,44 @@ def test_syncing_again_changes_nothing(client):
     assert len(runs_of(client)) == 2
 
 
-def test_a_whole_run_is_skipped_by_its_tag(client, monkeypatch):
-    written = trained()
-    tracking.sync([written.paths])
+def test_whole_runs_are_neither_sent_nor_even_looked_up(client, monkeypatch):
+    done, going = [trained(seed, f"{seed:032x}") for seed in range(3)], Written(seed=9, run="9" * 32).start()
+    folders = [one.paths for one in (*done, going)]
+    tracking.sync(folders)
+    going.epoch(1)
     tracker = opened()
-    monkeypatch.setattr(tracker._client, "log_batch", lambda *a, **k: pytest.fail("sent again"))
-    assert tracker.sync([written.paths]).unchanged == 1
+    sent, searched = [], []
+    log_batch, search = tracker._client.log_batch, tracker._search
+    monkeypatch.setattr(tracker._client, "log_batch", lambda *a, **k: (sent.append(a[0]), log_batch(*a, **k)))
+    monkeypatch.setattr(tracker, "_search", lambda *a: (searched.append(a), search(*a))[1])
+    assert (report := tracker.sync(folders)).unchanged == 3
+    assert report.written == 1
+    assert len(set(sent)) == len(searched) == 1
+
+
+@pytest.mark.parametrize("few", [20, 1], ids=["one by one", "all of a model"])
+def test_runs_are_found_again_where_the_experiment_says_nothing(client, monkeypatch, few):
+    monkeypatch.setattr(tracking, "FEW", few)
+    folders = [trained(seed, f"{seed:032x}").paths for seed in range(3)]
+    tracking.sync(folders)
+    client.set_experiment_tag(
+        client.get_experiment_by_name("cifar10").experiment_id, "reprozoo.synced.nin_dropout", "?"
+    )
+    assert tracking.sync(folders).unchanged == len(folders)
+    assert len(runs_of(client)) == len(folders)
+
+
+def test_a_store_that_lost_everything_gets_everything_again(client, migrated, tmp_path):
+    first, second = trained(), Written(seed=1, run="1" * 32).start().epoch(1)
+    folders = [first.paths, second.paths]
+    tracker = opened()
+    tracker.sync(folders)
+    shutil.copy(migrated, tmp_path / "fresh.db")  # the server was set up anew
+    tracker._client = opened(f"sqlite:///{tmp_path}/fresh.db")._client
+    second.epoch(2)
+    assert tracker.sync(folders).left == 1
+    assert tracker.sync(folders).left == 0
+    assert len(runs_of(tracker._client)) == 2
 
 
 def test_points_are_sent_once_while_a_job_runs(client, monkeypatch):
@@ -589,22 +621,20 @@ def test_the_store_is_the_checkouts_own_or_the_variables(own_root, monkeypatch, 
 
 @contextmanager
 def server(folder: Path, port: int):
-    """A real `mlflow server` on loopback."""
+    """A real `mlflow server` on loopback, without the ten helpers that it starts for other kinds of work."""
     mlflow = Path(sys.executable).with_name("mlflow")
-    options = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/server.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
+    where = ["--backend-store-uri", f"sqlite:///{folder}/s.db", "--artifacts-destination", str(folder / "artifacts")]
     with (folder / "server.log").open("a") as log:
         child = subprocess.Popen(
-            [mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options],
-            stdout=log, stderr=log, cwd=folder, env=os.environ | tracking.QUIET,
-        )  # fmt: skip
+            [mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *where],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=os.environ | tracking.QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        )
     try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + 240
+        while child.poll() is None and time.monotonic() < deadline:
             with closing(socket.socket()) as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -616,6 +646,7 @@ def server(folder: Path, port: int):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_real_server_stopped_and_started(tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
 

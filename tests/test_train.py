@@ -12,7 +12,7 @@ from benchmarks.records import Job
 from runner import profiles
 from runner.batches import DeviceSet, Prepared
 from runner.checkpoint import Checkpoint
-from runner.train import Hooks, ResumeRefused, Stopped, optimizer_for, steps_per_epoch, train
+from runner.train import Hooks, ResumeRefused, Stopped, steps_per_epoch, train
 from runner.worker import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.spec import initialise

@@ -91,7 +91,7 @@ def test_state_dict_round_trip(spec, dataset):
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_the_trained_function_is_the_one_of_its_revision(spec, dataset):
-    """Whoever changes what is trained must raise the variant's revision: `python tests/test_zoo.py` then rewrites the digests."""
+    """Whoever changes what is trained raises the variant's revision; `python tests/test_zoo.py` rewrites the digests."""
     known = json.loads(DIGESTS.read_text())
     held = known.get(f"{dataset}/{spec.name}")
     assert held is not None, f"no digest for {dataset}/{spec.name}: run python tests/test_zoo.py"
@@ -109,7 +109,11 @@ def test_suites_exist_and_have_a_recipe_for_the_model(spec):
 
 
 def test_every_module_of_the_zoo_declares_models():
-    modules = {p.stem for p in Path(__file__).parent.parent.joinpath("zoo").glob("*.py")} - {"__init__", "spec", "anatomy"}
+    modules = {p.stem for p in Path(__file__).parent.parent.joinpath("zoo").glob("*.py")} - {
+        "__init__",
+        "spec",
+        "anatomy",
+    }
     built_from = {v.build.__module__.split(".")[-1] for s in MODELS.values() for v in s.variants.values()}
     assert modules == built_from
 
@@ -117,7 +121,9 @@ def test_every_module_of_the_zoo_declares_models():
 def test_full_suites_hold_every_model():
     for name, suite in SUITES.items():
         if name.endswith("-full"):
-            missing = [s.name for s in MODELS.values() if set(suite.datasets) & set(s.variants) and name not in s.suites]
+            missing = [
+                s.name for s in MODELS.values() if set(suite.datasets) & set(s.variants) and name not in s.suites
+            ]
             assert missing == []
 
 
@@ -136,7 +142,14 @@ def test_a_recipe_survives_json_and_leaves_out_what_it_does_not_use():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", 0), ("batch_size", -1), ("learning_rate", math.nan), ("momentum", 1.0), ("milestones", (5, 3)), ("holdout", -1)],
+    [
+        ("epochs", 0),
+        ("batch_size", -1),
+        ("learning_rate", math.nan),
+        ("momentum", 1.0),
+        ("milestones", (5, 3)),
+        ("holdout", -1),
+    ],
 )
 def test_a_recipe_refuses_what_cannot_be_trained_with(field, value):
     import dataclasses
@@ -195,7 +208,7 @@ def test_masking_dropout_masks_in_training_and_halves_at_test_time():
 
 
 def test_the_optimiser_follows_cuda_convnets_rule():
-    """Weights, biases and last layer by the published rule: inc = mom*inc + eps*coeff*grad - wc*eps*W, W += inc (grad: of the log-probability)."""
+    """By the published rule: inc = mom*inc + eps*coeff*grad - wc*eps*W, W += inc (grad: of the log-probability)."""
     torch.manual_seed(0)
     model = nn.Sequential()
     model.add_module("conv1", nn.Conv2d(1, 3, 3))

@@ -40,7 +40,9 @@ def layers_of(model: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
     def watch(name: str, module: nn.Module) -> Any:
         def seen(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
             found.append(
-                Layer(name, type(layer).__name__, tuple(output.shape[1:]), count_parameters(layer), _macs(layer, output))
+                Layer(
+                    name, type(layer).__name__, tuple(output.shape[1:]), count_parameters(layer), _macs(layer, output)
+                )
             )
 
         return module.register_forward_hook(seen)

@@ -53,14 +53,14 @@ MNIST_RECIPE = Recipe(
 )
 
 DIGITS_RECIPE = Recipe(
-    epochs=60,
+    epochs=40,
     batch_size=64,
-    learning_rate=0.05,
+    learning_rate=0.1,
     momentum=0.9,
     weight_decay=1e-4,
     preprocessing="standardise",
     init=MNIST_RECIPE.init,
-    milestones=(30, 45),
+    milestones=(20, 30),
     decay_factor=0.1,
 )
 
@@ -71,7 +71,8 @@ OURS = (
         "network had a connection table, trained pooling coefficients and radial basis functions.",
     ),
     Departure(
-        "recipe", "Optimiser, schedule and initialisation are ours, chosen on the last 10,000 training images: no source."
+        "recipe",
+        "Optimiser, schedule and initialisation are ours, chosen on the last 10,000 training images: no source.",
     ),
 )
 

@@ -32,7 +32,9 @@ class Recipe:
     init: tuple[tuple[str, str, float], ...]  # (pattern of parameter names, kind, value): the last match wins
     milestones: tuple[int, ...] = ()  # after this many epochs the rate is multiplied by decay_factor
     decay_factor: float = 1.0
-    rates: tuple[tuple[str, float], ...] = ()  # (pattern of parameter names, multiplier of the rate): all matches multiply
+    rates: tuple[
+        tuple[str, float], ...
+    ] = ()  # (pattern of parameter names, multiplier of the rate): all matches multiply
     flip: bool = False  # training images are mirrored with probability 1/2
     translate: int = 0  # training images are shifted by up to so many pixels, zeros moving in
     nesterov: bool = False
@@ -99,7 +101,9 @@ class Departure:
 class Variant:
     """A model on one data set. `revision` is raised whenever the trained function changes with the recipe unchanged."""
 
-    build: Callable[[], nn.Module]  # float (N, C, H, W) -> logits (N, classes); in training mode auxiliary logits may follow
+    build: Callable[
+        [], nn.Module
+    ]  # float (N, C, H, W) -> logits (N, classes); in training mode auxiliary logits may follow
     recipe: Recipe
     parameters: int  # as declared, from the paper or its arithmetic: a test holds the network to it
     revision: int = 1

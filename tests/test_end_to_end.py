@@ -1,0 +1,149 @@
+"""The whole line with real processes on real digits: submit, kill, submit again, fail, retry."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks.records import load
+from runner import cli, jobs
+from runner.jobs import read_json, read_lines, state_of
+
+pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
+
+SMALL = ["--suite", "quickstart", "--model", "lenet", "--set", "batch_size=200"]
+
+
+@pytest.fixture
+def runner(monkeypatch, capfd):
+    """Call a command in this process (its workers are real children): (exit code, stdout, stderr)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["runner", *words])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capfd.readouterr()
+        return exit_.value.code, out, err
+
+    return call
+
+
+def records():
+    return {load(paths.record).key: load(paths.record) for paths in jobs.all_jobs() if paths.record.exists()}
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
+    code, out, err = runner("submit", *SMALL, "--epochs", "3")
+    assert code == 0, out + err
+    assert "2 jobs: 0 done, 2 to run" in out
+    assert "Next: runner report --suite quickstart" in out
+    found = records()
+    assert sorted(found) == [f"digits/lenet/reference+batch_size=200+epochs=3-seed{s}" for s in (0, 1)]
+    for record in found.values():
+        assert record.outcome == "finished"
+        assert record.test_images == 360
+        assert record.attempts == 1
+    assert all(not paths.checkpoint.exists() and not paths.lease.exists() for paths in jobs.all_jobs())
+
+    # the same command again has nothing to do, and what was written stays as it is
+    code, out, _ = runner("submit", *SMALL, "--epochs", "3", "--json")
+    assert code == 0
+    assert json.loads(out)["counts"]["done"] == 2
+    assert records() == found
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{jobs.runs_folder()}/mlflow.db")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_name for run in runs} == set(found)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+    # an overridden recipe is on no board, and isn't published
+    assert [
+        row for row in json.loads(runner("report", "--suite", "quickstart", "--format", "json")[1]) if row["n"]
+    ] == []
+    assert "not the whole recipe" in runner("publish")[1]
+
+
+def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkeypatch, tmp_path):
+    """SIGTERM to the submit, then kill -9 to the next one's worker: the third submit ends the job, to the same bits."""
+    long = [*SMALL, "--seed", "0", "--epochs", "60"]
+    command = [sys.executable, "-m", "runner", "submit", *long]
+
+    def running_epoch():
+        found = jobs.all_jobs()
+        lease = read_json(found[0].lease) if found and state_of(found[0]) == "running" else None
+        return (lease or {}).get("epoch", 0)
+
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: running_epoch() >= 5)
+    first.send_signal(signal.SIGTERM)
+    said, _ = first.communicate(timeout=120)
+    assert first.returncode == 128 + signal.SIGTERM, said
+    assert "goes on from the checkpoints" in said
+    paths = jobs.all_jobs()[0]
+    assert state_of(paths) == "interrupted"
+
+    second = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    reached = len(read_lines(paths.metrics))
+    wait_for(lambda: running_epoch() > reached + 3)
+    os.kill(read_json(paths.lease)["pid"], signal.SIGKILL)  # the worker; its submit starts another
+    wait_for(lambda: len([x for x in read_lines(paths.attempts) if x["event"] == "start"]) == 3)
+    second.kill()  # and now the submit itself: its worker goes on alone
+    second.wait()
+    code, out, err = runner("submit", *long)
+    assert code == 0, out + err
+    resumed = load(paths.record)
+    assert resumed.attempts >= 3
+    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 61))
+    assert "going on after epoch" in paths.log.read_text()
+
+    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "elsewhere"))
+    assert runner("submit", *long, "--engine", "inline")[0] == 0
+    through = load(jobs.all_jobs()[0].record)
+    assert (resumed.weights_sha256, resumed.curve_sha256) == (through.weights_sha256, through.curve_sha256)
+    assert (resumed.run, through.attempts) != (through.run, resumed.attempts)
+
+
+def test_a_models_own_failure_is_explained_and_waits_for_retry(runner):
+    """An initialisation that covers no bias is refused by the model's own code: exit code 1, log's tail, retry."""
+    broken = [*SMALL, "--seed", "0", "--set", 'init=[["*.weight","normal",0.1]]']
+    code, out, err = runner("submit", *broken)
+    assert code == 1
+    assert "the model's own failure" in out
+    assert "conv1.bias" in out
+    paths = jobs.all_jobs()[0]
+    assert str(paths.log) in out
+    assert state_of(paths) == "failed"
+
+    code, out, err = runner("submit", *broken)  # not run again by itself
+    assert code == 1
+    assert "1 failed (runner retry --failed)" in out
+    assert len(read_lines(paths.attempts)) == 2
+
+    code, *_ = runner("retry", "--failed")
+    assert code == 1
+    assert [p.name for p in paths.old.glob("*/failure.json")] == ["failure.json"]
+
+
+def test_two_submits_at_once_share_the_jobs(runner):
+    command = [sys.executable, "-m", "runner", "submit", *SMALL, "--epochs", "30"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [child.communicate(timeout=200)[0] for child in both]
+    assert [child.returncode for child in both] == [0, 0], said
+    found = records()
+    assert len(found) == 2
+    assert {record.attempts for record in found.values()} == {1}

@@ -1,0 +1,290 @@
+"""Which runs count, how they become rows, and what the rows say."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import RECIPE, make_record, make_seeds, publish_records, run_locally
+
+from benchmarks.datasets import DATASETS
+from benchmarks.leaderboard import (
+    CURVE_COLUMNS,
+    curves,
+    default_view,
+    make_board,
+    make_claims,
+    models_of_suite,
+    read,
+    runs_of,
+)
+from benchmarks.records import RunRecord, sha256_of
+from runner.cards import card_of
+from zoo import load_models
+
+FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / ".runs"
+
+
+def board_of(results: Path, runs: Path | None = None, **narrowed) -> pd.DataFrame:
+    return make_board(read(results, runs), **narrowed)
+
+
+def rows_of(board: pd.DataFrame, model: str, dataset: str = "cifar10") -> list[dict]:
+    return board[(board["model"] == model) & (board["dataset"] == dataset)].to_dict("records")
+
+
+def row_of(board: pd.DataFrame, model: str, dataset: str = "cifar10") -> dict:
+    [row] = rows_of(board, model, dataset)
+    return row
+
+
+def write_card(results: Path, name: str = "nin_dropout", revision: int = 1, recipe: dict | None = None) -> None:
+    recipe = RECIPE if recipe is None else recipe
+    facts = {"revision": revision, "recipe": recipe, "recipe_sha256": sha256_of(recipe), "parameters": 966_986}
+    card = {"name": name, "title": "NiN, as titled", "family": "NiN", "paper": "lin2013", "suites": ["cifar10"]}
+    folder = results / "cards"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(card | {"datasets": {"cifar10": facts}, "later": "field"}))
+
+
+# --- a row -------------------------------------------------------------------------------------------------------------
+
+
+def test_five_seeds_become_one_row_with_its_verdict(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE))
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["n"], row["runs"], row["trained"]) == (5, 5, 1.0)
+    assert row["mean"] == pytest.approx(10.52)
+    assert row["sd"] == pytest.approx(0.135093, abs=1e-6)
+    assert (row["reported"], row["paper"], row["where"]) == (10.41, "lin2013", "Table 1")
+    assert row["gap"] == pytest.approx(0.11)
+    assert row["tolerance"] == pytest.approx(0.3054, abs=1e-4)
+    assert row["verdict"] == "reproduced"
+    assert row["train_minutes"] == 10.0
+    assert row["hardware"] == ("NVIDIA H200",)
+    assert row["parameters"] == 966_986
+
+
+def test_runs_that_collapsed_or_diverged_are_counted_but_not_averaged(results: Path) -> None:
+    failed = [make_record(90.0, seed=5, outcome="collapsed")]
+    failed += [make_record(seed=seed, outcome="diverged") for seed in (6, 7)]  # all-NaN weights: equal, yet two runs
+    publish_records(results, *make_seeds(FIVE), *failed)
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["n"], row["runs"]) == (5, 8)
+    assert row["mean"] == pytest.approx(10.52)
+    assert row["reason"].startswith("when it trains (5 of 8 seeds did)")
+
+
+def test_tolerance_follows_the_data_sets_test_size(results: Path) -> None:
+    publish_records(results, *make_seeds([0.5, 0.5], dataset="mnist", training_images=60_000))
+    assert row_of(board_of(results), "nin_dropout", "mnist")["tolerance"] == pytest.approx(0.0684, abs=1e-4)
+
+
+# --- what counts ---------------------------------------------------------------------------------------------------------
+
+
+def test_overrides_and_held_out_images_never_count(results: Path) -> None:
+    publish_records(results, *make_seeds([5.0], overrides={"learning_rate": 0.2}))
+    publish_records(results, *make_seeds([6.0], overrides={"holdout": 10_000}, test_images=10_000))
+    evidence = read(results)
+    assert row_of(make_board(evidence), "nin_dropout")["verdict"] == "not run"
+    assert set(runs_of(evidence, "cifar10", "nin_dropout")["standing"]) == {"overridden", "validation"}
+
+
+def test_local_and_published_runs_count_together_and_each_once(results: Path, runs: Path) -> None:
+    mine, theirs = make_seeds(FIVE[:3]), make_seeds([*FIVE[:3], 10.9])
+    publish_records(results, *theirs)
+    run_locally(runs, *mine, make_record(10.2, seed=9))
+    row = row_of(board_of(results, runs), "nin_dropout")
+    assert row["n"] == 5
+    assert row["local"]
+    assert not row_of(board_of(results), "nin_dropout")["local"]
+
+
+def test_equal_weights_of_another_run_count_once(results: Path) -> None:
+    first = make_record(10.4, weights_sha256="b" * 64)
+    publish_records(results, first, make_record(10.4, run="c" * 32, weights_sha256="b" * 64))
+    evidence = read(results)
+    assert row_of(make_board(evidence), "nin_dropout")["n"] == 1
+    assert sorted(evidence.runs["standing"]) == ["counted", "duplicate"]
+
+
+def test_equal_weights_under_two_profiles_stand_in_both_rows(results: Path) -> None:
+    for profile in ("reference", "fast"):
+        publish_records(results, make_record(10.4, profile=profile, weights_sha256="b" * 64))
+    assert [row["n"] for row in rows_of(board_of(results), "nin_dropout")] == [1, 1]
+
+
+def test_the_card_says_which_revision_and_recipe_count(results: Path) -> None:
+    other = RECIPE | {"learning_rate": 0.05}
+    publish_records(results, *make_seeds([10.0, 10.1]), *make_seeds([11.0], revision=2))
+    publish_records(results, *make_seeds([12.0], recipe=other))
+    without = row_of(board_of(results), "nin_dropout")
+    assert (without["mean"], without["outdated"]) == (11.0, 3)  # the newest revision among the records
+    write_card(results, revision=1)
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["mean"], row["n"], row["outdated"]) == (pytest.approx(10.05), 2, 2)
+    assert (row["label"], row["family"]) == ("NiN, as titled", "NiN")
+    write_card(results, revision=3)
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["verdict"], row["outdated"]) == ("not run", 4)
+
+
+def test_a_recipe_digest_is_computed_and_not_believed(results: Path) -> None:
+    write_card(results)
+    forged = make_record(1.0, recipe=RECIPE | {"epochs": 2}, recipe_sha256=sha256_of(RECIPE))
+    publish_records(results, forged)
+    assert row_of(board_of(results), "nin_dropout")["verdict"] == "not run"
+
+
+def test_profiles_and_data_status_are_never_pooled(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE), *make_seeds([10.0, 10.1], verified=False))
+    publish_records(results, *make_seeds([*FIVE, 10.5, 10.6], profile="fast"))
+    board = board_of(results)
+    found = {(row["profile"], row["data"]): row["n"] for row in rows_of(board, "nin_dropout")}
+    assert found == {("reference", "verified"): 5, ("reference", "unverified"): 2, ("fast", "verified"): 7}
+    unverified = next(row for row in rows_of(board, "nin_dropout") if row["data"] == "unverified")
+    assert unverified["provenance"] == "92 images differ from the official ones."
+    assert row_of(default_view(board), "nin_dropout")["profile"] == "fast"
+
+
+def test_the_default_view_settles_ties_for_reference_and_verified_data(results: Path) -> None:
+    for profile in ("fast", "reference"):
+        publish_records(results, *make_seeds(FIVE, profile=profile), *make_seeds(FIVE, profile=profile, verified=False))
+    row = row_of(default_view(board_of(results)), "nin_dropout")
+    assert (row["profile"], row["data"]) == ("reference", "verified")
+
+
+def test_protocols_that_differ_are_not_comparable(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE, augmentation="flip"))
+    row = row_of(board_of(results), "nin_dropout")
+    assert row["verdict"] == "not comparable"
+    assert "our training images were augmented (flip), the paper's were not" in row["reason"]
+
+
+def test_a_number_of_seeds_that_was_decided_by_looking_is_marked(results: Path) -> None:
+    records = make_seeds(FIVE)
+    publish_records(results, *records)
+    assert not row_of(board_of(results), "nin_dropout")["sequential"]
+    assert row_of(board_of(results, sequential={records[4].fingerprint}), "nin_dropout")["sequential"]
+
+
+# --- rows without runs -----------------------------------------------------------------------------------------------------
+
+
+def test_without_any_record_targets_wait_and_rivals_stand_as_published_only(tmp_path: Path) -> None:
+    board = board_of(tmp_path / "nowhere", tmp_path / "nothing")
+    assert row_of(board, "nin_fc")["verdict"] == "not run"
+    rivals = board[board["model"].isna()]
+    assert "9.50" in set(rivals["printed"])
+    assert "DropConnect + 12 networks + Data Augmentation" in set(rivals["label"])
+    assert rivals["verdict"].isna().all()
+    assert set(board["dataset"]) <= DATASETS.keys()  # rows of data sets that nothing else knows of are left out
+
+
+def test_a_carded_model_without_figure_and_run_has_a_row(results: Path) -> None:
+    write_card(results, "lenet")
+    assert row_of(board_of(results), "lenet")["verdict"] == "no paper figure"
+    assert models_of_suite(read(results).cards, "cifar10") == {"lenet"}
+
+
+def test_the_cards_that_the_runner_writes_are_read(results: Path) -> None:
+    spec = load_models()["nin_dropout"]
+    (results / "cards").mkdir(parents=True)
+    (results / "cards" / "nin_dropout.json").write_text(json.dumps(card_of(spec)))
+    evidence = read(results)
+    assert evidence.problems == ()
+    assert evidence.cards["nin_dropout"].datasets["cifar10"].parameters == 966_986
+    assert row_of(make_board(evidence), "nin_dropout")["label"] == spec.title
+
+
+def test_a_suites_board_holds_its_models_and_all_rivals(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE), *make_seeds([14.0], model="nin"))
+    board = board_of(results, datasets=["cifar10"], models=["nin_dropout", "nin_fc"])
+    assert set(board["model"].dropna()) == {"nin_dropout", "nin_fc"}
+    assert board["model"].isna().sum() == 9
+    assert set(board["dataset"]) == {"cifar10"}
+
+
+def test_measured_and_published_rows_share_one_ranking_by_error(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE))
+    board = board_of(results, datasets=["cifar10"], models=["nin_dropout"])
+    assert board["error"].is_monotonic_increasing
+    labels = list(board["label"])
+    assert labels.index("CNN + Spearmint + Data Augmentation") < labels.index("nin_dropout")
+    assert labels.index("nin_dropout") < labels.index("Conv. maxout + Dropout")
+
+
+def test_one_broken_file_hides_no_good_one(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE))
+    (results / "cifar10" / "nin_dropout" / "broken.json").write_text("{")
+    (results / "cards").mkdir()
+    (results / "cards" / "x.json").write_text("[]")
+    evidence = read(results)
+    assert row_of(make_board(evidence), "nin_dropout")["n"] == 5
+    assert {Path(line.split(":")[0]).name for line in evidence.problems} == {"broken.json", "x.json"}
+
+
+# --- claims, runs, curves --------------------------------------------------------------------------------------------------
+
+
+def claim_of(board: pd.DataFrame, results: Path, name: str = "dropout-helps") -> dict:
+    claims = make_claims(board, read(results).papers)
+    [claim] = claims[claims["id"] == name].to_dict("records")
+    return claim
+
+
+def test_a_claim_is_judged_with_the_papers_own_difference_beside_it(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE), *make_seeds([14.0, 14.1, 14.2, 14.3, 14.1], model="nin"))
+    claim = claim_of(board_of(results), results)
+    assert claim["verdict"] == "holds"
+    assert claim["difference"] == pytest.approx(14.14 - 10.52)
+    assert claim["low"] < claim["difference"] < claim["high"]
+    assert claim["reported_difference"] == pytest.approx(4.10)
+    assert (claim["profile"], claim["data"]) == ("reference", "verified")
+
+
+def test_a_claim_never_mixes_profiles(results: Path) -> None:
+    publish_records(
+        results, *make_seeds(FIVE), *make_seeds([14.0, 14.1, 14.2, 14.3, 14.1], model="nin", profile="fast")
+    )
+    assert claim_of(board_of(results), results)["verdict"] == "not run"
+    publish_records(results, *make_seeds([10.0, 10.1, 10.2, 10.1, 10.0], profile="fast"))
+    claim = claim_of(board_of(results), results)
+    assert (claim["verdict"], claim["profile"]) == ("holds", "fast")
+
+
+def test_a_suites_claims_are_those_about_its_models(results: Path) -> None:
+    board = board_of(results, datasets=["cifar10"], models=["nin", "nin_dropout"])
+    assert list(make_claims(board, read(results).papers)["id"]) == ["dropout-helps"]
+    assert make_claims(board_of(results, datasets=["digits"]), read(results).papers).empty
+
+
+def test_curves_come_with_the_runs_they_belong_to(results: Path, runs: Path) -> None:
+    published: list[RunRecord] = make_seeds([10.0, 11.0])
+    local = make_record(12.0, seed=5)
+    publish_records(results, *published)
+    run_locally(runs, local)
+    evidence = read(results, runs)
+    (results / "cifar10" / "nin_dropout" / f"{published[1].file_stem}.curve.csv").write_text("no,curve\n1,2\n")
+    frame = curves(runs_of(evidence, "cifar10", "nin_dropout"))
+    assert sorted(frame["seed"].unique()) == [0, 5]
+    last = frame[frame["epoch"] == 3].set_index("seed")["test_error"]
+    assert dict(last) == {0: 10.0, 5: 12.0}
+    assert curves(runs_of(evidence, "mnist", "nin")).empty
+
+
+def test_workers_write_the_columns_that_are_read_here() -> None:
+    from runner.worker import CURVE_FIELDS
+
+    assert list(CURVE_FIELDS) == CURVE_COLUMNS

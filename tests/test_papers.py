@@ -1,0 +1,212 @@
+"""Every printed number, held to a second list typed from references/papers.md A.1; and what a wrong file is told."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.papers import Paper, PaperError, ReportedProtocol, differences, load_papers, targets, unstated
+from benchmarks.records import Protocol
+from zoo import load_models
+
+# Data set, place: the errors in the order of papers.md, as printed there; our models beside those that are NiN's own.
+LIN2013 = {
+    ("cifar10", "Table 1"): [
+        ("15.13", None),
+        ("14.98", None),
+        ("11.68", None),
+        ("10.41", "nin_dropout"),
+        ("9.50", None),
+        ("9.38", None),
+        ("9.32", None),
+        ("8.81", "nin_augmentation"),
+    ],
+    ("cifar10", "Section 4.2"): [("14.51", "nin")],
+    ("cifar100", "Table 2"): [
+        ("43.71", None),
+        ("42.51", None),
+        ("38.57", None),
+        ("36.85", None),
+        ("35.68", "nin_dropout"),
+    ],
+    ("svhn", "Table 3"): [
+        ("2.80", None),
+        ("2.78", None),
+        ("2.68", None),
+        ("2.47", None),
+        ("2.35", "nin_dropout"),
+        ("2.16", None),
+        ("1.94", None),
+    ],
+    ("mnist", "Table 4"): [("0.53", None), ("0.47", None), ("0.47", "nin_dropout"), ("0.45", None)],
+    ("cifar10", "Table 5"): [("11.59", "nin_fc"), ("10.88", "nin_fc_dropout"), ("10.41", "nin_dropout")],
+    ("cifar10", "Section 4.6"): [("17.56", None), ("15.99", None), ("16.46", None)],
+}
+
+GOOD = """
+title = "A"
+authors = ["B, C"]
+year = 2015
+venue = "D"
+url = "https://example.org"
+read = "E"
+[[reported]]
+dataset = "cifar10"
+label = "F"
+model = "nin"
+error = 9.50
+where = "Table 1"
+kind = "target"
+"""
+
+
+@pytest.fixture(scope="module")
+def lin2013() -> Paper:
+    return load_papers()["lin2013"]
+
+
+def test_every_row_of_lin2013_is_as_printed(lin2013: Paper) -> None:
+    found: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
+    for row in lin2013.reported:
+        found.setdefault((row.dataset, row.where), []).append((str(row.printed), row.model))
+    assert found == LIN2013
+
+
+def test_rows_of_rivals_carry_the_labels_that_were_printed(lin2013: Paper) -> None:
+    labels = {(row.where, str(row.printed)): row.label for row in lin2013.reported}
+    assert labels["Table 1", "9.32"] == "DropConnect + 12 networks + Data Augmentation"
+    assert labels["Table 2", "36.85"] == "Tree based priors"
+    assert labels["Table 3", "2.16"] == "Multi-digit Number Recognition"
+    assert labels["Table 4", "0.53"] == "2-Layer CNN + 2-Layer NN"
+
+
+def test_only_the_papers_own_models_are_targets_and_the_repeated_figure_is_context(lin2013: Paper) -> None:
+    judged = {(dataset, model): row.error for (dataset, model), (_, row) in targets({"lin2013": lin2013}).items()}
+    assert judged == {
+        ("cifar10", "nin"): 14.51,
+        ("cifar10", "nin_dropout"): 10.41,
+        ("cifar10", "nin_augmentation"): 8.81,
+        ("cifar10", "nin_fc"): 11.59,
+        ("cifar10", "nin_fc_dropout"): 10.88,
+        ("cifar100", "nin_dropout"): 35.68,
+        ("svhn", "nin_dropout"): 2.35,
+        ("mnist", "nin_dropout"): 0.47,
+    }
+    assert [row.kind for row in lin2013.reported if row.where == "Section 4.6"] == ["target"] * 3
+
+
+def test_protocols_are_those_of_the_paper(lin2013: Paper) -> None:
+    by_place = {(row.where, row.model): row.protocol for row in lin2013.reported if row.model}
+    augmented = [place for place, protocol in by_place.items() if protocol.augmentation != "none"]
+    assert augmented == [("Table 1", "nin_augmentation")]
+    assert by_place["Table 1", "nin_dropout"].training_images == 50_000
+    assert by_place["Table 3", "nin_dropout"].training_images == 598_388
+    assert {row.label: row.protocol.networks for row in lin2013.reported if row.protocol.networks > 1} == {
+        "DropConnect + 12 networks + Data Augmentation": 12
+    }
+    ambiguous = next(row for row in lin2013.reported if row.model == "nin")
+    assert "ambiguous" in (ambiguous.note or "")
+
+
+def test_each_claim_has_its_place_and_the_papers_own_two_errors(lin2013: Paper) -> None:
+    found = {}
+    for claim in lin2013.claims:
+        better, worse = (lin2013.figure(claim.dataset, model) for model in (claim.better, claim.worse))
+        assert better is not None
+        assert worse is not None
+        found[claim.better, claim.worse] = (claim.where, better.error, worse.error)
+    assert found == {
+        ("nin_dropout", "nin"): ("Section 4.2", 10.41, 14.51),
+        ("nin_augmentation", "nin_dropout"): ("Table 1", 8.81, 10.41),
+        ("nin_dropout", "nin_fc"): ("Table 5", 10.41, 11.59),
+        ("nin_dropout", "nin_fc_dropout"): ("Table 5", 10.41, 10.88),
+        ("nin_fc_dropout", "nin_fc"): ("Table 5", 10.88, 11.59),
+    }
+
+
+def test_papers_and_zoo_name_each_other() -> None:
+    papers, models = load_papers(), load_models()
+    named = {row.model for paper in papers.values() for row in paper.reported if row.model}
+    named |= {model for paper in papers.values() for claim in paper.claims for model in (claim.better, claim.worse)}
+    assert named <= models.keys()
+    assert {spec.paper for spec in models.values() if spec.paper} <= papers.keys()
+
+
+def test_citation_names_everything_a_reader_needs(lin2013: Paper) -> None:
+    for part in ("@article{lin2013,", "{{Network In Network}}", "Lin, Min and Chen, Qiang", "2013", "1312.4400"):
+        assert part in lin2013.bibtex
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.toml").write_text(text)
+
+
+def test_the_last_digit_is_that_of_the_printed_number(tmp_path: Path) -> None:
+    write(tmp_path, "one", GOOD)
+    row = load_papers(tmp_path)["one"].reported[0]
+    assert (row.error, row.last_digit) == (9.5, 0.01)
+    write(tmp_path, "one", GOOD.replace("9.50", "9.5"))
+    assert load_papers(tmp_path)["one"].reported[0].last_digit == 0.1
+    write(tmp_path, "one", GOOD.replace("9.50", "9"))
+    assert load_papers(tmp_path)["one"].reported[0].last_digit == 1
+
+
+def test_all_problems_are_named_at_once_with_file_row_and_field(tmp_path: Path) -> None:
+    write(tmp_path, "one", GOOD.replace("9.50", "109.5").replace('label = "F"', 'label = "F"\ncolour = "red"'))
+    write(tmp_path, "two", GOOD.replace("year = 2015\n", "") + '[[claim]]\nid = "x"\ndataset = "cifar10"\n')
+    write(tmp_path, "three", "title = ")
+    with pytest.raises(PaperError) as caught:
+        load_papers(tmp_path)
+    problems = str(caught.value)
+    for part in (
+        "one.toml: reported 1 ('F'): error: ",
+        "one.toml: reported 1 ('F'): colour: ",
+        "two.toml: year: ",
+        "two.toml: claim 1 ('x'): better: ",
+        "three.toml: can't be read as TOML",
+    ):
+        assert part in problems
+    assert all(str(tmp_path) in line for line in problems.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("error = 9.50", "error = true"), "reported 1 ('F'): error: "),
+        (("error = 9.50", "error = nan"), "reported 1 ('F'): error: "),
+        (("[[reported]]", "[reported]"), "double brackets"),
+        (('dataset = "cifar10"', 'dataset = "../x"'), "reported 1 ('F'): dataset: "),
+        (('title = "A"', 'title = "A"\nkey = "other"'), "key: "),
+    ],
+)
+def test_a_wrong_field_is_refused(tmp_path: Path, change: tuple[str, str], problem: str) -> None:
+    write(tmp_path, "one", GOOD.replace(*change))
+    with pytest.raises(PaperError) as caught:
+        load_papers(tmp_path)
+    assert problem in str(caught.value)
+
+
+def test_a_model_has_one_target_on_a_data_set_over_all_sources(tmp_path: Path) -> None:
+    write(tmp_path, "one", GOOD)
+    write(tmp_path, "two", GOOD)
+    with pytest.raises(PaperError, match=r"two\.toml.*nin on cifar10 has a target already, one\.toml"):
+        load_papers(tmp_path)
+    write(tmp_path, "two", GOOD.replace('kind = "target"', 'kind = "context"'))
+    assert len(load_papers(tmp_path)) == 2
+
+
+def test_a_claim_needs_a_reported_row_of_each_of_its_models(tmp_path: Path) -> None:
+    claim = '[[claim]]\nid = "x"\ndataset = "cifar10"\nbetter = "nin"\nworse = "vgg"\ntext = "t"\nwhere = "w"\n'
+    write(tmp_path, "one", GOOD + claim)
+    with pytest.raises(PaperError, match=r"claim 1 \('x'\): worse: no \[\[reported\]\] row has model 'vgg'"):
+        load_papers(tmp_path)
+
+
+def test_protocols_are_compared_field_by_field() -> None:
+    ours = Protocol(evaluation="test", augmentation="none", training_images=50_000)
+    assert differences(ReportedProtocol(augmentation="none", training_images=50_000), ours) == []
+    assert differences(ReportedProtocol(), ours) == []
+    assert len(unstated(ReportedProtocol())) == 2
+    other = ReportedProtocol(augmentation="flip", training_images=604_388, evaluation="validation", networks=12)
+    assert len(differences(other, ours)) == 4
+    [clause] = differences(ReportedProtocol(augmentation="none"), ours.model_copy(update={"augmentation": "flip"}))
+    assert clause == "our training images were augmented (flip), the paper's were not"

@@ -1,0 +1,275 @@
+"""Publishing copies what may be published and no more; verifying finds whatever was changed since."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import make_record, publish_records, run_locally
+
+from benchmarks.errors import UserError
+from benchmarks.leaderboard import curve_path
+from benchmarks.records import RunRecord, load
+from runner import publish as publishing
+from runner import verify as verifying
+from runner.jobs import all_jobs, runs_folder
+from runner.publish import publish
+from runner.verify import verify
+from zoo import load_models
+
+RECIPE = load_models()["nin_dropout"].variants["cifar10"].recipe.to_dict()
+
+
+def own_record(error: float = 10.4, **changes: Any) -> RunRecord:
+    """A record of the zoo's own nin_dropout on CIFAR-10: nothing about it is wrong."""
+    return make_record(error, **({"recipe": RECIPE} | changes))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change fields of a record's file by hand; dots lead into nested objects."""
+    data = json.loads(path.read_text())
+    for name, value in changes.items():
+        *parents, last = name.split("__")
+        inner = data
+        for parent in parents:
+            inner = inner[parent]
+        inner[last] = value
+    path.write_text(json.dumps(data))
+
+
+def publish_one(results: Path, record: RunRecord | None = None) -> Path:
+    record = record or own_record()
+    publish_records(results, record)
+    return results / record.job.dataset / record.job.model / f"{record.file_stem}.json"
+
+
+# --- publish -------------------------------------------------------------------------------------------------------------
+
+
+def test_whole_recipes_and_held_out_runs_are_published_others_are_not(results: Path) -> None:
+    whole = [
+        own_record(),
+        own_record(90.0, seed=1, outcome="collapsed"),
+        own_record(seed=2, outcome="diverged"),
+    ]
+    held_out = own_record(12.0, overrides={"holdout": 10_000, "learning_rate": 0.2})
+    short = own_record(50.0, overrides={"epochs": 1, "learning_rate": 0.5})
+    run_locally(runs_folder(), *whole, held_out, short)
+    done = publish(all_jobs(), results)
+    assert sorted(item.key for item in done if item.action == "published") == sorted(r.key for r in [*whole, held_out])
+    [skipped] = [item for item in done if item.action == "skipped"]
+    assert (skipped.key, skipped.reason) == (short.key, "not the whole recipe (epochs=1, learning_rate=0.5)")
+    for item in done:
+        if item.path:
+            assert load(item.path).run[:8] in item.path.name
+            assert curve_path(item.path).exists()
+    assert verify(results) == ([], [])
+
+
+def test_publishing_twice_changes_nothing(results: Path) -> None:
+    run_locally(runs_folder(), own_record())
+    publish(all_jobs(), results)
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert [item.action for item in publish(all_jobs(), results)] == ["already"]
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+
+
+def test_a_torn_copy_is_written_again(results: Path) -> None:
+    run_locally(runs_folder(), own_record())
+    [first] = publish(all_jobs(), results)
+    first.path.write_text("{")
+    curve_path(first.path).unlink()
+    assert [item.action for item in publish(all_jobs(), results)] == ["published"]
+    assert verify(results) == ([], [])
+
+
+def test_another_run_under_the_same_name_is_never_overwritten(results: Path) -> None:
+    record = own_record()
+    run_locally(runs_folder(), record)
+    theirs = publish_one(results, own_record(run=record.run8 + "0" * 24))
+    before = theirs.read_bytes()
+    [item] = publish(all_jobs(), results)
+    assert item.action == "skipped"
+    assert "holds another run" in item.reason
+    assert theirs.read_bytes() == before
+
+
+def test_a_job_without_record_or_with_another_curve_is_skipped(results: Path) -> None:
+    run_locally(runs_folder(), own_record(), own_record(seed=1), own_record(seed=2))
+    first, second, third = all_jobs()
+    first.record.unlink()
+    second.curve.write_text("epoch\n")
+    third.curve.unlink()
+    reasons = [item.reason for item in publish(all_jobs(), results)]
+    assert "hasn't ended" in reasons[0]
+    assert "isn't the curve" in reasons[1]
+    assert "can't be read" in reasons[2]
+    assert not results.exists()
+
+
+def test_publishing_says_what_it_did(own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publishing.show([])
+    assert "runner submit" in capsys.readouterr().out
+    run_locally(runs_folder(), own_record(), own_record(50.0, overrides={"epochs": 1}))
+    publishing.show(all_jobs())
+    out = capsys.readouterr().out
+    assert f"published {own_root / 'results'}" in out
+    assert "1 published, 0 there already, 1 skipped" in out
+
+
+# --- verify ------------------------------------------------------------------------------------------------------------
+
+
+def test_good_records_have_no_problem(results: Path) -> None:
+    good = [own_record(10.0 + seed / 10, seed=seed) for seed in range(3)]
+    publish_records(
+        results, *good, own_record(90.0, seed=3, outcome="collapsed"), own_record(seed=4, outcome="diverged")
+    )
+    publish_records(results, own_record(11.0, overrides={"holdout": 10_000}))
+    assert verify(results) == ([], [])
+    assert verify(results / "cifar10") == ([], [])
+    assert verify(next(results.rglob("*.json"))) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "problem"),
+    [
+        ({"fingerprint": "a" * 64}, "fingerprint", "its job gives"),
+        ({"key": "cifar10/nin_dropout/reference-seed7"}, "key", "its job gives"),
+        ({"recipe_sha256": "a" * 64}, "recipe_sha256", "its job gives"),
+        ({"job__seed": 7}, "fingerprint", "its job gives"),
+        ({"job__recipe__learning_rate": 0.2}, "job.recipe.learning_rate", "the zoo's own at revision 1 is 0.1"),
+        ({"job__recipe__momentum": 1}, "job.recipe.momentum", "is 1, the zoo's own"),
+        ({"job__revision": 99}, "job.revision", "the zoo's is 1"),
+        ({"job__model": "nin_dropuot"}, "job.model", "did you mean 'nin_dropout'"),
+        ({"job__dataset": "cifar01"}, "job.dataset", "did you mean 'cifar10'"),
+        ({"job__overrides": {"learning_rate": 0.1}}, "job.overrides.learning_rate", "the recipe's own value"),
+        ({"job__overrides": {"learning_rat": 0.2}}, "job.overrides.learning_rat", "mean 'learning_rate'"),
+        ({"job__overrides": {"momentum": 2.0}}, "job.overrides", "momentum is 2.0"),
+        ({"protocol__augmentation": "flip"}, "protocol.augmentation", "the recipe's is 'none'"),
+        ({"protocol__training_images": 40_000}, "protocol.training_images", "give 50000"),
+        ({"protocol__evaluation": "validation"}, "protocol.evaluation", "give test"),
+        ({"parameters": 1}, "parameters", "the zoo's is 966,986"),
+        ({"test_images": 5_000, "test_error": 20.8}, "test_images", "give 10000"),
+        ({"wrong": 900, "test_error": 9.0}, "test_error", "the last row"),
+        ({"wrong": 900}, "record", "test_error is 10.4, but wrong / test_images gives 9.0"),
+        ({"final_train_loss": 0.5}, "final_train_loss", "the last row"),
+        ({"outcome": "collapsed"}, "outcome", "says otherwise"),
+        ({"best_epoch": 2, "best_test_error": 1.0}, "best_epoch", "has the test error 25.0"),
+        ({"curve_sha256": "a" * 64}, "curve_sha256", "is aaaaaaaa..."),
+        ({"started": "2999-01-01T00:00:00Z", "finished": "2999-01-02T00:00:00Z"}, "finished", "in the future"),
+        ({"train_seconds": 1e7}, "train_seconds", "lie between start and end"),
+        ({"data__verified": False}, "data.provenance", "is missing"),
+        ({"wrong": -1, "test_error": -0.01}, "wrong", "greater than or equal to 0"),
+        ({"extra": 1}, "extra", "not permitted"),
+        ({"schema_version": 2}, "schema_version", "is 2"),
+    ],
+)
+def test_whatever_was_changed_by_hand_is_found(results: Path, change: dict, field: str, problem: str) -> None:
+    path = publish_one(results)
+    edit(path, **change)
+    errors, _ = verify(results)
+    assert any(f"{path}: {field}" in line and problem in line for line in errors), errors
+
+
+def test_a_changed_missing_or_foreign_curve_is_found(results: Path) -> None:
+    path = publish_one(results)
+    curve = curve_path(path)
+    good = curve.read_text()
+    for text, problem in (
+        (good.replace(",1.5,", ",1.6,"), "curve_sha256: is"),
+        (good.replace("learning_rate", "rate"), "other columns"),
+        ("\n".join(good.splitlines()[:-1]), "has 259 rows, expected one for each epoch from 1 to 260"),
+        (good.replace(",1.5,", ",nan,"), "isn't finite"),
+        (good.replace(",1.5,", ",x,"), "isn't a table of numbers"),
+        ("", "other columns"),
+    ):
+        curve.write_text(text)
+        assert any(problem in line for line in verify(results)[0]), problem
+    curve.unlink()
+    assert any("curve: " in line and "can't be read" in line for line in verify(results)[0])
+
+
+def test_a_diverged_runs_curve_ends_where_the_loss_did(results: Path) -> None:
+    path = publish_one(results, own_record(outcome="diverged"))
+    edit(path, diverged_epoch=17)
+    assert any("expected one for each epoch from 1 to 17" in line for line in verify(results)[0])
+
+
+def test_a_record_in_another_folder_or_under_another_name_is_found(results: Path) -> None:
+    path = publish_one(results)
+    moved = results / "cifar10" / "nin" / "reference-seed0.json"
+    moved.parent.mkdir()
+    path.rename(moved)
+    curve_path(path).rename(curve_path(moved))
+    [line] = verify(results)[0]
+    assert line.startswith(f"{moved}: file: lies at cifar10/nin/reference-seed0.json")
+
+
+def test_a_run_twice_is_an_error_and_equal_weights_are_a_warning(results: Path) -> None:
+    record = own_record()
+    publish_records(results, record, own_record(10.4, seed=1, run=record.run))
+    [error] = verify(results)[0]
+    assert "run: is the run of" in error
+    publish_records(results, own_record(10.4, seed=2, weights_sha256=record.weights_sha256))
+    assert any("weights_sha256: the same weights" in line for line in verify(results)[1])
+
+
+def test_diverged_runs_share_their_nan_weights_without_a_warning(results: Path) -> None:
+    publish_records(results, own_record(outcome="diverged"), own_record(seed=1, outcome="diverged"))
+    assert verify(results) == ([], [])
+
+
+def test_what_is_merely_unusual_is_a_warning(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = publish_one(results)
+    edit(path, source__commit=None, source__dirty=True, forced_resume=True)
+    (results / "cifar10" / "nin_dropout" / "alone.curve.csv").write_text("")
+    errors, warnings = verify(results)
+    assert errors == []
+    assert [line.split(": ")[1] for line in warnings] == ["source.commit", "source.dirty", "forced_resume", "file"]
+
+
+def test_an_older_revision_is_a_note_and_its_recipe_is_its_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_one(results, own_record(recipe=RECIPE | {"learning_rate": 0.3}))
+    assert any("job.recipe.learning_rate" in line for line in verify(results)[0])
+    raised = dict(load_models())
+    spec = raised["nin_dropout"]
+    raised["nin_dropout"] = replace(spec, variants={"cifar10": replace(spec.variants["cifar10"], revision=2)})
+    monkeypatch.setattr("zoo.load_models", lambda: raised)
+    errors, warnings = verify(results)
+    assert errors == []
+    assert ["job.revision: is 1, the zoo's is 2" in line for line in warnings] == [True]
+
+
+def test_every_problem_of_a_folder_is_named_in_one_go(results: Path) -> None:
+    for seed in range(3):
+        edit(publish_one(results, own_record(seed=seed)), parameters=1, fingerprint="a" * 64)
+    (results / "cifar10" / "nin_dropout" / "torn.json").write_text("{")
+    assert len(verify(results)[0]) == 7
+
+
+def test_dates_may_be_off_by_two_clocks(results: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    publish_one(results, own_record(started=soon - timedelta(hours=1), finished=soon))
+    assert verify(results) == ([], [])
+
+
+def test_the_exit_code_is_one_for_errors_only(own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verifying.show(None) == 0
+    assert "0 records" in capsys.readouterr().out
+    path = publish_one(own_root / "results")
+    edit(path, source__commit=None)
+    assert verifying.show(None) == 0
+    assert "warning: " in capsys.readouterr().out
+    edit(path, parameters=1)
+    assert verifying.show(path) == 1
+    assert "1 records: 1 errors, 1 warnings" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no such file or folder"):
+        verify(own_root / "nowhere")

@@ -1,0 +1,197 @@
+"""What `runner report` prints, in each format."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import make_record, make_seeds, publish_records, run_locally
+from rich.console import Console
+
+from benchmarks.errors import UserError
+from benchmarks.leaderboard import Evidence, make_board, make_claims, read
+from runner.report import FORMATS, print_table, render, show
+
+FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]
+KEYS = ["dataset", "model", "label", "profile", "data", "n", "runs", "trained"]
+KEYS += ["mean", "sd", "reported", "gap", "verdict", "reason"]
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    """Five seeds of nin_dropout, fast and local ones of nin_fc, three on unverified data of nin_augmentation."""
+    results, runs = tmp_path / "results", tmp_path / ".runs"
+    publish_records(results, *make_seeds(FIVE), *make_seeds([10.0], profile="fast"))
+    publish_records(
+        results, *make_seeds([8.8, 8.9, 9.0], model="nin_augmentation", augmentation="flip", verified=False)
+    )
+    run_locally(runs, *make_seeds([11.9, 12.0, 12.1, 12.3, 12.2], model="nin_fc", profile="fast"))
+    run_locally(runs, make_record(90.0, seed=9, model="nin", outcome="collapsed"))
+    return read(results, runs)
+
+
+def text_of(evidence: Evidence, fmt: str, suite: str | None = "cifar10", **options) -> str:
+    board = make_board(evidence, ["cifar10"])
+    return render(suite, board, make_claims(board, evidence.papers), evidence.papers, fmt, **options)
+
+
+def test_json_holds_every_row_with_exactly_the_documented_keys(evidence: Evidence) -> None:
+    rows = json.loads(text_of(evidence, "json"))
+    assert all(list(row) == KEYS for row in rows)
+    assert len(rows) == len(make_board(evidence, ["cifar10"]))
+    [dropout] = [row for row in rows if row["model"] == "nin_dropout" and row["profile"] == "reference"]
+    assert {name: dropout[name] for name in ("n", "runs", "trained", "mean", "reported", "gap", "verdict", "data")} == {
+        "n": 5,
+        "runs": 5,
+        "trained": 1.0,
+        "mean": 10.52,
+        "reported": 10.41,
+        "gap": 0.11,
+        "verdict": "reproduced",
+        "data": "verified",
+    }
+
+
+def test_json_is_null_where_nothing_is_defined(evidence: Evidence) -> None:
+    rows = json.loads(text_of(evidence, "json"))
+    [collapsed] = [row for row in rows if row["model"] == "nin"]
+    assert (collapsed["n"], collapsed["runs"], collapsed["trained"]) == (0, 1, 0.0)
+    assert collapsed["mean"] is None
+    [single] = [row for row in rows if row["model"] == "nin_dropout" and row["profile"] == "fast"]
+    assert (single["mean"], single["sd"]) == (10.0, None)
+    rival = next(row for row in rows if row["label"] == "Stochastic Pooling")
+    unknown = ("model", "profile", "data", "trained", "mean", "sd", "gap", "verdict", "reason")
+    assert all(rival[name] is None for name in unknown)
+    assert (rival["n"], rival["runs"], rival["reported"]) == (0, 0, 15.13)
+    [waiting] = [row for row in rows if row["model"] == "nin_fc_dropout"]
+    assert (waiting["verdict"], waiting["trained"], waiting["runs"]) == ("not run", None, 0)
+
+
+def test_csv_holds_the_rows_of_the_json(evidence: Evidence) -> None:
+    rows = list(csv.DictReader(io.StringIO(text_of(evidence, "csv"))))
+    expected = json.loads(text_of(evidence, "json"))
+    assert list(rows[0]) == KEYS
+    assert rows == [{k: "" if v is None else str(v) for k, v in row.items()} for row in expected]
+
+
+def test_the_table_fits_80_columns_and_needs_no_colour(evidence: Evidence) -> None:
+    text = text_of(evidence, "table")
+    tables, _, notes = text.partition("Unverified data")
+    assert max(len(line) for line in tables.splitlines()) <= 80
+    assert "\x1b" not in text
+    line = next(line for line in text.splitlines() if line.split()[1:2] == ["nin_dropout"])
+    assert "10.52 ± 0.14" in line
+    assert "5 of 5" in line
+    assert "✓ reproduced" in line
+    assert "published only" in text
+    assert "92 images differ from the official ones." in notes
+    assert "nin_dropout is" not in tables  # no claim about it can be judged yet
+
+
+def test_numbers_that_are_not_plain_are_marked_and_the_marks_explained(evidence: Evidence) -> None:
+    text = text_of(evidence, "table")
+    lines = {line.split()[1]: line for line in text.splitlines() if len(line.split()) > 1}
+    assert " U " in lines["nin_augmentation"]
+    assert " LF " in lines["nin_fc"]
+    assert "L: local: not published." in text.replace("\n", " ")
+    assert "(unverified data)" in text_of(evidence, "markdown")
+
+
+def test_every_judged_row_has_its_reason(evidence: Evidence) -> None:
+    text = " ".join(text_of(evidence, "table").split())
+    assert "nin_dropout: mean 10.52 of 5 seeds is 0.11 above the paper's 10.41; the spread" in text
+    assert "nin_fc (fast): mean 12.10" in text
+    assert "nin: none of 1 trained so far." in text
+
+
+def test_the_report_says_what_to_type_next(evidence: Evidence, tmp_path: Path) -> None:
+    text = text_of(evidence, "table")
+    assert "Not run yet: runner submit --suite cifar10 --model nin_fc_dropout\n" in text
+    assert "runner report --suite cifar10 --format csv" in text
+    assert "runner submit --suite cifar10 --seeds 6\n" in text  # nin's one seed collapsed: five more
+    nothing = text_of(read(tmp_path / "nowhere"), "table")
+    assert "No run of 'cifar10' has ended yet. Start with: runner submit --suite cifar10\n" in nothing
+
+
+def test_where_no_source_reports_anything_the_report_says_where_one_does(tmp_path: Path) -> None:
+    records = make_seeds([5.0, 6.0], dataset="digits", model="lenet", test_images=360, training_images=1_437)
+    publish_records(tmp_path, *records)
+    evidence = read(tmp_path)
+    board = make_board(evidence, ["digits"])
+    text = render("quickstart", board, make_claims(board, evidence.papers), evidence.papers, "table")
+    assert "- no paper figure" in text
+    assert "Why" not in text
+    assert "runner submit --suite mnist\n" in text
+
+
+def test_markdown_is_a_table_whose_cells_carry_no_markup_of_their_own(tmp_path: Path) -> None:
+    sentence = "<b>x</b> | [link](http://evil)"
+    record = make_record(10.4, verified=False)
+    data = record.data.model_copy(update={"provenance": sentence})
+    publish_records(tmp_path, make_record(10.4, verified=False, data=data))
+    text = text_of(read(tmp_path), "markdown")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in lines} <= {8, 5}
+    assert r"\<b\>x\</b\> \| \[link\](http://evil)" in text
+
+
+def test_control_characters_from_a_record_never_reach_the_terminal(tmp_path: Path) -> None:
+    record = make_record(10.4, verified=False)
+    data = record.data.model_copy(update={"provenance": "red \x1b[31m alert\x07"})
+    publish_records(tmp_path, make_record(10.4, verified=False, data=data))
+    for fmt in ("table", "markdown"):
+        assert not {"\x1b", "\x07"} & set(text_of(read(tmp_path), fmt))
+
+
+def test_claims_stand_below_with_their_place(evidence: Evidence) -> None:
+    text = " ".join(text_of(evidence, "table").split())
+    assert "… more seeds Dropout between the mlpconv layers" in text
+    assert "(lin2013, Section 4.2)" in text
+    assert "· not run Translation and flipping lower" in text
+
+
+def test_bibtex_cites_the_sources_behind_the_board(evidence: Evidence) -> None:
+    assert text_of(evidence, "bibtex").count("@article{lin2013,") == 1
+    empty = make_board(evidence, ["digits"])
+    assert render("quickstart", empty, pd.DataFrame(), evidence.papers, "bibtex").startswith("%")
+
+
+def test_a_narrow_or_coloured_console_shows_the_same_words(evidence: Evidence) -> None:
+    board = make_board(evidence, ["cifar10"])
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="truecolor")
+    print_table(console, "cifar10", board, make_claims(board, evidence.papers))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[32m✓ reproduced" in text
+    assert render("cifar10", board, make_claims(board, evidence.papers), evidence.papers, "table", width=60)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_everything_can_be_reported_without_naming_a_suite(fmt: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show(None, fmt)
+    out = capsys.readouterr().out
+    assert out.endswith("\n")
+    if fmt == "table":
+        assert "MNIST" in out
+        assert "No run has ended yet. Start with: runner submit --suite quickstart" in out
+
+
+def test_a_suite_is_reported_from_this_checkouts_runs_and_results(
+    own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_records(own_root / "results", *make_seeds(FIVE))
+    run_locally(own_root / ".runs", make_record(10.2, seed=7))
+    (own_root / "results" / "cifar10" / "nin_dropout" / "torn.json").write_text("{")
+    show("nin_ablation", "json")
+    captured = capsys.readouterr()
+    [row] = [row for row in json.loads(captured.out) if row["model"] == "nin_dropout"]
+    assert row["n"] == 6
+    assert "torn.json" in captured.err
+    with pytest.raises(UserError, match="did you mean 'nin_ablation'"):
+        show("nin_ablatoin", "json")
+
+
+def test_an_unknown_format_names_the_known_ones(evidence: Evidence) -> None:
+    with pytest.raises(UserError, match="did you mean 'json'"):
+        text_of(evidence, "jsn")
