@@ -129,7 +129,7 @@ def test_a_models_own_failure_is_explained_and_waits_for_retry(runner):
     assert str(paths.log) in out
     assert state_of(paths) == "failed"
 
-    code, out, err = runner("submit", *broken)  # not run again by itself
+    code, out, _ = runner("submit", *broken)  # not run again by itself
     assert code == 1
     assert "1 failed (runner retry --failed)" in out
     assert len(read_lines(paths.attempts)) == 2

@@ -278,31 +278,22 @@ def test_syncing_again_changes_nothing(client):
     assert len(runs_of(client)) == 2
 
 
-def test_whole_runs_are_neither_sent_nor_even_looked_up(client, monkeypatch):
-    done, going = [trained(seed, f"{seed:032x}") for seed in range(3)], Written(seed=9, run="9" * 32).start()
-    folders = [one.paths for one in (*done, going)]
-    tracking.sync(folders)
-    going.epoch(1)
+def test_a_whole_run_is_skipped_by_its_tag(client, monkeypatch):
+    done = trained()
+    tracking.sync([done.paths])
     tracker = opened()
-    sent, searched = [], []
-    log_batch, search = tracker._client.log_batch, tracker._search
-    monkeypatch.setattr(tracker._client, "log_batch", lambda *a, **k: (sent.append(a[0]), log_batch(*a, **k)))
-    monkeypatch.setattr(tracker, "_search", lambda *a: (searched.append(a), search(*a))[1])
-    assert (report := tracker.sync(folders)).unchanged == 3
-    assert report.written == 1
-    assert len(set(sent)) == len(searched) == 1
+    monkeypatch.setattr(tracker._client, "log_batch", lambda *a, **k: pytest.fail("sent again"))
+    monkeypatch.setattr(tracker._client, "log_artifact", lambda *a, **k: pytest.fail("sent again"))
+    assert tracker.sync([done.paths]).unchanged == 1
 
 
 @pytest.mark.parametrize("few", [20, 1], ids=["one by one", "all of a model"])
-def test_runs_are_found_again_where_the_experiment_says_nothing(client, monkeypatch, few):
+def test_runs_are_found_again(client, monkeypatch, few):
     monkeypatch.setattr(tracking, "FEW", few)
     folders = [trained(seed, f"{seed:032x}").paths for seed in range(3)]
     tracking.sync(folders)
-    client.set_experiment_tag(
-        client.get_experiment_by_name("cifar10").experiment_id, "reprozoo.synced.nin_dropout", "?"
-    )
-    assert tracking.sync(folders).unchanged == len(folders)
-    assert len(runs_of(client)) == len(folders)
+    assert tracking.sync(folders).unchanged == 3
+    assert len(runs_of(client)) == 3
 
 
 def test_a_store_that_lost_everything_gets_everything_again(client, migrated, tmp_path):
