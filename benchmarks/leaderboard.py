@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.papers import FOLDER, Claim, Paper, ReportedError, differences, load_papers, targets, unstated
 from benchmarks.records import (
+    CURVE_COLUMNS,
     Name,
     Protocol,
     RecordError,
@@ -32,7 +33,6 @@ from benchmarks.verdicts import claim_verdict, summarise, tolerance, verdict
 
 PROFILES = ("reference", "fast")  # the order in which ties are settled
 DATA = ("verified", "unverified")
-CURVE_COLUMNS = ["epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error"]
 
 RUN_COLUMNS = [
     "dataset",
@@ -524,7 +524,7 @@ def curves(runs: pd.DataFrame) -> pd.DataFrame:
     for row in runs.to_dict("records"):
         try:
             curve = pd.read_csv(curve_path(Path(row["path"])), dtype=float)
-            if list(curve.columns) != CURVE_COLUMNS or curve.empty:
+            if tuple(curve.columns) != CURVE_COLUMNS or curve.empty:
                 continue
             curve = curve.astype({"epoch": int})
         except (OSError, ValueError):  # pandas' parser errors are ValueErrors

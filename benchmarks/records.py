@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 SCHEMA_VERSION = 1
+CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # of curve.csv
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # safe as a file name and in a URL
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]

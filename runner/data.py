@@ -20,6 +20,7 @@ import pickle
 import pickletools
 import shutil
 import tarfile
+import time
 import urllib.request
 import uuid
 import zlib
@@ -272,8 +273,6 @@ def _build(
         cached = _cached(dataset, folder, stamp)
         if cached is not None:
             return cached
-        for stale in place.glob(".building-*"):  # left by a kill: whoever builds holds the lock
-            shutil.rmtree(stale, ignore_errors=True)
         building = place / f".building-{uuid.uuid4().hex}"
         building.mkdir()
         try:
@@ -287,8 +286,9 @@ def _build(
             building.rename(entry)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        for other in place.iterdir():  # from files that have changed since
-            if other != entry and other.is_dir():
+        for other in place.iterdir():  # from files that have changed since, or left half built by a kill
+            half_built = other.name.startswith(".building-")
+            if other != entry and other.is_dir() and not (half_built and time.time() - other.stat().st_mtime < 3600):
                 shutil.rmtree(other, ignore_errors=True)
         return entry, manifest
 

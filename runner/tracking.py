@@ -316,9 +316,10 @@ class Tracker:
         """
         report, problems = SyncReport(), []
         try:
-            news = self._news(jobs, report, problems)
+            suites = suites_of_jobs()
+            news = self._news(jobs, suites, report, problems)
             if news:
-                self._send(news, report, problems, patience, stop)
+                self._send(news, suites, report, problems, patience, stop)
         except _MlflowMissingError:
             problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
         except Exception as error:  # whatever it is, it must not end a training or the command around it
@@ -336,9 +337,10 @@ class Tracker:
 
     # --- the steps of it ---
 
-    def _news(self, jobs: Iterable[JobPaths], report: SyncReport, problems: list[str]) -> list[_View]:
+    def _news(
+        self, jobs: Iterable[JobPaths], suites: dict[str, set[str]], report: SyncReport, problems: list[str]
+    ) -> list[_View]:
         """The jobs that have something to send, from their files alone."""
-        suites = suites_of_jobs()
         news = []
         for paths in jobs:
             try:
@@ -358,8 +360,15 @@ class Tracker:
         return news
 
     def _send(
-        self, news: list[_View], report: SyncReport, problems: list[str], patience: float, stop: Callable[[], bool]
+        self,
+        news: list[_View],
+        suites: dict[str, set[str]],
+        report: SyncReport,
+        problems: list[str],
+        patience: float,
+        stop: Callable[[], bool],
     ) -> None:
+        """Send them one after another, as the only process that does; notes in the report how it went."""
         report.left += len(news)
         client_class = _mlflow_client()  # takes seconds, so before the lock
         with _writing(patience) as alone:
@@ -372,7 +381,12 @@ class Tracker:
                 if stop():
                     return
                 try:
-                    sent = self._bring(view)
+                    # Looked at again: import, lock and the jobs before took time, in which another process may have
+                    # sent what is newer than our first look.
+                    now = _look(view.paths, suites, view.job)
+                    if now is None or now.run != view.run:  # started afresh meanwhile: left for the next sync
+                        continue
+                    sent = self._bring(now)
                 except Exception as error:
                     if _of_the_store(error):
                         raise
@@ -380,7 +394,7 @@ class Tracker:
                     self._experiments.pop(view.job.dataset, None)
                     problems.append(f"MLflow lacks {view.job.key}: {_one_line(error)}")
                     continue
-                self._seen[view.paths.folder] = view.signature
+                self._seen[view.paths.folder] = now.signature
                 report.left -= 1
                 report.written += sent
                 report.unchanged += not sent
@@ -611,11 +625,12 @@ def _of_the_store(error: Exception) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    """The error's first line; of a failed connection only the system's words, which stand at the end of a long one."""
+    """The error's first line; of a long one, as for a failed connection, the system's words that stand at its end."""
     text = _without_password(" ".join(str(error).split("\n")[0].split())) or type(error).__name__
-    if system := re.search(r"\[Errno -?\d+\] ([\w ]+)|timed out", text):
-        return system[1] or system[0]
-    return text if len(text) <= 200 else text[:197] + "..."
+    if len(text) <= 200:
+        return text
+    system = re.search(r"\[Errno -?\d+\] ([\w ]+)|timed out", text)
+    return (system[1] or system[0]) if system else text[:197] + "..."
 
 
 # --- while jobs run --------------------------------------------------------------------------------------------------

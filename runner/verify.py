@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
-from benchmarks.leaderboard import CURVE_COLUMNS, curve_path
-from benchmarks.records import RecordError, RunRecord, canonical_json, load, problems_of, utc
+from benchmarks.leaderboard import curve_path
+from benchmarks.records import CURVE_COLUMNS, RecordError, RunRecord, canonical_json, load, problems_of, utc
 from runner.jobs import results_folder
 
 CLOCK_SKEW = timedelta(minutes=5)  # two machines' clocks may differ by so much
@@ -219,7 +219,7 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
     except (ValueError, csv.Error) as problem:
         error("curve", f"{file.name} isn't a table of numbers: {problem}")
         return
-    if not table or table[0] != CURVE_COLUMNS or any(len(row) != len(CURVE_COLUMNS) for row in rows):
+    if not table or tuple(table[0]) != CURVE_COLUMNS or any(len(row) != len(CURVE_COLUMNS) for row in rows):
         error("curve", f"{file.name} has other columns than {','.join(CURVE_COLUMNS)}")
         return
     if any(value is not None and not math.isfinite(value) for row in rows for value in row):

@@ -10,6 +10,7 @@ while a job waits.
 import argparse
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import os
@@ -30,6 +31,7 @@ from typing import Any
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import (
+    CURVE_COLUMNS,
     Environment,
     Job,
     Protocol,
@@ -44,7 +46,6 @@ from runner.jobs import JobPaths, append_line, job_lock, now_ms, read_lines, sta
 
 SAMPLE_SECONDS = 10.0  # between two samples of processor, memory and GPU
 PROGRESS_SECONDS = 1.0  # the lease is renewed at most so often while there is progress to tell
-CURVE_FIELDS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")
 
 
 @dataclass
@@ -68,10 +69,6 @@ class Options:
         words += ["--submitted-by", self.submitted_by] if self.submitted_by else []
         words += ["--allow-unverified-data"] * self.allow_unverified + ["--force-resume"] * self.force_resume
         return words
-
-
-class Infrastructure(Exception):
-    """A failure that isn't the model's own: worth another try."""
 
 
 # --- a bundle, a job ---------------------------------------------------------------------------------------------------
@@ -150,17 +147,16 @@ def _failed(paths: JobPaths, error: Exception, log: "Log") -> dict[str, Any]:
 
 def kind_of(error: Exception) -> str:
     """'model' for a failure of the model's own, 'refused' for a resume that needs a decision, else 'infrastructure'."""
+    if isinstance(error, (MemoryError, OSError, ImportError)):
+        return "infrastructure"
     import torch
 
     from runner.train import ResumeRefused
 
     if isinstance(error, ResumeRefused):
         return "refused"
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError, OSError, Infrastructure)):
-        return "infrastructure"
-    if isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error):
-        return "infrastructure"
-    return "model"
+    gpu = isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError)) or "CUDA error" in str(error)
+    return "infrastructure" if gpu else "model"
 
 
 class _Attempt:
@@ -340,6 +336,9 @@ def recipe_of(job: Job) -> Any:
     from benchmarks.records import problems_of
     from zoo.spec import Recipe
 
+    strange = sorted(set(job.effective_recipe) - {field.name for field in dataclasses.fields(Recipe)})
+    if strange:
+        raise UserError(f"{job.key}: the zoo's recipes have no field '{strange[0]}' any more; submit the suite again")
     try:
         return TypeAdapter(Recipe).validate_python(job.effective_recipe)
     except ValidationError as error:
@@ -351,7 +350,7 @@ def recipe_of(job: Job) -> Any:
 def curve_csv(curve: list[dict[str, Any]]) -> str:
     """The curve as CSV, without times, so that the same training gives the same bytes."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, CURVE_FIELDS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(out, CURVE_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(curve)
     return out.getvalue()

@@ -495,7 +495,9 @@ def test_a_torn_cache_is_built_again(tmp_path):
     assert np.array_equal(load(dataset, tmp_path).train_images, images)
     (entry / "manifest.json").write_text("{")
     assert load(dataset, tmp_path).facts == first.facts
-    (entry.parent / ".building-left-by-a-kill").mkdir()
+    left_by_a_kill = entry.parent / ".building-x"
+    left_by_a_kill.mkdir()
+    os.utime(left_by_a_kill, (0, 0))
     (entry / "test_labels.npy").unlink()
     assert load(dataset, tmp_path).facts == first.facts
     assert entries(tmp_path, dataset) == [entry]

@@ -9,7 +9,6 @@ from helpers import RECIPE, make_record, make_seeds, publish_records, run_locall
 
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import (
-    CURVE_COLUMNS,
     curves,
     default_view,
     make_board,
@@ -282,9 +281,3 @@ def test_curves_come_with_the_runs_they_belong_to(results: Path, runs: Path) -> 
     last = frame[frame["epoch"] == 3].set_index("seed")["test_error"]
     assert dict(last) == {0: 10.0, 5: 12.0}
     assert curves(runs_of(evidence, "mnist", "nin")).empty
-
-
-def test_workers_write_the_columns_that_are_read_here() -> None:
-    from runner.worker import CURVE_FIELDS
-
-    assert list(CURVE_FIELDS) == CURVE_COLUMNS

@@ -392,6 +392,15 @@ def test_running_again_after_another_process_called_it_dead(client):
         assert one_run(client).info.status == "RUNNING"
 
 
+def test_what_ends_while_we_wait_for_the_store_is_not_set_back(client, monkeypatch):
+    written, tracker = Written().start().epoch(1), Tracker()
+    opening = tracker._open
+    monkeypatch.setattr(tracker, "_open", lambda client_class: (written.finish(), opening(client_class)))
+    assert jobs.state_of(written.paths) == "interrupted"
+    tracker.sync([written.paths])
+    assert one_run(client).info.status == "FINISHED"
+
+
 def test_a_dead_process_does_not_stay_running(client):
     written = Written().start().epoch(1)
     written.paths.checkpoint.unlink()

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmarks.datasets import get_dataset
 from benchmarks.suites import SUITES
+from runner.cards import card_json, card_of
 from runner.train import optimizer_for
 from runner.worker import weights_sha256
 from zoo import load_models
@@ -125,6 +126,13 @@ def test_full_suites_hold_every_model():
                 s.name for s in MODELS.values() if set(suite.datasets) & set(s.variants) and name not in s.suites
             ]
             assert missing == []
+
+
+def test_cards_say_what_the_code_says(checkout):
+    """`runner models --write-cards` writes them; a stale card would let the board count outdated records."""
+    folder = checkout / "results" / "cards"
+    written = {path.stem: path.read_text() for path in folder.glob("*.json")}
+    assert written == {name: card_json(card_of(spec)) for name, spec in MODELS.items()}
 
 
 # --- recipes -------------------------------------------------------------------------------------------------------------

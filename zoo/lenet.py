@@ -43,7 +43,7 @@ class LeNet(nn.Module):
 MNIST_RECIPE = Recipe(
     epochs=20,
     batch_size=128,
-    learning_rate=0.05,
+    learning_rate=0.1,
     momentum=0.9,
     weight_decay=1e-4,
     preprocessing="standardise",
@@ -72,7 +72,8 @@ OURS = (
     ),
     Departure(
         "recipe",
-        "Optimiser, schedule and initialisation are ours, chosen on the last 10,000 training images: no source.",
+        "Optimiser, schedule and initialisation are ours. The rate was chosen among 0.02, 0.05 and 0.1 on images held out "
+        "from the training set, seed 0: the records reference+holdout=... beside the others.",
     ),
 )
 

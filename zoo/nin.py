@@ -172,7 +172,11 @@ MNIST_UNPUBLISHED = Departure(
     "The author's MNIST network is released, its schedule and preprocessing are not. Ours: the CIFAR-10 schedule, and "
     "images shifted and scaled to mean 0 and standard deviation 1 over the training set.",
 )
-SMALL = Departure("digits", "A small network and recipe of our own, to show the runner at work: no source.")
+SMALL = Departure(
+    "digits",
+    "A small network and recipe of our own, to show the runner at work: no source. The rate was chosen among 0.01, 0.02, "
+    "0.05 and 0.1 on the last 300 training images, seed 0: the records reference+holdout=300... beside the others.",
+)
 
 CIFAR10_PARAMETERS = 966_986
 MNIST_PARAMETERS = 349_674

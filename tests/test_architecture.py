@@ -1,0 +1,149 @@
+"""The arrows of the house: who may import whom, what stays light, and what no file may hold."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent.parent
+OURS = {"benchmarks", "zoo", "runner", "site", "tests"}
+MAY_IMPORT = {
+    "benchmarks": {"benchmarks"},
+    "zoo": {"zoo"},
+    "runner": {"runner", "benchmarks", "zoo"},
+    "site": {"benchmarks"},
+}
+HEAVY = {"torch", "torchvision", "mlflow", "streamlit"}
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((HERE / folder).rglob("*.py"))
+
+
+def every_source(*folders: str) -> list:
+    return [pytest.param(path, id=path.relative_to(HERE).as_posix()) for f in folders for path in sources(f)]
+
+
+def package(path: Path) -> str:
+    return path.relative_to(HERE).parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """The first names of all imports of a file, also of those inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import; write the whole name"
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", every_source("benchmarks", "zoo", "runner", "site"))
+def test_arrows(path):
+    wrong = (imported(path) & OURS) - MAY_IMPORT[package(path)]
+    assert not wrong, f"{path.name} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", every_source("benchmarks", "site"))
+def test_boards_need_no_framework(path):
+    allowed = {"streamlit"} if package(path) == "site" else set()
+    assert not (imported(path) & HEAVY) - allowed
+
+
+@pytest.mark.parametrize("path", every_source("zoo"))
+def test_zoo_needs_torch_only(path):
+    assert imported(path) <= {"torch", "zoo", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("path", every_source("benchmarks", "zoo", "runner", "site"))
+def test_only_tracking_knows_mlflow(path):
+    if path != HERE / "runner" / "tracking.py":
+        assert "mlflow" not in imported(path)
+
+
+def test_tracking_imports_mlflow_in_functions_only():
+    body = ast.parse((HERE / "runner" / "tracking.py").read_text()).body
+    at_the_top = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert not [node.lineno for node in at_the_top if "mlflow" in ast.unparse(node)]
+
+
+def test_site_is_no_package():
+    """A module of the standard library has its name, and would be taken for it or hide it."""
+    assert not (HERE / "site" / "__init__.py").exists()
+
+
+# --- what an import loads ----------------------------------------------------------------------------------------------
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """The top-level modules in memory after a fresh process imported these."""
+    code = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_all_of_benchmarks_loads_no_framework():
+    modules = [".".join(path.relative_to(HERE).with_suffix("").parts) for path in sources("benchmarks")]
+    loaded = loaded_by(*(name.removesuffix(".__init__") for name in modules))
+    assert not loaded & HEAVY
+
+
+@pytest.mark.skipif(not (HERE / "runner" / "cli.py").exists(), reason="there is no runner/cli.py yet")
+def test_commands_start_light():
+    """`runner --help` and `runner status` answer in well under half a second; submit tracks, so tracking is light too."""
+    assert not loaded_by("runner.cli", "runner.jobs", "runner.tracking") & (HEAVY | {"pandas", "scipy", "sklearn"})
+
+
+# --- what no file may hold ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models() -> set[str]:
+    from zoo import load_models
+
+    return set(load_models())
+
+
+@pytest.mark.parametrize("path", every_source("runner", "benchmarks"))
+def test_no_branch_on_a_models_name(path, models):
+    """What a model needs that others don't, its spec carries. A heuristic: no string that is a model's name."""
+    strings = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+    found = {node.lineno: node.value for node in strings if node.value in models}
+    assert not found, f"{path.name} names a model (by line): {found}"
+
+
+def test_packages_are_listed():
+    """Automatic discovery would ship site/ and tests/ too."""
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())
+    listed = project["tool"]["setuptools"]["packages"]
+    assert isinstance(listed, list)
+    on_disk = {
+        ".".join(init.parent.relative_to(HERE).parts) for p in MAY_IMPORT for init in (HERE / p).rglob("__init__.py")
+    }
+    assert set(listed) == on_disk
+
+
+def test_locked_requirements_hold_exact_versions_and_no_address():
+    lines = (HERE / "requirements.lock").read_text().splitlines()
+    assert lines
+    for line in lines:
+        requirement = line.split(";")[0].strip()
+        assert "==" in requirement, line
+        assert "/" not in line, line
+        assert not line.startswith("-"), line
+
+
+def test_no_file_names_a_package_registry():
+    """Installers know where packages come from, or are told by their user's own settings: no file of ours says it."""
+    hosts = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("download", "pytorch", "org"))]
+    options = ["--" + name for name in ("index-url", "extra-index-url", "find-links")]
+    tracked = [HERE / name for name in ("Makefile", "pyproject.toml", "requirements.lock", "README.md", ".ci/run")]
+    for path in [*tracked, *(p for folder in (*MAY_IMPORT, "tests") for p in sources(folder))]:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        assert not [word for word in (*hosts, *options) if word in text], path
