@@ -287,9 +287,10 @@ def _build(
         finally:
             shutil.rmtree(building, ignore_errors=True)
         for other in place.iterdir():  # from files that have changed since, or left half built by a kill
-            half_built = other.name.startswith(".building-")
-            if other != entry and other.is_dir() and not (half_built and time.time() - other.stat().st_mtime < 3600):
-                shutil.rmtree(other, ignore_errors=True)
+            with suppress(OSError):
+                half_built = other.name.startswith(".building-") and time.time() - other.stat().st_mtime < 3600
+                if other != entry and other.is_dir() and not half_built:
+                    shutil.rmtree(other, ignore_errors=True)
         return entry, manifest
 
 
