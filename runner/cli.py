@@ -228,16 +228,16 @@ def _status_table(rows: list[dict[str, Any]]) -> Any:
     if not rows:
         return Text("Nothing was submitted here yet. Start with: runner submit --suite quickstart")
     table = Table(box=None, pad_edge=False)
-    for name in ("", "job", "state", "epoch", "error", "outcome", "attempts"):
-        table.add_column(name, no_wrap=name == "job", overflow="fold" if name == "job" else "ellipsis")
+    for name in ("", "job", "state", "epoch", "error", "tries"):
+        table.add_column(name, no_wrap=name != "job", overflow="fold")
     for row in rows:
+        unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
         table.add_row(
             SYMBOLS[row["state"]],
             row["key"],
-            row["state"],
+            unusual or row["state"],
             f"{row['epoch'] or 0}/{row['epochs']}",
             percent(row["test_error"]),
-            row["outcome"] or "",
             str(row["attempts"]),
         )
     counts = {state: sum(row["state"] == state for row in rows) for state in SYMBOLS}

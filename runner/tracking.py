@@ -272,8 +272,8 @@ class SyncReport:
     warning: str | None = None  # one line: why some were left
 
     def __str__(self) -> str:
-        parts = [f"{self.written} runs written", f"{self.unchanged} up to date"]
-        parts += [f"{self.not_started} jobs not started"] * bool(self.not_started)
+        parts = [f"{self.written} sent", f"{self.unchanged} up to date"]
+        parts += [f"{self.not_started} not started"] * bool(self.not_started)
         parts += [f"{self.left} left for the next sync"] * bool(self.left)
         parts += ["another process is writing"] * self.busy
         return "MLflow: " + ", ".join(parts)

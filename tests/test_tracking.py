@@ -22,9 +22,6 @@ from runner import jobs, tracking
 from runner.jobs import JobPaths, append_line, job_lock
 from runner.tracking import BackgroundSync, Tracker
 
-# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to mend.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
-
 START = 1_790_000_000_000  # ms: when the first attempt of every job here begins
 RUN = "0123456789abcdef" * 2
 SHA = "ab" * 32
@@ -548,8 +545,8 @@ print(tracking.sync(jobs.all_jobs(), warn=print))
         report = tracking.sync([one.paths for one in written])
         out, err = other.communicate(timeout=120)
     assert {str(report), out.strip()} == {
-        "MLflow: 0 runs written, 2 up to date",
-        "MLflow: 2 runs written, 0 up to date",
+        "MLflow: 0 sent, 2 up to date",
+        "MLflow: 2 sent, 0 up to date",
     }
     assert err == ""
     with closing(sqlite3.connect(own_root / ".runs" / "mlflow.db")) as database:
