@@ -339,9 +339,10 @@ def sync(suite: AnySuite = None) -> None:
 
     problems: list[str] = []
     done = tracking.sync(_submitted(suite), warn=problems.append)
-    if problems:
-        raise UserError(problems[0])
     print(f"{done}\n{tracking.ui_command()}")
+    if problems:
+        print(f"runner: {problems[0]}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 # --- results -------------------------------------------------------------------------------------------------------------

@@ -148,10 +148,10 @@ class JobPaths:
         if not self.job.exists():
             write_atomically(self.job, job.canonical())
 
-    def set_aside(self, only: Path | None = None) -> None:
-        """Move one file, or everything but the job, into old/<utc>/: the job starts afresh and nothing is lost."""
-        keep = {self.job.name, self.lock.name, self.old.name}
-        moved = [path for path in self.folder.iterdir() if path == only or (only is None and path.name not in keep)]
+    def set_aside(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
+        """Move one file, or everything but the job (and `keep`), into old/<utc>/: it starts afresh and nothing is lost."""
+        kept = {self.job, self.lock, self.old, *keep}
+        moved = [path for path in self.folder.iterdir() if path == only or (only is None and path not in kept)]
         if moved:
             target = self.old / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             target.mkdir(parents=True)

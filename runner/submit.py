@@ -165,6 +165,8 @@ def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console
         submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
     )
     work = Work(pairs, options)
+    if not waiting:
+        return _last_words(pairs, suite, settings, console, [])
     with (
         Progress(pairs, len(slots), console) as progress,
         _signals(work, progress, submission) as received,

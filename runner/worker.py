@@ -121,6 +121,7 @@ def _start_line(paths: JobPaths, run: str, options: Options) -> dict[str, Any]:
         "submission": options.submission,
         "checkpoint": paths.checkpoint.stat().st_mtime_ns if paths.checkpoint.exists() else 0,
         "device": options.device,
+        "threads": options.threads,
     }
 
 
@@ -241,14 +242,18 @@ class _Attempt:
         try:
             found = Checkpoint.load(self.paths.checkpoint)
         except Exception as error:  # torch raises many things for a torn file
-            self.log(f"checkpoint.pt can't be read ({type(error).__name__}): set aside, starting afresh")
-            self.paths.checkpoint.rename(self.paths.checkpoint.with_name(f"checkpoint.pt.unreadable-{now_ms()}"))
-            return None
+            return self._start_afresh(f"can't be read ({type(error).__name__})")
         if found.fingerprint != self.job.fingerprint or found.run != self.run:
-            self.log("checkpoint.pt belongs to another job or run: starting afresh")
-            return None
+            return self._start_afresh("belongs to another job or run")
         self._write_metrics(found.curve)
         return found
+
+    def _start_afresh(self, why: str) -> None:
+        """As another run: MLflow has seen epochs of this one, which would come a second time."""
+        self.log(f"checkpoint.pt {why}: moved to old/ with what belongs to it; starting afresh")
+        self.paths.set_aside(keep=(self.paths.log, self.paths.lease))
+        self.run = secrets.token_hex(16)
+        append_line(self.paths.attempts, _start_line(self.paths, self.run, self.options))
 
     def _save(self, state: Any) -> None:
         """The checkpoint first, then the curve so far: a line of metrics.jsonl never changes once it's there."""
@@ -486,7 +491,7 @@ def _sample(path: Path, device: str, done: threading.Event) -> None:
         facts = {
             "time": now_ms(),
             "cpu_percent": process.cpu_percent(),
-            "memory_mb": round(process.memory_info().rss / 2**20, 1),
+            "memory_mb": round(process.memory_info().rss / 1e6, 1),
             **_gpu_sample(gpu),
         }
         with contextlib.suppress(OSError):
@@ -513,7 +518,7 @@ def _gpu_sample(handle: Any) -> dict[str, float]:
 
         return {
             "gpu_percent": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
-            "gpu_memory_mb": round(pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20, 1),
+            "gpu_memory_mb": round(pynvml.nvmlDeviceGetMemoryInfo(handle).used / 1e6, 1),
             "gpu_power_w": round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000, 1),
         }
     return {}

@@ -147,3 +147,19 @@ def test_two_submits_at_once_share_the_jobs(runner):
     found = records()
     assert len(found) == 2
     assert {record.attempts for record in found.values()} == {1}
+
+
+def test_a_torn_checkpoint_is_set_aside_and_the_job_starts_afresh_as_another_run(runner):
+    words = [*SMALL, "--seed", "0", "--epochs", "1", "--engine", "inline"]
+    runner("submit", *words)
+    paths = jobs.all_jobs()[0]
+    first = load(paths.record)
+    paths.record.unlink()  # as if it had been killed before the end, with a checkpoint cut short
+    paths.checkpoint.write_bytes(b"PK\x03\x04 torn")
+    assert state_of(paths) == "interrupted"
+    code, out, err = runner("submit", *words)
+    assert code == 0, out + err
+    again = load(paths.record)
+    assert again.weights_sha256 == first.weights_sha256
+    assert again.run != first.run
+    assert [p.name for p in paths.old.glob("*/checkpoint.pt")] == ["checkpoint.pt"]
