@@ -12,7 +12,7 @@ test: setup  ## every test that needs no GPU, network or real data; others: make
 	$(BIN)/pytest $(ARGS)
 
 lint: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 format: setup
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -197,7 +197,8 @@ def _claim_problems(claims: Iterable[Claim], reported: set[tuple[Any, Any]]) -> 
 
 def _doubled_targets(papers: Iterable[Paper]) -> list[str]:
     """A model has at most one target on a data set, over all sources: there is one number it is judged by."""
-    problems, first = [], {}
+    problems: list[str] = []
+    first: dict[tuple[str, str], str] = {}
     for paper in papers:
         for number, row in enumerate(paper.reported, start=1):
             if row.kind != "target" or row.model is None:

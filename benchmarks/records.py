@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # of curve.csv
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # safe as a file name and in a URL
@@ -191,7 +191,7 @@ class RunRecord(_Frozen):
     weights_sha256: Sha256
     submitted_by: Annotated[str, Field(max_length=200)] | None = None
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
     def test_error(self) -> float | None:
         """Percent, from the two integers; null for `diverged`."""

@@ -416,12 +416,12 @@ def models(
 
 
 @data_app.command("prepare")
-def data_prepare(suite: SuiteOption, data_dir: DataDir = None) -> None:
+def data_prepare(suite: SuiteOption, data_dir: DataDir = None, allow_unverified_data: Unverified = False) -> None:
     """Download and check what a suite needs, ahead of time: compute nodes often have no network."""
     from benchmarks.suites import get_suite
     from runner import data
 
-    data.prepare(get_suite(suite).datasets, data.data_folder(data_dir), print)
+    data.prepare(get_suite(suite).datasets, data.data_folder(data_dir), allow_unverified_data)
 
 
 @data_app.command("status")

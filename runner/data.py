@@ -394,7 +394,7 @@ def _unpacked(dataset: Dataset, folder: Path, found: list[_Found], scratch: Path
 
     File names come from our own facts, never from an archive.
     """
-    members = {}
+    members: dict[str, Member] = {}
     for form in found:
         file, source = form.file, folder / form.file.path
         if not form.packed:

@@ -95,7 +95,9 @@ class Standardise(Transform):
         values = np.arange(256, dtype=np.float64)
         means, deviations = [], []
         for channel in range(images.shape[1]):
-            counts = sum(np.bincount(block[:, channel].ravel(), minlength=256) for block in _blocks(images))
+            counts = np.zeros(256, dtype=np.int64)
+            for block in _blocks(images):
+                counts += np.bincount(block[:, channel].ravel(), minlength=256)
             mean = (counts * values).sum() / counts.sum()
             means.append(mean)
             deviations.append(math.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()) or 1.0)
@@ -212,7 +214,8 @@ def _gcn(images: Tensor) -> Tensor:
 @contextmanager
 def _ieee(device: torch.device) -> Iterator[None]:
     """Matrix products in IEEE float32, and no autocast, for as long as this lasts."""
-    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    backends: Any = torch.backends  # these switches are newer than torch's own types
+    switches = (backends.cuda.matmul, backends.mkldnn.matmul)
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:

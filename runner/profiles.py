@@ -28,10 +28,10 @@ def apply(switches: dict[str, bool | str]) -> None:
     """Set torch's global switches; `autocast` and `channels_last` are the loop's own."""
     deterministic = bool(switches["deterministic"])
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes every buffer twice
+    debugging: Any = torch.utils.deterministic
+    debugging.fill_uninitialized_memory = False  # it would write every buffer twice
     torch.backends.cudnn.benchmark = bool(switches["cudnn_benchmark"])
     torch.backends.cudnn.deterministic = deterministic
-    precision: Any = switches["float32"]
-    torch.backends.fp32_precision = precision
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision
+    backends: Any = torch.backends  # these switches are newer than torch's own types
+    for place in (backends, backends.cuda.matmul, backends.cudnn.conv):
+        place.fp32_precision = switches["float32"]

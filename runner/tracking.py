@@ -314,7 +314,8 @@ class Tracker:
         Waits up to `patience` seconds for another process that is writing. `stop` is asked between jobs; when it says
         True the rest is left.
         """
-        report, problems = SyncReport(), []
+        report = SyncReport()
+        problems: list[str] = []
         try:
             suites = suites_of_jobs()
             news = self._news(jobs, suites, report, problems)

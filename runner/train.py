@@ -134,7 +134,7 @@ def train(
     torch.manual_seed(job.seed)
     model = spec.variants[job.dataset].build()
     initialise(model, recipe)
-    model = model.to(device=device, memory_format=layout)
+    model = model.to(device).to(memory_format=layout)
     optimizer = optimizer_for(model, recipe)
     order = torch.Generator().manual_seed(2 * job.seed + 1_000_003)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)

@@ -72,8 +72,8 @@ OURS = (
     ),
     Departure(
         "recipe",
-        "Optimiser, schedule and initialisation are ours. The rate was chosen among 0.02, 0.05 and 0.1 on images held out "
-        "from the training set, seed 0: the records reference+holdout=... beside the others.",
+        "Optimiser, schedule and initialisation are ours. The rate was chosen on images held out of the training set, seed "
+        "0: the records named reference+holdout=... beside the others hold every candidate.",
     ),
 )
 

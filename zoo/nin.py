@@ -174,8 +174,8 @@ MNIST_UNPUBLISHED = Departure(
 )
 SMALL = Departure(
     "digits",
-    "A small network and recipe of our own, to show the runner at work: no source. The rate was chosen among 0.01, 0.02, "
-    "0.05 and 0.1 on the last 300 training images, seed 0: the records reference+holdout=300... beside the others.",
+    "A small network and recipe of our own, to show the runner at work: no source. The rate was chosen on the last 300 "
+    "training images, seed 0: the records named reference+holdout=300... beside the others hold every candidate.",
 )
 
 CIFAR10_PARAMETERS = 966_986
