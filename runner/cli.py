@@ -151,13 +151,11 @@ def submit(
         _show_plan(submitting.plan_object(planned, again, settings), json_)
         return
     if detach:
+        for job in planned:  # so that `status` knows them at once
+            JobPaths.of(job).write_job(job)
         _detach()
         return
-    if force:
-        for job, state in zip(planned, states, strict=True):
-            if state != "pending":
-                JobPaths.of(job).set_aside()
-    raise typer.Exit(submitting.run(planned, suite, settings, _console(stderr=json_)))
+    raise typer.Exit(submitting.run(planned, suite, settings, _console(stderr=json_), afresh=force))
 
 
 def _show_plan(plan_object: dict[str, Any], as_json: bool) -> None:
@@ -326,10 +324,8 @@ def retry(
         raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
     suites = jobs.suites_of_jobs()
     planned = [paths.read_job() for paths in again]
-    for paths in again:
-        paths.set_aside()
     named = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
-    raise typer.Exit(submitting.run(planned, named, settings, _console(stderr=json_)))
+    raise typer.Exit(submitting.run(planned, named, settings, _console(stderr=json_), afresh=True))
 
 
 @app.command()
@@ -448,10 +444,15 @@ def main() -> None:
     except BrokenPipeError:  # `runner ... | head`: nobody reads on
         sys.stderr.close()
         code = 141
+    except OSError as error:  # a root that is a file, a folder that can't be written, a full disk
+        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except Exception as error:
         message = getattr(error, "format_message", None)  # a mistyped option or command, as typer words it
         if message is None:
             raise
+        if message().startswith("Usage:"):  # no command was given
+            print(message())
+            sys.exit(2)
         code = _fail(f"{message()} Try: runner --help")
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -120,16 +120,21 @@ def choose_group(
     return groups[max(groups, key=left)] if groups else []
 
 
-def run_inline(work: Work, tick: Callable[[], None]) -> None:
-    """Every job in this process, one after another: for debugging."""
+def run_inline(work: Work, slot: Slot, tick: Callable[[], None]) -> None:
+    """Every job in this process, one after another: for debugging. Jobs that run elsewhere are left to where they run."""
+    lock = _SlotLock(slot)
+    if not lock.acquire():
+        raise UserError(f"the slot {slot.name} is taken by another submit: wait for it, or use --slots-per-gpu 2")
+    if slot.visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.visible
     prepare_environment(work.options.device, work.options.threads)
-    while group := choose_group(list(work.open_jobs()), []):
-        before = {paths.folder: len(read_lines(paths.attempts)) for _, paths in group}
+    while not work.options.stopping.is_set():
+        group = choose_group(list(work.open_jobs()), [])
+        if not group:
+            break
         run_bundle([paths.folder for _, paths in group], work.options, own_process=False)
         tick()
-        untouched = all(len(read_lines(paths.attempts)) == before[paths.folder] for _, paths in group)
-        if work.options.stopping.is_set() or untouched:
-            break
+    lock.release()
 
 
 @dataclass
@@ -146,6 +151,7 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
     stillborn = 0  # workers in a row that died before they began a job
     free = [_SlotLock(slot) for slot in slots]
     taken: dict[int, _SlotLock] = {}
+    told: set[Slot] = set()  # slots that others were said to have
     last_tick = 0.0
     try:
         while True:
@@ -162,7 +168,12 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                 return
             for lock in list(free):
                 group = _claimable(open_now, children)
-                if not group or not lock.acquire():
+                if not group:
+                    continue
+                if not lock.acquire():
+                    if lock.slot not in told:
+                        warn(f"slot {lock.slot.name} is taken by another submit: waiting for it")
+                        told.add(lock.slot)
                     continue
                 child = _start(lock, group, work)
                 free.remove(lock)

@@ -260,15 +260,14 @@ def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
     Each start names its submission and the checkpoint it went on from, so progress between two failures starts the count
     anew.
     """
-    count, checkpoint, submission = 0, None, None
-    for number, line in enumerate(attempts):
-        if line.get("event") != "start":
-            continue
-        if (line.get("submission"), line.get("checkpoint")) != (submission, checkpoint):
-            count, submission, checkpoint = 0, line.get("submission"), line.get("checkpoint")
+    starts = [(number, line) for number, line in enumerate(attempts) if line.get("event") == "start"]
+    count = 0
+    for number, line in reversed(starts):
+        if line.get("checkpoint") != starts[-1][1].get("checkpoint"):
+            break
         after = attempts[number + 1] if number + 1 < len(attempts) else {}
-        if after.get("event") != "end" or after.get("outcome") == "infrastructure":
-            count += 1
+        failed = after.get("event") != "end" or after.get("outcome") == "infrastructure"
+        count += failed and line.get("submission") == starts[-1][1].get("submission")
     return count
 
 

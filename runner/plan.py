@@ -105,6 +105,8 @@ def _check(what: str, dataset: str, recipe: Recipe, changes: dict[str, Any]) -> 
     size = get_dataset(dataset).train_size
     if effective.holdout >= size:
         raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {size} training images")
+    if effective.drop_last and effective.batch_size > size - effective.holdout:
+        raise UserError(f"{what}: drop_last leaves no batch: batch_size is {effective.batch_size}, the images fewer")
 
 
 def suites_table(models: Mapping[str, ModelSpec]) -> list[dict[str, Any]]:

@@ -159,8 +159,8 @@ def fit(
 ) -> Transform:
     """Fit a preprocessing on the training images in use, uint8 (N, C, H, W).
 
-    Runs on the CPU: the same bits each time with the same number of threads. Kept in `cache_folder` by name, N and the
-    data's sha256 (so the images are the data set's first N), and fitted once even where several processes ask at once.
+    Runs on the CPU: the same bits each time with the same torch and number of threads. Kept in `cache_folder` by these,
+    name, N and the data's sha256 (so the images are the data set's first N); fitted once even where several processes ask.
     Raises UserError for an unknown name.
     """
     if name not in TRANSFORMS:
@@ -168,7 +168,8 @@ def fit(
     kind = TRANSFORMS[name]
     if cache_folder is None or kind is Unit:
         return _to_transform(kind, kind.fit(train_images))
-    path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}.npz"
+    build = f"torch{torch.__version__}-{torch.get_num_threads()}threads"  # both decide the last bits of a fit
+    path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}-{build}.npz"
     state = _read(path)
     if state is None:
         cache_folder.mkdir(parents=True, exist_ok=True)

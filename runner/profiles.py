@@ -4,6 +4,9 @@
 switches stand in every record.
 """
 
+import contextlib
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,3 +38,14 @@ def apply(switches: dict[str, bool | str]) -> None:
     backends: Any = torch.backends  # these switches are newer than torch's own types
     for place in (backends, backends.cuda.matmul, backends.cudnn.conv):
         place.fp32_precision = switches["float32"]
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's model: what a record names, and what a checkpoint is bound to."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

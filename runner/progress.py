@@ -1,5 +1,6 @@
 """What a running submit shows: a live table on a terminal, plain lines anywhere else."""
 
+import contextlib
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -60,13 +61,15 @@ class Progress:
 
     def detach(self) -> None:
         """The terminal is gone: go on with plain lines."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            with contextlib.suppress(OSError):
+                live.stop()
 
     def say(self, line: str) -> None:
-        """A line above the live table."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        """A line above the live table. A terminal that went away between two writes must not end the work."""
+        with contextlib.suppress(OSError):
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Read the files and show what changed."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import signal
+import stat
 import statistics
 import sys
 from collections.abc import Sequence
@@ -124,11 +125,14 @@ def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
         data.load(name, folder, settings.allow_unverified, say)
 
 
-def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console) -> int:
-    """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped)."""
+def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console, *, afresh: bool = False) -> int:
+    """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
+
+    `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order.
+    """
     settings.check()
     pairs = [(job, JobPaths.of(job)) for job in planned]
-    states = [state_of(paths) for _, paths in pairs]
+    states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
     slots = make_slots(settings.slots_per_gpu, threads)
     if settings.engine == "inline":
@@ -145,7 +149,12 @@ def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console
             continue
         paths.write_job(job)
         paths.cancel.unlink(missing_ok=True)
-        if taken_up(paths, state, settings):
+        if afresh:
+            with jobs.job_lock(paths) as held:
+                if not held:
+                    raise UserError(f"{job.key} is running: `runner cancel` it first")
+                paths.set_aside()
+        elif taken_up(paths, state, settings):
             paths.set_aside(only=paths.failure)
     jobs.record_submission(
         {
@@ -174,7 +183,7 @@ def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console
     ):
         if settings.engine == "inline":
             work.options.echo = progress.say
-            run_inline(work, progress.tick)
+            run_inline(work, slots[0], progress.tick)
         else:
             run_local(work, slots, progress.tick, progress.say)
     return _last_words(pairs, suite, settings, console, received)
@@ -186,19 +195,21 @@ def _signals(work: Work, progress: Progress, submission: str) -> Any:
     received: list[int] = []
 
     def stop(number: int, _frame: Any) -> None:
-        if not received:
-            progress.say("stopping: each worker saves a checkpoint first ...")
         received.append(number)
         work.options.stopping.set()
+        if len(received) == 1:
+            progress.say("stopping: each worker saves a checkpoint first ...")
 
     def hang_up(_number: int, _frame: Any) -> None:
+        """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
         target = os.open(
             jobs.runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
         )
-        progress.detach()
-        os.dup2(target, sys.stdout.fileno())
-        os.dup2(target, sys.stderr.fileno())
+        for descriptor in (1, 2):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file goes on being written
+                os.dup2(target, descriptor)
         os.close(target)
+        progress.detach()
 
     handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -232,7 +243,9 @@ def _last_words(
         console.print(f"{line}, {failed} failed; when mended: runner retry --failed", highlight=False, soft_wrap=True)
         return 1
     if done < len(pairs):
-        console.print(f"{line}, the others were cancelled; the same command takes them up again", soft_wrap=True)
+        running = sum(state == "running" for state in states.values())
+        others = f"{running} running elsewhere (runner status)" if running else "the others were cancelled"
+        console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
         return 0
     console.print(f"{line}. Next: runner report --suite {suite}", highlight=False, soft_wrap=True)
     return 0

@@ -21,6 +21,7 @@ from runner import augment
 from runner.batches import DeviceSet, Prepared
 from runner.checkpoint import Checkpoint
 from runner.jobs import now_ms
+from runner.profiles import device_name
 from zoo.spec import ModelSpec, Recipe, initialise
 
 EVALUATION_BATCH = 500
@@ -204,7 +205,7 @@ def train(
     # --- the epochs ---
     steps = steps_per_epoch(len(data.train), recipe)
     saved_at = time.monotonic()
-    diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["train_loss"] is None else None
+    diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
     began = time.perf_counter()
     stop_if_asked()
     while state.epoch < recipe.epochs and diverged_epoch is None:
@@ -239,6 +240,12 @@ def train(
             )
             if state.step < steps:
                 stop_if_asked()
+                if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                    spent = time.perf_counter() - began
+                    state.train_seconds += spent
+                    save()
+                    state.train_seconds -= spent  # counted at the end of the epoch
+                    saved_at = time.monotonic()
 
         # --- once an epoch: fetch the sums, evaluate, note a row of the curve, perhaps save ---
         train_loss, train_error = _means(sums)
@@ -247,7 +254,7 @@ def train(
         test_sums = evaluate(model, data.test, spec, autocast, layout)
         test_loss, test_error = _means(test_sums)
         epoch = state.epoch + 1
-        if train_loss is None:
+        if train_loss is None or test_loss is None:  # the last update may spoil the weights after a finite loss
             diverged_epoch = epoch
         row = {
             "epoch": epoch,
@@ -255,7 +262,7 @@ def train(
             "train_loss": train_loss,
             "train_error": train_error,
             "test_loss": test_loss,
-            "test_error": test_error if train_loss is not None else None,
+            "test_error": None if diverged_epoch is not None else test_error,
             "wrong": int(test_sums[1]),
             "time": now_ms(),
             "seconds": round(time.perf_counter() - began, 3),
@@ -305,8 +312,3 @@ def _means(sums: Tensor) -> tuple[float | None, float]:
 
 def _shown(value: float | None, digits: int) -> str:
     return "not finite" if value is None else f"{value:.{digits}f}"
-
-
-def device_name(device: torch.device) -> str:
-    """What a checkpoint is bound to: 'cpu', or the GPU's model."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

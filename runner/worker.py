@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class Options:
 
 def run_bundle(folders: list[Path], options: Options, *, own_process: bool) -> None:
     """Run every job of the bundle that nobody else runs, one after another; stops early when asked to."""
+    source()
     shared: dict[str, Any] = {}  # data on the device, kept from job to job
     for folder in folders:
         if options.stopping.is_set():
@@ -85,11 +87,13 @@ def run_bundle(folders: list[Path], options: Options, *, own_process: bool) -> N
             continue
         with job_lock(paths) as held:
             if held and state_of(paths, holding_lock=True) in jobs.TO_RUN:
-                _run_job(paths, options, shared, own_process=own_process)
+                outcome = _run_job(paths, options, shared, own_process=own_process)
+                if outcome == "infrastructure" and own_process:
+                    return  # a GPU that failed once fails until the process ends: the next jobs get a fresh one
 
 
-def _run_job(paths: JobPaths, options: Options, shared: dict[str, Any], *, own_process: bool) -> None:
-    """One attempt, from its start line to its end line. Nothing raised in it gets past here but a dying process."""
+def _run_job(paths: JobPaths, options: Options, shared: dict[str, Any], *, own_process: bool) -> str:
+    """One attempt, from its start line to its end line; gives its outcome. No exception of the attempt gets past here."""
     attempts = read_lines(paths.attempts)
     run = jobs.last_run(attempts) or secrets.token_hex(16)
     log = Log(paths.log, options.echo)
@@ -107,6 +111,7 @@ def _run_job(paths: JobPaths, options: Options, shared: dict[str, Any], *, own_p
         finally:
             append_line(paths.attempts, {"event": "end", "time": now_ms(), **ended})
             paths.lease.unlink(missing_ok=True)
+    return str(ended["outcome"])
 
 
 def _start_line(paths: JobPaths, run: str, options: Options) -> dict[str, Any]:
@@ -156,8 +161,9 @@ def kind_of(error: Exception) -> str:
 
     if isinstance(error, ResumeRefused):
         return "refused"
-    gpu = isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError)) or "CUDA error" in str(error)
-    return "infrastructure" if gpu else "model"
+    accelerator = isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
+    spoken = any(word in str(error) for word in ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "NVIDIA driver"))
+    return "infrastructure" if accelerator or spoken else "model"
 
 
 class _Attempt:
@@ -184,6 +190,10 @@ class _Attempt:
         if self._stop():
             return "interrupted"
         device = torch.device(self.device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise UserError(
+                f"torch {torch.__version__} can't use this GPU: is the driver too old, or torch without CUDA?"
+            )
         switches = profiles.resolve(job.profile, device)
         profiles.apply(switches)
 
@@ -241,6 +251,8 @@ class _Attempt:
             return None
         try:
             found = Checkpoint.load(self.paths.checkpoint)
+        except (OSError, MemoryError):
+            raise  # the disk's trouble, not the file's: another try may read it
         except Exception as error:  # torch raises many things for a torn file
             return self._start_afresh(f"can't be read ({type(error).__name__})")
         if found.fingerprint != self.job.fingerprint or found.run != self.run:
@@ -380,10 +392,12 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
     """Hardware, driver and versions, as the record holds them."""
     import torch
 
+    from runner import profiles
+
     cuda = device.type == "cuda"
     return Environment(
         device=device.type,
-        hardware=torch.cuda.get_device_name(device) if cuda else processor_name(),
+        hardware=profiles.device_name(device),
         platform=platform.platform(),
         python=platform.python_version(),
         torch=str(torch.__version__),
@@ -393,15 +407,6 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
         threads=torch.get_num_threads(),
         precision=switches,
     )
-
-
-def processor_name() -> str:
-    """The processor as the system names it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _driver() -> str | None:
@@ -414,8 +419,12 @@ def _driver() -> str | None:
     return None
 
 
+@cache
 def source() -> Source:
-    """The commit (or variable REPROZOO_COMMIT), whether our sources differ from it, and a digest of the sources."""
+    """The commit (or variable REPROZOO_COMMIT), whether our sources differ from it, and a digest of the sources.
+
+    Asked for first when a bundle starts: the files may change while it trains.
+    """
     top = Path(__file__).resolve().parent.parent
     packages = ("benchmarks", "zoo", "runner")
     digest = hashlib.sha256()

@@ -80,7 +80,7 @@ def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
 
 def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkeypatch, tmp_path):
     """SIGTERM to the submit, then kill -9 to the next one's worker: the third submit ends the job, to the same bits."""
-    long = [*SMALL, "--seed", "0", "--epochs", "60"]
+    long = ["--suite", "quickstart", "--model", "nin", "--set", "batch_size=100", "--seed", "0", "--epochs", "24"]
     command = [sys.executable, "-m", "runner", "submit", *long]
 
     def running_epoch():
@@ -89,7 +89,7 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkey
         return (lease or {}).get("epoch", 0)
 
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for(lambda: running_epoch() >= 5)
+    wait_for(lambda: running_epoch() >= 3)
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM, said
@@ -99,7 +99,7 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkey
 
     second = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     reached = len(read_lines(paths.metrics))
-    wait_for(lambda: running_epoch() > reached + 3)
+    wait_for(lambda: running_epoch() > reached + 2)
     os.kill(read_json(paths.lease)["pid"], signal.SIGKILL)  # the worker; its submit starts another
     wait_for(lambda: len([x for x in read_lines(paths.attempts) if x["event"] == "start"]) == 3)
     second.kill()  # and now the submit itself: its worker goes on alone
@@ -108,7 +108,7 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkey
     assert code == 0, out + err
     resumed = load(paths.record)
     assert resumed.attempts >= 3
-    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 61))
+    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 25))
     assert "going on after epoch" in paths.log.read_text()
 
     monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "elsewhere"))
@@ -139,8 +139,38 @@ def test_a_models_own_failure_is_explained_and_waits_for_retry(runner):
     assert [p.name for p in paths.old.glob("*/failure.json")] == ["failure.json"]
 
 
+def test_a_closed_terminal_does_not_stop_the_work(tmp_path):
+    """A real terminal that goes away: SIGHUP comes, and what is written to it from then on fails."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "runner", "submit", *SMALL, "--seed", "0", "--epochs", "8"]
+    submit = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    wait_for(lambda: jobs.all_jobs() and state_of(jobs.all_jobs()[0]) == "running")
+    os.close(ours)
+    submit.send_signal(signal.SIGHUP)
+    assert submit.wait(timeout=200) == 0
+    assert len(records()) == 1
+    (said,) = jobs.runs_folder().glob("submit-*.txt")
+    assert "1 of 1 done" in said.read_text()
+
+
+def test_force_changes_nothing_where_the_data_are_missing_and_else_keeps_the_old_record(runner, tmp_path):
+    words = [*SMALL, "--seed", "0", "--epochs", "1", "--engine", "inline"]
+    assert runner("submit", *words)[0] == 0
+    paths = jobs.all_jobs()[0]
+    first = load(paths.record)
+    (tmp_path / "file").write_text("")
+    assert runner("submit", *words, "--force", "--data-dir", str(tmp_path / "file"))[0] == 2
+    assert load(paths.record) == first
+    assert runner("submit", *words, "--force")[0] == 0
+    assert load(paths.record).run != first.run
+    assert load(next(paths.old.glob("*/record.json"))) == first
+
+
 def test_two_submits_at_once_share_the_jobs(runner):
-    command = [sys.executable, "-m", "runner", "submit", *SMALL, "--epochs", "30"]
+    command = [sys.executable, "-m", "runner", "submit", *SMALL, "--epochs", "8"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     said = [child.communicate(timeout=200)[0] for child in both]
     assert [child.returncode for child in both] == [0, 0], said

@@ -99,6 +99,11 @@ def test_kills_count_as_infrastructure_and_a_new_checkpoint_starts_the_count_aga
     assert failures_in_a_row([kill, {"event": "end", "outcome": "interrupted"}]) == 0
 
 
+def test_two_submits_in_turn_do_not_defeat_the_limit():
+    kills = [{"event": "start", "submission": name, "checkpoint": 0} for name in "ABABAB"]
+    assert failures_in_a_row(kills) == 3
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -101,6 +101,7 @@ def test_wrong_overrides_are_one_line(text, says):
         ({"overrides": {"epochs": 0}}, "epochs is 0"),
         ({"overrides": {"holdout": 60_000}}, "expected less than its 60000"),
         ({"overrides": {"preprocessing": "zca"}}, "unknown preprocessing 'zca'"),
+        ({"overrides": {"drop_last": True, "batch_size": 70_000}}, "drop_last leaves no batch"),
     ],
 )
 def test_wrong_plans_are_one_line(options, says):

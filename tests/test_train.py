@@ -88,6 +88,41 @@ def test_the_same_bits_resumed_or_not(spec, dataset, tmp_path):
     assert bits(run(spec, dataset, path, resume=resume)) == through
 
 
+def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minute(tmp_path, monkeypatch):
+    """The loop saves inside an epoch too; going on from there gives the same bits."""
+    monkeypatch.setattr("runner.train.CHECKPOINT_SECONDS", 0.0)
+    path, spec = tmp_path / "c.pt", MODELS["nin_dropout"]
+    through = bits(run(spec, "digits", path))
+    saved = []
+
+    class Killed(Exception):
+        pass
+
+    def save(state):
+        saved.append((state.epoch, state.step))
+        state.save(path)
+        if len(saved) == 2:
+            raise Killed
+
+    recipe = dataclasses.replace(spec.variants["digits"].recipe, epochs=2, batch_size=4, milestones=(1,))
+    job = Job(dataset="digits", model=spec.name, revision=1, recipe=recipe.to_dict(), seed=0)
+    hooks = Hooks(lambda: False, save, lambda facts: None, lambda line: None)
+    with pytest.raises(Killed):
+        train(job, RUN, spec, recipe, random_data("digits"), 10, CPU, profiles.resolve("reference", CPU), hooks)
+    assert saved == [(0, 1), (0, 2)]
+    assert bits(run(spec, "digits", path, resume=Checkpoint.load(path))) == through
+
+
+def test_weights_spoilt_by_the_very_last_update_are_diverged(tmp_path):
+    """One step: its loss is finite, what it leaves behind is not."""
+    trained = run(
+        MODELS["lenet"], "digits", tmp_path / "c.pt", learning_rate=1e300, epochs=1, batch_size=10, milestones=()
+    )
+    assert trained.curve[0]["train_loss"] is not None
+    assert trained.outcome == "diverged"
+    assert trained.curve[0]["test_error"] is None
+
+
 def test_another_seed_gives_other_bits(tmp_path):
     path = tmp_path / "checkpoint.pt"
     one, other = (run(MODELS["lenet"], "digits", path, seed=seed) for seed in (0, 1))
