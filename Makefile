@@ -9,7 +9,7 @@ quickstart: setup  ## train three small models on real digits and print the tabl
 	$(BIN)/runner report --suite quickstart
 
 test: setup  ## every test that needs no GPU, network or real data; others: make test ARGS="-m realdata"
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

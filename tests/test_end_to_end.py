@@ -129,16 +129,17 @@ def test_a_models_own_failure_is_explained_and_waits_for_retry(runner):
     assert str(paths.log) in out
     assert state_of(paths) == "failed"
 
-    code, out, _ = runner("submit", *broken)  # not run again by itself
+    code, out, _ = runner("submit", *broken, "--engine", "inline")  # not run again by itself
     assert code == 1
     assert "1 failed (runner retry --failed)" in out
     assert len(read_lines(paths.attempts)) == 2
 
-    code, *_ = runner("retry", "--failed")
+    code, *_ = runner("retry", "--failed", "--engine", "inline")
     assert code == 1
     assert [p.name for p in paths.old.glob("*/failure.json")] == ["failure.json"]
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_does_not_stop_the_work(tmp_path):
     """A real terminal that goes away: SIGHUP comes, and what is written to it from then on fails."""
     import pty
@@ -169,6 +170,7 @@ def test_force_changes_nothing_where_the_data_are_missing_and_else_keeps_the_old
     assert load(next(paths.old.glob("*/record.json"))) == first
 
 
+@pytest.mark.slow
 def test_two_submits_at_once_share_the_jobs(runner):
     command = [sys.executable, "-m", "runner", "submit", *SMALL, "--epochs", "8"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
