@@ -313,6 +313,7 @@ class _Attempt:
             finished=datetime.now(UTC),
             attempts=len(attempts),
             forced_resume=trained.forced_resume,
+            sequential=self.job.fingerprint in jobs.sequential_jobs(),
             curve_sha256=hashlib.sha256(text.encode()).hexdigest(),
             weights_sha256=weights_sha256(trained.weights),
             submitted_by=self.options.submitted_by,
