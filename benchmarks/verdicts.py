@@ -144,7 +144,7 @@ def verdict(
     assert row.sd is not None
     gap = round(row.mean - reported, 9)  # 10.51 - 10.41 is 0.09999999999999964
     tol = tolerance(reported, test_images, last_digit)
-    word, h = judge(gap, row.sd, n, tol, sequential)
+    word, h = decide(gap, row.sd, n, tol, sequential)
     mean, size, spread, near = _spell(row.mean, abs(gap), h, tol)
     side = "above" if gap > 0 else "below"
     found = f"mean {mean} of {n} seeds is {size} {side} the paper's {printed}"
@@ -166,7 +166,7 @@ def verdict(
     return Verdict(word, _when(n, runs) + why, to_go)
 
 
-def judge(gap: float, sd: float, n: int, tol: float, sequential: bool = False) -> tuple[Word, float]:
+def decide(gap: float, sd: float, n: int, tol: float, sequential: bool = False) -> tuple[Word, float]:
     """Rules 5 to 7 over n >= 2 finished runs: the word, and the half-width that the gap was held against."""
     h = _prediction(sd, n, PREDICTION_LEVEL)
     needed = _prediction(sd, n, SEQUENTIAL_LEVEL) if sequential else h
@@ -182,7 +182,7 @@ def next_look(n: int) -> int | None:
 
 def _to_decide(gap: float, sd: float, n: int, runs: int, tol: float) -> int | None:
     """How many more seeds until the first look that decides it, if mean and spread stay what they are."""
-    deciding = (look for look in LOOKS if look > n and judge(gap, sd, look, tol, sequential=True)[0] != "inconclusive")
+    deciding = (look for look in LOOKS if look > n and decide(gap, sd, look, tol, sequential=True)[0] != "inconclusive")
     look = next(deciding, None)
     return None if look is None else _with_failures(look - n, n, runs)
 

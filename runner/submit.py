@@ -6,7 +6,7 @@ import secrets
 import signal
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,8 +124,13 @@ def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
         data.load(name, folder, settings.allow_unverified, say)
 
 
-def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console) -> int:
-    """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped)."""
+def run(
+    planned: Sequence[Job], suite: str, settings: Settings, console: Console, sequential: Collection[str] = ()
+) -> int:
+    """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
+
+    `sequential` are the fingerprints of those that are run because the seeds before them didn't decide the verdict.
+    """
     settings.check()
     pairs = [(job, JobPaths.of(job)) for job in planned]
     states = [state_of(paths) for _, paths in pairs]
@@ -154,6 +159,7 @@ def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console
             "suite": suite,
             "fingerprints": [job.fingerprint for job in planned],
         }
+        | ({"sequential": sorted(sequential)} if sequential else {})
     )
     options = Options(
         device=slots[0].device,

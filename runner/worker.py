@@ -202,7 +202,7 @@ class _Attempt:
             folder = data.data_folder(self.options.data_dir)
             loaded = data.load(job.dataset, folder, self.options.allow_unverified, log)
             began = time.perf_counter()
-            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device)
+            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
             log(
                 f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
             )
