@@ -421,6 +421,28 @@ def verify(
     raise typer.Exit(verifying.show(path))
 
 
+@app.command()
+def reproduce(
+    key: Annotated[str, typer.Argument(help="A published record: KEY, its beginning, or KEY-RUN8.")],
+    engine: EngineOption = "local",
+    slots_per_gpu: SlotsOption = 1,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train again what is done here; the old files move to old/.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train a published record's job here, and say how the two results differ.
+
+    runner reproduce digits/lenet/reference-seed0
+    """
+    from runner import reproduce as reproducing
+
+    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
+    raise typer.Exit(reproducing.run(key, settings, _console(stderr=json_), force=force, as_json=json_))
+
+
 # --- what there is -------------------------------------------------------------------------------------------------------
 
 
