@@ -4,6 +4,7 @@ evidence = read(results, runs)          every record, card and source, and what 
 board = make_board(evidence)            a row per (data set, model, profile, data status), and the published-only ones
 default_view(board)                     a model's row with the most seeds
 make_claims(board, evidence.papers)     what the papers assert, judged on the same rows
+make_attempts(papers, attempts)         what others got when they tried for the same figures
 make_equivalences(board)                whether `fast` gives the errors of `reference`
 runs_of(...), curves(...)               the runs behind a row
 """
@@ -17,7 +18,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.datasets import DATASETS, get_dataset
-from benchmarks.papers import FOLDER, Claim, Paper, ReportedError, differences, load_papers, targets, unstated
+from benchmarks.papers import FOLDER, Attempt, Claim, Paper, ReportedError, differences, load_papers, targets, unstated
 from benchmarks.records import (
     CURVE_COLUMNS,
     Name,
@@ -129,6 +130,19 @@ CLAIM_COLUMNS = [
     "reported_difference",
     "verdict",
     "reason",
+]
+
+ATTEMPT_COLUMNS = [
+    "paper",
+    "dataset",
+    "model",  # the zoo's, whose figure was tried for; null for what it hasn't
+    "label",  # of the figure, as printed
+    "reported",
+    "who",
+    "error",  # NaN where only words are given
+    "printed",  # `error` with its digits
+    "gap",  # error - reported, percentage points
+    "remark",
 ]
 
 EQUIVALENCE_COLUMNS = [
@@ -559,6 +573,35 @@ def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=EQUIVALENCE_COLUMNS)
+
+
+# --- others' attempts --------------------------------------------------------------------------------------------------
+
+
+def make_attempts(papers: Mapping[str, Paper], attempts: Mapping[str, Iterable[Attempt]]) -> pd.DataFrame:
+    """ATTEMPT_COLUMNS, one row an attempt by somebody else at a printed figure."""
+    rows = []
+    for key, tried in attempts.items():
+        for attempt in tried:
+            printed = papers[key].reported if key in papers else ()
+            goals = [row for row in printed if (row.dataset, row.printed) == (attempt.dataset, attempt.reported)]
+            goal = min(goals, key=lambda row: row.kind != "target", default=None)
+            error = None if attempt.error is None else float(attempt.error)
+            rows.append(
+                {
+                    "paper": key,
+                    "dataset": attempt.dataset,
+                    "model": goal.model if goal else None,
+                    "label": goal.label if goal else None,
+                    "reported": float(attempt.reported),
+                    "who": attempt.who,
+                    "error": error,
+                    "printed": None if attempt.error is None else str(attempt.error),
+                    "gap": None if error is None else round(error - float(attempt.reported), 9),
+                    "remark": attempt.remark,
+                }
+            )
+    return pd.DataFrame(rows, columns=ATTEMPT_COLUMNS)
 
 
 # --- behind a row ---------------------------------------------------------------------------------------------------
