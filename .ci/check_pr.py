@@ -53,7 +53,7 @@ def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
         folder, _, rest = path.partition("/")
         if folder == "zoo" and path.endswith(".py"):
             names |= set(models.get(Path(path).stem) or everyone)
-        elif path in ("runner/train.py", "runner/augment.py", "benchmarks/records.py"):
+        elif path in ("runner/train.py", "runner/augment.py"):
             names |= everyone
         elif path.startswith(("benchmarks/papers/", "benchmarks/attempts/")):
             tests |= {"tests/test_papers.py", "tests/test_sources.py"}
