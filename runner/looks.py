@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from benchmarks.errors import UserError
@@ -76,7 +77,7 @@ def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds
     board = make_board(evidence, suite.datasets, {job.model for job in templates})
     rows = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
     counted = evidence.runs[evidence.runs["standing"] == "counted"]
-    goals = {(r.dataset, r.model): not_na(r.reported) for r in board.itertuples(index=False)}
+    goals = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
     steps = {}
     for template in templates:
         place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
@@ -91,11 +92,6 @@ def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds
         unavailable, failed = _unavailable(template, settings)
         steps[place[:2]] = next_step(template, row, unavailable, failed, max_seeds)
     return steps
-
-
-def not_na(value: Any) -> bool:
-    """Whether a cell holds a number."""
-    return bool(value == value and value is not None)
 
 
 def _data_status(dataset: str, settings: Settings) -> str:
