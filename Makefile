@@ -1,5 +1,5 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test lint format lock setup
+.PHONY: quickstart test lint format lock setup check-pr
 BIN := .venv/bin
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
@@ -16,6 +16,9 @@ lint: setup
 
 format: setup
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+check-pr: setup  ## what a pull request is checked for: its models' contract tests, its records; BASE=COMMIT
+	$(BIN)/python .ci/check_pr.py "$(or $(BASE),origin/main)"
 
 lock:  ## choose the newest versions that pyproject.toml admits
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

@@ -4,6 +4,8 @@ evidence = read(results, runs)          every record, card and source, and what 
 board = make_board(evidence)            a row per (data set, model, profile, data status), and the published-only ones
 default_view(board)                     a model's row with the most seeds
 make_claims(board, evidence.papers)     what the papers assert, judged on the same rows
+make_attempts(papers, attempts)         what others got when they tried for the same figures
+make_equivalences(board)                whether `fast` gives the errors of `reference`
 runs_of(...), curves(...)               the runs behind a row
 """
 
@@ -16,7 +18,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.datasets import DATASETS, get_dataset
-from benchmarks.papers import FOLDER, Claim, Paper, ReportedError, differences, load_papers, targets, unstated
+from benchmarks.papers import FOLDER, Attempt, Claim, Paper, ReportedError, differences, load_papers, targets, unstated
 from benchmarks.records import (
     CURVE_COLUMNS,
     Name,
@@ -29,7 +31,7 @@ from benchmarks.records import (
     problems_of,
     record_files,
 )
-from benchmarks.verdicts import claim_verdict, summarise, tolerance, verdict
+from benchmarks.verdicts import claim_verdict, equivalence, summarise, tolerance, verdict
 
 PROFILES = ("reference", "fast")  # the order in which ties are settled
 DATA = ("verified", "unverified")
@@ -64,6 +66,7 @@ RUN_COLUMNS = [
     "key",
     "fingerprint",
     "weights_sha256",
+    "sequential",  # was added because earlier seeds didn't decide the verdict
     "local",  # lies in .runs only
     "path",  # of the record
 ]
@@ -84,6 +87,7 @@ BOARD_COLUMNS = [
     "verdict",
     "reason",
     # beyond `report --format json`
+    "seeds_to_go",  # how many more would probably decide the verdict; 0: decided; NaN: no number that is looked at
     "error",  # what ranks the row: the mean, else the reported error
     "errors",  # of the finished runs, as a tuple
     "half_width",  # of the 95 % interval of the mean
@@ -101,8 +105,12 @@ BOARD_COLUMNS = [
     "local",  # whether any counted run isn't published
     "outdated",  # runs of another revision or recipe: not counted
     "sequential",  # whether the number of seeds was decided by looking at the results
+    "newest",  # when the last counted run ended (UTC)
     "provenance",  # what is said of unverified data
 ]
+
+FLOAT_COLUMNS = ("mean", "sd", "reported", "gap", "error", "trained")
+FLOAT_COLUMNS += ("half_width", "prediction", "tolerance", "seeds_to_go")
 
 CLAIM_COLUMNS = [
     "paper",
@@ -121,6 +129,33 @@ CLAIM_COLUMNS = [
     "high",
     "reported_difference",
     "verdict",
+    "reason",
+]
+
+ATTEMPT_COLUMNS = [
+    "paper",
+    "dataset",
+    "model",  # the zoo's, whose figure was tried for; null for what it hasn't
+    "label",  # of the figure, as printed
+    "reported",
+    "who",
+    "error",  # NaN where only words are given
+    "printed",  # `error` with its digits
+    "gap",  # error - reported, percentage points
+    "remark",
+]
+
+EQUIVALENCE_COLUMNS = [
+    "dataset",
+    "model",
+    "label",
+    "profile",  # which is set beside `reference`
+    "data",
+    "margin",  # percentage points
+    "difference",  # mean under the profile - mean under `reference`
+    "low",
+    "high",
+    "verdict",  # equivalent | different | not yet known
     "reason",
 ]
 
@@ -247,6 +282,7 @@ def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str
             record.key,
             record.fingerprint,
             record.weights_sha256,
+            record.sequential,
             local,
             str(path),
         )
@@ -299,13 +335,11 @@ def make_board(
     evidence: Evidence,
     datasets: Collection[str] | None = None,
     models: Collection[str] | None = None,
-    sequential: Collection[str] = (),
 ) -> pd.DataFrame:
     """BOARD_COLUMNS, ranked by error within each data set: measured rows, models not run yet, published-only rows.
 
     `datasets` and `models` narrow it to a suite's; published-only rows stay. Data sets that benchmarks/datasets.py
-    doesn't hold are left out. `sequential` are fingerprints of jobs that were submitted because earlier seeds didn't
-    decide.
+    doesn't hold are left out.
     """
     wanted = [name for name in DATASETS if datasets is None or name in datasets]
     goals = {pair: goal for pair, goal in targets(evidence.papers).items() if pair[0] in wanted}
@@ -325,14 +359,15 @@ def make_board(
     for (dataset, model, profile, data), runs in groups.items():
         if is_wanted(dataset, model):
             facts = _facts(dataset, model, evidence.cards, goals)
-            measured = _measured(runs, facts, goals.get((dataset, model), (None, None))[1], sequential)
+            measured = _measured(runs, facts, goals.get((dataset, model), (None, None))[1])
             rows.append(facts | {"profile": profile, "data": data} | measured)
     for paper in evidence.papers.values():
         rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in wanted]
 
     board = pd.DataFrame(rows, columns=BOARD_COLUMNS)
-    for column in ("mean", "sd", "reported", "gap", "error", "trained", "half_width", "prediction", "tolerance"):
+    for column in FLOAT_COLUMNS:
         board[column] = board[column].astype(float)
+    board["newest"] = pd.to_datetime(board["newest"], utc=True)
     order = {name: position for position, name in enumerate(DATASETS)}
     board["_order"] = board["dataset"].map(order)
     board = board.sort_values(["_order", "error", "label", "profile", "data"], na_position="last", ignore_index=True)
@@ -363,12 +398,11 @@ def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) ->
     }
 
 
-def _measured(
-    runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None, sequential: Collection[str]
-) -> dict[str, Any]:
+def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None) -> dict[str, Any]:
     """What the runs of one row say, and the verdict."""
     counted = [run for run in runs if run["standing"] == "counted"]
     errors = tuple(run["test_error"] for run in counted if run["outcome"] == "finished")
+    sequential = any(run["sequential"] for run in counted)
     row = summarise(errors)
     test_images = get_dataset(facts["dataset"]).test_size
     if goal is None:
@@ -383,6 +417,7 @@ def _measured(
             test_images=test_images,
             differences=_differences(goal, counted),
             unstated=unstated(goal.protocol),
+            sequential=sequential,
         )
     return {
         "n": row.n,
@@ -393,6 +428,7 @@ def _measured(
         "gap": round(row.mean - goal.error, 9) if goal and row.mean is not None else None,
         "verdict": judged.word,
         "reason": judged.reason,
+        "seeds_to_go": judged.to_go,
         "error": row.mean if row.mean is not None else facts["reported"],
         "errors": errors,
         "half_width": row.half_width,
@@ -403,7 +439,8 @@ def _measured(
         "hardware": tuple(sorted({run["hardware"] for run in counted})),
         "local": any(run["local"] for run in counted),
         "outdated": len(runs) - len(counted),
-        "sequential": any(run["fingerprint"] in sequential for run in counted),
+        "sequential": sequential,
+        "newest": max((run["finished"] for run in counted), default=None),
         "provenance": " ".join(sorted({run["provenance"] for run in counted if pd.notna(run["provenance"])})) or None,
     }
 
@@ -498,6 +535,73 @@ def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFram
                 }
             )
     return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
+
+
+# --- fast against reference --------------------------------------------------------------------------------------------
+
+
+def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
+    """EQUIVALENCE_COLUMNS, one row a model, data set and data status that ran under more than one profile.
+
+    The margin is one tolerance of that board: that of the reported error, or of our own mean where nothing is reported.
+    """
+    measured = board[board["runs"] > 0]
+    rows = []
+    for (dataset, model, data), profiles in measured.groupby(["dataset", "model", "data"], sort=False):
+        by_profile = {row.profile: row for row in profiles.itertuples(index=False)}
+        first = by_profile.pop(PROFILES[0], None)
+        for profile, second in by_profile.items():
+            if first is None or not (first.n and second.n):
+                continue
+            margin = first.tolerance
+            if pd.isna(margin):
+                margin = tolerance(first.mean, get_dataset(dataset).test_size, 0)
+            judged = equivalence(first.errors, second.errors, margin=margin, names=(PROFILES[0], profile))
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "model": model,
+                    "label": first.label,
+                    "profile": profile,
+                    "data": data,
+                    "margin": margin,
+                    "difference": judged.difference.value if judged.difference else None,
+                    "low": judged.difference.low if judged.difference else None,
+                    "high": judged.difference.high if judged.difference else None,
+                    "verdict": judged.word,
+                    "reason": judged.reason,
+                }
+            )
+    return pd.DataFrame(rows, columns=EQUIVALENCE_COLUMNS)
+
+
+# --- others' attempts --------------------------------------------------------------------------------------------------
+
+
+def make_attempts(papers: Mapping[str, Paper], attempts: Mapping[str, Iterable[Attempt]]) -> pd.DataFrame:
+    """ATTEMPT_COLUMNS, one row an attempt by somebody else at a printed figure."""
+    rows = []
+    for key, tried in attempts.items():
+        for attempt in tried:
+            printed = papers[key].reported if key in papers else ()
+            goals = [row for row in printed if (row.dataset, row.printed) == (attempt.dataset, attempt.reported)]
+            goal = min(goals, key=lambda row: row.kind != "target", default=None)
+            error = None if attempt.error is None else float(attempt.error)
+            rows.append(
+                {
+                    "paper": key,
+                    "dataset": attempt.dataset,
+                    "model": goal.model if goal else None,
+                    "label": goal.label if goal else None,
+                    "reported": float(attempt.reported),
+                    "who": attempt.who,
+                    "error": error,
+                    "printed": None if attempt.error is None else str(attempt.error),
+                    "gap": None if error is None else round(error - float(attempt.reported), 9),
+                    "remark": attempt.remark,
+                }
+            )
+    return pd.DataFrame(rows, columns=ATTEMPT_COLUMNS)
 
 
 # --- behind a row ---------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """What the sources printed: one TOML file a source, `papers/<key>.toml`, with [[reported]] rows and [[claim]] rows.
 
 An error stands there as a plain number with the digits that were printed (`error = 9.50`): tomllib hands it over as a
-Decimal, so the last printed digit is the number's own and can't disagree with it. Loading fails loudly and names every
-problem at once, each with file, row and field.
+Decimal, so the last printed digit is the number's own and can't disagree with it. What others got when they tried for a
+source's figures stands in `attempts/<key>.toml`, with [[attempt]] rows. Loading fails loudly and names every problem at
+once, each with file, row and field.
 """
 
 import tomllib
@@ -18,6 +19,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import Name, problems_of
 
 FOLDER = Path(__file__).parent / "papers"
+ATTEMPTS = Path(__file__).parent / "attempts"
 
 Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["target", "context"]
@@ -39,6 +41,9 @@ class ReportedProtocol(_Frozen):
     evaluation: Literal["test", "validation"] = "test"
     networks: Annotated[int, Field(ge=1)] = 1  # more: their predictions were averaged
     statistic: Text = "single run"  # or "best of 4 rates", "median of 3 runs", as far as the source says
+    epoch: Literal["last", "best"] | None = None  # best: chosen by the error that is reported
+    runs: Annotated[int, Field(ge=1)] | None = None  # behind the figure, where it says
+    spread: Annotated[float, Field(ge=0)] | None = None  # their standard deviation, percentage points, where it says
 
 
 class ReportedError(_Frozen):
@@ -51,6 +56,7 @@ class ReportedError(_Frozen):
     where: Text  # "Table 1", "Section 4.2"
     kind: Kind = "context"
     protocol: ReportedProtocol = ReportedProtocol()
+    secondary: Text | None = None  # where the number was read, if not in the source itself: not confirmed there
     note: Text | None = None
 
     @property
@@ -62,6 +68,16 @@ class ReportedError(_Frozen):
     def last_digit(self) -> float:
         """What one step of the last printed digit is worth, in percentage points: 0.01 for 10.41."""
         return float(Decimal(1).scaleb(int(self.printed.as_tuple().exponent)))
+
+
+class Attempt(_Frozen):
+    """What somebody else got when trying for a figure of a source, in whatever way."""
+
+    dataset: Name
+    reported: Annotated[Decimal, Field(ge=0, le=100)]  # the figure tried for, with its printed digits: percent
+    who: Text
+    error: Annotated[Decimal, Field(ge=0, le=100)] | None = None  # percent; None where only words are given
+    remark: Text | None = None
 
 
 class Claim(_Frozen):
@@ -81,7 +97,7 @@ class Paper(_Frozen):
     key: Name  # the file's name
     title: Text
     authors: Annotated[tuple[Text, ...], Field(min_length=1)]  # "Lin, Min"
-    year: Annotated[int, Field(ge=1950, le=2100)]
+    year: Annotated[int, Field(ge=1950, le=2100)] | Literal["unknown"]  # a repository may not say
     entry: Literal["article", "inproceedings", "misc"] = "misc"  # the BibTeX entry type
     venue: Text
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -104,7 +120,7 @@ class Paper(_Frozen):
         fields = {
             "title": f"{{{self.title}}}",  # the second pair of braces keeps the capitals
             "author": " and ".join(self.authors),
-            "year": self.year,
+            "year": None if self.year == "unknown" else self.year,
             venue_field: self.venue,
             "doi": self.doi,
             "eprint": self.arxiv,
@@ -129,6 +145,24 @@ def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
     if problems:
         raise PaperError("\n".join(problems))
     return papers
+
+
+def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
+    """Others' attempts by the key of the source whose figures they tried for; raises PaperError for every problem at once."""
+    attempts, problems = {}, []
+    for path in sorted(folder.glob("*.toml")):
+        found: list[str] = []
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            found.append(f"can't be read as TOML: {error}")
+        else:
+            attempts[path.stem] = _rows("attempt", Attempt, data.pop("attempt", []), found)
+            found += [f"{name}: only [[attempt]] rows stand here" for name in sorted(data)]
+        problems += [f"{path}: {problem}" for problem in found]
+    if problems:
+        raise PaperError("\n".join(problems))
+    return attempts
 
 
 Row = TypeVar("Row", bound=_Frozen)
@@ -176,7 +210,7 @@ def _rows(table: str, schema: type[Row], rows: Any, problems: list[str]) -> tupl
 
 
 def _row(table: str, number: int, row: Mapping[str, Any]) -> str:
-    label = row.get("label") or row.get("id")
+    label = row.get("label") or row.get("id") or row.get("who")
     return f"{table} {number} ('{label}')" if label else f"{table} {number}"
 
 
@@ -232,6 +266,8 @@ def differences(reported: ReportedProtocol, measured: records.Protocol) -> list[
         found.append(f"the paper trained on {reported.training_images:,} images, ours on {measured.training_images:,}")
     if reported.evaluation != measured.evaluation:
         found.append(f"the paper's error is on {reported.evaluation} images, ours on {measured.evaluation} images")
+    if reported.epoch == "best":
+        found.append("the paper's error is that of its best epoch, ours of the last")
     if reported.networks != 1:
         found.append(f"the paper's error is of {reported.networks} networks together, ours of one")
     return found

@@ -187,6 +187,7 @@ class RunRecord(_Frozen):
     finished: AwareDatetime
     attempts: Annotated[int, Field(ge=1)]
     forced_resume: bool = False  # went on under another torch build, device or thread count
+    sequential: bool = False  # was added because the seeds before it didn't decide the verdict (`--until-decided`)
     curve_sha256: Sha256
     weights_sha256: Sha256
     submitted_by: Annotated[str, Field(max_length=200)] | None = None
@@ -239,7 +240,10 @@ class RunRecord(_Frozen):
 
 def record_json(record: RunRecord) -> str:
     """The file's text: indented, keys sorted, a newline at the end."""
-    return json.dumps(record.model_dump(mode="json"), sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    data = record.model_dump(mode="json")
+    if not record.sequential:
+        del data["sequential"]  # records from before this field keep their bytes
+    return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
 def save(record: RunRecord, path: Path) -> None:

@@ -13,12 +13,17 @@ from typing import Literal
 MIN_SEEDS = 5  # fewer finished runs are not judged
 MIN_TRAINED = 0.8  # below this share of runs that finished, every sentence begins "when it trains"
 PREDICTION_LEVEL = 0.95
+SEQUENTIAL_LEVEL = 0.99  # of a gap that is looked at again and again: all looks together then err in about 1 of 20
+LOOKS = (5, 10, 15, 20)  # the only numbers of finished seeds at which `submit --until-decided` looks
 CLAIM_LEVEL = 0.90  # two-sided: 1 in 20 on each side
+EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 1 in 20 each
+EQUIVALENCE_SEEDS = 10  # of each side
 
 Word = Literal[
     "no paper figure", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"
 ]
 ClaimWord = Literal["not run", "more seeds", "holds", "fails", "inconclusive"]
+EquivalenceWord = Literal["equivalent", "different", "not yet known"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and why, in a sentence without a full stop."""
+    """The word, and why, in a sentence without a full stop.
+
+    `to_go` is how many more seeds would probably decide it, those that won't train included: 0 where it is decided or no
+    number of seeds can help, None where not even the last look would probably do.
+    """
 
     word: Word
     reason: str
+    to_go: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,15 @@ class ClaimVerdict:
     difference: Difference | None = None
 
 
+@dataclass(frozen=True)
+class Equivalence:
+    """The word, why, and the measured difference (second - first; None below 2 runs a side)."""
+
+    word: EquivalenceWord
+    reason: str
+    difference: Difference | None = None
+
+
 def _t(level: float, degrees: float) -> float:
     """Half-width, in standard errors, of a two-sided t-interval."""
     from scipy.special import stdtrit
@@ -71,8 +90,18 @@ def summarise(errors: Sequence[float]) -> Summary:
     if n < 2:
         return Summary(n, float(errors[0]) if n else None, None, None, None)
     sd = statistics.stdev(errors)
-    t = _t(PREDICTION_LEVEL, n - 1)
-    return Summary(n, statistics.fmean(errors), sd, t * sd / math.sqrt(n), t * sd * math.sqrt(1 + 1 / n))
+    half_width = _t(PREDICTION_LEVEL, n - 1) * sd / math.sqrt(n)
+    return Summary(n, statistics.fmean(errors), sd, half_width, _prediction(sd, n, PREDICTION_LEVEL))
+
+
+def _prediction(sd: float, n: int, level: float) -> float:
+    """Half-width of the prediction interval for one new run, after n runs with this standard deviation."""
+    return _t(level, n - 1) * sd * math.sqrt(1 + 1 / n)
+
+
+def differ_by(sd: float, n: int) -> float:
+    """By how much two runs of one truth differ at most in 19 of 20 cases, where n other runs gave this standard deviation."""
+    return _t(PREDICTION_LEVEL, n - 1) * sd * math.sqrt(2)
 
 
 def tolerance(reported: float, test_images: int, last_digit: float) -> float:
@@ -92,47 +121,94 @@ def verdict(
     test_images: int = 10_000,
     differences: Sequence[str] = (),
     unstated: Sequence[str] = (),
+    sequential: bool = False,
 ) -> Verdict:
     """The verdict over a reported error; the first rule that matches wins.
 
     `errors` are those of the runs that finished, `runs` counts those that ended (finished, collapsed, diverged).
     `differences` are clauses that say in what the protocols differ, `unstated` what the source doesn't say of its own.
+    `sequential`: seeds were added because those before them didn't decide it.
     """
     if reported is None:
         return Verdict("no paper figure", "no source reports an error of this model on this data set")
     printed = f"{reported:.{max(0, round(-math.log10(last_digit)))}f}"
     if not runs:
-        return Verdict("not run", f"no run has ended; the paper's error is {printed}")
+        return Verdict("not run", f"no run has ended; the paper's error is {printed}", MIN_SEEDS)
     n = len(errors)
     if differences:
         ours = f"mean {statistics.fmean(errors):.2f} of {n} seeds" if n else f"what {runs} seeds gave"
         why = f"{ours} can't be set against the paper's {printed}: {'; '.join(differences)}"
         return Verdict("not comparable", _when(n, runs) + why)
     if n < MIN_SEEDS:
-        return Verdict("more seeds", _more_seeds(errors, runs, reported, printed))
+        never_trained = n == 0 and runs >= MIN_SEEDS
+        to_go = None if never_trained else _with_failures(MIN_SEEDS - n, n, runs)
+        return Verdict("more seeds", _more_seeds(errors, runs, reported, printed), to_go)
 
     row = summarise(errors)
     assert row.mean is not None
-    assert row.prediction is not None
+    assert row.sd is not None
     gap = round(row.mean - reported, 9)  # 10.51 - 10.41 is 0.09999999999999964
-    h, tol = row.prediction, tolerance(reported, test_images, last_digit)
+    tol = tolerance(reported, test_images, last_digit)
+    word, h = decide(gap, row.sd, n, tol, sequential)
     mean, size, spread, near = _spell(row.mean, abs(gap), h, tol)
     side = "above" if gap > 0 else "below"
     found = f"mean {mean} of {n} seeds is {size} {side} the paper's {printed}"
     found = found if gap else f"mean {mean} of {n} seeds is the paper's own figure"
-    word: Word
-    if abs(gap) > h and abs(gap) > tol:
-        word = "worse" if gap > 0 else "better"
+    to_go: int | None = 0
+    if word in ("better", "worse"):
         why = f"{found}, more than the spread of one run (±{spread}) and the tolerance ({near}) explain"
-    elif h > 2 * tol:
-        word = "inconclusive"
-        why = f"{found}, but the spread of one run (±{spread}) is over twice the tolerance ({near}): too wide to tell"
+    elif word == "inconclusive":
+        to_go = _to_decide(gap, row.sd, n, runs, tol)
+        more = f"about {to_go} more seeds would probably decide it"
+        more = more if to_go else f"{LOOKS[-1]} seeds would probably not decide it either"
+        why = f"{found}, but the spread of one run (±{spread}) is over twice the tolerance ({near}): too wide to tell; {more}"
     else:
-        word = "reproduced"
         why = f"{found}; {_cover(abs(gap), h, tol, spread, near)}"
     if unstated:
         why += f" (the source does not say {' or '.join(unstated)})"
-    return Verdict(word, _when(n, runs) + why)
+    if sequential:
+        why += " (how many seeds there are was decided by looking at them)"
+    return Verdict(word, _when(n, runs) + why, to_go)
+
+
+def decide(gap: float, sd: float, n: int, tol: float, sequential: bool = False) -> tuple[Word, float]:
+    """Rules 5 to 7 over n >= 2 finished runs: the word, and the half-width that the gap was held against."""
+    h = _prediction(sd, n, PREDICTION_LEVEL)
+    needed = _prediction(sd, n, SEQUENTIAL_LEVEL) if sequential else h
+    if abs(gap) > needed and abs(gap) > tol:
+        return ("worse" if gap > 0 else "better"), needed
+    return ("inconclusive", h) if h > 2 * tol else ("reproduced", needed)
+
+
+def next_look(n: int) -> int | None:
+    """The first number of finished seeds above n at which a row may be looked at; None past the last."""
+    return next((look for look in LOOKS if look > n), None)
+
+
+def _to_decide(gap: float, sd: float, n: int, runs: int, tol: float) -> int | None:
+    """How many more seeds until the first look that decides it, if mean and spread stay what they are."""
+    deciding = (look for look in LOOKS if look > n and decide(gap, sd, look, tol, sequential=True)[0] != "inconclusive")
+    look = next(deciding, None)
+    return None if look is None else _with_failures(look - n, n, runs)
+
+
+def _with_failures(needed: int, n: int, runs: int) -> int:
+    """How many seeds to run for so many that train, as n of `runs` did."""
+    return math.ceil(needed * runs / n) if n else needed
+
+
+def chance_of_telling(gap: float, sd: float, n: int, tol: float) -> float:
+    """The probability that n >= 2 seeds show a true gap as what it is, better or worse, for normal errors of that sd.
+
+    The mean is exact normal, the variance a scaled chi-square independent of it: averaged over 200 equally likely values
+    of the sample's sd.
+    """
+    from scipy.special import chdtri, ndtr
+
+    shares = [(i + 0.5) / 200 for i in range(200)]
+    spreads = (sd * math.sqrt(float(chdtri(n - 1, share)) / (n - 1)) for share in shares)
+    needed = (max(_prediction(spread, n, PREDICTION_LEVEL), tol) for spread in spreads)
+    return statistics.fmean(float(ndtr((abs(gap) - least) * math.sqrt(n) / sd)) for least in needed)
 
 
 def welch(lower: Sequence[float], higher: Sequence[float], level: float = CLAIM_LEVEL) -> Difference:
@@ -183,6 +259,34 @@ def claim_verdict(
         f"{name}: {n} of {ended}" for name, n, ended in zip(names, counts, runs, strict=True) if n / ended < MIN_TRAINED
     ]
     return ClaimVerdict(word, (f"when it trains ({', '.join(short)}), " if short else "") + why, difference)
+
+
+def equivalence(
+    first: Sequence[float],
+    second: Sequence[float],
+    *,
+    margin: float,
+    names: tuple[str, str] = ("the one", "the other"),
+) -> Equivalence:
+    """Whether two ways of training have the same mean error but for `margin`: two one-sided tests (TOST), Welch's degrees.
+
+    Equivalent where the 90 % interval of the difference lies wholly within the margin, different where it lies wholly
+    beyond it; more seeds turn neither into the other. The errors are those of the runs that finished.
+    """
+    counts = (len(first), len(second))
+    difference = welch(first, second, EQUIVALENCE_LEVEL) if min(counts) >= 2 else None
+    if difference is None or min(counts) < EQUIVALENCE_SEEDS:
+        had = " and ".join(f"{n} of {name}" for n, name in zip(counts, names, strict=True))
+        return Equivalence("not yet known", f"{had} finished, {EQUIVALENCE_SEEDS} of each are needed", difference)
+    word: EquivalenceWord = "not yet known"
+    if -margin < difference.low and difference.high < margin:
+        word = "equivalent"
+    elif difference.low > margin or difference.high < -margin:
+        word = "different"
+    where = {"equivalent": "within", "different": "beyond", "not yet known": "partly within"}[word]
+    size, low, high, near = _spell(difference.value, difference.low, difference.high, margin)
+    found = f"{names[1]} - {names[0]} is {size} (90 % interval {low} to {high}, {counts[0]} and {counts[1]} seeds)"
+    return Equivalence(word, f"{found}, {where} a margin of ±{near}", difference)
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

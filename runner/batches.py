@@ -4,7 +4,9 @@ uint8 where preprocessing is per channel (a quarter of the memory, and cheap to 
 to float32 where that fits, else uint8 with the preprocessing done per batch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
@@ -42,7 +44,9 @@ class Prepared:
     test: DeviceSet
 
 
-def prepare(data: Data, preprocessing: str, holdout: int, device: torch.device) -> Prepared:
+def prepare(
+    data: Data, preprocessing: str, holdout: int, device: torch.device, log: Callable[[str], Any] = print
+) -> Prepared:
     """Put a data set on the device, preprocessed as the recipe says.
 
     With a hold-out the last `holdout` training images take the place of the test set, and the preprocessing is fitted
@@ -54,7 +58,7 @@ def prepare(data: Data, preprocessing: str, holdout: int, device: torch.device) 
         test_images, test_labels = data.train_images[kept:], data.train_labels[kept:]
     else:
         test_images, test_labels = data.test_images, data.test_labels
-    transform = preprocess.fit(preprocessing, train_images, data.cache_folder, data.facts.sha256).to(device)
+    transform = preprocess.fit(preprocessing, train_images, data.cache_folder, data.facts.sha256, log).to(device)
     return Prepared(
         train=_on_device(train_images, train_labels, transform, device),
         test=_on_device(test_images, test_labels, transform, device),

@@ -113,6 +113,14 @@ def submit(
         bool, typer.Option("--force", help="Train again what is done; the old files move to old/.")
     ] = False,
     force_resume: ForceResume = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Add seeds until each verdict is decided: a look at 5, 10, 15 and 20."),
+    ] = False,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option("--max-seeds", help="With --until-decided: at most so many seeds a model. Default: 20."),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Train what a suite still lacks here. The same command again goes on where it stopped.
@@ -131,7 +139,17 @@ def submit(
         raise UserError("--seeds and --seed exclude each other: give N for the seeds 0 to N-1, or each seed by itself")
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds is {seeds}, expected 1 or more")
+    if max_seeds is not None and not until_decided:
+        raise UserError("--max-seeds goes with --until-decided; for a fixed number of seeds: --seeds N")
     settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, force_resume, json_)
+    if until_decided:
+        if seeds is not None or seed or changes or epochs is not None or force:
+            raise UserError(
+                "--until-decided chooses the seeds of whole recipes itself: leave out --seeds, --seed, --set, --epochs "
+                "and --force"
+            )
+        _until_decided(suite, model, profile.value, max_seeds, settings, dry_run, detach)
+        return
     overrides = dict(plan.parse_override(text) for text in changes)
     if epochs is not None:
         overrides |= dict([plan.parse_override(f"epochs={epochs}")])
@@ -156,6 +174,31 @@ def submit(
         _detach()
         return
     raise typer.Exit(submitting.run(planned, suite, settings, _console(stderr=json_), afresh=force))
+
+
+def _until_decided(
+    suite: str, only: list[str], profile: str, max_seeds: int | None, settings: Any, dry_run: bool, detach: bool
+) -> None:
+    from benchmarks.suites import get_suite
+    from runner import looks
+    from runner import submit as submitting
+    from zoo import load_models
+
+    chosen, models = get_suite(suite), load_models()
+    max_seeds = looks.LOOKS[-1] if max_seeds is None else max_seeds
+    looks.check_max_seeds(max_seeds)
+    if detach and not dry_run:
+        _detach()
+        return
+    console = _console(stderr=settings.json)
+    code, planned = looks.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
+    if dry_run:
+        _show_plan(submitting.plan_object(planned, submitting.states_of(planned), settings), settings.json)
+    elif settings.json:
+        looks.print_json(planned)
+    elif not planned:
+        console.print(f"Nothing to run. Next: runner report --suite {suite}")
+    raise typer.Exit(code)
 
 
 def _show_plan(plan_object: dict[str, Any], as_json: bool) -> None:
@@ -373,6 +416,28 @@ def verify(
     from runner import verify as verifying
 
     raise typer.Exit(verifying.show(path))
+
+
+@app.command()
+def reproduce(
+    key: Annotated[str, typer.Argument(help="A published record: KEY, its beginning, or KEY-RUN8.")],
+    engine: EngineOption = "local",
+    slots_per_gpu: SlotsOption = 1,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train again what is done here; the old files move to old/.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train a published record's job here, and say how the two results differ.
+
+    runner reproduce digits/lenet/reference-seed0
+    """
+    from runner import reproduce as reproducing
+
+    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
+    raise typer.Exit(reproducing.run(key, settings, _console(stderr=json_), force=force, as_json=json_))
 
 
 # --- what there is -------------------------------------------------------------------------------------------------------

@@ -372,6 +372,11 @@ def suites_of_jobs() -> dict[str, set[str]]:
     return suites
 
 
+def sequential_jobs() -> set[str]:
+    """The fingerprints that were submitted because the seeds before them didn't decide the verdict."""
+    return {fingerprint for line in read_submissions() for fingerprint in line.get("sequential", [])}
+
+
 def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
     """The one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix means.
 

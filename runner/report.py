@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -20,11 +21,10 @@ from rich.text import Text
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
-from benchmarks.leaderboard import default_view, make_board, make_claims, read
+from benchmarks.leaderboard import default_view, make_board, make_claims, make_equivalences, read
 from benchmarks.papers import Paper
 from benchmarks.suites import get_suite
-from benchmarks.verdicts import MIN_SEEDS
-from runner.jobs import results_folder, runs_folder
+from runner.jobs import results_folder, root, runs_folder
 
 SUBMIT = "runner submit --suite"
 FORMATS = ("table", "markdown", "csv", "json", "bibtex")
@@ -55,6 +55,9 @@ SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
     "no paper figure": ("-", "dim"),
     "holds": ("✓", "green"),
     "fails": ("✗", "red"),
+    "equivalent": ("✓", "green"),
+    "different": ("✗", "red"),
+    "not yet known": ("…", "yellow"),
 }
 MARKS = {
     "L": "local: not published",
@@ -73,10 +76,11 @@ def show(suite: str | None, fmt: str) -> None:
             f"{len(problems)} problems in records or cards that can't be read; the first: {problems[0]}",
             file=sys.stderr,
         )
+    as_of = as_of_line(board, checkout_commit())
     if fmt == "table":
-        print_table(Console(), suite, board, claims)
+        print_table(Console(), suite, board, claims, as_of)
     else:
-        sys.stdout.write(render(suite, board, claims, papers, fmt))
+        sys.stdout.write(render(suite, board, claims, papers, fmt, as_of=as_of))
 
 
 def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFrame, Mapping[str, Paper]]:
@@ -93,8 +97,31 @@ def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFram
     return evidence.problems, board, make_claims(board, evidence.papers), evidence.papers
 
 
+def checkout_commit() -> str | None:
+    """The commit of the checkout that is reported on, with `+` for uncommitted changes; None outside git."""
+    words = ("git", "-C", str(root()), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def as_of_line(board: pd.DataFrame, commit: str | None) -> str:
+    """What a board has to be cited with: the commit of the checkout and the day of its newest record."""
+    where = f"As of commit {commit}" if commit else "Outside a git checkout"
+    newest = board["newest"].max()
+    return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
+
+
 def render(
-    suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, papers: Mapping[str, Paper], fmt: str, width: int = 80
+    suite: str | None,
+    board: pd.DataFrame,
+    claims: pd.DataFrame,
+    papers: Mapping[str, Paper],
+    fmt: str,
+    width: int = 80,
+    as_of: str = "",
 ) -> str:
     """The report of a suite (None: of everything), ending with a newline; raises UserError for an unknown format."""
     if fmt == "json":
@@ -104,10 +131,10 @@ def render(
     if fmt == "bibtex":
         return bibtex(board, papers)
     if fmt == "markdown":
-        return _markdown(suite, board, claims)
+        return _markdown(suite, board, claims, as_of)
     if fmt == "table":
         console = Console(file=io.StringIO(), width=width, color_system=None)
-        print_table(console, suite, board, claims)
+        print_table(console, suite, board, claims, as_of)
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # the StringIO above
         return "".join(f"{line.rstrip()}\n" for line in lines)
     raise unknown("format", fmt, FORMATS)
@@ -186,6 +213,16 @@ def _ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
     return ranked
 
 
+def _concerning(board: pd.DataFrame) -> pd.DataFrame:
+    """The default view, of the figures that are published only those of the sources behind its models.
+
+    What another source reports of another network stands in the CSV and JSON.
+    """
+    view = default_view(board)
+    behind = set(view.loc[view["model"].notna(), "paper"].dropna())
+    return view[view["model"].notna() | view["paper"].isin(behind)].reset_index(drop=True)
+
+
 def _about(row: Any) -> str:
     """Which row a reason is about."""
     return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
@@ -207,7 +244,7 @@ def _notes(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[s
         notes.append(f"Not counted: {outdated} of another revision or recipe.")
     chosen = f" --suite {suite}" if suite else ""
     if more := len(board) - len(view):
-        notes.append(f"{more} more of other profiles or data: runner report{chosen} --format csv")
+        notes.append(f"{more} more of other profiles, data or sources: runner report{chosen} --format csv")
     models = view[view["model"].notna()]
     waiting = list(dict.fromkeys(models.loc[models["runs"] == 0, "model"]))
     if not models["runs"].any():
@@ -216,10 +253,13 @@ def _notes(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[s
         return notes
     if waiting and suite:
         notes.append(f"Not run yet: {SUBMIT} {suite} {' '.join(f'--model {clean(name)}' for name in waiting)}")
-    few = models[(models["verdict"] == "more seeds") & (models["runs"] > 0)]
-    if suite and len(few):
-        seeds = int((few["runs"] - few["n"]).max()) + MIN_SEEDS
-        notes.append(f"For a verdict where more seeds are needed: {SUBMIT} {suite} --seeds {seeds}")
+    open_ = models[(models["runs"] > 0) & models["seeds_to_go"].gt(0)]
+    for profile, rows in open_.groupby("profile", sort=False):
+        counts = ", ".join(f"{clean(row.model)} {int(row.seeds_to_go)}" for row in rows.itertuples(index=False))
+        names = " ".join(f"--model {clean(name)}" for name in dict.fromkeys(rows["model"]))
+        chosen = f"{suite} {names}" if suite else f"SUITE {names}"
+        flag = "" if profile == "reference" else f" --profile {profile}"
+        notes.append(f"Seeds to go: {counts}. Run them: {SUBMIT} {chosen}{flag} --until-decided")
     if view["reported"].isna().all():
         notes.append(f"No source reports an error here. For measured beside reported errors: {SUBMIT} mnist")
     return notes
@@ -228,9 +268,11 @@ def _notes(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[s
 # --- the terminal ---------------------------------------------------------------------------------------------------
 
 
-def print_table(console: Console, suite: str | None, board: pd.DataFrame, claims: pd.DataFrame) -> None:
+def print_table(
+    console: Console, suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str = ""
+) -> None:
     """The default view with its reasons, the claims, and what to type next."""
-    view = default_view(board)
+    view = _concerning(board)
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))
         console.print(Text(f"{facts.title} ({facts.test_size:,} test images)", style="bold"))
@@ -243,8 +285,11 @@ def print_table(console: Console, suite: str | None, board: pd.DataFrame, claims
         console.print()
     _print_reasons(console, view)
     _print_claims(console, claims)
+    _print_equivalences(console, make_equivalences(board))
     for note in _notes(suite, board, view):
         console.print(Text(note), soft_wrap=True)  # a command has to stay whole to be copied
+    if as_of:
+        console.print(Text(as_of, style="dim"), soft_wrap=True)
 
 
 def _table(rows: pd.DataFrame) -> Table:
@@ -296,6 +341,22 @@ def _print_claims(console: Console, claims: pd.DataFrame) -> None:
     console.print()
 
 
+def _print_equivalences(console: Console, found: pd.DataFrame) -> None:
+    if not len(found):
+        return
+    console.print(Text("Profiles", style="bold"))
+    for row in found.itertuples(index=False):
+        line = Text.assemble((_word(row.verdict), SYMBOLS[row.verdict][1]), f" {_profiles(row)}: {clean(row.reason)}.")
+        console.print(Padding(line, (0, 0, 0, 2)))
+    console.print()
+
+
+def _profiles(row: Any) -> str:
+    """Which two profiles of what an equivalence is about."""
+    unverified = " on unverified data" if row.data == "unverified" else ""
+    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} beside reference"
+
+
 def _measured_with(claim: Any) -> str:
     """On which rows a claim was judged, where they aren't the plain ones."""
     parts = ["profile fast"] * (claim.profile == "fast") + ["unverified data"] * (claim.data == "unverified")
@@ -305,8 +366,8 @@ def _measured_with(claim: Any) -> str:
 # --- Markdown -------------------------------------------------------------------------------------------------------
 
 
-def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame) -> str:
-    view = default_view(board)
+def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:
+    view = _concerning(board)
     lines = [f"# {suite or 'Everything'}", ""]
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))
@@ -331,7 +392,13 @@ def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame) -> s
             why = _escape(claim.reason) + _measured_with(claim)
             lines.append(f"| {_escape(claim.text)} | {place} | {_word(claim.verdict)} | {why} |")
         lines.append("")
-    notes = [f"- {_escape(note)}" for note in _notes(suite, board, view)]
+    profiles = [
+        f"- {_word(row.verdict)}: {_escape(_profiles(row))}: {_escape(row.reason)}."
+        for row in make_equivalences(board).itertuples(index=False)
+    ]
+    if profiles:
+        lines += ["## Profiles", "", *profiles, ""]
+    notes = [f"- {_escape(note)}" for note in [*_notes(suite, board, view), *([as_of] * bool(as_of))]]
     return "\n".join(lines + notes).rstrip("\n") + "\n"
 
 

@@ -7,7 +7,7 @@ import signal
 import stat
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,10 +125,19 @@ def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
         data.load(name, folder, settings.allow_unverified, say)
 
 
-def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console, *, afresh: bool = False) -> int:
+def run(
+    planned: Sequence[Job],
+    suite: str,
+    settings: Settings,
+    console: Console,
+    *,
+    afresh: bool = False,
+    sequential: Collection[str] = (),
+) -> int:
     """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
 
-    `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order.
+    `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order. `sequential` are
+    the fingerprints of those that are run because the seeds before them didn't decide the verdict.
     """
     settings.check()
     pairs = [(job, JobPaths.of(job)) for job in planned]
@@ -163,6 +172,7 @@ def run(planned: Sequence[Job], suite: str, settings: Settings, console: Console
             "suite": suite,
             "fingerprints": [job.fingerprint for job in planned],
         }
+        | ({"sequential": sorted(sequential)} if sequential else {})
     )
     options = Options(
         device=slots[0].device,

@@ -192,12 +192,20 @@ def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
     elapsed = (record.finished - record.started).total_seconds()
     if record.train_seconds > elapsed + CLOCK_SKEW.total_seconds():
         error("train_seconds", f"is {record.train_seconds:.0f}, but only {elapsed:.0f} s lie between start and end")
+    known = DATASETS[record.job.dataset].sha256 if record.job.dataset in DATASETS else None
+    if record.data.verified and known and record.data.sha256 != known:
+        error(
+            "data.sha256",
+            f"is {record.data.sha256[:8]}..., but the data is said to be the official one: {known[:8]}...",
+        )
     if not record.data.verified and not record.data.provenance:
         error("data.provenance", "is missing: the data isn't the official one, and nothing says what it is")
     if record.source.commit is None:
         warn("source.commit", "is unknown")
     if record.source.dirty:
         warn("source.dirty", f"the working tree had changes that commit {str(record.source.commit)[:8]} doesn't hold")
+    if record.sequential and record.job.overrides:
+        error("sequential", "is true, but no verdict is over a job with overrides")
     if record.forced_resume:
         warn("forced_resume", "went on under another torch build, device or thread count")
 
@@ -230,6 +238,13 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
     if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) != epochs:
         error("curve", f"{file.name} has {len(rows)} rows, expected one for each epoch from 1 to {epochs}")
         return
+    for row in rows:
+        shown = dict(zip(CURVE_COLUMNS, row, strict=True))
+        percents = [shown[name] for name in ("train_error", "test_error") if shown[name] is not None]
+        losses = [shown[name] for name in ("train_loss", "test_loss") if shown[name] is not None]
+        if any(not 0 <= value <= 100 for value in percents) or any(value < 0 for value in losses):
+            error("curve", f"{file.name} has an impossible value in epoch {row[0]:.0f}: {row[1:]}")
+            return
     last = dict(zip(CURVE_COLUMNS, rows[-1], strict=True))
     if _differ(last["test_error"], record.test_error):
         error("test_error", f"is {record.test_error}, the last row of {file.name} has {last['test_error']}")
@@ -250,7 +265,14 @@ def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> No
     """A run id names one run; equal final weights are one measurement."""
     runs: dict[str, Path] = {}
     weights: dict[str, Path] = {}
+    digests: dict[str, tuple[str, Path]] = {}
     for path, record in records:
+        if record.data.verified:  # the official files give one digest, whoever reads them
+            digest, first = digests.setdefault(record.job.dataset, (record.data.sha256, path))
+            if digest != record.data.sha256:
+                found.error(
+                    path, "data.sha256", f"is another than that of {first}, and both are said to be the official data"
+                )
         if (first := runs.setdefault(record.run, path)) is not path:
             found.error(path, "run", f"is the run of {first} too")
         elif record.outcome != "diverged" and (first := weights.setdefault(record.weights_sha256, path)) is not path:

@@ -213,7 +213,7 @@ class _Attempt:
             folder = data.data_folder(self.options.data_dir)
             loaded = data.load(job.dataset, folder, self.options.allow_unverified, log)
             began = time.perf_counter()
-            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device)
+            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
             log(
                 f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
             )
@@ -330,6 +330,7 @@ class _Attempt:
             finished=datetime.now(UTC),
             attempts=len(attempts),
             forced_resume=trained.forced_resume,
+            sequential=self.job.fingerprint in jobs.sequential_jobs(),
             curve_sha256=hashlib.sha256(text.encode()).hexdigest(),
             weights_sha256=weights_sha256(trained.weights),
             submitted_by=self.options.submitted_by,

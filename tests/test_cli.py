@@ -50,6 +50,11 @@ MISTAKES = [
     (["report", "--format", "xml"], "--format"),
     (["verify", "/nowhere/at/all"], "/nowhere/at/all"),
     (["data", "prepare", "--suite", "nine"], "unknown suite"),
+    (["reproduce", "digits/lenet"], "nothing is published"),
+    (["submit", "--suite", "mnist", "--until-decided", "--seeds", "3"], "leave out --seeds"),
+    (["submit", "--suite", "mnist", "--until-decided", "--epochs", "1"], "leave out --seeds"),
+    (["submit", "--suite", "mnist", "--until-decided", "--max-seeds", "4"], "--max-seeds is 4, expected 5 to 20"),
+    (["submit", "--suite", "mnist", "--max-seeds", "9"], "--max-seeds goes with --until-decided"),
 ]
 
 
@@ -74,18 +79,8 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
 
 
 COMMANDS = [
-    "submit",
-    "status",
-    "logs",
-    "cancel",
-    "retry",
-    "sync",
-    "report",
-    "publish",
-    "verify",
-    "suites",
-    "models",
-    "data",
+    *["submit", "status", "logs", "cancel", "retry", "sync"],
+    *["report", "publish", "verify", "reproduce", "suites", "models", "data"],
 ]
 
 

@@ -172,10 +172,12 @@ def test_protocols_that_differ_are_not_comparable(results: Path) -> None:
 
 
 def test_a_number_of_seeds_that_was_decided_by_looking_is_marked(results: Path) -> None:
-    records = make_seeds(FIVE)
-    publish_records(results, *records)
+    publish_records(results, *make_seeds(FIVE))
     assert not row_of(board_of(results), "nin_dropout")["sequential"]
-    assert row_of(board_of(results, sequential={records[4].fingerprint}), "nin_dropout")["sequential"]
+    publish_records(results, make_record(10.4, seed=5, sequential=True))
+    row = row_of(board_of(results), "nin_dropout")
+    assert row["sequential"]
+    assert row["reason"].endswith("(how many seeds there are was decided by looking at them)")
 
 
 # --- rows without runs -----------------------------------------------------------------------------------------------------
@@ -211,7 +213,9 @@ def test_a_suites_board_holds_its_models_and_all_rivals(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE), *make_seeds([14.0], model="nin"))
     board = board_of(results, datasets=["cifar10"], models=["nin_dropout", "nin_fc"])
     assert set(board["model"].dropna()) == {"nin_dropout", "nin_fc"}
-    assert board["model"].isna().sum() == 9
+    rivals = board[board["model"].isna()]
+    assert (rivals["paper"] == "lin2013").sum() == 9
+    assert {"weiaicunzai", "lin2013"} & set(rivals["paper"]) == {"lin2013"}  # the other reports CIFAR-100 alone
     assert set(board["dataset"]) == {"cifar10"}
 
 

@@ -190,6 +190,8 @@ def test_a_changed_missing_or_foreign_curve_is_found(results: Path) -> None:
         (good.replace(",1.5,", ",nan,"), "isn't finite"),
         (good.replace(",1.5,", ",x,"), "isn't a table of numbers"),
         ("", "other columns"),
+        (good.replace(",1.5,", ",-1.5,"), "an impossible value in epoch 1"),
+        (good.replace(",60.0,", ",160.0,"), "an impossible value in epoch 1"),
     ):
         curve.write_text(text)
         assert any(problem in line for line in verify(results)[0]), problem
@@ -220,6 +222,28 @@ def test_a_run_twice_is_an_error_and_equal_weights_are_a_warning(results: Path) 
     assert "run: is the run of" in error
     publish_records(results, own_record(10.4, seed=2, weights_sha256=record.weights_sha256))
     assert any("weights_sha256: the same weights" in line for line in verify(results)[1])
+
+
+def test_official_data_has_one_digest(results: Path) -> None:
+    publish_records(results, own_record(), own_record(seed=1), own_record(seed=2, verified=False))
+    assert verify(results)[0] == []
+    edit(sorted(results.rglob("*seed1*.json"))[0], data__sha256="a" * 64)
+    [error] = verify(results)[0]
+    assert "data.sha256: is another than that of" in error
+
+
+def test_digits_are_those_that_the_data_set_is_defined_by(results: Path) -> None:
+    lenet = load_models()["lenet"].variants["digits"]
+    facts = {"dataset": "digits", "model": "lenet", "recipe": lenet.recipe.to_dict(), "parameters": lenet.parameters}
+    publish_one(results, own_record(5.0, test_images=360, training_images=1_437, **facts))
+    assert any("data.sha256: is" in line and "official one: bc1e4b0a..." in line for line in verify(results)[0])
+
+
+def test_seeds_added_after_a_look_are_of_whole_recipes(results: Path) -> None:
+    publish_one(results, own_record(sequential=True))
+    assert verify(results) == ([], [])
+    publish_one(results, own_record(12.0, overrides={"holdout": 10_000}, sequential=True))
+    assert any("sequential: is true" in line for line in verify(results)[0])
 
 
 def test_diverged_runs_share_their_nan_weights_without_a_warning(results: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -110,9 +111,51 @@ def test_the_report_says_what_to_type_next(evidence: Evidence, tmp_path: Path) -
     text = text_of(evidence, "table")
     assert "Not run yet: runner submit --suite cifar10 --model nin_fc_dropout\n" in text
     assert "runner report --suite cifar10 --format csv" in text
-    assert "runner submit --suite cifar10 --seeds 6\n" in text  # nin's one seed collapsed: five more
+    seeds = "Seeds to go: nin_augmentation 2, nin 5. Run them: "  # nin's one seed collapsed: five more
+    models = "--model nin_augmentation --model nin"
+    assert f"{seeds}runner submit --suite cifar10 {models} --until-decided\n" in text
     nothing = text_of(read(tmp_path / "nowhere"), "table")
     assert "No run of 'cifar10' has ended yet. Start with: runner submit --suite cifar10\n" in nothing
+
+
+def test_an_inconclusive_row_says_how_many_seeds_would_decide_it_and_the_command(tmp_path: Path) -> None:
+    publish_records(tmp_path, *make_seeds([10.06, 10.23, 10.41, 10.59, 10.76], profile="fast"))
+    text = text_of(read(tmp_path), "table")
+    assert "? inconclusive" in text
+    assert "about 15 more seeds would probably decide it" in " ".join(text.split())
+    command = "runner submit --suite cifar10 --model nin_dropout --profile fast --until-decided\n"
+    assert f"Seeds to go: nin_dropout 15. Run them: {command}" in text
+
+
+def test_fast_is_set_beside_reference(tmp_path: Path) -> None:
+    ten = [10.3 + i / 100 for i in range(10)]
+    publish_records(tmp_path, *make_seeds(ten), *make_seeds(ten[:9], profile="fast"))
+    text = " ".join(text_of(read(tmp_path), "table").split())
+    assert (
+        "Profiles … not yet known nin_dropout on cifar10, fast beside reference: 10 of reference and 9 of fast" in text
+    )
+    publish_records(tmp_path, make_record(10.4, seed=9, profile="fast"))
+    for fmt in ("table", "markdown"):
+        assert "✓ equivalent" in text_of(read(tmp_path), fmt)
+
+
+def test_a_board_states_the_commit_and_day_it_is_of(
+    tmp_path: Path, own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_records(own_root / "results", *make_seeds(FIVE))
+    show("cifar10", "table")
+    assert "Outside a git checkout, newest record 2026-05-01." in capsys.readouterr().out
+    git = ["git", "-C", str(own_root), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "Records"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout[:12]
+    for fmt in ("table", "markdown"):
+        show("cifar10", fmt)
+        assert f"As of commit {commit}, newest record 2026-05-01." in capsys.readouterr().out
+    next((own_root / "results").rglob("*.json")).write_text("{")
+    show("cifar10", "table")
+    assert f"As of commit {commit}+," in capsys.readouterr().out
 
 
 def test_where_no_source_reports_anything_the_report_says_where_one_does(tmp_path: Path) -> None:

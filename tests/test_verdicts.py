@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.verdicts import claim_verdict, summarise, tolerance, verdict, welch
+from benchmarks.power import power_table, seeds_needed
+from benchmarks.verdicts import (
+    LOOKS,
+    chance_of_telling,
+    claim_verdict,
+    decide,
+    equivalence,
+    summarise,
+    tolerance,
+    verdict,
+    welch,
+)
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]  # mean 10.52, sd 0.135093, both by hand
 error_lists = st.lists(st.integers(0, 10_000).map(lambda wrong: wrong / 100), min_size=2, max_size=12)
@@ -247,6 +258,194 @@ def test_a_gap_of_a_point_is_seen_and_a_claim_without_truth_is_seldom_held() -> 
     pairs = random.normal(10.0, [[[0.1], [0.4]]], size=(2_000, 2, 5)).tolist()
     held = sum(claim_verdict(a, b).word == "holds" for a, b in pairs)
     assert held / len(pairs) == pytest.approx(0.05, abs=0.015)
+
+
+def prediction_error_rate(errors: np.ndarray, tol: float = 0.3, sequential: bool = False) -> tuple[float, float]:
+    """How often rows are called (better, worse) where the last column is the paper's one run, from the same spread."""
+    words = []
+    for *ours, theirs in np.round(errors, 2).tolist():
+        row = summarise(ours)
+        words.append(decide(round(row.mean - theirs, 9), row.sd, row.n, tol, sequential)[0])
+    return words.count("better") / len(words), words.count("worse") / len(words)
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_skewed_spreads_err_on_one_side_and_in_less_than_one_of_ten(n: int) -> None:
+    # A long tail of bad runs: the paper's one run lies in the tail, and ours look better.
+    random = np.random.default_rng(3)
+    tail = 10 + 0.4 * (random.exponential(size=(1_500, n + 1)) - 1)
+    better, worse = prediction_error_rate(tail)
+    assert 0.05 < better < 0.10
+    assert worse < 0.01
+    better, worse = prediction_error_rate(20 - tail)
+    assert worse < 0.10
+    assert better < 0.01
+
+
+@pytest.mark.parametrize(("sd", "most"), [(0.02, 0.01), (0.04, 0.06)])
+def test_ties_on_mnist_do_no_harm(sd: float, most: float) -> None:
+    # Errors of 0.47 % move in steps of 0.01, so seeds tie and the spread may be nothing: the tolerance then holds the rule.
+    random = np.random.default_rng(4)
+    runs = random.normal(0.47, sd, size=(1_500, 6))
+    assert sum(prediction_error_rate(runs, tol=0.0684)) < most
+
+
+def follow_looks(random: np.random.Generator, sd: float, guarded: bool, rows: int = 1_200) -> float:
+    """How often truly equal rows end as better or worse when seeds are added at each look until they are decided."""
+    wrong = 0
+    for *ours, theirs in random.normal(10.0, sd, size=(rows, LOOKS[-1] + 1)).tolist():
+        for look in LOOKS:
+            row = summarise(ours[:look])
+            word, _ = decide(row.mean - theirs, row.sd, look, 0.3, guarded and look > LOOKS[0])
+            if word != "inconclusive":
+                break
+        wrong += word in ("better", "worse")
+    return wrong / rows
+
+
+def test_looking_again_and_again_errs_no_more_often_than_looking_once() -> None:
+    random = np.random.default_rng(5)
+    assert follow_looks(random, 0.6, guarded=False) > 0.075  # why the guard is there
+    for sd in (0.2, 0.4, 0.6):
+        assert follow_looks(random, sd, guarded=True) < 0.05 + 0.02
+
+
+@pytest.mark.slow
+def test_error_rates_of_the_protocols_page() -> None:
+    """The rates that results/README.md states, with 20,000 rows each."""
+    random = np.random.default_rng(6)
+    normal = random.normal(10.0, 0.4, size=(20_000, 6))
+    assert sum(prediction_error_rate(normal)) == pytest.approx(0.05, abs=0.005)
+    assert follow_looks(random, 0.6, guarded=False, rows=20_000) == pytest.approx(0.095, abs=0.01)
+    assert follow_looks(random, 0.6, guarded=True, rows=20_000) == pytest.approx(0.055, abs=0.01)
+    tail = 10 + 0.4 * (random.exponential(size=(20_000, 6)) - 1)
+    assert sum(prediction_error_rate(tail)) == pytest.approx(0.075, abs=0.01)
+
+
+def test_claims_of_unequal_spreads_err_as_often_as_they_say() -> None:
+    random = np.random.default_rng(7)
+    for spreads in ([0.2, 0.2], [0.05, 0.5]):
+        pairs = random.normal(10.0, np.array(spreads)[:, None], size=(1_500, 2, 5)).tolist()
+        words = [claim_verdict(a, b).word for a, b in pairs]
+        assert words.count("holds") / len(words) == pytest.approx(0.05, abs=0.02)
+        assert words.count("fails") / len(words) == pytest.approx(0.05, abs=0.02)
+    gap = random.normal([[10.0], [10.5]], 0.2, size=(500, 2, 5)).tolist()
+    assert sum(claim_verdict(a, b).word == "holds" for a, b in gap) > 450
+
+
+# --- seeds to go, power --------------------------------------------------------------------------------------------------
+
+
+def to_go(errors: list[float], runs: int | None = None, **changes) -> int | None:
+    return verdict(errors, **({"runs": runs or len(errors), "reported": 10.41} | changes)).to_go
+
+
+def test_a_decided_row_has_no_seeds_to_go() -> None:
+    assert to_go(FIVE) == 0
+    assert to_go(FIVE, reported=None) == 0
+    assert to_go(FIVE, differences=["x"]) == 0
+
+
+def test_too_few_seeds_go_to_five_and_those_that_fail_are_allowed_for() -> None:
+    assert verdict([], runs=0, reported=10.41).to_go == 5
+    assert to_go([10.4]) == 4
+    assert to_go([10.4, 10.5], runs=4) == 6
+    assert verdict([], runs=5, reported=10.41).to_go is None
+
+
+def test_an_inconclusive_row_goes_to_the_first_look_that_would_decide_it() -> None:
+    # tol 0.3054; mean 10.41; h = t sd sqrt(1 + 1/n) with t(0.975, 9) = 2.262, t(0.975, 14) = 2.145 from a printed table.
+    def of(sd: float) -> list[float]:
+        return [10.41 + sd * z for z in (-1.264911, -0.632456, 0, 0.632456, 1.264911)]
+
+    assert 2.776 * 0.24 * math.sqrt(1.2) > 2 * 0.3054 > 2.262 * 0.24 * math.sqrt(1.1)
+    assert to_go(of(0.24)) == 5
+    assert 2.262 * 0.27 * math.sqrt(1.1) > 2 * 0.3054 > 2.145 * 0.27 * math.sqrt(1 + 1 / 15)
+    assert to_go(of(0.27)) == 10
+    assert to_go(of(0.27), runs=10) == 20  # every other seed trains
+    word, reason = judge(of(0.27))
+    assert word == "inconclusive"
+    assert reason.endswith("too wide to tell; about 10 more seeds would probably decide it")
+    assert to_go(of(1.0)) is None
+    assert judge(of(1.0))[1].endswith("20 seeds would probably not decide it either")
+
+
+def test_seeds_to_go_are_right_more_often_than_not() -> None:
+    random = np.random.default_rng(8)
+    right = asked = 0
+    for runs in random.normal(10.5, 0.24, size=(600, 20)).tolist():
+        more = to_go(runs[:5])
+        if more:
+            asked += 1
+            right += verdict(runs[: 5 + more], runs=5 + more, reported=10.41, sequential=True).word != "inconclusive"
+    assert asked > 150
+    assert right / asked > 0.6
+
+
+def test_a_row_decided_by_looking_needs_a_wider_gap_and_says_so() -> None:
+    # sd 0.2 of ten seeds: h = 2.262 * 0.2 * sqrt(1.1) = 0.474 at 95 %, 3.250 * ... = 0.682 at 99 %, by a printed table.
+    assert decide(0.6, 0.2, 10, 0.31)[0] == "worse"
+    assert decide(0.6, 0.2, 10, 0.31, sequential=True) == ("reproduced", pytest.approx(0.6817, abs=1e-3))
+    assert decide(-0.7, 0.2, 10, 0.31, sequential=True)[0] == "better"
+    found = verdict(FIVE, runs=5, reported=9.5, sequential=True)
+    assert found.reason.endswith("(how many seeds there are was decided by looking at them)")
+
+
+@pytest.mark.parametrize(
+    ("gap", "sd", "n", "tol"), [(0.5, 0.2, 5, 0.3), (0.5, 0.2, 19, 0.3), (0.3, 0.1, 9, 0.09), (0.0, 0.3, 5, 0.3)]
+)
+def test_the_chance_of_telling_a_gap_is_that_of_a_simulation(gap: float, sd: float, n: int, tol: float) -> None:
+    runs = np.random.default_rng(9).normal(10.0 + gap, sd, size=(3_000, n)).tolist()
+    rows = [summarise(errors) for errors in runs]
+    told = sum(decide(row.mean - 10.0, row.sd, n, tol)[0] == "worse" for row in rows) / len(rows)
+    assert chance_of_telling(gap, sd, n, tol) == pytest.approx(told, abs=0.03)
+
+
+def test_the_power_table_of_the_protocol_is_what_the_function_gives(checkout) -> None:
+    assert seeds_needed(0.5, 0.2, 0.3) == 19
+    assert seeds_needed(0.3, 0.2, 0.3) is None  # within the spread of one run: no number of seeds can tell
+    assert power_table() in (checkout / "results" / "README.md").read_text(), "print it: python -m benchmarks.power"
+
+
+# --- equivalence -----------------------------------------------------------------------------------------------------------
+
+
+def test_equivalence_is_that_of_two_one_sided_tests() -> None:
+    # scipy's one-sided Welch tests against each end of the margin, both below 0.05.
+    random = np.random.default_rng(10)
+    words = set()
+    for shift in (0.0, 0.1, 0.3, 0.5, 0.8):
+        for _ in range(40):
+            a, b = random.normal(10.0, 0.2, 10), random.normal(10.0 + shift, 0.3, 12)
+            above = stats.ttest_ind(b, a - 0.3, equal_var=False, alternative="greater").pvalue < 0.05
+            below = stats.ttest_ind(b, a + 0.3, equal_var=False, alternative="less").pvalue < 0.05
+            beyond = stats.ttest_ind(b, a + 0.3, equal_var=False, alternative="greater").pvalue < 0.05
+            expected = "equivalent" if above and below else "different" if beyond else "not yet known"
+            found = equivalence(a.tolist(), b.tolist(), margin=0.3)
+            assert found.word == expected
+            words.add(found.word)
+    assert words == {"equivalent", "different", "not yet known"}
+
+
+def test_equivalence_needs_ten_of_each_and_says_its_numbers() -> None:
+    ten = [10.0 + i / 100 for i in range(10)]
+    few = equivalence(ten, ten[:9], margin=0.3, names=("reference", "fast"))
+    assert (few.word, few.reason) == ("not yet known", "10 of reference and 9 of fast finished, 10 of each are needed")
+    assert equivalence([], [], margin=0.3).word == "not yet known"
+    same = equivalence([10.0] * 10, [10.1] * 10, margin=0.3, names=("reference", "fast"))
+    assert same.word == "equivalent"
+    assert (
+        same.reason
+        == "fast - reference is 0.10 (90 % interval 0.10 to 0.10, 10 and 10 seeds), within a margin of ±0.30"
+    )
+
+
+def test_truly_different_ways_are_seldom_called_equivalent() -> None:
+    random = np.random.default_rng(11)
+    pairs = random.normal([[10.0], [10.3]], 0.2, size=(1_500, 2, 10)).tolist()
+    words = [equivalence(a, b, margin=0.3).word for a, b in pairs]
+    assert words.count("equivalent") / len(words) < 0.05 + 0.02
+    assert words.count("different") / len(words) < 0.05 + 0.02
 
 
 def test_importing_it_loads_no_scipy() -> None:
