@@ -109,8 +109,10 @@ BOARD_COLUMNS = [
     "provenance",  # what is said of unverified data
 ]
 
-FLOAT_COLUMNS = ("mean", "sd", "reported", "gap", "error", "trained")
-FLOAT_COLUMNS += ("half_width", "prediction", "tolerance", "seeds_to_go")
+FLOAT_COLUMNS = (
+    *("mean", "sd", "reported", "gap", "error", "trained"),
+    *("half_width", "prediction", "tolerance", "seeds_to_go"),
+)
 
 CLAIM_COLUMNS = [
     "paper",

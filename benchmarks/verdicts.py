@@ -141,8 +141,8 @@ def verdict(
         return Verdict("not comparable", _when(n, runs) + why)
     if n < MIN_SEEDS:
         never_trained = n == 0 and runs >= MIN_SEEDS
-        to_go = None if never_trained else _with_failures(MIN_SEEDS - n, n, runs)
-        return Verdict("more seeds", _more_seeds(errors, runs, reported, printed), to_go)
+        missing = None if never_trained else _with_failures(MIN_SEEDS - n, n, runs)
+        return Verdict("more seeds", _more_seeds(errors, runs, reported, printed), missing)
 
     row = summarise(errors)
     assert row.mean is not None

@@ -240,8 +240,8 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
         return
     for row in rows:
         shown = dict(zip(CURVE_COLUMNS, row, strict=True))
-        percents = [shown[name] for name in ("train_error", "test_error") if shown[name] is not None]
-        losses = [shown[name] for name in ("train_loss", "test_loss") if shown[name] is not None]
+        percents = [value for name in ("train_error", "test_error") if (value := shown[name]) is not None]
+        losses = [value for name in ("train_loss", "test_loss") if (value := shown[name]) is not None]
         if any(not 0 <= value <= 100 for value in percents) or any(value < 0 for value in losses):
             error("curve", f"{file.name} has an impossible value in epoch {row[0]:.0f}: {row[1:]}")
             return
