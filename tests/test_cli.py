@@ -73,7 +73,20 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
     assert not jobs.runs_folder().exists()
 
 
-COMMANDS = ["submit", "status", "logs", "cancel", "retry", "sync", "report", "publish", "verify", "suites", "models", "data"]
+COMMANDS = [
+    "submit",
+    "status",
+    "logs",
+    "cancel",
+    "retry",
+    "sync",
+    "report",
+    "publish",
+    "verify",
+    "suites",
+    "models",
+    "data",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,5 +1,6 @@
 """Contract tests over every declared model: a new model is tested without a new test."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -14,14 +15,16 @@ from runner.cards import card_json, card_of
 from runner.train import optimizer_for
 from runner.worker import weights_sha256
 from zoo import load_models
-from zoo.anatomy import layers_of
+from zoo.anatomy import count_parameters, layers_of
 from zoo.nin import CIFAR10, MNIST, RELEASED, MaskingDropout, nin
 from zoo.spec import Recipe, initialise
 
 MODELS = load_models()
 VARIANTS = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.variants]
+ANATOMIES = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.anatomy]
 DIGESTS = Path(__file__).with_name("digests.json")
 STEPS = 3
+AFFORDABLE_MACS = 1_000_000_000  # of one forward pass in a test
 
 
 def built(spec, dataset, seed=0):
@@ -38,13 +41,22 @@ def batch(dataset, n, seed=1):
     return images, torch.randint(facts.classes, (n,), generator=generator)
 
 
-def few_steps(spec, dataset, steps=STEPS, images=16):
+@functools.cache
+def images_for(spec_name, dataset):
+    """How many images a test can afford of a network: 2 to 16, by its multiply-accumulates."""
+    with torch.device("meta"):
+        model = MODELS[spec_name].variants[dataset].build()
+    macs = sum(layer.macs for layer in layers_of(model, get_dataset(dataset).shape))
+    return max(2, min(16, AFFORDABLE_MACS // macs))
+
+
+def few_steps(spec, dataset, steps=STEPS):
     """The losses of a few updates on one batch, and the initial weights' mean magnitude by tensor."""
     recipe = spec.variants[dataset].recipe
     model = built(spec, dataset).train()
     start = {name: p.detach().abs().mean().item() for name, p in model.named_parameters()}
     optimizer = optimizer_for(model, recipe)
-    x, y = batch(dataset, images)
+    x, y = batch(dataset, images_for(spec.name, dataset))
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -58,25 +70,43 @@ def few_steps(spec, dataset, steps=STEPS, images=16):
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_declared_parameters_and_output_shape(spec, dataset):
     model = built(spec, dataset).eval()
-    facts = get_dataset(dataset)
-    assert sum(p.numel() for p in model.parameters()) == spec.variants[dataset].parameters
+    facts, declared = get_dataset(dataset), spec.variants[dataset].parameters
+    counted = count_parameters(model)
+    assert counted == declared, f"zoo/: {spec.name} on {dataset} declares parameters={declared:,}, it has {counted:,}"
     output = model(batch(dataset, 2)[0])
-    assert output.shape == (2, facts.classes)
+    assert output.shape == (2, facts.classes), (
+        "logits for each class of the data set are expected, in evaluation one tensor"
+    )
     assert output.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_every_parameter_gets_a_gradient(spec, dataset):
+def test_every_parameter_gets_a_gradient_and_the_loss_falls_along_it(spec, dataset):
+    """Small steps down the gradient, the same dropout each time: whatever the recipe, the loss on one batch must fall."""
     model = built(spec, dataset).train()
-    x, y = batch(dataset, 8)
-    spec.loss(model(x), y).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    x, y = batch(dataset, max(2, images_for(spec.name, dataset) // 2))
+    losses = []
+    for step in range(3):
+        torch.manual_seed(1)
+        loss = spec.loss(model(x), y)
+        losses.append(loss.item())
+        if step < 2:
+            model.zero_grad()
+            loss.backward()
+            without = [name for name, p in model.named_parameters() if p.grad is None]
+            assert not without, f"{spec.name}: no gradient reaches {', '.join(without)}: is it used in forward?"
+            with torch.no_grad():
+                gradients = [p.grad for p in model.parameters()]
+                length = sum(g.square().sum() for g in gradients)
+                for p, g in zip(model.parameters(), gradients, strict=True):
+                    p -= 0.02 * loss / length * g  # to first order, 2 % of the loss
+    assert losses[0] > losses[1] > losses[2], f"{spec.name}: the loss doesn't fall along its gradient: {losses}"
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_evaluation_is_deterministic_and_independent_of_the_batch(spec, dataset):
     model = built(spec, dataset).eval()
-    x, _ = batch(dataset, 4)
+    x, _ = batch(dataset, 3)
     with torch.no_grad():
         whole = model(x)
         assert torch.equal(whole, model(x))
@@ -115,8 +145,8 @@ def test_every_module_of_the_zoo_declares_models():
         "spec",
         "anatomy",
     }
-    built_from = {v.build.__module__.split(".")[-1] for s in MODELS.values() for v in s.variants.values()}
-    assert modules == built_from
+    networks = [v for s in MODELS.values() for v in (*s.variants.values(), *s.anatomy.values())]
+    assert modules == {network.build.__module__.split(".")[-1] for network in networks}
 
 
 def test_full_suites_hold_every_model():
@@ -133,6 +163,16 @@ def test_cards_say_what_the_code_says(checkout):
     folder = checkout / "results" / "cards"
     written = {path.stem: path.read_text() for path in folder.glob("*.json")}
     assert written == {name: card_json(card_of(spec)) for name, spec in MODELS.items()}
+
+
+@pytest.mark.parametrize(("spec", "dataset"), ANATOMIES)
+def test_networks_that_are_only_taken_apart_have_their_declared_parameters(spec, dataset):
+    anatomy = spec.anatomy[dataset]
+    assert dataset not in spec.variants
+    with torch.device("meta"):
+        model = anatomy.build()
+    counted = count_parameters(model)
+    assert counted == anatomy.parameters, f"{spec.name} declares parameters={anatomy.parameters:,}, it has {counted:,}"
 
 
 # --- recipes -------------------------------------------------------------------------------------------------------------
