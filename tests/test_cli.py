@@ -50,6 +50,9 @@ MISTAKES = [
     (["report", "--format", "xml"], "--format"),
     (["verify", "/nowhere/at/all"], "/nowhere/at/all"),
     (["data", "prepare", "--suite", "nine"], "unknown suite"),
+    (["new-model", "My-Net"], "can't be a model's name"),
+    (["new-model", "lambda"], "can't be a model's name"),
+    (["new-model", "tiny"], "isn't a checkout"),
 ]
 
 
@@ -67,7 +70,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(runner, words, says):
 def test_missing_data_end_a_submit_before_anything_starts(runner):
     code, out, err = runner("submit", "--suite", "mnist", "--data-dir", "/nowhere/at/all")
     assert code == 2
-    assert out.startswith("15 jobs: 0 done, 15 to run")
+    assert out.startswith("30 jobs: 0 done, 30 to run")
     assert "runner data prepare" in err
     assert len(err.strip().splitlines()) == 1
     assert not jobs.runs_folder().exists()
@@ -85,6 +88,7 @@ COMMANDS = [
     "verify",
     "suites",
     "models",
+    "new-model",
     "data",
 ]
 
