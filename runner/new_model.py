@@ -96,9 +96,9 @@ NEXT = """Next:
   1. write what they mark with TODO
   2. runner models {name}                   shows what was built, layer by layer
   3. runner models {name} --write-cards     writes results/cards/{name}.json
-  4. python tests/test_zoo.py {name}        holds the model's first steps to its revision
-  5. python -m pytest tests/test_zoo.py tests/test_papers.py -k "{name} or not mnist and not cifar10"
-"""
+  4. python tests/test_zoo.py {name}        holds the first steps of its training to its revision
+  5. make test                              says in one line each what is still missing
+CONTRIBUTING.md walks through an example."""
 
 
 def create(name: str, say: Callable[[str], object]) -> None:
@@ -108,7 +108,7 @@ def create(name: str, say: Callable[[str], object]) -> None:
         write_atomically(path, template.format(name=name))
     for path in files:
         say(f"written: {path}")
-    say(NEXT.format(name=name).rstrip())
+    say(NEXT.format(name=name))
 
 
 def paths_of(name: str) -> tuple[Path, Path]:

@@ -174,7 +174,7 @@ SMALL = Recipe(
     momentum=0.9,
     weight_decay=5e-4,
     preprocessing="standardise",
-    init=(("*.weight", "he_normal", 1.0), ("*.bias", "constant", 0.0)),
+    init=(("*.weight", "uniform_fan_in", 1.0), ("*.bias", "constant", 0.0)),
     milestones=(60, 120, 160),
     decay_factor=0.2,
     flip=True,
@@ -196,7 +196,8 @@ RECIPE = Departure(
     "recipe",
     "The paper trained on ImageNet, asynchronously, and gives no definitive recipe. Ours is the schedule with which "
     "weiaicunzai/pytorch-cifar100 trained its small GoogLeNet (rate 0.1, a fifth after 60, 120 and 160 of 200 epochs, batch "
-    "128, decay 5e-4 on all parameters), without its warm-up and rotation; shifts of up to 4 pixels and mirror images.",
+    "128, decay 5e-4 on all parameters), without its warm-up and rotation; shifts of up to 4 pixels and mirror images. "
+    "Weights start as torch's own do, uniform within one over the root of the inputs, biases at 0.",
 )
 FIGURES = Departure(
     "figures",
