@@ -13,13 +13,17 @@ from benchmarks.errors import unknown
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set of jobs-to-be: every declared model x data set x seed, with the same overrides."""
+    """A named set of jobs-to-be: every declared model x data set x seed, with the same overrides.
+
+    A sweep is several sets of overrides, each laid over the common ones: every job once for each of them.
+    """
 
     name: str
     description: str
     datasets: tuple[str, ...]
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    sweep: tuple[Mapping[str, Any], ...] = ({},)
 
 
 _ALL = (
@@ -31,6 +35,14 @@ _ALL = (
         "nin_ablation",
         "what dropout, augmentation and global average pooling give NiN (its Tables 1 and 5)",
         ("cifar10",),
+    ),
+    Suite(
+        "allconv_rates",
+        "which of the paper's four rates suits which All-CNN network, on held-out training images, never the test set",
+        ("cifar10",),
+        seeds=(0,),
+        overrides={"holdout": 10_000},
+        sweep=tuple({"learning_rate": rate} for rate in (0.25, 0.1, 0.05, 0.01)),
     ),
 )
 

@@ -10,8 +10,8 @@ from benchmarks.errors import unknown
 from benchmarks.records import sha256_of, write_atomically
 from runner.jobs import results_folder
 from zoo import load_models
-from zoo.anatomy import layers_of
-from zoo.spec import ModelSpec
+from zoo.anatomy import agrees, count_parameters, layers_of, stages_of
+from zoo.spec import Anatomy, ModelSpec, Printed, Variant, plain
 
 
 def card_of(spec: ModelSpec) -> dict[str, Any]:
@@ -22,26 +22,59 @@ def card_of(spec: ModelSpec) -> dict[str, Any]:
         "family": spec.family,
         "paper": spec.paper,
         "suites": sorted(spec.suites),
-        "datasets": {dataset: _on(spec, dataset) for dataset in spec.variants},
+        "datasets": {dataset: _trained(spec, dataset) for dataset in spec.variants},
+        "anatomy": {dataset: _taken_apart(facts, facts.shape) for dataset, facts in spec.anatomy.items()},
     }
 
 
-def _on(spec: ModelSpec, dataset: str) -> dict[str, Any]:
+def _trained(spec: ModelSpec, dataset: str) -> dict[str, Any]:
     variant = spec.variants[dataset]
-    with torch.device("meta"):
-        model = variant.build()
-    layers = layers_of(model.to_empty(device="cpu"), get_dataset(dataset).shape)
     recipe = variant.recipe.to_dict()
     return {
         "revision": variant.revision,
         "recipe": recipe,
         "recipe_sha256": sha256_of(recipe),
         "augmentation": variant.recipe.augmentation,
-        "parameters": sum(layer.parameters for layer in layers),
-        "macs": sum(layer.macs for layer in layers),
-        "departures": [{"topic": d.topic, "text": d.text} for d in variant.departures],
-        "layers": [layer.to_dict() for layer in layers],
+        **_taken_apart(variant, get_dataset(dataset).shape),
     }
+
+
+def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Layers, stages and counts, each stage with what the paper prints of it; `parameters` includes training's heads."""
+    with torch.device("meta"):
+        model = what.build()
+    layers, stages = layers_of(model, shape), stages_of(model, shape)
+    counts = {"parameters": count_parameters(model), "macs": sum(layer.macs for layer in layers)}
+    total = {"output": None, "depth": sum(stage.depth for stage in stages), **counts}
+    unknown_stages = what.printed.keys() - {stage.name for stage in stages} - {"total"}
+    if unknown_stages:
+        raise ValueError(f"printed: the network has no stage called {', '.join(sorted(unknown_stages))}")
+    return {
+        **counts,
+        "depth": total["depth"],
+        "departures": [{"topic": d.topic, "text": d.text} for d in what.departures],
+        "layers": [layer.to_dict() for layer in layers],
+        "stages": [stage.to_dict() | _paper(what.printed.get(stage.name), stage.to_dict()) for stage in stages],
+        **_paper(what.printed.get("total"), total),
+    }
+
+
+def _paper(printed: Printed | None, ours: dict[str, Any]) -> dict[str, Any]:
+    """What the paper prints of a stage, and in which of it ours differs; nothing where it prints nothing."""
+    if printed is None:
+        return {}
+    said = {name: plain(value) for name, value in vars(printed).items() if value is not None}
+    differs = [
+        name
+        for name, value in said.items()
+        if not (agrees(value, ours[name]) if isinstance(value, str) else value == ours[name])
+    ]
+    return {"paper": said, "differs": differs}
+
+
+def _facts(card: dict[str, Any]) -> dict[str, Any]:
+    """A card's facts by data set, also where the model is only taken apart."""
+    return card["datasets"] | card["anatomy"]
 
 
 def listing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -52,8 +85,8 @@ def listing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "paper": card["paper"],
             "family": card["family"],
             "suites": card["suites"],
-            "parameters": {dataset: facts["parameters"] for dataset, facts in card["datasets"].items()},
-            "macs": {dataset: facts["macs"] for dataset, facts in card["datasets"].items()},
+            "parameters": {dataset: facts["parameters"] for dataset, facts in _facts(card).items()},
+            "macs": {dataset: facts["macs"] for dataset, facts in _facts(card).items()},
         }
         for card in cards
     ]
@@ -70,10 +103,11 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
     if name is not None and name not in models:
         raise unknown("model", name, models)
     if dataset is not None:
-        known = {d for spec in models.values() for d in spec.variants} if name is None else set(models[name].variants)
+        among = models.values() if name is None else [models[name]]
+        known = {d for spec in among for d in (*spec.variants, *spec.anatomy)}
         if dataset not in known:
             raise unknown("data set" if name is None else f"data set of {name}", dataset, known)
-    chosen = [models[name]] if name else [s for s in models.values() if dataset is None or dataset in s.variants]
+    chosen = [models[name]] if name else [s for s in models.values() if dataset in (None, *s.variants, *s.anatomy)]
     cards = [card_of(spec) for spec in chosen]
     if write_cards:
         for card in cards:
@@ -84,7 +118,7 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
     elif name is None:
         _show_all(cards, console)
     else:
-        for on in [dataset] if dataset else cards[0]["datasets"]:
+        for on in [dataset] if dataset else _facts(cards[0]):
             _show_one(cards[0], on, console)
 
 
@@ -97,7 +131,7 @@ def _show_all(cards: list[dict[str, Any]], console: Any) -> None:
             column, justify="right" if column in ("parameters", "MACs") else "left", no_wrap=column == "model"
         )
     for card in cards:
-        for i, (dataset, facts) in enumerate(card["datasets"].items()):
+        for i, (dataset, facts) in enumerate(_facts(card).items()):
             name, suites = (card["name"], ", ".join(card["suites"])) if i == 0 else ("", "")
             table.add_row(name, dataset, f"{facts['parameters']:,}", f"{facts['macs']:,}", suites)
     console.print(table)
@@ -106,22 +140,50 @@ def _show_all(cards: list[dict[str, Any]], console: Any) -> None:
 def _show_one(card: dict[str, Any], dataset: str, console: Any) -> None:
     from rich.table import Table
 
-    facts = card["datasets"][dataset]
+    facts = _facts(card)[dataset]
     table = Table(title=f"{card['title']} on {dataset}", title_justify="left", box=None, pad_edge=False)
-    for column in ("layer", "kind", "output", "parameters", "MACs"):
-        table.add_column(column, justify="right" if column in ("parameters", "MACs") else "left")
-    for layer in facts["layers"]:
-        output = "x".join(map(str, layer["output"]))
-        macs = f"{layer['macs']:,}" if layer["macs"] else ""
-        parameters = f"{layer['parameters']:,}" if layer["parameters"] else ""
-        table.add_row(layer["name"], layer["kind"], output, parameters, macs)
+    paper = any("paper" in row for row in (facts, *facts["stages"]))
+    for column in ("layer", "kind", "output", "depth", "parameters", "MACs", *["paper"] * paper):
+        table.add_column(column, justify="right" if column in ("depth", "parameters", "MACs") else "left")
+    for stage in facts["stages"]:
+        table.add_row(*_cells(stage), *[_printed(stage)] * paper)
+        for layer in facts["layers"]:
+            if layer["name"].startswith(f"{stage['name']}."):
+                table.add_row(*_cells(layer | {"name": "  " + layer["name"].removeprefix(f"{stage['name']}.")}))
+    in_training = facts["parameters"] - sum(stage["parameters"] for stage in facts["stages"])
+    if in_training:
+        table.add_row("in training only", "", "", "", f"{in_training:,}", "")
     table.add_section()
-    table.add_row("total", "", "", f"{facts['parameters']:,}", f"{facts['macs']:,}")
+    table.add_row(*_cells(facts | {"name": "total", "kind": "", "output": []}), *[_printed(facts)] * paper)
     console.print(table)
-    console.print("\nRecipe")
-    for field, value in facts["recipe"].items():
-        console.print(f"  {field} = {json.dumps(value)}", markup=False, soft_wrap=True)
+    if paper:
+        console.print(
+            "paper: what it prints of a stage; ≠ marks what ours is not, to within one unit of the last digit"
+        )
+    if "recipe" in facts:
+        console.print("\nRecipe")
+        for field, value in facts["recipe"].items():
+            console.print(f"  {field} = {json.dumps(value)}", markup=False, soft_wrap=True)
+    else:
+        console.print("\nTaken apart only: there is no recipe for it here")
     console.print("\nDepartures" if facts["departures"] else "\nNo departures declared")
     for departure in facts["departures"]:
         console.print(f"  {departure['topic']}: {departure['text']}", markup=False)
     console.print()
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """Layer, kind, output, depth, parameters and MACs of a row; a count of 0 is left blank."""
+    counts = [f"{row[name]:,}" if row[name] else "" for name in ("depth", "parameters", "macs")]
+    return [row["name"], row["kind"], "x".join(map(str, row["output"])), *counts]
+
+
+def _printed(row: dict[str, Any]) -> str:
+    """What the paper prints of a stage, in words, differences marked."""
+    words = {"output": "", "depth": "depth ", "parameters": "", "macs": ""}
+    ends = {"output": "", "depth": "", "parameters": "", "macs": " MACs"}
+    parts = []
+    for name, value in row.get("paper", {}).items():
+        text = "x".join(map(str, value)) if isinstance(value, list) else str(value)
+        parts.append("≠ " * (name in row["differs"]) + words[name] + text + ends[name])
+    return ", ".join(parts)

@@ -476,6 +476,16 @@ def models(
     cards.show(name, dataset, write_cards=write_cards, as_json=json_, console=_console())
 
 
+@app.command("new-model")
+def new_model(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and _: also the name of its files.")],
+) -> None:
+    """Write the two files of a new model from templates: zoo/NAME.py and benchmarks/papers/NAME.toml."""
+    from runner import new_model as creating
+
+    creating.create(name, print)
+
+
 @data_app.command("prepare")
 def data_prepare(suite: SuiteOption, data_dir: DataDir = None, allow_unverified_data: Unverified = False) -> None:
     """Download and check what a suite needs, ahead of time: compute nodes often have no network."""

@@ -10,7 +10,7 @@ from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite
-from zoo.spec import ModelSpec, Recipe, plain
+from zoo.spec import ModelSpec, Recipe, Variant, plain
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -47,11 +47,11 @@ def make_jobs(
     profile: str = "reference",
     overrides: Mapping[str, Any] | None = None,
 ) -> list[Job]:
-    """Every job of a suite, in the order dataset, model, seed.
+    """Every job of a suite, in the order dataset, model, setting of the sweep, seed.
 
-    `only` narrows the models, `seeds` replaces the suite's, `overrides` (by recipe field) are laid over the suite's own;
-    one equal to the recipe's own value is dropped. Raises UserError for a model outside the suite or a value that can't be
-    trained with.
+    `only` narrows the models, `seeds` replaces the suite's, `overrides` (by recipe field) are laid over the suite's own and
+    over its sweep, whose settings may become equal by that: equal jobs are one. An override equal to the recipe's own value
+    is dropped. Raises UserError for a model outside the suite or a value that can't be trained with.
     """
     members = models_of(suite, models)
     wanted = list(only) or list(members)
@@ -62,35 +62,39 @@ def make_jobs(
             raise UserError(
                 f"model '{name}' isn't in the suite '{suite.name}': it has {', '.join(members) or 'no models'}"
             )
-    changes = dict(suite.overrides) | dict(overrides or {})
-    made = []
+    settings = [dict(suite.overrides) | dict(setting) | dict(overrides or {}) for setting in suite.sweep]
+    made: dict[str, Job] = {}
     for dataset in suite.datasets:
         for name in members:
             variant = members[name].variants.get(dataset)
             if name not in wanted or variant is None:
                 continue
             recipe = variant.recipe
-            different = {field: value for field, value in changes.items() if getattr(recipe, field) != value}
-            _check(f"{dataset}/{name}", dataset, recipe, different)
-            for seed in dict.fromkeys(seeds or suite.seeds):
-                try:
-                    made.append(
-                        Job(
-                            dataset=dataset,
-                            model=name,
-                            revision=variant.revision,
-                            recipe=recipe.to_dict(),
-                            overrides={field: plain(different[field]) for field in sorted(different)},
-                            profile=profile,
-                            seed=seed,
-                        )
-                    )
-                except ValidationError as error:
-                    problem = error.errors(include_url=False)[0]
-                    raise UserError(f"{problem['loc'][-1]} {problem['input']!r}: {problem['msg']}") from error
+            for changes in settings:
+                different = {field: value for field, value in changes.items() if getattr(recipe, field) != value}
+                _check(f"{dataset}/{name}", dataset, recipe, different)
+                for seed in dict.fromkeys(seeds or suite.seeds):
+                    job = _job(dataset, name, variant, different, profile, seed)
+                    made.setdefault(job.fingerprint, job)
     if not made:
         raise UserError(f"the suite '{suite.name}' has no model with a recipe for {', '.join(suite.datasets)}")
-    return made
+    return list(made.values())
+
+
+def _job(dataset: str, model: str, variant: Variant, overrides: dict[str, Any], profile: str, seed: int) -> Job:
+    try:
+        return Job(
+            dataset=dataset,
+            model=model,
+            revision=variant.revision,
+            recipe=variant.recipe.to_dict(),
+            overrides={field: plain(overrides[field]) for field in sorted(overrides)},
+            profile=profile,
+            seed=seed,
+        )
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UserError(f"{problem['loc'][-1]} {problem['input']!r}: {problem['msg']}") from error
 
 
 def _check(what: str, dataset: str, recipe: Recipe, changes: dict[str, Any]) -> None:
@@ -121,7 +125,7 @@ def suites_table(models: Mapping[str, ModelSpec]) -> list[dict[str, Any]]:
                 "datasets": list(suite.datasets),
                 "models": sorted({name for _, name in pairs}),
                 "seeds": list(suite.seeds),
-                "jobs": len(pairs) * len(suite.seeds),
+                "jobs": len(pairs) * len(suite.sweep) * len(suite.seeds),
             }
         )
     return rows

@@ -55,6 +55,9 @@ MISTAKES = [
     (["submit", "--suite", "mnist", "--until-decided", "--epochs", "1"], "leave out --seeds"),
     (["submit", "--suite", "mnist", "--until-decided", "--max-seeds", "4"], "--max-seeds is 4, expected 5 to 20"),
     (["submit", "--suite", "mnist", "--max-seeds", "9"], "--max-seeds goes with --until-decided"),
+    (["new-model", "My-Net"], "can't be a model's name"),
+    (["new-model", "lambda"], "can't be a model's name"),
+    (["new-model", "tiny"], "isn't a checkout"),
 ]
 
 
@@ -72,7 +75,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(runner, words, says):
 def test_missing_data_end_a_submit_before_anything_starts(runner):
     code, out, err = runner("submit", "--suite", "mnist", "--data-dir", "/nowhere/at/all")
     assert code == 2
-    assert out.startswith("15 jobs: 0 done, 15 to run")
+    assert out.startswith("30 jobs: 0 done, 30 to run")
     assert "runner data prepare" in err
     assert len(err.strip().splitlines()) == 1
     assert not jobs.runs_folder().exists()
@@ -80,7 +83,7 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
 
 COMMANDS = [
     *["submit", "status", "logs", "cancel", "retry", "sync"],
-    *["report", "publish", "verify", "reproduce", "suites", "models", "data"],
+    *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data"],
 ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.datasets import DATASETS
 from benchmarks.papers import Paper, PaperError, ReportedProtocol, differences, load_papers, targets, unstated
 from benchmarks.records import Protocol
 from zoo import load_models
@@ -39,7 +40,7 @@ LIN2013 = {
     ],
     ("mnist", "Table 4"): [("0.53", None), ("0.47", None), ("0.47", "nin_dropout"), ("0.45", None)],
     ("cifar10", "Table 5"): [("11.59", "nin_fc"), ("10.88", "nin_fc_dropout"), ("10.41", "nin_dropout")],
-    ("cifar10", "Section 4.6"): [("17.56", None), ("15.99", None), ("16.46", None)],
+    ("cifar10", "Section 4.6"): [("17.56", "conv_fc"), ("15.99", "conv_fc_dropout"), ("16.46", "conv_gap")],
 }
 
 GOOD = """
@@ -87,11 +88,13 @@ def test_only_the_papers_own_models_are_targets_and_the_repeated_figure_is_conte
         ("cifar10", "nin_augmentation"): 8.81,
         ("cifar10", "nin_fc"): 11.59,
         ("cifar10", "nin_fc_dropout"): 10.88,
+        ("cifar10", "conv_fc"): 17.56,
+        ("cifar10", "conv_fc_dropout"): 15.99,
+        ("cifar10", "conv_gap"): 16.46,
         ("cifar100", "nin_dropout"): 35.68,
         ("svhn", "nin_dropout"): 2.35,
         ("mnist", "nin_dropout"): 0.47,
     }
-    assert [row.kind for row in lin2013.reported if row.where == "Section 4.6"] == ["target"] * 3
 
 
 def test_protocols_are_those_of_the_paper(lin2013: Paper) -> None:
@@ -120,7 +123,73 @@ def test_each_claim_has_its_place_and_the_papers_own_two_errors(lin2013: Paper) 
         ("nin_dropout", "nin_fc"): ("Table 5", 10.41, 11.59),
         ("nin_dropout", "nin_fc_dropout"): ("Table 5", 10.41, 10.88),
         ("nin_fc_dropout", "nin_fc"): ("Table 5", 10.88, 11.59),
+        ("conv_fc_dropout", "conv_fc"): ("Section 4.6", 15.99, 17.56),
+        ("conv_gap", "conv_fc"): ("Section 4.6", 16.46, 17.56),
     }
+
+
+# The other sources, typed again from references/papers.md A.2 to A.5: (file, data set, model) -> errors as printed.
+OTHERS = {
+    ("springenberg2014", "cifar10", "base_a"): ["12.47"],
+    ("springenberg2014", "cifar10", "strided_a"): ["13.46"],
+    ("springenberg2014", "cifar10", "convpool_a"): ["10.21"],
+    ("springenberg2014", "cifar10", "allcnn_a"): ["10.30"],
+    ("springenberg2014", "cifar10", "base_b"): ["10.20"],
+    ("springenberg2014", "cifar10", "strided_b"): ["10.98"],
+    ("springenberg2014", "cifar10", "convpool_b"): ["9.33"],
+    ("springenberg2014", "cifar10", "allcnn_b"): ["9.10"],
+    ("springenberg2014", "cifar10", "base_c"): ["9.74"],
+    ("springenberg2014", "cifar10", "strided_c"): ["10.19"],
+    ("springenberg2014", "cifar10", "convpool_c"): ["9.31"],
+    ("springenberg2014", "cifar10", "allcnn_c"): ["9.08"],
+    ("springenberg2014", "cifar10", "allcnn_c_augmentation"): ["7.25"],
+    ("springenberg2014", "cifar10", None): ["4.41"],
+    ("springenberg2014", "cifar100", "allcnn_c"): ["33.71"],
+    ("zagoruyko2015", "cifar10", "vgg16"): ["7.55", "8.7"],
+    ("zagoruyko2015", "cifar10", None): ["9.6", "8.1"],
+    ("hysts2018", "cifar10", "vgg16_plain"): ["7.29"],
+    ("kuangliu2017", "cifar10", "vgg16_plain"): ["7.36"],
+    ("liu2015", "cifar10", "vgg16"): ["8.45"],
+    ("liu2017", "cifar10", "vgg16_plain"): ["6.34"],
+    ("liu2017", "cifar100", "vgg16_plain"): ["26.74"],
+    ("liu2017", "svhn", "vgg16_plain"): ["2.17"],
+    ("huyvnphan2020", "cifar10", "googlenet"): ["7.15"],
+    ("simonyan2014", "imagenet", "vgg_a"): ["29.6"],
+    ("simonyan2014", "imagenet", None): ["29.7"],
+    ("simonyan2014", "imagenet", "vgg_b"): ["28.7"],
+    ("simonyan2014", "imagenet", "vgg_d"): ["25.6"],
+    ("simonyan2014", "imagenet", "vgg_e"): ["25.5"],
+    ("szegedy2014", "imagenet", "googlenet"): ["10.07", "9.15", "7.89"],
+    ("szegedy2014", "imagenet", None): ["8.09", "7.62", "6.67"],
+}
+
+
+def test_every_row_of_the_other_sources_is_as_printed() -> None:
+    from test_sources import FIGURES
+
+    found: dict[tuple[str, str, str | None], list[str]] = {}
+    for key, paper in load_papers().items():
+        for row in paper.reported:
+            if key != "lin2013" and key not in FIGURES:  # those have a list of their own
+                found.setdefault((key, row.dataset, row.model), []).append(str(row.printed))
+    assert found == OTHERS
+
+
+def test_figures_of_other_recipes_than_ours_are_context() -> None:
+    judged = {(paper.key, *place) for place, (paper, _) in targets(load_papers()).items() if paper.key != "lin2013"}
+    own = {place for place in OTHERS if place[0] == "springenberg2014" and place[2]}
+    assert judged == own | {("zagoruyko2015", "cifar10", "vgg16"), ("hysts2018", "cifar10", "vgg16_plain")}
+
+
+def test_a_model_has_a_recipe_for_each_figure_it_is_judged_by() -> None:
+    """Or the data set isn't here yet: nothing can be trained on it."""
+    models = load_models()
+    missing = [
+        f"{paper.key}.toml reports {row.printed} for {model} on {dataset}: zoo/ needs a recipe for it, or the row is context"
+        for (dataset, model), (paper, row) in targets(load_papers()).items()
+        if dataset in DATASETS and dataset not in models[model].variants
+    ]
+    assert not missing, "\n".join(missing)
 
 
 def test_papers_and_zoo_name_each_other() -> None:

@@ -52,6 +52,21 @@ def test_a_suites_own_overrides_are_laid_under_the_users():
     assert job.overrides == {"batch_size": 32, "epochs": 3}
 
 
+def test_a_sweep_is_every_job_once_for_each_setting():
+    jobs = plan("allconv_rates", only=["allcnn_c", "base_a"])
+    tried = [(job.model, job.seed, job.effective_recipe["learning_rate"]) for job in jobs]
+    assert tried == [(model, 0, rate) for model in ("base_a", "allcnn_c") for rate in (0.25, 0.1, 0.05, 0.01)]
+    assert {job.effective_recipe["holdout"] for job in jobs} == {10_000}
+    assert len({job.fingerprint for job in jobs}) == len(jobs)
+    # the recipe's own rate is no override: its job is the recipe's own on the hold-out
+    assert [job.overrides for job in jobs if job.model == "base_a"][2] == {"holdout": 10_000}
+
+
+def test_settings_of_a_sweep_that_the_user_makes_equal_are_one_job():
+    jobs = plan("allconv_rates", only=["allcnn_c"], overrides={"learning_rate": 0.02})
+    assert [job.overrides for job in jobs] == [{"holdout": 10_000, "learning_rate": 0.02}]
+
+
 def test_the_profile_is_part_of_the_identity():
     one, other = (plan("mnist", only=["lenet"], seeds=[0], profile=p)[0] for p in ("reference", "fast"))
     assert one.fingerprint != other.fingerprint

@@ -1,7 +1,9 @@
 """Contract tests over every declared model: a new model is tested without a new test."""
 
+import functools
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +16,19 @@ from runner.cards import card_json, card_of
 from runner.train import optimizer_for
 from runner.worker import weights_sha256
 from zoo import load_models
-from zoo.anatomy import layers_of
+from zoo.alexnet import alexnet
+from zoo.anatomy import agrees, count_parameters, layers_of, stages_of
+from zoo.conv import LocallyConnected
+from zoo.googlenet import small
 from zoo.nin import CIFAR10, MNIST, RELEASED, MaskingDropout, nin
 from zoo.spec import Recipe, initialise
 
 MODELS = load_models()
 VARIANTS = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.variants]
+ANATOMIES = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.anatomy]
 DIGESTS = Path(__file__).with_name("digests.json")
 STEPS = 3
+AFFORDABLE_MACS = 500_000_000  # of one forward pass in a test
 
 
 def built(spec, dataset, seed=0):
@@ -38,13 +45,22 @@ def batch(dataset, n, seed=1):
     return images, torch.randint(facts.classes, (n,), generator=generator)
 
 
-def few_steps(spec, dataset, steps=STEPS, images=16):
+@functools.cache
+def images_for(spec_name, dataset):
+    """How many images a test can afford of a network: 2 to 16, by its multiply-accumulates."""
+    with torch.device("meta"):
+        model = MODELS[spec_name].variants[dataset].build()
+    macs = sum(layer.macs for layer in layers_of(model, get_dataset(dataset).shape))
+    return max(2, min(16, AFFORDABLE_MACS // macs))
+
+
+def few_steps(spec, dataset, steps=STEPS):
     """The losses of a few updates on one batch, and the initial weights' mean magnitude by tensor."""
     recipe = spec.variants[dataset].recipe
     model = built(spec, dataset).train()
     start = {name: p.detach().abs().mean().item() for name, p in model.named_parameters()}
     optimizer = optimizer_for(model, recipe)
-    x, y = batch(dataset, images)
+    x, y = batch(dataset, images_for(spec.name, dataset))
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -58,25 +74,43 @@ def few_steps(spec, dataset, steps=STEPS, images=16):
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_declared_parameters_and_output_shape(spec, dataset):
     model = built(spec, dataset).eval()
-    facts = get_dataset(dataset)
-    assert sum(p.numel() for p in model.parameters()) == spec.variants[dataset].parameters
+    facts, declared = get_dataset(dataset), spec.variants[dataset].parameters
+    counted = count_parameters(model)
+    assert counted == declared, f"zoo/: {spec.name} on {dataset} declares parameters={declared:,}, it has {counted:,}"
     output = model(batch(dataset, 2)[0])
-    assert output.shape == (2, facts.classes)
+    assert output.shape == (2, facts.classes), (
+        "logits for each class of the data set are expected, in evaluation one tensor"
+    )
     assert output.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_every_parameter_gets_a_gradient(spec, dataset):
+def test_every_parameter_gets_a_gradient_and_the_loss_falls_along_it(spec, dataset):
+    """Small steps down the gradient, the same dropout each time: whatever the recipe, the loss on one batch must fall."""
     model = built(spec, dataset).train()
-    x, y = batch(dataset, 8)
-    spec.loss(model(x), y).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    x, y = batch(dataset, max(2, images_for(spec.name, dataset) // 2))
+    losses = []
+    for step in range(3):
+        torch.manual_seed(1)
+        loss = spec.loss(model(x), y)
+        losses.append(loss.item())
+        if step < 2:
+            model.zero_grad()
+            loss.backward()
+            without = [name for name, p in model.named_parameters() if p.grad is None]
+            assert not without, f"{spec.name}: no gradient reaches {', '.join(without)}: is it used in forward?"
+            with torch.no_grad():
+                gradients = [p.grad for p in model.parameters()]
+                length = sum(g.square().sum() for g in gradients)
+                for p, g in zip(model.parameters(), gradients, strict=True):
+                    p -= 0.02 * loss / length * g  # to first order, 2 % of the loss
+    assert losses[0] > losses[1] > losses[2], f"{spec.name}: the loss doesn't fall along its gradient: {losses}"
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_evaluation_is_deterministic_and_independent_of_the_batch(spec, dataset):
     model = built(spec, dataset).eval()
-    x, _ = batch(dataset, 4)
+    x, _ = batch(dataset, 2)
     with torch.no_grad():
         whole = model(x)
         assert torch.equal(whole, model(x))
@@ -85,7 +119,10 @@ def test_evaluation_is_deterministic_and_independent_of_the_batch(spec, dataset)
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_state_dict_round_trip(spec, dataset):
-    model, other = built(spec, dataset), built(spec, dataset, seed=7)
+    model = built(spec, dataset)
+    with torch.device("meta"):
+        other = spec.variants[dataset].build()
+    other.to_empty(device="cpu")
     other.load_state_dict(model.state_dict())
     assert weights_sha256(dict(other.state_dict())) == weights_sha256(dict(model.state_dict()))
 
@@ -95,8 +132,9 @@ def test_the_trained_function_is_the_one_of_its_revision(spec, dataset):
     """Whoever changes what is trained raises the variant's revision; `python tests/test_zoo.py` rewrites the digests."""
     known = json.loads(DIGESTS.read_text())
     held = known.get(f"{dataset}/{spec.name}")
-    assert held is not None, f"no digest for {dataset}/{spec.name}: run python tests/test_zoo.py"
-    assert held["revision"] == spec.variants[dataset].revision, "revision changed: run python tests/test_zoo.py"
+    command = f"run python tests/test_zoo.py {spec.name}"
+    assert held is not None, f"no digest for {dataset}/{spec.name}: {command}"
+    assert held["revision"] == spec.variants[dataset].revision, f"revision changed: {command}"
     start, losses = few_steps(spec, dataset)
     assert start == pytest.approx(held["mean_magnitude"], rel=1e-4), "initial weights changed: raise the revision"
     assert losses == pytest.approx(held["losses"], rel=1e-3), "training changed: raise the revision"
@@ -115,8 +153,8 @@ def test_every_module_of_the_zoo_declares_models():
         "spec",
         "anatomy",
     }
-    built_from = {v.build.__module__.split(".")[-1] for s in MODELS.values() for v in s.variants.values()}
-    assert modules == built_from
+    networks = [v for s in MODELS.values() for v in (*s.variants.values(), *s.anatomy.values())]
+    assert modules == {network.build.__module__.split(".")[-1] for network in networks}
 
 
 def test_full_suites_hold_every_model():
@@ -132,7 +170,31 @@ def test_cards_say_what_the_code_says(checkout):
     """`runner models --write-cards` writes them; a stale card would let the board count outdated records."""
     folder = checkout / "results" / "cards"
     written = {path.stem: path.read_text() for path in folder.glob("*.json")}
-    assert written == {name: card_json(card_of(spec)) for name, spec in MODELS.items()}
+    known = {name: card_json(card_of(spec)) for name, spec in MODELS.items()}
+    stale = sorted(name for name in written.keys() | known.keys() if written.get(name) != known.get(name))
+    assert not stale, f"run: runner models --write-cards (stale, missing or of no model: {', '.join(stale)})"
+
+
+def test_nothing_of_the_templates_is_left_to_write(checkout):
+    """`runner new-model` marks by TODO what a contributor has to write."""
+    files = [*(checkout / "zoo").glob("*.py"), *(checkout / "benchmarks" / "papers").glob("*.toml")]
+    left = [
+        f"{path.relative_to(checkout)}:{number}: still to write: {line.strip()}"
+        for path in sorted(files)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if "TODO" in line
+    ]
+    assert not left, "\n".join(left)
+
+
+@pytest.mark.parametrize(("spec", "dataset"), ANATOMIES)
+def test_networks_that_are_only_taken_apart_have_their_declared_parameters(spec, dataset):
+    anatomy = spec.anatomy[dataset]
+    assert dataset not in spec.variants
+    with torch.device("meta"):
+        model = anatomy.build()
+    counted = count_parameters(model)
+    assert counted == anatomy.parameters, f"{spec.name} declares parameters={anatomy.parameters:,}, it has {counted:,}"
 
 
 # --- recipes -------------------------------------------------------------------------------------------------------------
@@ -263,14 +325,262 @@ def test_macs_agree_with_torchs_own_counter(spec, dataset):
     assert 2 * sum(layer.macs for layer in layers_of(model, shape)) == counter.get_total_flops()
 
 
-def test_the_first_dense_layer_of_lenet_is_the_lectures_48k():
-    layers = {layer.name: layer for layer in layers_of(MODELS["lenet"].variants["mnist"].build(), (1, 28, 28))}
-    assert layers["fc1"].parameters == 16 * 5 * 5 * 120 + 120
+# --- the identities of the lectures, and first dense layers ------------------------------------------------------------------
 
 
-if __name__ == "__main__":
-    rows = {}
-    for spec in MODELS.values():
+def first_dense(model):
+    with torch.device("meta"):
+        return next(module for module in model().modules() if isinstance(module, nn.Linear))
+
+
+def test_first_dense_layers_are_those_that_the_lectures_quote():
+    """LeNet 16x5x5x120 = 48k, AlexNet 256x5x5x4096 = 26M, VGG 512x7x7x4096 = 102M (references/papers.md A.5)."""
+    networks = {
+        "lenet": MODELS["lenet"].variants["mnist"].build,
+        "alexnet": MODELS["alexnet"].anatomy["imagenet"].build,
+        "vgg_d": MODELS["vgg_d"].anatomy["imagenet"].build,
+    }
+    weights = {name: first_dense(build).weight.numel() for name, build in networks.items()}
+    assert weights == {"lenet": 16 * 5 * 5 * 120, "alexnet": 256 * 5 * 5 * 4096, "vgg_d": 512 * 7 * 7 * 4096}
+    assert [round(n / 1e3) for n in (weights["lenet"],)] == [48]
+    assert [int(weights[name] / 1e6) for name in ("alexnet", "vgg_d")] == [26, 102]
+
+
+def test_the_lectures_alexnet_has_its_parameters():
+    with torch.device("meta"):
+        assert count_parameters(alexnet(channels=1, classes=10)) == 46_764_746
+
+
+def test_a_1x1_convolution_is_a_dense_layer_at_each_pixel():
+    torch.manual_seed(0)
+    convolution, dense = nn.Conv2d(6, 4, 1), nn.Linear(6, 4)
+    dense.load_state_dict({"weight": convolution.weight.detach().flatten(1), "bias": convolution.bias.detach()})
+    x = torch.randn(2, 6, 5, 7)
+    assert torch.allclose(convolution(x), dense(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), atol=1e-6)
+
+
+def test_a_dense_layer_is_a_convolution_in_two_ways():
+    torch.manual_seed(0)
+    dense, x = nn.Linear(6 * 5 * 7, 4), torch.randn(2, 6, 5, 7)
+    whole_map, reshaped = nn.Conv2d(6, 4, (5, 7)), nn.Conv2d(6 * 5 * 7, 4, 1)
+    for convolution in (whole_map, reshaped):
+        weight = dense.weight.detach().view_as(convolution.weight)
+        convolution.load_state_dict({"weight": weight, "bias": dense.bias.detach()})
+    expected = dense(x.flatten(1))
+    assert torch.allclose(whole_map(x).flatten(1), expected, atol=1e-5)
+    assert torch.allclose(reshaped(x.reshape(2, -1, 1, 1)).flatten(1), expected, atol=1e-5)
+
+
+# --- All-CNN, VGG, GoogLeNet and the conventional network, against references/papers -----------------------------------
+
+
+def sizes(model, shape, kinds=(nn.Conv2d, nn.MaxPool2d)):
+    """Kernel, stride, width and output side of each convolution and pooling, in order."""
+    modules = dict(model.named_modules())
+    return [
+        (
+            layer.kind[0] + str(_one(modules[layer.name].kernel_size)),
+            _one(modules[layer.name].stride),
+            *layer.output[:2],
+        )
+        for layer in layers_of(model, shape)
+        if isinstance(modules[layer.name], kinds)
+    ]
+
+
+def _one(value):
+    return value[0] if isinstance(value, tuple) else value
+
+
+# references/papers.md B.2, layer by layer: convolution (C) or pooling (M) and its kernel, stride, width, output side.
+ALLCONV_ENDS = [("C3", 1, 192, 6), ("C1", 1, 192, 6), ("C1", 1, 10, 6)]
+ALLCONV = {
+    "base_a": [("C5", 1, 96, 32), ("M3", 2, 96, 16), ("C5", 1, 192, 16), ("M3", 2, 192, 8)],
+    "strided_a": [("C5", 2, 96, 16), ("C5", 2, 192, 8)],
+    "convpool_a": [
+        ("C5", 1, 96, 32),
+        ("C3", 1, 96, 32),
+        ("M3", 2, 96, 16),
+        ("C5", 1, 192, 16),
+        ("C3", 1, 192, 16),
+        ("M3", 2, 192, 8),
+    ],
+    "allcnn_a": [("C5", 1, 96, 32), ("C3", 2, 96, 16), ("C5", 1, 192, 16), ("C3", 2, 192, 8)],
+    "base_b": [
+        ("C5", 1, 96, 32),
+        ("C1", 1, 96, 32),
+        ("M3", 2, 96, 16),
+        ("C5", 1, 192, 16),
+        ("C1", 1, 192, 16),
+        ("M3", 2, 192, 8),
+    ],
+    "strided_b": [("C5", 1, 96, 32), ("C1", 2, 96, 16), ("C5", 1, 192, 16), ("C1", 2, 192, 8)],
+    "strided_c": [("C3", 1, 96, 32), ("C3", 2, 96, 16), ("C3", 1, 192, 16), ("C3", 2, 192, 8)],
+    "allcnn_c": [
+        ("C3", 1, 96, 32),
+        ("C3", 1, 96, 32),
+        ("C3", 2, 96, 16),
+        ("C3", 1, 192, 16),
+        ("C3", 1, 192, 16),
+        ("C3", 2, 192, 8),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ALLCONV)
+def test_all_cnn_layers_are_those_of_the_paper(name):
+    with torch.device("meta"):
+        model = MODELS[name].variants["cifar10"].build()
+    assert sizes(model, (3, 32, 32)) == ALLCONV[name] + ALLCONV_ENDS
+    names = [child for child, _ in model.named_children()]
+    for child in names:
+        if isinstance(model.get_submodule(child), nn.Conv2d):
+            assert names[names.index(child) + 1] == f"relu_{child}"  # a ReLU after every convolution, also the last
+    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.2, 0.5, 0.5]
+    assert isinstance(model[0], nn.Dropout)
+
+
+def test_all_cnn_has_the_papers_schedule():
+    recipe = MODELS["allcnn_c"].variants["cifar10"].recipe
+    shares = [recipe.rate_at(epoch) / recipe.learning_rate for epoch in (199, 200, 250, 300, 349)]
+    assert shares == pytest.approx([1, 0.1, 0.01, 0.001, 0.001])
+    assert (recipe.epochs, recipe.momentum, recipe.weight_decay) == (350, 0.9, 0.001)
+
+
+def test_vggs_weight_layers_and_sizes_are_those_of_table_1():
+    """Weight layers by net, and what enters the dense layers."""
+    weight_layers = {"vgg_a": 11, "vgg_b": 13, "vgg_c": 16, "vgg_d": 16, "vgg_e": 19}
+    for name, depth in weight_layers.items():
+        with torch.device("meta"):
+            model = MODELS[name].anatomy["imagenet"].build()
+        stages = {stage.name: stage for stage in stages_of(model, (3, 224, 224))}
+        assert sum(stage.depth for stage in stages.values()) == depth
+        assert [stages[f"pool{i}"].output for i in range(1, 6)] == [
+            (64, 112, 112),
+            (128, 56, 56),
+            (256, 28, 28),
+            (512, 14, 14),
+            (512, 7, 7),
+        ]
+        ones = [kernel for kernel, *_ in sizes(model, (3, 224, 224)) if kernel == "C1"]
+        assert len(ones) == (3 if name == "vgg_c" else 0)
+
+
+def test_zagoruykos_network_drops_where_his_does():
+    model = MODELS["vgg16"].variants["cifar10"].build()
+    rates = [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)]
+    assert rates == [0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.5, 0.5]
+    assert {m.eps for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-3}
+    assert model.bn6.eps == 1e-5  # his dense layer's has the default
+    recipe = MODELS["vgg16"].variants["cifar10"].recipe
+    assert [recipe.rate_at(epoch) for epoch in (23, 24, 48, 49, 299)] == pytest.approx(
+        [0.1, 0.05, 0.05, 0.025, 0.1 / 2**12]
+    )
+
+
+def test_torch7s_damped_momentum_is_ours_at_a_tenth_of_the_rate():
+    """velocity = 0.9 velocity + 0.1 gradient at rate 1 moves the weights as 0.9 velocity + gradient does at 0.1."""
+    gradients, damped, ours, x, y = [1.0, -2.0, 0.5, 3.0], 0.0, 0.0, 0.0, 0.0
+    for gradient in gradients:
+        damped, ours = 0.9 * damped + 0.1 * gradient, 0.9 * ours + gradient
+        x, y = x - 1.0 * damped, y - 0.1 * ours
+    assert x == pytest.approx(y)
+
+
+# GoogLeNet's Table 1, typed again from references/papers.md A.4: output side, channels, depth, #1x1, #3x3 reduce, #3x3,
+# #5x5 reduce, #5x5, pool projection; then where our count of parameters and of operations isn't the table's.
+GOOGLENET = {
+    "3a": (28, 256, 64, 96, 128, 16, 32, 32),
+    "3b": (28, 480, 128, 128, 192, 32, 96, 64),
+    "4a": (14, 512, 192, 96, 208, 16, 48, 64),
+    "4b": (14, 512, 160, 112, 224, 24, 64, 64),
+    "4c": (14, 512, 128, 128, 256, 24, 64, 64),
+    "4d": (14, 528, 112, 144, 288, 32, 64, 64),
+    "4e": (14, 832, 256, 160, 320, 32, 128, 128),
+    "5a": (7, 832, 256, 160, 320, 32, 128, 128),
+    "5b": (7, 1024, 384, 192, 384, 48, 128, 128),
+}
+BRANCHES = ("one", "three_reduce", "three", "five_reduce", "five", "pool_projection")
+
+
+def test_googlenet_is_table_1_channel_by_channel():
+    with torch.device("meta"):
+        model = MODELS["googlenet"].anatomy["imagenet"].build()
+    shape = (3, 224, 224)
+    stages = {stage.name: stage for stage in stages_of(model, shape)}
+    layers = {layer.name: layer for layer in layers_of(model, shape)}
+    for name, (side, channels, *widths) in GOOGLENET.items():
+        stage = stages[f"inception_{name}"]
+        assert (stage.output, stage.depth) == ((channels, side, side), 2)
+        assert [layers[f"inception_{name}.{branch}.conv"].output[0] for branch in BRANCHES] == widths
+        assert model.get_submodule(f"inception_{name}.five.conv").kernel_size == (5, 5)
+    assert {n: s.output for n, s in stages.items() if n.startswith(("conv", "pool"))} == {
+        "conv1": (64, 112, 112),
+        "pool1": (64, 56, 56),
+        "conv2": (192, 56, 56),
+        "pool2": (192, 28, 28),
+        "pool3": (480, 14, 14),
+        "pool4": (832, 7, 7),
+    }
+    assert (
+        sum(stage.depth for stage in stages.values()) == 22
+    )  # "22 layers deep when counting only layers with parameters"
+    assert sum(stage.parameters for stage in stages.values()) == 6_998_552
+
+
+def test_the_card_marks_where_table_1_does_not_follow_from_its_channels():
+    stages = card_of(MODELS["googlenet"])["anatomy"]["imagenet"]["stages"]
+    differs = {stage["name"].removeprefix("inception_"): stage["differs"] for stage in stages if stage.get("differs")}
+    assert differs == {
+        "conv1": ["parameters", "macs"],
+        **{name: ["parameters"] for name in ("4a", "4b", "4c", "4d", "4e", "5b")},
+        "5a": ["parameters", "macs"],
+    }
+    for name, differing in (("vgg_d", []), ("allcnn_c", []), ("base_c", ["parameters"])):
+        card = card_of(MODELS[name])
+        assert (card["anatomy"] or card["datasets"]).popitem()[1].get("differs", []) == differing
+
+
+@pytest.mark.parametrize(
+    ("printed", "ours", "same"),
+    [("159K", 163_696, True), ("364K", 376_176, False), ("1.4M", 1_369_738, True), ("1.28M", 1_254_250, False)],
+)
+def test_a_printed_count_agrees_to_one_unit_of_its_last_digit(printed, ours, same):
+    assert agrees(printed, ours) is same
+
+
+def test_the_small_googlenet_without_normalisation_has_the_counted_parameters():
+    """5,864,762 (references/papers.md A.5) without the heads; a head has 1x1-128, dense 1024 and the classes."""
+    with torch.device("meta"):
+        model = small(channels=3, norm=False)
+    heads = [count_parameters(head) for head in (model.head_4a, model.head_4d)]
+    assert count_parameters(model) - sum(heads) == 5_864_762
+    assert heads == [c * 128 + 128 + 2048 * 1024 + 1024 + 1024 * 10 + 10 for c in (512, 528)]
+    assert (model.dropout.p, model.head_4a.dropout.p, model.head_4d.dropout.p) == (0.4, 0.7, 0.7)
+
+
+def test_auxiliary_losses_count_three_tenths_in_training_and_nothing_else_knows_of_them():
+    torch.manual_seed(0)
+    spec, target = MODELS["googlenet"], torch.tensor([3, 1])
+    outputs = tuple(torch.randn(2, 10) for _ in range(3))
+    one, two, three = (nn.functional.cross_entropy(output, target) for output in outputs)
+    assert spec.loss(outputs, target).item() == pytest.approx((one + 0.3 * two + 0.3 * three).item())
+    assert spec.loss(outputs[0], target).item() == pytest.approx(one.item())
+
+
+def test_a_locally_connected_layer_with_equal_weights_everywhere_is_a_convolution():
+    torch.manual_seed(0)
+    local, shared = LocallyConnected(3, 5, side=4), nn.Conv2d(3, 5, 3, padding=1)
+    with torch.no_grad():
+        local.weight.copy_(shared.weight.flatten(1).repeat(16, 1))
+        local.bias.copy_(shared.bias.repeat(16))
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.allclose(local(x), shared(x), atol=1e-5)
+
+
+if __name__ == "__main__":  # python tests/test_zoo.py [MODEL]...: rewrites their digests, or all
+    rows = json.loads(DIGESTS.read_text()) if sys.argv[1:] else {}
+    for spec in [MODELS[name] for name in sys.argv[1:]] or MODELS.values():
         for dataset, variant in spec.variants.items():
             start, losses = few_steps(spec, dataset)
             rows[f"{dataset}/{spec.name}"] = {

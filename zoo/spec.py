@@ -6,7 +6,7 @@ can be written into a job, hashed and read back.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -98,6 +98,16 @@ class Departure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Printed:
+    """What a paper's own table says of one stage of its network, as printed; None where it says nothing."""
+
+    output: tuple[int, ...] | None = None  # (channels, height, width), or (features,)
+    depth: int | None = None  # layers with weights, one after another
+    parameters: str | None = None  # '159K': zoo/anatomy.py says when our count agrees
+    macs: str | None = None  # what the paper calls operations
+
+
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A model on one data set. `revision` is raised whenever the trained function changes with the recipe unchanged."""
 
@@ -108,6 +118,18 @@ class Variant:
     parameters: int  # as declared, from the paper or its arithmetic: a test holds the network to it
     revision: int = 1
     departures: tuple[Departure, ...] = ()
+    printed: Mapping[str, Printed] = field(default_factory=dict)  # by stage (a direct child of the network), or 'total'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """A network that is taken apart and never trained here: its layers beside those of its paper's tables."""
+
+    build: Callable[[], nn.Module]
+    shape: tuple[int, int, int]
+    parameters: int
+    departures: tuple[Departure, ...] = ()
+    printed: Mapping[str, Printed] = field(default_factory=dict)  # as a variant's
 
 
 def cross_entropy(output: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
@@ -125,7 +147,8 @@ class ModelSpec:
     family: str
     paper: str | None  # the key of benchmarks/papers/<key>.toml; None where no source reports a figure
     suites: tuple[str, ...]
-    variants: Mapping[str, Variant]  # by data set
+    variants: Mapping[str, Variant] = field(default_factory=dict)  # by data set: what can be trained
+    anatomy: Mapping[str, Anatomy] = field(default_factory=dict)  # by data set: what is only taken apart ('imagenet')
     loss: Callable[[Any, Tensor], Tensor] = cross_entropy
     bitwise: bool = True  # same machine, build and threads: the same bits, resumed or not
 
@@ -133,6 +156,7 @@ class ModelSpec:
 INITIALISERS: dict[str, Callable[[Tensor, float], Any]] = {
     "normal": lambda w, std: nn.init.normal_(w, 0.0, std),
     "constant": nn.init.constant_,
+    "uniform_fan_in": lambda w, gain: nn.init.uniform_(w, -gain / w[0].numel() ** 0.5, gain / w[0].numel() ** 0.5),
     "xavier_uniform": lambda w, gain: nn.init.xavier_uniform_(w, gain),
     "xavier_normal": lambda w, gain: nn.init.xavier_normal_(w, gain),
     "he_normal": lambda w, gain: nn.init.kaiming_normal_(w).mul_(gain),

@@ -1,0 +1,127 @@
+"""`runner new-model NAME`: the two files that a model is made of, from templates that run before anything is changed.
+
+What a contributor has to write is marked by TODO; the contract tests name each that is left.
+"""
+
+import keyword
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.errors import UserError
+from benchmarks.records import write_atomically
+from runner.jobs import root
+from zoo import HELPERS, load_models
+
+MODEL = '''"""TODO: what this network is, its source, and what the source claims.
+
+    runner submit --suite mnist --model {name}          TODO: the error that the source reports
+
+TODO: the layers in a sentence or two.
+
+Departures (also data below): TODO: where we do something else than the source, or it doesn't say what it did.
+"""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from zoo.spec import Departure, ModelSpec, Recipe, Variant
+
+
+def {name}(channels: int, classes: int) -> nn.Sequential:
+    """The network: float (N, channels, H, W) -> logits (N, classes)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 8, 5, stride=2, padding=2),
+            relu1=nn.ReLU(inplace=True),
+            average=nn.AdaptiveAvgPool2d(4),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(8 * 4 * 4, classes),
+        )
+    )
+
+
+RECIPE = Recipe(  # zoo/spec.py says what each field means, and which there are beside these
+    epochs=20,
+    batch_size=128,
+    learning_rate=0.1,
+    momentum=0.9,
+    weight_decay=1e-4,
+    preprocessing="standardise",
+    init=(("*.weight", "he_normal", 1.0), ("*.bias", "constant", 0.0)),
+    milestones=(10, 15),
+    decay_factor=0.1,
+)
+
+MODELS = (
+    ModelSpec(
+        name="{name}",
+        title="TODO: as a reader of the paper would call it",
+        family="TODO: what it stands beside on the board",
+        paper="{name}",  # the file's name in benchmarks/papers
+        suites=("mnist",),
+        variants={{
+            "mnist": Variant(
+                build=lambda: {name}(channels=1, classes=10),
+                recipe=RECIPE,
+                parameters=1_498,
+                departures=(Departure("recipe", "TODO: what is ours, and why."),),
+            ),
+        }},
+    ),
+)
+'''
+
+PAPER = """title = "TODO: the paper's title"
+authors = ["TODO: Last, First"]
+year = 2000
+venue = "TODO: journal, conference or site"
+url = "https://example.org/TODO"
+read = "TODO: which text the numbers were read from"
+
+# Every number that the source prints, with its digits; kind "target" for the source's own model and recipe, which ours
+# follows, else "context". TODO: fill in and take off the comment signs.
+# [[reported]]
+# dataset = "mnist"
+# label = "as printed"
+# model = "{name}"
+# error = 0.00
+# where = "Table 1"
+# kind = "target"
+# protocol = {{ augmentation = "none", training_images = 60_000 }}
+"""
+
+NEXT = """Next:
+  1. write what they mark with TODO
+  2. runner models {name}                   shows what was built, layer by layer
+  3. runner models {name} --write-cards     writes results/cards/{name}.json
+  4. python tests/test_zoo.py {name}        holds the first steps of its training to its revision
+  5. make test                              says in one line each what is still missing
+CONTRIBUTING.md walks through an example."""
+
+
+def create(name: str, say: Callable[[str], object]) -> None:
+    """Write zoo/NAME.py and benchmarks/papers/NAME.toml; raises UserError for a name that can't be one, or is taken."""
+    files = paths_of(name)
+    for path, template in zip(files, (MODEL, PAPER), strict=True):
+        write_atomically(path, template.format(name=name))
+    for path in files:
+        say(f"written: {path}")
+    say(NEXT.format(name=name))
+
+
+def paths_of(name: str) -> tuple[Path, Path]:
+    """The model's two files; raises UserError for a name that can't be one, or is taken."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
+        raise UserError(f"'{name}' can't be a model's name: expected small letters, digits and _, such as my_network")
+    zoo, papers = root() / "zoo", root() / "benchmarks" / "papers"
+    if not zoo.is_dir() or not papers.is_dir():
+        raise UserError(f"{root()} isn't a checkout with zoo/ and benchmarks/papers/: run this in one")
+    files = zoo / f"{name}.py", papers / f"{name}.toml"
+    if name in load_models() or name in HELPERS:
+        raise UserError(f"the zoo has '{name}' already: choose another name")
+    for path in files:
+        if path.exists():
+            raise UserError(f"{path} exists: choose another name, or write it by hand")
+    return files

@@ -1,0 +1,211 @@
+"""VGG (Simonyan and Zisserman, arXiv 1409.1556) as in its Table 1, and the two 32x32 versions in use.
+
+    runner models vgg_d --dataset imagenet                 layer by layer; the paper's Table 2: 133, 133, 134, 138, 144 million
+    runner submit --suite cifar10 --model vgg16            Zagoruyko's batch normalisation + dropout: 7.55 % with flips alone
+    runner submit --suite cifar10-full --model vgg16_plain hysts's batch normalisation alone: 7.29 %, the median of 3 runs
+
+The paper has no result on CIFAR, SVHN or MNIST: the figures of the small networks belong to the sources whose recipes they
+follow (szagoruyko/cifar.torch, hysts/pytorch_image_classification), each with its own file in benchmarks/papers. The nets A
+to E at 224x224 are here to be taken apart, not trained: convolutions of 3x3 (in C some of 1x1), 2x2/2 max pooling after
+each of the five blocks, then dense layers of 4096, 4096 and the classes.
+
+Both small networks have the thirteen convolutions of D at a fifth of the pixels, each followed by batch normalisation.
+Departures (also data below): Zagoruyko's preprocessing, which isn't here yet, his flips of exactly half a batch, his rate
+in another convention, Torch7's start of dense and normalisation layers. A training batch of one image fails in `vgg16`,
+whose dense layer is batch-normalised too: its recipe drops the last, short batch, as its author's did.
+"""
+
+from collections import OrderedDict
+from dataclasses import replace
+
+from torch import nn
+
+from zoo.spec import Anatomy, Departure, ModelSpec, Printed, Recipe, Variant
+
+# Table 1: per block the kernels of its convolutions; the widths are the same for all.
+WIDTHS = (64, 128, 256, 512, 512)
+A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
+B = ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3))
+C = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
+D = ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+E = ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3))
+Blocks = tuple[tuple[int, ...], ...]
+
+
+def vgg(blocks: Blocks, classes: int = 1000) -> nn.Sequential:
+    """The paper's network: float (N, 3, 224, 224) -> logits (N, classes)."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
+    for block, (kernels, width) in enumerate(zip(blocks, WIDTHS, strict=True), 1):
+        for i, kernel in enumerate(kernels, 1):
+            layers[f"conv{block}_{i}"] = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
+            layers[f"relu{block}_{i}"] = nn.ReLU(inplace=True)
+            channels = width
+        layers[f"pool{block}"] = nn.MaxPool2d(2)
+    layers["flatten"] = nn.Flatten()
+    inputs = channels * 7 * 7
+    for i, outputs in ((6, 4096), (7, 4096)):
+        layers[f"fc{i}"] = nn.Linear(inputs, outputs)
+        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+        layers[f"dropout{i}"] = nn.Dropout(0.5)
+        inputs = outputs
+    layers["fc8"] = nn.Linear(inputs, classes)
+    return nn.Sequential(layers)
+
+
+def small_vgg(channels: int, classes: int, dropout: bool) -> nn.Sequential:
+    """Thirteen 3x3 convolutions with batch normalisation: float (N, channels, side, side), side 28 or 32, -> (N, classes).
+
+    With `dropout` as in vgg_bn_drop.lua (also between convolutions, and a hidden dense layer), else one dense layer alone.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    eps = 1e-3 if dropout else 1e-5
+    for block, (kernels, width) in enumerate(zip(D, WIDTHS, strict=True), 1):
+        for i, kernel in enumerate(kernels, 1):
+            layers[f"conv{block}_{i}"] = nn.Conv2d(channels, width, kernel, padding=1)
+            layers[f"bn{block}_{i}"] = nn.BatchNorm2d(width, eps=eps)
+            layers[f"relu{block}_{i}"] = nn.ReLU(inplace=True)
+            if dropout and i < len(kernels):
+                layers[f"dropout{block}_{i}"] = nn.Dropout(0.3 if block == 1 else 0.4)
+            channels = width
+        layers[f"pool{block}"] = nn.MaxPool2d(2, ceil_mode=True)
+    layers["flatten"] = nn.Flatten()
+    if dropout:
+        layers["dropout6"] = nn.Dropout(0.5)
+        layers["fc6"] = nn.Linear(channels, 512)
+        layers["bn6"] = nn.BatchNorm1d(512)
+        layers["relu6"] = nn.ReLU(inplace=True)
+        layers["dropout7"] = nn.Dropout(0.5)
+        channels = 512
+    layers["fc7"] = nn.Linear(channels, classes)
+    return nn.Sequential(layers)
+
+
+ZAGORUYKO = Recipe(
+    epochs=300,
+    batch_size=128,
+    learning_rate=0.1,  # his 1: Torch7's SGD multiplies each gradient by 1 - momentum before adding it to the velocity
+    momentum=0.9,
+    weight_decay=5e-4,
+    preprocessing="standardise",
+    init=(
+        ("conv*.weight", "he_normal_fan_out", 1.0),
+        ("fc*.weight", "uniform_fan_in", 1.0),
+        ("*.bias", "constant", 0.0),
+    ),
+    milestones=tuple(range(24, 300, 25)),
+    decay_factor=0.5,
+    flip=True,
+    decay_all=True,
+    drop_last=True,
+)
+HYSTS = Recipe(
+    epochs=160,
+    batch_size=128,
+    learning_rate=0.1,
+    momentum=0.9,
+    weight_decay=1e-4,
+    preprocessing="standardise",
+    init=(("*.weight", "he_normal_fan_out", 1.0), ("*.bias", "constant", 0.0)),
+    milestones=(80, 120),
+    decay_factor=0.1,
+    flip=True,
+    translate=4,
+    nesterov=True,
+    decay_all=True,
+    drop_last=True,
+)
+
+YUV = Departure(
+    "preprocessing",
+    "Zagoruyko's code turns images to YUV, normalises Y by its local contrast (Gaussian of 7) and U, V by mean and standard "
+    "deviation. Ours: each channel of RGB shifted and scaled to mean 0 and standard deviation 1 over the training set.",
+)
+FLIPS = Departure(
+    "flips",
+    "Zagoruyko's code mirrors exactly half of each batch; ours mirrors each image with probability 1/2.",
+)
+RATE = Departure(
+    "rate",
+    "His rate of 1 is written as 0.1: Torch7's SGD multiplies each gradient but the first by 1 - momentum, torch's doesn't. It "
+    "also divides the rate by 1 + 1e-7 times the number of updates, 1 % at the end; ours is only halved, in the same epochs.",
+)
+INIT = Departure(
+    "initialisation",
+    "Convolutions: He's normal, over the outputs, as in the source. Dense weights: uniform within one over the root of the "
+    "inputs, as in Torch7. Torch7 draws the biases of dense layers and the scales of batch normalisation (0 to 1) at random; "
+    "ours start at 0 and 1.",
+)
+EPOCH = Departure(
+    "epoch of the figure",
+    "The source evaluates the test set after each epoch and doesn't say which epoch it quotes; ours is the last.",
+)
+HYSTS_DATA = Departure(
+    "preprocessing",
+    "Mean and standard deviation are those of the training images in use; the source has them as constants.",
+)
+MNIST_OURS = Departure(
+    "MNIST",
+    "No source reports a figure with this recipe on MNIST. Ours: the CIFAR-10 recipe without mirror images.",
+)
+PLAIN_MNIST = replace(HYSTS, flip=False, translate=0)
+DROPOUT_MNIST = replace(ZAGORUYKO, flip=False)
+
+
+def _large(name: str, blocks: Blocks, parameters: int, printed: str) -> ModelSpec:
+    return ModelSpec(
+        name=f"vgg_{name.lower()}",
+        title=f"VGG {name}",
+        family="VGG",
+        paper="simonyan2014",
+        suites=(),
+        anatomy={
+            "imagenet": Anatomy(
+                build=lambda: vgg(blocks),
+                shape=(3, 224, 224),
+                parameters=parameters,
+                printed={"total": Printed(parameters=printed, depth=sum(map(len, blocks)) + 3)},
+            )
+        },
+    )
+
+
+def _small(name: str, title: str, paper: str, variants: dict[str, Variant], full_only: bool = False) -> ModelSpec:
+    suites = ("cifar10-full",) if full_only else ("cifar10", "cifar10-full", "mnist")
+    return ModelSpec(name=name, title=title, family="VGG", paper=paper, suites=suites, variants=variants)
+
+
+def _on(channels: int, dropout: bool, recipe: Recipe, parameters: int, *departures: Departure) -> Variant:
+    return Variant(
+        build=lambda: small_vgg(channels, 10, dropout), recipe=recipe, parameters=parameters, departures=departures
+    )
+
+
+_DROPOUT = (YUV, FLIPS, RATE, INIT, EPOCH)
+
+MODELS = (
+    _small(
+        "vgg16",
+        "VGG-16 + batch normalisation + dropout",
+        "zagoruyko2015",
+        {
+            "cifar10": _on(3, True, ZAGORUYKO, 14_991_946, *_DROPOUT),
+            "mnist": _on(1, True, DROPOUT_MNIST, 14_990_794, *_DROPOUT, MNIST_OURS),
+        },
+    ),
+    _small(
+        "vgg16_plain",
+        "VGG-16 + batch normalisation",
+        "hysts2018",
+        {
+            "cifar10": _on(3, False, HYSTS, 14_728_266, HYSTS_DATA),
+            "mnist": _on(1, False, PLAIN_MNIST, 14_727_114, HYSTS_DATA, MNIST_OURS),
+        },
+        full_only=True,
+    ),
+    _large("A", A, 132_863_336, "133M"),
+    _large("B", B, 133_047_848, "133M"),
+    _large("C", C, 133_638_952, "134M"),
+    _large("D", D, 138_357_544, "138M"),
+    _large("E", E, 143_667_240, "144M"),
+)
