@@ -137,7 +137,9 @@ def test_the_trained_function_is_the_one_of_its_revision(spec, dataset):
     assert held["revision"] == spec.variants[dataset].revision, f"revision changed: {command}"
     start, losses = few_steps(spec, dataset)
     assert start == pytest.approx(held["mean_magnitude"], rel=1e-4), "initial weights changed: raise the revision"
-    assert losses == pytest.approx(held["losses"], rel=1e-3), "training changed: raise the revision"
+    assert losses[0] == pytest.approx(held["losses"][0], rel=1e-4), "the network changed: raise the revision"
+    # threads and processors change last bits, and a few steps at a high rate magnify them
+    assert losses == pytest.approx(held["losses"], rel=2e-2), "training changed: raise the revision"
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
