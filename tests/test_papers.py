@@ -154,6 +154,7 @@ OTHERS = {
     ("liu2017", "cifar100", "vgg16_plain"): ["26.74"],
     ("liu2017", "svhn", "vgg16_plain"): ["2.17"],
     ("huyvnphan2020", "cifar10", "googlenet"): ["7.15"],
+    ("huyvnphan2020", "cifar10", None): ["7.61", "5.78", "6.00", "6.05"],
     ("simonyan2014", "imagenet", "vgg_a"): ["29.6"],
     ("simonyan2014", "imagenet", None): ["29.7"],
     ("simonyan2014", "imagenet", "vgg_b"): ["28.7"],
