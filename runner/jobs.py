@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -226,12 +226,15 @@ def leased_elsewhere(paths: JobPaths) -> bool:
 
 
 @contextmanager
-def job_lock(paths: JobPaths) -> Iterator[bool]:
-    """Hold the job's exclusive lock; yields False where another process has it. The kernel frees it with the process."""
-    paths.folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def locked_within(path: Path, patience: float) -> Iterator[bool]:
+    """Hold a file's exclusive lock; yields False where another has it for longer than `patience` seconds.
+
+    The kernel frees it with the process, and no child inherits it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        deadline = time.monotonic() + LOCK_PATIENCE
+        deadline = time.monotonic() + patience
         held = False
         while not held:
             try:
@@ -244,6 +247,11 @@ def job_lock(paths: JobPaths) -> Iterator[bool]:
         yield held
     finally:
         os.close(descriptor)
+
+
+def job_lock(paths: JobPaths) -> AbstractContextManager[bool]:
+    """The job's exclusive lock, with the patience that outlasts a probe; False where another process has it."""
+    return locked_within(paths.lock, LOCK_PATIENCE)
 
 
 # --- the state ---------------------------------------------------------------------------------------------------------
@@ -291,6 +299,20 @@ def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
     return "pending"
 
 
+def plan_row(job: Job, state: State) -> dict[str, Any]:
+    """What --json says of a job whether it has run or not: stable keys."""
+    return {
+        "key": job.key,
+        "dataset": job.dataset,
+        "model": job.model,
+        "seed": job.seed,
+        "profile": job.profile,
+        "overrides": job.overrides,
+        "fingerprint": job.fingerprint,
+        "state": state,
+    }
+
+
 def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
     """What `status --json` says of one job: stable keys, null where there is nothing yet.
 
@@ -310,14 +332,7 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
         epoch = lines[-1].get("epoch") if epoch is None and lines else epoch or 0
         error = lines[-1].get("test_error") if error is None and lines else error
     return {
-        "key": job.key,
-        "dataset": job.dataset,
-        "model": job.model,
-        "seed": job.seed,
-        "profile": job.profile,
-        "overrides": job.overrides,
-        "fingerprint": job.fingerprint,
-        "state": state,
+        **plan_row(job, state),
         "epoch": epoch,
         "epochs": epochs,
         "test_error": error,

@@ -58,19 +58,7 @@ def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
 
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
     """What `submit --dry-run --json` prints."""
-    rows = [
-        {
-            "key": job.key,
-            "dataset": job.dataset,
-            "model": job.model,
-            "seed": job.seed,
-            "profile": job.profile,
-            "overrides": job.overrides,
-            "fingerprint": job.fingerprint,
-            "state": state,
-        }
-        for job, state in zip(planned, states, strict=True)
-    ]
+    rows = [jobs.plan_row(job, state) for job, state in zip(planned, states, strict=True)]
     return {"jobs": rows, "counts": _counts(planned, states, settings)}
 
 

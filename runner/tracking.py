@@ -9,7 +9,6 @@ A finished run carries `reprozoo.synced`, the sha256 of its record.json, once al
 finds that in its search and sends nothing.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -23,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +37,7 @@ from runner.jobs import (
     is_locked,
     last_run,
     leased_elsewhere,
+    locked_within,
     now_ms,
     read_json,
     read_lines,
@@ -579,23 +579,9 @@ def _system_points(number: int, line: dict[str, Any]) -> list[tuple[str, float, 
 # --- the lock, the errors --------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _writing(patience: float) -> Iterator[bool]:
-    """Be the one process of this checkout that writes to MLflow; yields False where another is, after `patience` s."""
-    path = runs_folder() / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        deadline = time.monotonic() + patience
-        held = False
-        while not held:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(0.1)
-        yield held
+def _writing(patience: float) -> AbstractContextManager[bool]:
+    """Be the one process of this checkout that writes to MLflow; False where another is, after `patience` seconds."""
+    return locked_within(runs_folder() / "mlflow.lock", patience)
 
 
 class _MlflowMissingError(Exception):

@@ -1,6 +1,8 @@
 """Fixtures that every test gets or may ask for."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,18 @@ def realdata(own_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip(f"REPROZOO_DATA names {folder}, which isn't there")
     monkeypatch.setenv("REPROZOO_DATA", str(folder))
     return folder
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call a command in this process (its workers are real children): (exit code, stdout, stderr)."""
+    from runner import cli
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["runner", *words])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capfd.readouterr()
+        return exit_.value.code, out, err
+
+    return call

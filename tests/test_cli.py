@@ -10,21 +10,6 @@ from benchmarks.records import Job
 from runner import cli, jobs
 from runner.jobs import JobPaths, append_line
 
-
-@pytest.fixture
-def runner(monkeypatch, capsys):
-    """Call a command in this process: returns (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["runner", *words])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return exit_.value.code, out, err
-
-    return call
-
-
 MISTAKES = [
     (["submitt"], "submit"),
     (["submit"], "--suite"),

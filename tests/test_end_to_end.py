@@ -10,26 +10,12 @@ import time
 import pytest
 
 from benchmarks.records import load
-from runner import cli, jobs
+from runner import jobs
 from runner.jobs import read_json, read_lines, state_of
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 
 SMALL = ["--suite", "quickstart", "--model", "lenet", "--set", "batch_size=200"]
-
-
-@pytest.fixture
-def runner(monkeypatch, capfd):
-    """Call a command in this process (its workers are real children): (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["runner", *words])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capfd.readouterr()
-        return exit_.value.code, out, err
-
-    return call
 
 
 def records():

@@ -1,13 +1,12 @@
 """Seeds until decided: which seeds a look asks for, where it stops, and that records tell of it."""
 
 import json
-import sys
 
 import pytest
 from helpers import make_record, make_seeds, publish_records, run_locally
 
 from benchmarks.records import Job, load
-from runner import cli, jobs, looks
+from runner import jobs, looks
 from runner.looks import Row, next_step
 from zoo import load_models
 
@@ -53,18 +52,6 @@ def test_no_row_gets_more_seeds_than_asked_for_those_that_fail_included() -> Non
 
 
 # --- the command ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def runner(monkeypatch, capfd):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["runner", *words])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capfd.readouterr()
-        return exit_.value.code, out, err
-
-    return call
 
 
 def plan(runner, *words) -> dict[str, list[int]]:

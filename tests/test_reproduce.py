@@ -1,7 +1,6 @@
 """A published record is trained again from the zoo's own recipe, and the two results are set beside each other."""
 
 import json
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from helpers import make_record, make_seeds, publish_records, run_locally
 
 from benchmarks.errors import UserError
 from benchmarks.records import RunRecord
-from runner import cli, jobs
+from runner import jobs
 from runner.reproduce import compare, environment_differences, find_record, rebuild
 from zoo import load_models
 
@@ -134,18 +133,6 @@ def test_differences_of_environment_code_and_data_are_listed() -> None:
 
 
 # --- the command -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def runner(monkeypatch, capfd):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["runner", *words])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capfd.readouterr()
-        return exit_.value.code, out, err
-
-    return call
 
 
 def test_ones_own_published_run_is_not_compared_with_itself(runner, own_root) -> None:
