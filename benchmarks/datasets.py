@@ -31,7 +31,10 @@ class File:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A fixed train/test split with its facts. `shape` is (channels, height, width) of one image."""
+    """A fixed train/test split with its facts. `shape` is (channels, height, width) of one image.
+
+    A data set may have validation images of its own, which are never trained on: they aren't counted in `train_size`.
+    """
 
     name: str
     title: str
@@ -39,10 +42,26 @@ class Dataset:
     shape: tuple[int, int, int]
     train_size: int
     test_size: int
-    format: Literal["sklearn", "idx", "cifar"]  # which reader of runner/data.py
+    format: Literal["sklearn", "idx", "cifar", "mat"]  # which reader of runner/data.py
     files: tuple[File, ...] = ()
     mirrors: tuple[str, ...] = ()  # URL prefixes, tried in order
     sha256: str | None = None  # over the parsed arrays, where there are no files to check
+    validation: tuple[tuple[str, int], ...] = ()  # (path of a file, how many images of each class are set aside)
+    labels: str = "labels"  # what CIFAR's files call the labels that are learnt
+    coarse_labels: str | None = None  # what they call the labels of the superclasses
+    coarse_classes: int = 0
+
+    @property
+    def validation_size(self) -> int:
+        """How many images are set aside for validation, whatever a recipe says."""
+        return self.classes * sum(per_class for _, per_class in self.validation)
+
+    def training_images(self, holdout: int = 0) -> int:
+        """How many images are trained on when the error of `holdout` images is reported instead of the test set's.
+
+        Those set aside are held out first; only what they don't cover is taken from the training images.
+        """
+        return self.train_size - max(0, holdout - self.validation_size)
 
 
 DIGITS = Dataset(
@@ -123,7 +142,49 @@ CIFAR10 = Dataset(
     mirrors=("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
 )
 
-DATASETS: dict[str, Dataset] = {d.name: d for d in (DIGITS, MNIST, CIFAR10)}
+CIFAR100 = Dataset(
+    name="cifar100",
+    title="CIFAR-100",
+    classes=100,
+    shape=(3, 32, 32),
+    train_size=50_000,
+    test_size=10_000,
+    format="cifar",
+    files=(
+        File(
+            "cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            169_001_437,
+            (
+                ("cifar-100-python/train", "16019d7e3df5f24257cddd939b257f8d"),
+                ("cifar-100-python/test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+            ),
+        ),
+    ),
+    mirrors=CIFAR10.mirrors,
+    labels="fine_labels",
+    coarse_labels="coarse_labels",
+    coarse_classes=20,
+)
+
+SVHN = Dataset(
+    name="svhn",
+    title="SVHN",
+    classes=10,
+    shape=(3, 32, 32),
+    train_size=598_388,  # of the 604,388 of train and extra together
+    test_size=26_032,
+    format="mat",
+    files=(
+        File("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),
+        File("extra_32x32.mat", "a93ce644f1a588dc4d68dda5feec44a7", 1_329_278_602),
+        File("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384),
+    ),
+    mirrors=("http://ufldl.stanford.edu/housenumbers/",),
+    validation=(("train_32x32.mat", 400), ("extra_32x32.mat", 200)),  # papers since Sermanet et al. 2012; NiN, section 4.4
+)
+
+DATASETS: dict[str, Dataset] = {d.name: d for d in (DIGITS, MNIST, CIFAR10, CIFAR100, SVHN)}
 
 
 def get_dataset(name: str) -> Dataset:

@@ -50,12 +50,13 @@ def prepare(
     """Put a data set on the device, preprocessed as the recipe says.
 
     With a hold-out the last `holdout` training images take the place of the test set, and the preprocessing is fitted
-    without them.
+    without them. Images that the data set sets aside for validation are the last ones, and never trained on.
     """
-    kept = len(data.train_labels) - holdout
+    count = len(data.train_labels)
+    kept = count - max(holdout, data.validation_size)
     train_images, train_labels = data.train_images[:kept], data.train_labels[:kept]
     if holdout:
-        test_images, test_labels = data.train_images[kept:], data.train_labels[kept:]
+        test_images, test_labels = data.train_images[count - holdout :], data.train_labels[count - holdout :]
     else:
         test_images, test_labels = data.test_images, data.test_labels
     transform = preprocess.fit(preprocessing, train_images, data.cache_folder, data.facts.sha256, log).to(device)

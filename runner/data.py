@@ -40,6 +40,7 @@ Log = Callable[[str], Any]
 Arrays = dict[str, np.ndarray]
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+COARSE = ("train_coarse", "test_coarse")  # where a data set has superclasses
 VERSION = 1  # of the cache: raised whenever the same files would be parsed into something else
 TIMEOUT = 30  # seconds without a byte after which a mirror is given up
 PROVENANCE = "PROVENANCE.txt"  # beside the files: a sentence on where they come from, shown with every number
@@ -49,7 +50,8 @@ PROVENANCE = "PROVENANCE.txt"  # beside the files: a sentence on where they come
 class Data:
     """A data set, mapped into memory: images uint8 (N, C, H, W), labels int64 (N,).
 
-    The maps are private to the process (writing to one changes no file), so `torch.from_numpy` takes them as they are.
+    The last `validation_size` training images are set aside by the data set's own protocol and never trained on.
+    `train_coarse` and `test_coarse` are the superclasses' labels, where there are any. The maps are private to the process (writing to one changes no file), so `torch.from_numpy` takes them as they are.
     `cache_folder` is where what is computed from the data may be kept, dropped with it; None where none is writable.
     """
 
@@ -59,6 +61,9 @@ class Data:
     test_labels: np.ndarray
     facts: DataFacts
     cache_folder: Path | None
+    validation_size: int = 0
+    train_coarse: np.ndarray | None = None
+    test_coarse: np.ndarray | None = None
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -93,7 +98,8 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
             raise _refusal(dataset, folder, manifest["unofficial"])
         kept = [entry, *(root / dataset.name / entry.name for root in _cache_roots(folder)[1:])]
         return Data(
-            **_map_arrays(entry, manifest),
+            **_map_arrays(dataset, entry, manifest),
+            validation_size=dataset.validation_size,
             facts=DataFacts(**manifest["facts"]),
             cache_folder=next((place for place in kept if _can_write(place, create=True)), None),
         )
@@ -238,15 +244,19 @@ def _cached(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[Path
         with suppress(OSError, ValueError, KeyError, TypeError, EOFError):  # missing, or torn
             manifest = json.loads((entry / "manifest.json").read_bytes())
             DataFacts(**manifest["facts"])
-            _map_arrays(entry, manifest)
+            _map_arrays(dataset, entry, manifest)
             return entry, manifest
     return None
 
 
-def _map_arrays(entry: Path, manifest: dict[str, Any]) -> Arrays:
+def _arrays_of(dataset: Dataset) -> tuple[str, ...]:
+    return ARRAYS + COARSE if dataset.coarse_labels else ARRAYS
+
+
+def _map_arrays(dataset: Dataset, entry: Path, manifest: dict[str, Any]) -> Arrays:
     """The entry's arrays as memory maps; raises ValueError where one isn't what the manifest says."""
     arrays = {}
-    for name in ARRAYS:
+    for name in _arrays_of(dataset):
         # 'c': copy-on-write. A read-only map would make torch.from_numpy warn.
         array = np.load(entry / f"{name}.npy", mmap_mode="c", allow_pickle=False)
         if [array.dtype.str, list(array.shape)] != manifest["arrays"][name]:
@@ -276,7 +286,7 @@ def _build(
         building = place / f".building-{uuid.uuid4().hex}"
         building.mkdir()
         try:
-            count = dataset.train_size + dataset.test_size
+            count = dataset.train_size + dataset.validation_size + dataset.test_size
             log(f"{dataset.name}: reading {count:,} images, once; the arrays are kept in {place}")
             manifest = _parse_into(building, dataset, folder, found)
             if _stamp(dataset, folder) != stamp:
@@ -324,7 +334,7 @@ def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[_Fou
 
 def _check(dataset: Dataset, arrays: Arrays) -> None:
     """Hold parsed arrays to the facts; raises UserError naming the first that is off."""
-    for split, count in (("train", dataset.train_size), ("test", dataset.test_size)):
+    for split, count in (("train", dataset.train_size + dataset.validation_size), ("test", dataset.test_size)):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         if images.shape != (count, *dataset.shape) or images.dtype != np.uint8:
             found = f"{images.dtype} {images.shape}"
@@ -334,13 +344,26 @@ def _check(dataset: Dataset, arrays: Arrays) -> None:
         if labels.min() < 0 or labels.max() >= dataset.classes:
             worst = int(labels.max() if labels.max() >= dataset.classes else labels.min())
             raise UserError(f"{dataset.name}: a {split} label is {worst}, expected 0 to {dataset.classes - 1}")
+    if dataset.coarse_labels:
+        _check_coarse(dataset, arrays)
+
+
+def _check_coarse(dataset: Dataset, arrays: Arrays) -> None:
+    """Every class lies in one superclass, the same in both splits."""
+    fine = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
+    coarse = np.concatenate([arrays[name] for name in COARSE])
+    pairs = len(np.unique(fine * dataset.coarse_classes + coarse))
+    if pairs != len(np.unique(fine)):
+        raise UserError(
+            f"{dataset.name}: {pairs} pairs of class and superclass, expected one superclass for each class"
+        )
 
 
 def _sha256_of_arrays(arrays: Arrays) -> str:
     """sha256 over name, dtype, shape and bytes of each array: which data, whatever files it came in."""
     digest = hashlib.sha256()
-    for name in ARRAYS:
-        array = np.ascontiguousarray(arrays[name])
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array)
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
@@ -520,34 +543,113 @@ def _read_cifar(dataset: Dataset, members: dict[str, Member]) -> Arrays:
             for path, member in members.items()
             if PurePosixPath(path).name.startswith("test") == (split == "test")
         ]
-        arrays[f"{split}_images"] = np.concatenate([images for images, _ in batches])
-        arrays[f"{split}_labels"] = np.concatenate([labels for _, labels in batches])
-    return arrays
+        names = (f"{split}_images", f"{split}_labels", f"{split}_coarse")
+        # CIFAR-10's batches have no superclasses: two arrays a batch instead of three.
+        for name, parts in zip(names, zip(*batches, strict=True), strict=False):
+            arrays[name] = np.concatenate(parts)
+    return {name: arrays[name] for name in _arrays_of(dataset)}
 
 
-def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, ...]:
     """One batch: images uint8 (n, C, H, W), stored as channel planes in row-major order, and labels int64 (n,).
 
-    Raises UserError where the file isn't a batch, or asks for anything but numpy arrays.
+    Where the data set has superclasses, their labels int64 (n,) follow. Raises UserError where the file isn't a batch, or
+    asks for anything but numpy arrays.
     """
     try:
         batch = unpickle_arrays(member.path.read_bytes())
-        array, labels = (batch.get("data"), batch.get("labels")) if isinstance(batch, dict) else (None, None)
-        if not isinstance(array, _Array) or not isinstance(labels, list):
-            raise ValueError("no array 'data' with a list 'labels'")
+        array = batch.get("data") if isinstance(batch, dict) else None
+        if not isinstance(array, _Array):
+            raise ValueError("no array 'data'")
         images = array.value()
         pixels = math.prod(dataset.shape)
         if images.ndim != 2 or images.shape[1] != pixels:
             raise ValueError(f"'data' has the shape {images.shape}, expected (n, {pixels})")
-        if len(labels) != len(images):
-            raise ValueError(f"{len(images):,} images, but {len(labels):,} labels")
-        wrong = [label for label in labels if type(label) is not int or not 0 <= label < dataset.classes]
-        if wrong:
-            found = wrong[0] if type(wrong[0]) is int else type(wrong[0]).__name__
-            raise ValueError(f"a label is {found}, expected 0 to {dataset.classes - 1}")
-        return images.reshape(-1, *dataset.shape), np.array(labels, dtype=np.int64)
+        wanted = [(dataset.labels, dataset.classes)]
+        if dataset.coarse_labels:
+            wanted.append((dataset.coarse_labels, dataset.coarse_classes))
+        labels = [_cifar_labels(batch, key, classes, len(images)) for key, classes in wanted]
+        return images.reshape(-1, *dataset.shape), *labels
     except Exception as error:  # arbitrary bytes: whatever fails, the file isn't a batch
         raise UserError(f"{member.shown}: not a whole CIFAR batch ({_detail(error)})") from error
+
+
+def _cifar_labels(batch: dict[str, Any], key: str, classes: int, count: int) -> np.ndarray:
+    labels, one = batch.get(key), key.replace("_", " ").removesuffix("s")
+    if not isinstance(labels, list):
+        raise ValueError(f"it lacks a list '{key}'")
+    if len(labels) != count:
+        raise ValueError(f"{count:,} images, but {len(labels):,} {one}s")
+    for label in labels:
+        if type(label) is not int or not 0 <= label < classes:
+            found = label if type(label) is int else type(label).__name__
+            raise ValueError(f"a {one} is {found}, expected 0 to {classes - 1}")
+    return np.array(labels, dtype=np.int64)
+
+
+def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
+    """SVHN's .mat files: all but the test file's images, and behind them those set aside for validation.
+
+    Which images these are is drawn as pylearn2's `splitted_train` draws them (datasets/svhn.py): seed 322, the digits 1 to
+    9 and then 0, file by file, so that they are the ones that maxout's and NiN's figures leave out. Needs some 6 GB for the
+    real files (measured), most of it the images themselves.
+    """
+    random = np.random.RandomState(322)
+    set_aside = dict(dataset.validation)
+    arrays: Arrays = {}
+    read = []
+    for path, member in members.items():
+        images, labels = read_mat(member, dataset)
+        if PurePosixPath(path).name.startswith("test"):
+            arrays |= {"test_images": np.ascontiguousarray(images), "test_labels": labels}
+            continue
+        aside = np.zeros(len(labels), dtype=bool)
+        for digit in (*range(1, dataset.classes), 0):
+            indices = np.flatnonzero(labels == digit)
+            random.shuffle(indices)
+            aside[indices[: set_aside.get(path, 0)]] = True
+        read.append((images, labels, aside))
+    count = sum(len(labels) for _, labels, _ in read)
+    arrays["train_images"] = np.empty((count, *dataset.shape), dtype=np.uint8)
+    arrays["train_labels"] = np.empty(count, dtype=np.int64)
+    start = 0
+    for wanted in (False, True):
+        for images, labels, aside in read:
+            for block in np.array_split(np.flatnonzero(aside == wanted), 1 + len(labels) // 20_000):
+                stop = start + len(block)
+                arrays["train_images"][start:stop] = images[block]
+                arrays["train_labels"][start:stop] = labels[block]
+                start = stop
+    return {name: arrays[name] for name in ARRAYS}
+
+
+def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """One .mat file of SVHN: images uint8 (n, C, H, W), a view, and labels int64 (n,), where the file's 10 is the digit 0.
+
+    Raises UserError where the file isn't one: its variables' shapes are looked at before their content is read.
+    """
+    import scipy.io
+
+    channels, height, width = dataset.shape
+    try:
+        declared = {name: shape for name, shape, _ in scipy.io.whosmat(str(member.path))}
+        most = dataset.train_size + dataset.validation_size + dataset.test_size
+        shape = declared.get("X", ())
+        if len(shape) != 4 or shape[:3] != (height, width, channels) or shape[3] > most:
+            raise ValueError(f"'X' has the shape {shape or 'of nothing'}, expected {(height, width, channels, 'n')}")
+        if declared.get("y") not in ((shape[3], 1), (1, shape[3])):
+            raise ValueError(f"{shape[3]:,} images, but labels of the shape {declared.get('y')}")
+        content = scipy.io.loadmat(str(member.path), variable_names=("X", "y"))
+        images, labels = content["X"], content["y"].reshape(-1)
+        if images.dtype != np.uint8 or images.shape != shape:
+            raise ValueError(f"'X' holds {images.dtype}, expected uint8")
+        if labels.dtype.kind not in "ui" or not np.isin(labels, np.arange(1, dataset.classes + 1)).all():
+            raise ValueError(f"a label isn't one of 1 to {dataset.classes} (which stands for 0)")
+        return images.transpose(3, 2, 0, 1), labels.astype(np.int64) % dataset.classes
+    except MemoryError:
+        raise
+    except Exception as error:  # arbitrary bytes: whatever fails, the file isn't one of SVHN's
+        raise UserError(f"{member.shown}: not a whole .mat file of SVHN ({_detail(error)})") from error
 
 
 class _Array:
@@ -614,6 +716,7 @@ READERS: dict[str, Callable[[Dataset, dict[str, Member]], Arrays]] = {
     "sklearn": _read_sklearn,
     "idx": _read_idx,
     "cifar": _read_cifar,
+    "mat": _read_mat,
 }
 
 

@@ -106,10 +106,12 @@ def _check(what: str, dataset: str, recipe: Recipe, changes: dict[str, Any]) -> 
         raise UserError(f"{what}: {error}") from error
     if effective.preprocessing not in PREPROCESSING:
         raise unknown("preprocessing", effective.preprocessing, PREPROCESSING)
-    size = get_dataset(dataset).train_size
-    if effective.holdout >= size:
-        raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {size} training images")
-    if effective.drop_last and effective.batch_size > size - effective.holdout:
+    facts = get_dataset(dataset)
+    left = facts.training_images(effective.holdout)
+    if left <= 0:
+        most = facts.train_size + facts.validation_size
+        raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")
+    if effective.drop_last and effective.batch_size > left:
         raise UserError(f"{what}: drop_last leaves no batch: batch_size is {effective.batch_size}, the images fewer")
 
 

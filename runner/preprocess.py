@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.errors import unknown
+from benchmarks.errors import UserError, unknown
 from benchmarks.records import write_atomically
 from runner.data import locked
 
@@ -24,6 +24,8 @@ PREPROCESSING: dict[str, str] = {
     "unit": "pixels divided by 255",
     "standardise": "per channel: the training images' mean subtracted, divided by their standard deviation",
     "gcn_zca": "global contrast normalisation to norm 55, then ZCA whitening (covariance + 0.1) as in pylearn2",
+    "gcn_lcn": "global contrast normalisation to norm 1, then LeCun's local one (Gaussian of 7) as in pylearn2",
+    "yuv_lcn": "YUV; Y by its local contrast (Gaussian of 7), U and V by mean and standard deviation, as in cifar.torch",
 }
 
 VERSION = 1  # raised whenever the same images would be fitted to something else: names the cached files
@@ -33,6 +35,8 @@ FIT_BLOCK = 5_000  # images at a time while fitting: 120 MB as float64
 GCN_SCALE = 55.0
 GCN_MIN_DIVISOR = 1e-8
 ZCA_FILTER_BIAS = 0.1
+LCN_THRESHOLD = 1e-4  # pylearn2's and Torch7's alike
+LCN_SIZE = 7
 
 
 class Transform:
@@ -141,17 +145,81 @@ class GcnZca(Transform):
 
     def apply(self, images: Tensor) -> Tensor:
         mean, matrix = self._state["mean"], self._state["matrix"]
-        out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
         with _ieee(images.device):
-            for start in range(0, len(images), BLOCK):
-                block = images[start : start + BLOCK]
-                full = block.new_zeros(BLOCK, *block.shape[1:])
-                full[: len(block)] = block
-                out[start : start + BLOCK] = (_gcn(full).sub_(mean) @ matrix)[: len(block)].view(block.shape)
-        return out
+            return _by_blocks(images, lambda block: _gcn(block).sub_(mean) @ matrix)
 
 
-TRANSFORMS: dict[str, type[Transform]] = {cls.name: cls for cls in (Unit, Standardise, GcnZca)}
+class GcnLcn(Transform):
+    """Global, then local contrast normalisation as pylearn2's scripts/papers/maxout/svhn_preprocessing.py did them.
+
+    GlobalContrastNormalization with its defaults (norm 1), then LeCunLCN, channel by channel: each pixel minus the blur
+    around it, over the root of the squares' blur, or over that root's mean in the image where this is larger. The squares
+    are of the pixels before the mean is taken away, as in pylearn2's code. Nothing is fitted. References/papers.md B.5.
+    """
+
+    name = "gcn_lcn"
+    per_channel = False
+
+    def apply(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        down, across = (_blur(size, 2.0, images.device, torch.float32) for size in (height, width))
+
+        def normalise(block: Tensor) -> Tensor:
+            x = _gcn(block, scale=1.0).view(block.shape)
+            deviation = (down @ x.square() @ across.T).sqrt_()
+            divisor = torch.maximum(deviation, deviation.mean(dim=(2, 3), keepdim=True)).clamp_(min=LCN_THRESHOLD)
+            return (x - down @ x @ across.T).div_(divisor)
+
+        with _ieee(images.device):
+            return _by_blocks(images, normalise)
+
+
+class YuvLcn(Transform):
+    """YUV with local contrast normalisation of Y, as szagoruyko/cifar.torch's provider.lua did it (papers.md B.3).
+
+    Y goes through Torch7's SpatialContrastiveNormalization(1, image.gaussian1D(7)): minus the blur around each pixel, then
+    over the root of the squares' blur, each blur divided by what the same blur makes of ones, so that zeros beyond the edge
+    don't count; a root of at most 1e-4 is taken as 1e-4. U and V are shifted and scaled by the training images' mean and
+    standard deviation. Y is computed in float64: where an image is flat, rounding errors would be divided by 1e-4.
+    """
+
+    name = "yuv_lcn"
+    per_channel = False
+
+    @staticmethod
+    def fit(images: np.ndarray) -> dict[str, np.ndarray]:
+        """Mean and standard deviation (2,) of U and V over the training images' pixels, uint8 (N, 3, H, W)."""
+        if images.shape[1] != 3:
+            raise UserError(f"preprocessing yuv_lcn needs colour images, these have {images.shape[1]} channel(s)")
+        sums, squares = np.zeros(2), np.zeros(2)
+        for block in _blocks(images):
+            chroma = _yuv(torch.tensor(block).double())[:, 1:].flatten(2)
+            sums += chroma.sum(dim=(0, 2)).numpy()
+            squares += chroma.square().sum(dim=(0, 2)).numpy()
+        count = images.shape[0] * math.prod(images.shape[2:])
+        mean = sums / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        deviation[deviation < 1e-6] = 1.0  # grey images
+        return {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
+
+    def apply(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        down, across = (_blur(size, 0.25 * LCN_SIZE, images.device, torch.float64) for size in (height, width))
+        inside = torch.outer(down.sum(1), across.sum(1))  # what the blur makes of ones
+        mean, deviation = (self._state[key][:, None, None].double() for key in ("mean", "deviation"))
+
+        def normalise(block: Tensor) -> Tensor:
+            yuv = _yuv(block.double())
+            y = yuv[:, 0]
+            y = y - (down @ y @ across.T).div_(inside)
+            root = (down @ y.square() @ across.T).sqrt_().div_(inside)
+            y = y / root.clamp_(min=LCN_THRESHOLD)
+            return torch.cat([y[:, None], (yuv[:, 1:] - mean) / deviation], dim=1)
+
+        return _by_blocks(images, normalise)
+
+
+TRANSFORMS: dict[str, type[Transform]] = {cls.name: cls for cls in (Unit, Standardise, GcnZca, GcnLcn, YuvLcn)}
 
 
 def fit(
@@ -166,7 +234,7 @@ def fit(
     if name not in TRANSFORMS:
         raise unknown("preprocessing", name, TRANSFORMS)
     kind = TRANSFORMS[name]
-    if cache_folder is None or kind is Unit:
+    if cache_folder is None or kind.fit is Transform.fit:
         return _to_transform(kind, kind.fit(train_images))
     build = f"torch{torch.__version__}-{torch.get_num_threads()}threads"  # both decide the last bits of a fit
     path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}-{build}.npz"
@@ -203,13 +271,46 @@ def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
         yield images[start : start + FIT_BLOCK]
 
 
-def _gcn(images: Tensor) -> Tensor:
-    """Images (N, ...) -> float32 (N, D): each minus its own mean, over its L2 norm / 55 (or 1, where that is 0)."""
+def _by_blocks(images: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """`function` over uint8 images (N, C, H, W), BLOCK at a time: float32 (N, C, H, W).
+
+    A part at the end is filled up with black images: products of another shape could round otherwise.
+    """
+    out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
+        full = block.new_zeros(BLOCK, *block.shape[1:])
+        full[: len(block)] = block
+        out[start : start + BLOCK] = function(full)[: len(block)].view(block.shape)
+    return out
+
+
+def _gcn(images: Tensor, scale: float = GCN_SCALE) -> Tensor:
+    """Images (N, ...) -> float32 (N, D): each minus its own mean, over its L2 norm / scale (or 1, where that is 0)."""
     rows = images.flatten(1).float()
     # sum / D rather than mean(): the sum of whole numbers is exact, so that a constant image gives exactly 0.
     rows.sub_(rows.sum(1, keepdim=True).div_(rows.shape[1]))
-    norms = rows.square().sum(1, keepdim=True).sqrt_().div_(GCN_SCALE)
+    norms = rows.square().sum(1, keepdim=True).sqrt_().div_(scale)
     return rows.div_(norms.masked_fill_(norms < GCN_MIN_DIVISOR, 1.0))
+
+
+def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A matrix (size, size) that blurs a column of pixels with a Gaussian of 7, zeros lying beyond both ends.
+
+    A Gaussian is the product of one down and one across, so `down @ image @ across.T` blurs an image.
+    """
+    offsets = torch.arange(size, dtype=torch.float64)
+    distances = (offsets[:, None] - offsets).abs()
+    reach = LCN_SIZE // 2
+    one = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weights = torch.exp(-(distances**2) / (2 * sigma**2)) / torch.exp(-(one**2) / (2 * sigma**2)).sum()
+    return weights.masked_fill(distances > reach, 0.0).to(device, dtype)
+
+
+def _yuv(images: Tensor) -> Tensor:
+    """RGB images (N, 3, H, W) as Torch7's image.rgb2yuv turns them, of the same type."""
+    matrix = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
+    return torch.einsum("dc,nchw->ndhw", torch.tensor(matrix, dtype=images.dtype, device=images.device), images)
 
 
 @contextmanager

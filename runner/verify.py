@@ -166,7 +166,7 @@ def _check_values(record: RunRecord, error: Note) -> None:
     for field, found, expected in (
         ("protocol.holdout", protocol.holdout, holdout),
         ("protocol.evaluation", protocol.evaluation, "validation" if holdout else "test"),
-        ("protocol.training_images", protocol.training_images, dataset.train_size - holdout),
+        ("protocol.training_images", protocol.training_images, dataset.training_images(holdout)),
         ("test_images", record.test_images, holdout or dataset.test_size),
     ):
         if found not in (expected, None):

@@ -316,7 +316,7 @@ class _Attempt:
             protocol=Protocol(
                 evaluation="validation" if recipe.holdout else "test",
                 augmentation=recipe.augmentation,
-                training_images=dataset.train_size - recipe.holdout,
+                training_images=dataset.training_images(recipe.holdout),
                 holdout=recipe.holdout,
             ),
             parameters=trained.parameters,

@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 
 from benchmarks.datasets import Dataset, File
 
@@ -110,6 +111,54 @@ def tiny_cifar(folder: Path, packed: bool = False, python2: bool = True, per_bat
         tuple((path, md5(content)) for path, content in files.items()),
     )
     return Dataset("tiny", "Tiny", 10, shape, 5 * per_batch, per_batch, "cifar", (file,))
+
+
+def tiny_cifar100(folder: Path, train: int = 40, test: int = 20) -> Dataset:
+    """A small data set in CIFAR-100's format (6 classes in 2 superclasses), official by its own facts."""
+    shape, files = (3, 4, 4), {}
+    for seed, (name, count) in enumerate((("train", train), ("test", test))):
+        images, fine = images_and_labels(count, shape, classes=6, seed=seed)
+        content = {"data": images.reshape(count, -1), "fine_labels": fine.tolist(), "coarse_labels": (fine % 2).tolist()}
+        files[f"cifar-100-python/{name}"] = pickle.dumps(content, protocol=4)
+    write(folder, files)
+    archive = tar_gz(files)
+    members = tuple((path, md5(content)) for path, content in files.items())
+    return Dataset(
+        "tiny100",
+        "Tiny-100",
+        6,
+        shape,
+        train,
+        test,
+        "cifar",
+        (File("cifar-100-python.tar.gz", md5(archive), len(archive), members),),
+        labels="fine_labels",
+        coarse_labels="coarse_labels",
+        coarse_classes=2,
+    )
+
+
+def mat_file(images: np.ndarray, labels: np.ndarray) -> bytes:
+    """A .mat file as SVHN's are: X (H, W, C, n) of bytes, y (n, 1) with 10 for the digit 0, compressed."""
+    buffer = io.BytesIO()
+    y = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
+    scipy.io.savemat(buffer, {"X": images.transpose(2, 3, 1, 0), "y": y}, do_compression=True)
+    return buffer.getvalue()
+
+
+def tiny_svhn(folder: Path, train: int = 60, extra: int = 90, test: int = 20) -> Dataset:
+    """A small data set in SVHN's format, 2 of each digit of `train` and 1 of `extra` set aside, official by its own facts."""
+    shape, files, facts = (3, 5, 4), {}, []
+    for seed, (name, count) in enumerate((("train", train), ("extra", extra), ("test", test))):
+        images, _ = images_and_labels(count, shape, seed=seed)
+        files[f"{name}_32x32.mat"] = mat_file(images, np.arange(count) * 7 % 10)
+    for path, content in files.items():
+        facts.append(File(path, md5(content), len(content)))
+    write(folder, files)
+    validation = (("train_32x32.mat", 2), ("extra_32x32.mat", 1))
+    return Dataset(
+        "tinysvhn", "Tiny SVHN", 10, shape, train + extra - 30, test, "mat", tuple(facts), validation=validation
+    )
 
 
 def with_mirrors(dataset: Dataset, *mirrors: str) -> Dataset:

@@ -23,10 +23,11 @@ import datafiles
 import numpy as np
 import pytest
 import rich.console
+import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.datasets import CIFAR10, DATASETS, DIGITS, MNIST, Dataset
+from benchmarks.datasets import CIFAR10, CIFAR100, DATASETS, DIGITS, MNIST, SVHN, Dataset
 from benchmarks.errors import UserError
 from runner import data
 
@@ -64,7 +65,9 @@ def entries(folder: Path, dataset: Dataset) -> list[Path]:
 
 def test_md5s_are_torchvisions():
     from torchvision.datasets import CIFAR10 as TV_CIFAR10
+    from torchvision.datasets import CIFAR100 as TV_CIFAR100
     from torchvision.datasets import MNIST as TV_MNIST
+    from torchvision.datasets import SVHN as TV_SVHN
 
     assert [(file.name, file.md5) for file in MNIST.files] == TV_MNIST.resources
     assert set(TV_MNIST.mirrors) <= set(MNIST.mirrors)
@@ -73,6 +76,14 @@ def test_md5s_are_torchvisions():
     expected = [(f"{TV_CIFAR10.base_folder}/{name}", md5) for name, md5 in TV_CIFAR10.train_list + TV_CIFAR10.test_list]
     assert list(archive.unpacked) == expected
     assert CIFAR10.mirrors[0] + archive.name == TV_CIFAR10.url
+    (archive,) = CIFAR100.files
+    assert (archive.name, archive.md5) == (TV_CIFAR100.filename, TV_CIFAR100.tgz_md5)
+    expected = [
+        (f"{TV_CIFAR100.base_folder}/{name}", md5) for name, md5 in TV_CIFAR100.train_list + TV_CIFAR100.test_list
+    ]
+    assert list(archive.unpacked) == expected
+    urls = [[SVHN.mirrors[0] + file.name, file.path, file.md5] for file in SVHN.files]
+    assert sorted(urls) == sorted(TV_SVHN.split_list.values())
 
 
 def test_every_data_set_has_its_reader_and_its_files_a_place():
@@ -322,7 +333,7 @@ def laughs() -> list:
         (batch()[:200], "not a whole CIFAR batch"),
         (pickle.dumps([1, 2, 3]), "no array 'data'"),
         (pickle.dumps({"data": [1], "labels": [1]}), "no array 'data'"),
-        (batch(labels=Y), "a list 'labels'"),
+        (batch(labels=Y), "it lacks a list 'labels'"),
         (batch(labels=Y.tolist()[:-1]), "8 images, but 7 labels"),
         (batch(labels=[10] * 8), "a label is 10, expected 0 to 9"),
         (batch(labels=[-1] * 8), "a label is -1"),
@@ -405,6 +416,129 @@ def test_bad_archives_are_one_line_and_leave_nothing(tmp_path, make, says):
     (folder / "cifar-10-python.tar.gz").write_bytes(make(files))
     assert says in refused(dataset, folder)
     assert not list(tmp_path.rglob("evil"))
+
+
+# --- CIFAR-100 and SVHN ----------------------------------------------------------------------------------------------
+
+
+def test_cifar100_has_fine_labels_and_coarse_ones(tmp_path):
+    dataset = datafiles.tiny_cifar100(tmp_path)
+    found = load(dataset, tmp_path)
+    for split, count, seed in (("train", 40, 0), ("test", 20, 1)):
+        images, fine = datafiles.images_and_labels(count, (3, 4, 4), classes=6, seed=seed)
+        assert np.array_equal(getattr(found, f"{split}_images"), images)
+        assert np.array_equal(getattr(found, f"{split}_labels"), fine)
+        assert np.array_equal(getattr(found, f"{split}_coarse"), fine % 2)
+    assert load(datafiles.tiny_cifar(tmp_path / "10"), tmp_path / "10").train_coarse is None
+
+
+def hundred(**changes) -> bytes:
+    return pickle.dumps(
+        {"data": X.reshape(8, -1), "fine_labels": [5] * 8, "coarse_labels": [1] * 8} | changes, protocol=4
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (batch(), "it lacks a list 'fine_labels'"),
+        (hundred(fine_labels=[6] * 8), "a fine label is 6, expected 0 to 5"),
+        (hundred(coarse_labels=[2] * 8), "a coarse label is 2, expected 0 to 1"),
+        (hundred(coarse_labels=[1] * 7), "8 images, but 7 coarse labels"),
+        (hundred(fine_labels=[5] * 8, coarse_labels=[0] * 8), "expected one superclass for each class"),
+    ],
+)
+def test_bad_files_of_cifar100_are_one_line(tmp_path, content, says):
+    dataset = datafiles.tiny_cifar100(tmp_path, test=8)
+    (tmp_path / "cifar-100-python" / "test").write_bytes(content)
+    assert says in refused(dataset, tmp_path)
+
+
+def test_svhn_is_train_and_extra_without_the_images_set_aside(tmp_path):
+    dataset = datafiles.tiny_svhn(tmp_path)
+    assert (dataset.validation_size, dataset.train_size) == (30, 120)
+    found = load(dataset, tmp_path)
+    sources = {}
+    for seed, (name, count) in enumerate((("train", 60), ("extra", 90), ("test", 20))):
+        images, _ = datafiles.images_and_labels(count, (3, 5, 4), seed=seed)
+        labels = np.arange(count) * 7 % 10
+        sources |= {image.tobytes(): (name, label) for image, label in zip(images, labels, strict=True)}
+
+    def origin(images: np.ndarray, labels: np.ndarray) -> list[tuple[str, int]]:
+        found = [sources[image.tobytes()] for image in images]
+        assert [label for _, label in found] == labels.tolist()  # among them 10, which is the digit 0
+        return found
+
+    trained = origin(found.train_images[:-30], found.train_labels[:-30])
+    aside = origin(found.train_images[-30:], found.train_labels[-30:])
+    assert sorted(aside) == sorted([("train", d) for d in range(10)] * 2 + [("extra", d) for d in range(10)])
+    assert len(trained) == 120
+    assert {name for name, _ in origin(found.test_images, found.test_labels)} == {"test"}
+    assert len({image.tobytes() for image in found.train_images}) == 150
+
+
+def test_the_images_set_aside_are_pylearn2s(tmp_path):
+    """Its split_train_valid (datasets/svhn.py): one stream of seed 322; the labels 1 to 10, first of train, then of extra."""
+    dataset = datafiles.tiny_svhn(tmp_path)
+    random = np.random.RandomState(322)
+    expected = set()
+    for seed, (count, per_class) in enumerate(((60, 2), (90, 1))):
+        images, _ = datafiles.images_and_labels(count, (3, 5, 4), seed=seed)
+        y = np.where(np.arange(count) * 7 % 10 == 0, 10, np.arange(count) * 7 % 10)[:, None]
+        for i in range(1, 11):
+            index = np.nonzero(y == i)[0]
+            random.shuffle(index)
+            expected |= {images[k].tobytes() for k in index[:per_class]}
+    found = load(dataset, tmp_path)
+    assert {image.tobytes() for image in found.train_images[-30:]} == expected
+
+
+def test_held_out_are_first_the_images_set_aside():
+    assert [SVHN.training_images(n) for n in (0, 3_000, 6_000, 10_000)] == [598_388] * 3 + [594_388]
+    assert [CIFAR10.training_images(n) for n in (0, 10_000)] == [50_000, 40_000]
+    assert SVHN.train_size + SVHN.validation_size == 73_257 + 531_131  # torchvision's and the authors' counts
+
+
+def mat(**changes) -> bytes:
+    buffer = io.BytesIO()
+    images, _ = datafiles.images_and_labels(20, (3, 5, 4))
+    content = {"X": images.transpose(2, 3, 1, 0), "y": np.arange(1, 21)[:, None] % 10 + 1} | changes
+    scipy.io.savemat(buffer, {name: value for name, value in content.items() if value is not None})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a whole .mat file"),
+        (b"<html>404</html>" * 100, "not a whole .mat file"),
+        (mat()[:-100], "not a whole .mat file"),
+        (mat(X=None), "'X' has the shape of nothing"),
+        (mat(X=np.zeros((4, 4, 3, 20), np.uint8)), "'X' has the shape (4, 4, 3, 20), expected (5, 4, 3, 'n')"),
+        (mat(X=np.zeros((5, 4, 3, 400), np.uint8), y=np.ones((400, 1))), "'X' has the shape (5, 4, 3, 400)"),
+        (mat(X=np.zeros((5, 4, 3, 20))), "'X' holds float64"),
+        (mat(y=None), "20 images, but labels of the shape None"),
+        (mat(y=np.ones((19, 1), np.uint8)), "20 images, but labels of the shape (19, 1)"),
+        (mat(y=np.zeros((20, 1), np.uint8)), "a label isn't one of 1 to 10"),
+        (mat(y=np.full((20, 1), 1.5)), "a label isn't one of 1 to 10"),
+        (mat(X=np.zeros((5, 4, 3, 19), np.uint8), y=np.ones((19, 1), np.uint8)), "test images are uint8 (19, 3, 5, 4)"),
+    ],
+)
+def test_bad_mat_files_are_one_line(tmp_path, content, says):
+    dataset = datafiles.tiny_svhn(tmp_path)
+    (tmp_path / "test_32x32.mat").write_bytes(content)
+    line = refused(dataset, tmp_path)
+    assert says in line
+
+
+def test_swapped_mat_files_are_told(tmp_path):
+    dataset = datafiles.tiny_svhn(tmp_path)
+    train, test = tmp_path / "train_32x32.mat", tmp_path / "test_32x32.mat"
+    swapped = train.read_bytes(), test.read_bytes()
+    test.write_bytes(swapped[0])
+    train.write_bytes(swapped[1])
+    assert "isn't the official file" in the_line(load, dataset, tmp_path)
+    assert "train images are uint8 (110, 3, 5, 4), expected uint8 (150, 3, 5, 4)" in refused(dataset, tmp_path)
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

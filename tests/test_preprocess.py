@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import convolve2d
 
 from benchmarks.errors import UserError
 from runner import data, preprocess
@@ -102,8 +103,8 @@ def test_fitting_twice_gives_the_same_bits(name):
     first, second = (fit(name, train, None, "") for _ in range(2))
     assert first.digest == second.digest
     assert torch.equal(first.apply(torch.from_numpy(train)), second.apply(torch.from_numpy(train)))
-    assert first.per_channel == (name != "gcn_zca")
-    assert (fit(name, train[:200], None, "").digest == first.digest) == (name == "unit")
+    assert first.per_channel == (name in ("unit", "standardise"))
+    assert (fit(name, train[:200], None, "").digest == first.digest) == (name in ("unit", "gcn_lcn"))
 
 
 @pytest.mark.parametrize("name", PREPROCESSING)
@@ -147,6 +148,70 @@ def test_precision_is_ieee_whatever_is_switched_on():
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
+
+
+def blurred(plane: np.ndarray, sigma: float) -> np.ndarray:
+    """A plane (H, W) under a Gaussian of 7x7 that sums to 1, zeros beyond the edge; scipy's own convolution."""
+    squares = np.arange(-3, 4) ** 2
+    kernel = np.exp(-(squares[:, None] + squares) / (2 * sigma**2))
+    return convolve2d(plane, kernel / kernel.sum(), mode="same")
+
+
+def lecun_lcn(image: np.ndarray) -> np.ndarray:
+    """pylearn2's GlobalContrastNormalization() and LeCunLCN of one image (C, H, W), in float64."""
+    x = contrast_normalised(image).reshape(image.shape) / 55
+    planes = []
+    for plane in x:
+        root = np.sqrt(blurred(plane**2, 2.0))
+        planes.append((plane - blurred(plane, 2.0)) / np.maximum(np.maximum(root, root.mean()), 1e-4))
+    return np.stack(planes)
+
+
+def test_gcn_lcn_is_pylearn2s():
+    images = random_images(150, (3, 32, 32))
+    images[3], images[4, 1] = 200, 0  # one colour; one channel of one colour
+    found = fit("gcn_lcn", images, None, "").apply(torch.from_numpy(images)).numpy()
+    expected = np.stack([lecun_lcn(image) for image in images])
+    assert np.abs(found - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def torch7_contrastive(plane: np.ndarray) -> np.ndarray:
+    """Torch7's nn.SpatialContrastiveNormalization(1, image.gaussian1D(7)) of one plane, in float64."""
+    inside = blurred(np.ones(plane.shape), 0.25 * 7)
+    centred = plane - blurred(plane, 0.25 * 7) / inside
+    root = np.sqrt(blurred(centred**2, 0.25 * 7)) / inside
+    return centred / np.where(root > 1e-4, root, 1e-4)
+
+
+def test_yuv_lcn_is_cifar_torchs():
+    train, test = random_images(200, (3, 32, 32)), random_images(140, (3, 32, 32), seed=1)
+    test[5], test[6, :, :20] = 255, 255  # a white image, and one with a white part
+
+    def yuv(images: np.ndarray) -> np.ndarray:
+        R, G, B = images.astype(np.float64).transpose(1, 0, 2, 3)
+        return np.stack(
+            [
+                0.299 * R + 0.587 * G + 0.114 * B,
+                -0.14713 * R - 0.28886 * G + 0.436 * B,
+                0.615 * R - 0.51499 * G - 0.10001 * B,
+            ],
+            axis=1,
+        )
+
+    chroma = yuv(train)[:, 1:]
+    mean, deviation = (f(chroma, axis=(0, 2, 3))[:, None, None] for f in (np.mean, np.std))
+    transform = fit("yuv_lcn", train, None, "")
+    for images in (train, test):
+        expected = yuv(images)
+        expected[:, 0] = [torch7_contrastive(plane) for plane in expected[:, 0]]
+        expected[:, 1:] = (expected[:, 1:] - mean) / deviation
+        found = transform.apply(torch.from_numpy(images)).numpy()
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_yuv_needs_colours():
+    with pytest.raises(UserError, match="needs colour images, these have 1"):
+        fit("yuv_lcn", random_images(3, (1, 8, 8)), None, "")
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
