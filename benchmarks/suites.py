@@ -15,7 +15,8 @@ from benchmarks.errors import unknown
 class Suite:
     """A named set of jobs-to-be: every declared model x data set x seed, with the same overrides.
 
-    A sweep is several sets of overrides, each laid over the common ones: every job once for each of them.
+    A sweep is several sets of overrides, each laid over the common ones: every job once for each of them. With
+    `every_model` a model belongs to it by having a recipe for one of its data sets, and declares nothing.
     """
 
     name: str
@@ -24,13 +25,20 @@ class Suite:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     sweep: tuple[Mapping[str, Any], ...] = ({},)
+    every_model: bool = False
 
 
 _ALL = (
     Suite("quickstart", "three small networks on real 8x8 digits, in minutes on two cores", ("digits",), seeds=(0, 1)),
     Suite("mnist", "the headline models on MNIST", ("mnist",)),
     Suite("cifar10", "the headline models on CIFAR-10", ("cifar10",)),
-    Suite("cifar10-full", "every model that has a CIFAR-10 recipe", ("cifar10",)),
+    Suite("cifar100", "the headline models on CIFAR-100", ("cifar100",)),
+    Suite("svhn", "the headline models on SVHN", ("svhn",)),
+    Suite("mnist-full", "every model that has an MNIST recipe", ("mnist",), every_model=True),
+    Suite("cifar10-full", "every model that has a CIFAR-10 recipe", ("cifar10",), every_model=True),
+    Suite("cifar100-full", "every model that has a CIFAR-100 recipe", ("cifar100",), every_model=True),
+    Suite("svhn-full", "every model that has an SVHN recipe", ("svhn",), every_model=True),
+    Suite("all", "every model on each of the four", ("mnist", "cifar10", "cifar100", "svhn"), every_model=True),
     Suite(
         "nin_ablation",
         "what dropout, augmentation and global average pooling give NiN (its Tables 1 and 5)",

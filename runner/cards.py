@@ -8,7 +8,9 @@ import torch
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
 from benchmarks.records import sha256_of, write_atomically
+from benchmarks.suites import SUITES
 from runner.jobs import results_folder
+from runner.plan import models_of
 from zoo import load_models
 from zoo.anatomy import agrees, count_parameters, layers_of, stages_of
 from zoo.spec import Anatomy, ModelSpec, Printed, Variant, plain
@@ -21,7 +23,7 @@ def card_of(spec: ModelSpec) -> dict[str, Any]:
         "title": spec.title,
         "family": spec.family,
         "paper": spec.paper,
-        "suites": sorted(spec.suites),
+        "suites": sorted(suite.name for suite in SUITES.values() if models_of(suite, {spec.name: spec})),
         "datasets": {dataset: _trained(spec, dataset) for dataset in spec.variants},
         "anatomy": {dataset: _taken_apart(facts, facts.shape) for dataset, facts in spec.anatomy.items()},
     }

@@ -34,7 +34,9 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def models_of(suite: Suite, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
-    """The models whose spec declares this suite."""
+    """The models whose spec declares this suite; of one for every model, those with a recipe for a data set of it."""
+    if suite.every_model:
+        return {name: spec for name, spec in models.items() if not spec.variants.keys().isdisjoint(suite.datasets)}
     return {name: spec for name, spec in models.items() if suite.name in spec.suites}
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from benchmarks.datasets import get_dataset
 from benchmarks.suites import SUITES
 from runner.cards import card_json, card_of
+from runner.plan import make_jobs
 from runner.train import optimizer_for
 from runner.worker import weights_sha256
 from zoo import load_models
@@ -161,11 +162,18 @@ def test_every_module_of_the_zoo_declares_models():
 
 def test_full_suites_hold_every_model():
     for name, suite in SUITES.items():
-        if name.endswith("-full"):
-            missing = [
-                s.name for s in MODELS.values() if set(suite.datasets) & set(s.variants) and name not in s.suites
-            ]
-            assert missing == []
+        if name.endswith("-full") or name == "all":
+            expected = {(d, s.name) for d in suite.datasets for s in MODELS.values() if d in s.variants}
+            assert {(job.dataset, job.model) for job in make_jobs(suite, MODELS)} == expected
+            assert name in card_of(MODELS["nin_dropout"])["suites"]
+    assert {job.dataset for job in make_jobs(SUITES["all"], MODELS)} == {"mnist", "cifar10", "cifar100", "svhn"}
+
+
+def test_a_shortened_schedule_keeps_its_proportions():
+    recipe = MODELS["nin"].variants["svhn"].recipe
+    assert (recipe.epochs, recipe.milestones) == (26, (20, 23))
+    halvings = MODELS["vgg16"].variants["svhn"].recipe
+    assert (halvings.epochs, len(halvings.milestones), halvings.milestones[-1]) == (30, 12, 29)
 
 
 def test_cards_say_what_the_code_says(checkout):

@@ -93,7 +93,7 @@ def _spec(name: str, title: str, head: str) -> ModelSpec:
         title=title,
         family="Conventional CNN",
         paper="lin2013",
-        suites=("cifar10-full",),
+        suites=(),
         variants={
             "cifar10": Variant(
                 build=lambda: conventional(head),

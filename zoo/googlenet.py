@@ -181,6 +181,7 @@ SMALL = Recipe(
     translate=4,
     decay_all=True,
 )
+SVHN_RECIPE = replace(SMALL, flip=False, translate=0).shortened(10)
 MNIST_RECIPE = replace(SMALL, flip=False, translate=0)
 
 NORM = Departure(
@@ -204,6 +205,11 @@ FIGURES = Departure(
     "figures",
     "No paper reports an error of GoogLeNet here. The figures beside ours are of variants: two 3x3 in place of the 5x5, no "
     "auxiliary heads, other schedules.",
+)
+CIFAR100_OURS = Departure("CIFAR-100", "The CIFAR-10 recipe.")
+SVHN_OURS = Departure(
+    "SVHN",
+    "The CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 times the images), without shifts and mirror images.",
 )
 MNIST_OURS = Departure("MNIST", "The CIFAR-10 recipe without shifts and mirror images.")
 COLUMNS = Departure(
@@ -245,11 +251,23 @@ MODELS = (
         title="GoogLeNet",
         family="GoogLeNet",
         paper="szegedy2014",
-        suites=("cifar10", "cifar10-full", "mnist"),
+        suites=("mnist", "cifar10", "cifar100", "svhn"),
         loss=loss,
         variants={
             "cifar10": Variant(
                 build=lambda: small(3), recipe=SMALL, parameters=10_222_398, departures=(NORM, STEM, RECIPE, FIGURES)
+            ),
+            "cifar100": Variant(
+                build=lambda: small(3, 100),
+                recipe=SMALL,
+                parameters=10_222_398 + 3 * 90 * 1_025,  # three classifiers of 1024 values
+                departures=(NORM, STEM, RECIPE, FIGURES, CIFAR100_OURS),
+            ),
+            "svhn": Variant(
+                build=lambda: small(3),
+                recipe=SVHN_RECIPE,
+                parameters=10_222_398,
+                departures=(NORM, STEM, RECIPE, FIGURES, SVHN_OURS),
             ),
             "mnist": Variant(
                 build=lambda: small(1),
