@@ -490,9 +490,9 @@ def new_model(
 def data_prepare(suite: SuiteOption, data_dir: DataDir = None, allow_unverified_data: Unverified = False) -> None:
     """Download and check what a suite needs, ahead of time: compute nodes often have no network."""
     from benchmarks.suites import get_suite
-    from runner import data
+    from runner import data, download
 
-    data.prepare(get_suite(suite).datasets, data.data_folder(data_dir), allow_unverified_data)
+    download.prepare(get_suite(suite).datasets, data.data_folder(data_dir), allow_unverified_data)
 
 
 @data_app.command("status")

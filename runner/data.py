@@ -6,11 +6,9 @@ wrong with a file is one line (`UserError`), and nothing in a file is ever run. 
 """
 
 import dataclasses
-import errno
 import fcntl
 import gzip
 import hashlib
-import http.client
 import importlib.metadata
 import io
 import json
@@ -21,10 +19,9 @@ import pickletools
 import shutil
 import tarfile
 import time
-import urllib.request
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,7 +39,6 @@ Arrays = dict[str, np.ndarray]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 COARSE = ("train_coarse", "test_coarse")  # where a data set has superclasses
 VERSION = 1  # of the cache: raised whenever the same files would be parsed into something else
-TIMEOUT = 30  # seconds without a byte after which a mirror is given up
 PROVENANCE = "PROVENANCE.txt"  # beside the files: a sentence on where they come from, shown with every number
 
 
@@ -87,7 +83,7 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
     ones; the last is overruled by `allow_unverified`, and then the facts say so.
     """
     dataset = get_dataset(dataset) if isinstance(dataset, str) else dataset
-    with _os_errors_in_words(dataset, folder):
+    with os_errors_in_words(dataset, folder):
         _refuse_file(folder)
         stamp = _stamp(dataset, folder)
         cached = _cached(dataset, folder, stamp)
@@ -167,6 +163,16 @@ def _find_all(dataset: Dataset, folder: Path) -> list[_Found]:
     return [form for form in found.values() if form is not None]
 
 
+def lacking(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> list[File]:
+    """The files that still have to be fetched: missing, or (unless those will do) not the official ones."""
+    _refuse_file(folder)
+    cached = _cached(dataset, folder, _stamp(dataset, folder))
+    if cached is not None and (allow_unverified or not cached[1]["unofficial"]):
+        return []
+    found = {file: _find(dataset, file, folder) for file in dataset.files}
+    return [file for file, form in found.items() if form is None or (form.unofficial and not allow_unverified)]
+
+
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -201,7 +207,7 @@ def _provenance(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]
 
 
 @contextmanager
-def _os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
+def os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
     """A full disk, a refused permission, a vanished file: one line naming the file."""
     try:
         yield
@@ -720,85 +726,7 @@ READERS: dict[str, Callable[[Dataset, dict[str, Member]], Arrays]] = {
 }
 
 
-# --- prepare and status ----------------------------------------------------------------------------------------------
-
-
-def prepare(datasets: Iterable[str | Dataset], folder: Path, allow_unverified: bool = False, log: Log = print) -> None:
-    """Make data sets ready ahead of time: download what is missing or not official, check it, build the cache.
-
-    Files that aren't the official ones stay where they are; a download under the same name moves them aside. With
-    `allow_unverified` they are taken as they are. Raises UserError where no mirror gives a file.
-    """
-    for given in datasets:
-        dataset = get_dataset(given) if isinstance(given, str) else given
-        with _os_errors_in_words(dataset, folder):
-            _refuse_file(folder)
-            cached = _cached(dataset, folder, _stamp(dataset, folder))
-            if cached is None or (cached[1]["unofficial"] and not allow_unverified):
-                for file in dataset.files:
-                    found = _find(dataset, file, folder)
-                    if found is None or (found.unofficial and not allow_unverified):
-                        _download(dataset, file, folder, log)
-        data = load(dataset, folder, allow_unverified, log)
-        log(f"{dataset.name}: ready in {folder} ({'verified' if data.facts.verified else data.facts.provenance})")
-
-
-def _download(dataset: Dataset, file: File, folder: Path, log: Log) -> None:
-    """Fetch one file from the first mirror that has the right one, into a temporary file, then rename it."""
-    target = folder / file.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
-    reasons = []
-    for mirror in dataset.mirrors:
-        try:
-            _fetch(mirror + file.name, partial, file, log)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-                raise  # the disk's fault, not the mirror's
-            reasons.append(f"{mirror}: {_detail(error)}")
-            log(f"{dataset.name}: {file.name} not from {reasons[-1]}")
-        else:
-            if target.exists():
-                target.replace(target.with_name(f"{file.name}.unofficial"))
-            partial.replace(target)
-            return
-        finally:
-            partial.unlink(missing_ok=True)
-    raise UserError(
-        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(reasons) or 'no mirror is known'}): "
-        f"put it at {target} yourself (md5 {file.md5}), or name a folder that has it with --data-dir"
-    )
-
-
-def _fetch(url: str, partial: Path, file: File, log: Log) -> None:
-    """Download one URL; raises OSError, HTTPException or ValueError where it isn't to be had, or isn't official."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    request = urllib.request.Request(url, headers={"User-Agent": "reprozoo"})
-    md5, size = hashlib.md5(usedforsecurity=False), 0
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response, partial.open("wb") as out:
-        if file.size is not None and response.length not in (None, file.size):
-            raise ValueError(f"offers {response.length:,} bytes, the official file has {file.size:,}")
-        console = Console(stderr=True)
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-        with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-            if not console.is_terminal:
-                log(f"downloading {url}")
-            task = progress.add_task(file.name, total=file.size or response.length)
-            while chunk := response.read(2**18):
-                out.write(chunk)
-                md5.update(chunk)
-                size += len(chunk)
-                if file.size is not None and size > file.size:
-                    break
-                progress.update(task, advance=len(chunk))
-        out.flush()
-        os.fsync(out.fileno())
-    if file.size not in (None, size):
-        raise ValueError(f"broke off after {size:,} of {file.size:,} bytes" if size < file.size else "too many bytes")
-    if md5.hexdigest() != file.md5:
-        raise ValueError(f"gave a file with md5 {md5.hexdigest()}, official {file.md5}")
+# --- status -----------------------------------------------------------------------------------------------------------
 
 
 def status(folder: Path) -> list[dict[str, Any]]:
@@ -813,7 +741,7 @@ def status(folder: Path) -> list[dict[str, Any]]:
 
 
 def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    with _os_errors_in_words(dataset, folder):
+    with os_errors_in_words(dataset, folder):
         stamp = _stamp(dataset, folder)
         cached = _cached(dataset, folder, stamp)
         facts = cached[1]["facts"] if cached else {"sha256": None, "verified": None, "provenance": None}
