@@ -9,7 +9,7 @@ make_equivalences(board)                whether `fast` gives the errors of `refe
 runs_of(...), curves(...)               the runs behind a row
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -237,13 +237,17 @@ def read(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> Evid
     found = [(path, False) for path in record_files(results)]
     if runs is not None:
         found += [(path, True) for path in sorted(runs.glob("*/*/*/record.json"))]
-    records: list[tuple[RunRecord, Path, bool]] = []
-    for path, local in found:
-        try:
-            records.append((load(path), path, local))
-        except RecordError as error:
-            problems += str(error).splitlines()
-    return Evidence(frame_of(records, cards), cards, load_papers(papers), tuple(problems))
+
+    def records() -> Iterator[tuple[RunRecord, Path, bool]]:
+        """One at a time: a record is gone when its row is made, which spares the garbage collector 10,000 of them."""
+        for path, local in found:
+            try:
+                yield load(path), path, local
+            except RecordError as error:
+                problems.extend(str(error).splitlines())
+
+    frame = frame_of(records(), cards)
+    return Evidence(frame, cards, load_papers(papers), tuple(problems))
 
 
 def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str, Card]) -> pd.DataFrame:
@@ -251,8 +255,8 @@ def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str
 
     A run that is both local and published is there once, as published.
     """
-    rows: dict[str, tuple[Any, ...]] = {}
-    for record, path, local in sorted(records, key=lambda item: item[2]):
+    found: dict[bool, dict[str, tuple[Any, ...]]] = {False: {}, True: {}}  # by whether it is local, by run
+    for record, path, local in records:
         job, protocol, environment = record.job, record.protocol, record.environment
         row = (
             job.dataset,
@@ -288,7 +292,8 @@ def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str
             local,
             str(path),
         )
-        rows.setdefault(record.run, row)
+        found[local].setdefault(record.run, row)
+    rows = found[True] | found[False]
     frame = pd.DataFrame(list(rows.values()), columns=RUN_COLUMNS)
     frame["test_error"] = frame["test_error"].astype(float)
     frame["finished"] = pd.to_datetime(frame["finished"], utc=True)
@@ -310,8 +315,8 @@ def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
     )
     current = {pair: (row.revision, row.recipe_sha256) for pair, row in newest.iterrows()}
     current |= {(d, c.name): (v.revision, v.recipe_sha256) for c in cards.values() for d, v in c.datasets.items()}
-    own = zip(runs["revision"], runs["recipe_sha256"], strict=True)
-    pairs = zip(runs["dataset"], runs["model"], strict=True)
+    own = zip(runs["revision"].tolist(), runs["recipe_sha256"].tolist(), strict=True)
+    pairs = zip(runs["dataset"].tolist(), runs["model"].tolist(), strict=True)
     outdated = pd.Series([mine != current.get(pair) for mine, pair in zip(own, pairs, strict=True)], index=runs.index)
 
     # Equal weights are one measurement, whoever sends them. Those that diverged are all NaN: equal whatever the seed.
@@ -351,7 +356,9 @@ def make_board(
 
     boarded = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
     groups: dict[tuple[str, str, str | None, str | None], list[Run]] = {}
-    for run in boarded.to_dict("records"):  # plain rows from here on: a frame for each group costs seconds
+    names, columns = list(boarded), [boarded[name].tolist() for name in boarded]
+    for values in zip(*columns, strict=True):  # plain rows from here on: a frame for each group costs seconds
+        run = dict(zip(names, values, strict=True))
         groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
     have_run = {(dataset, model) for dataset, model, *_ in groups}
     carded = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}

@@ -244,46 +244,44 @@ def status(
     if json_:
         sys.stdout.write(jobs.status_json(rows()))
         return
-    console = _console()
     if not watch:
-        console.print(_status_table(rows()))
+        print(_status_text(rows()))
         return
     from rich.live import Live
+    from rich.text import Text
 
-    with Live(console=console, refresh_per_second=2) as live:
+    with Live(console=_console(), refresh_per_second=2) as live:
         while True:
             found = rows()
-            live.update(_status_table(found))
+            live.update(Text(_status_text(found), no_wrap=True, overflow="ellipsis"))
             if not any(row["state"] == "running" for row in found):
                 return
             time.sleep(1)
 
 
-def _status_table(rows: list[dict[str, Any]]) -> Any:
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
+def _status_text(rows: list[dict[str, Any]]) -> str:
+    """The jobs as a table, a line each. Set by hand: rich takes a millisecond for a row, and there may be 10,000."""
     from runner.progress import SYMBOLS, percent
 
     if not rows:
-        return Text("Nothing was submitted here yet. Start with: runner submit --suite quickstart")
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "job", "state", "epoch", "error", "tries"):
-        table.add_column(name, no_wrap=name != "job", overflow="fold")
+        return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
+    table = [("", "job", "state", "epoch", "error", "tries")]
     for row in rows:
         unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
-        table.add_row(
-            SYMBOLS[row["state"]],
-            row["key"],
-            unusual or row["state"],
-            f"{row['epoch'] or 0}/{row['epochs']}",
-            percent(row["test_error"]),
-            str(row["attempts"]),
+        table.append(
+            (
+                SYMBOLS[row["state"]],
+                row["key"],
+                unusual or row["state"],
+                f"{row['epoch'] or 0}/{row['epochs']}",
+                percent(row["test_error"]),
+                str(row["attempts"]),
+            )
         )
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip() for cells in table]
     counts = {state: sum(row["state"] == state for row in rows) for state in SYMBOLS}
-    line = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    return Group(table, Text(f"{len(rows)} jobs: {line}", style="dim"))
+    return "\n".join([*lines, f"{len(rows)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)])
 
 
 def _submitted(suite: str | None) -> list[Any]:

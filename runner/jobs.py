@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job, problems_of, write_atomically
@@ -29,6 +30,7 @@ TO_RUN: frozenset[State] = frozenset({"pending", "interrupted", "killed"})
 LEASE_SECONDS = 30  # how often a quiet worker renews its lease
 LEASE_TRUSTED = 180  # seconds for which another host's lease is believed
 LOCK_PATIENCE = 2.0  # seconds: a probe holds the lock for an instant, so a refused worker tries again for so long
+LINE_BYTES = 4096  # more than a line of metrics.jsonl and one torn after it take
 LOG_TAIL = 20  # lines of the log that a failure quotes
 MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, within one submit
 
@@ -177,23 +179,36 @@ def _ends_with_newline(path: Path) -> bool:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Every whole JSON object of a .jsonl file; a torn line is passed over, a missing file is empty."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        content = path.read_bytes()
     except OSError:
         return []
-    found = []
-    for line in text.splitlines():
-        with suppress(json.JSONDecodeError):
-            value = json.loads(line)
-            if isinstance(value, dict):
-                found.append(value)
-    return found
+    return [value for line in content.split(b"\n") if (value := _parse(line)) is not None]
+
+
+def read_last_line(path: Path) -> dict[str, Any]:
+    """The last whole JSON object of a .jsonl file, {} where there is none; reads no more than the file's end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LINE_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return {}
+    return next((value for line in reversed(lines) if (value := _parse(line)) is not None), {})
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """A small JSON object, or None where it is missing or torn."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _parse(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _parse(text: bytes) -> dict[str, Any] | None:
+    """A JSON object, or None where it's torn; pydantic's parser, since a status may read tens of thousands."""
+    try:
+        value = from_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
@@ -328,9 +343,9 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
         error = record.get("test_error")
         epoch = record.get("diverged_epoch") or epochs
     elif epoch is None or error is None:
-        lines = read_lines(paths.metrics)
-        epoch = lines[-1].get("epoch") if epoch is None and lines else epoch or 0
-        error = lines[-1].get("test_error") if error is None and lines else error
+        last = read_last_line(paths.metrics)
+        epoch = last.get("epoch", 0) if epoch is None else epoch
+        error = last.get("test_error") if error is None else error
     return {
         **plan_row(job, state),
         "epoch": epoch,
@@ -342,8 +357,10 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
 
 
 def status_json(rows: list[dict[str, Any]]) -> str:
-    """The text of `status --json`: the rows of `progress_of` and how many are in each state."""
-    return json.dumps({"jobs": rows, "counts": count_states([row["state"] for row in rows])}, indent=2) + "\n"
+    """The text of `status --json`: the rows of `progress_of`, a line each, and how many are in each state."""
+    lines = ",\n".join("    " + json.dumps(row) for row in rows)
+    counts = json.dumps(count_states([row["state"] for row in rows]))
+    return f'{{\n  "jobs": [\n{lines}\n  ],\n  "counts": {counts}\n}}\n'
 
 
 def count_states(states: Sequence[State]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -98,6 +99,21 @@ def test_all_of_benchmarks_loads_no_framework():
 def test_commands_start_light():
     """`runner --help` and `runner status` answer in well under half a second; submit tracks, so tracking is light too."""
     assert not loaded_by("runner.cli", "runner.jobs", "runner.tracking") & (HEAVY | {"pandas", "scipy", "sklearn"})
+
+
+def test_help_and_status_answer_before_torch_would_be_half_imported(tmp_path, monkeypatch):
+    """By turns on the same machine, so that its load falls on all alike; the best of three of each."""
+    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path))
+    commands = [["-c", "import torch"], ["-m", "runner", "--help"], ["-m", "runner", "status"]]
+
+    def seconds(words: list[str]) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *words], cwd=HERE, capture_output=True, check=True)
+        return time.perf_counter() - began
+
+    rounds = [[seconds(words) for words in commands] for _ in range(3)]
+    torch, *ours = (min(times) for times in zip(*rounds, strict=True))
+    assert max(ours) < torch / 2
 
 
 # --- what no file may hold ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner import jobs
-from runner.jobs import JobPaths, append_line, failures_in_a_row, find_job, read_lines, state_of
+from runner.jobs import JobPaths, append_line, failures_in_a_row, find_job, read_last_line, read_lines, state_of
 
 
 def a_job(**changes) -> Job:
@@ -146,6 +146,17 @@ def test_torn_lines_are_passed_over_and_later_ones_kept(tmp_path):
         file.write('{"n": 2, "torn')
     append_line(path, {"n": 3})
     assert read_lines(path) == [{"n": 1}, {"n": 3}]
+    assert read_last_line(path) == {"n": 3}
+
+
+def test_the_last_line_is_found_at_a_long_files_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_last_line(path) == {}
+    path.write_text("".join(f'{{"epoch": {n}}}\n' for n in range(1, 2_001)))
+    assert read_last_line(path) == read_lines(path)[-1] == {"epoch": 2_000}
+    with path.open("a") as file:
+        file.write('{"epoch": 2001, "torn')
+    assert read_last_line(path) == {"epoch": 2_000}
 
 
 def test_set_aside_moves_everything_but_the_job(paths):
