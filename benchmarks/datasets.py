@@ -181,7 +181,10 @@ SVHN = Dataset(
         File("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384),
     ),
     mirrors=("http://ufldl.stanford.edu/housenumbers/",),
-    validation=(("train_32x32.mat", 400), ("extra_32x32.mat", 200)),  # papers since Sermanet et al. 2012; NiN, section 4.4
+    validation=(
+        ("train_32x32.mat", 400),
+        ("extra_32x32.mat", 200),
+    ),  # papers since Sermanet et al. 2012; NiN, section 4.4
 )
 
 DATASETS: dict[str, Dataset] = {d.name: d for d in (DIGITS, MNIST, CIFAR10, CIFAR100, SVHN)}

@@ -47,7 +47,9 @@ class Data:
     """A data set, mapped into memory: images uint8 (N, C, H, W), labels int64 (N,).
 
     The last `validation_size` training images are set aside by the data set's own protocol and never trained on.
-    `train_coarse` and `test_coarse` are the superclasses' labels, where there are any. The maps are private to the process (writing to one changes no file), so `torch.from_numpy` takes them as they are.
+    `train_coarse` and `test_coarse` are the superclasses' labels, where there are any.
+
+    The maps are private to the process (writing to one changes no file), so `torch.from_numpy` takes them as they are.
     `cache_folder` is where what is computed from the data may be kept, dropped with it; None where none is writable.
     """
 

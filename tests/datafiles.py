@@ -118,7 +118,11 @@ def tiny_cifar100(folder: Path, train: int = 40, test: int = 20) -> Dataset:
     shape, files = (3, 4, 4), {}
     for seed, (name, count) in enumerate((("train", train), ("test", test))):
         images, fine = images_and_labels(count, shape, classes=6, seed=seed)
-        content = {"data": images.reshape(count, -1), "fine_labels": fine.tolist(), "coarse_labels": (fine % 2).tolist()}
+        content = {
+            "data": images.reshape(count, -1),
+            "fine_labels": fine.tolist(),
+            "coarse_labels": (fine % 2).tolist(),
+        }
         files[f"cifar-100-python/{name}"] = pickle.dumps(content, protocol=4)
     write(folder, files)
     archive = tar_gz(files)

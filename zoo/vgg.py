@@ -139,7 +139,9 @@ HYSTS_DATA = Departure(
     "preprocessing",
     "Mean and standard deviation are those of the training images in use; the source has them as constants.",
 )
-CIFAR100_OURS = Departure("CIFAR-100", "The source has no figure with this recipe on CIFAR-100. Ours: the CIFAR-10 recipe.")
+CIFAR100_OURS = Departure(
+    "CIFAR-100", "The source has no figure with this recipe on CIFAR-100. Ours: the CIFAR-10 recipe."
+)
 SVHN_OURS = Departure(
     "SVHN",
     "The source has no figure with this recipe on SVHN. Ours: the CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 "
