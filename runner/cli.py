@@ -457,7 +457,8 @@ def suites(json_: JsonOption = False) -> None:
     for name in ("suite", "jobs", "models", "what"):
         table.add_column(name, no_wrap=name == "suite")
     for row in rows:
-        table.add_row(row["name"], str(row["jobs"]), ", ".join(row["models"]), row["description"])
+        names = ", ".join(row["models"]) if len(row["models"]) <= 10 else f"{len(row['models'])} models"
+        table.add_row(row["name"], str(row["jobs"]), names, row["description"])
     _console().print(table)
 
 

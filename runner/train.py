@@ -63,12 +63,15 @@ class Trained:
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD whose parameter groups carry the recipe's rate multipliers and spare biases and normalisation the decay."""
+    """SGD whose parameter groups carry the recipe's rate multipliers and spare biases and normalisation the decay.
+
+    After each step the weights that a recipe bounds are scaled back to their bound.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         decay = recipe.weight_decay if parameter.ndim > 1 or recipe.decay_all else 0.0
         groups.setdefault((recipe.rate_multiplier(name), decay), []).append(parameter)
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [
             {
                 "params": parameters,
@@ -83,6 +86,18 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         nesterov=recipe.nesterov,
         fused=True,
     )
+    bounded = [(p, bound) for name, p in model.named_parameters() if (bound := recipe.norm_bound(name))]
+    if bounded:
+        optimizer.register_step_post_hook(lambda *_: bound_norms(bounded))
+    return optimizer
+
+
+@torch.no_grad()
+def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
+    """Scale the weights of each unit (a row, or a filter) down to the bound of their norm, as pylearn2 does."""
+    for parameter, bound in bounded:
+        norms = parameter.flatten(1).norm(dim=1).view(-1, *[1] * (parameter.ndim - 1))
+        parameter.mul_(norms.clamp(max=bound) / (norms + 1e-7))
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:
@@ -212,6 +227,7 @@ def train(
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate_at(state.epoch) * group["multiplier"]
+            group["momentum"] = recipe.momentum_at(state.epoch)
         if state.permutation is None:
             state.permutation = torch.randperm(len(data.train), generator=order)
             sums = torch.zeros_like(sums)

@@ -73,10 +73,11 @@ def test_errors_are_a_hundred_less_the_accuracies() -> None:
         assert [row.printed for row in papers[key].reported][: len(errors)] == errors, key
 
 
-def test_none_of_these_figures_judges_a_model_of_ours() -> None:
+def test_none_of_these_figures_judges_a_model_of_another_recipe() -> None:
     papers = load_papers()
     for key in FIGURES:
-        assert {(row.kind, row.model) for row in papers[key].reported} == {("context", None)}
+        own = {"goodfellow2013": {("target", "maxout"), ("target", "maxout_augmentation")}}.get(key, set())
+        assert {(row.kind, row.model) for row in papers[key].reported} == {("context", None)} | own
 
 
 def test_what_is_known_of_how_a_figure_came_about_stands_beside_it() -> None:

@@ -65,7 +65,8 @@ class Stopping:
 
 def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, **changes):
     recipe = dataclasses.replace(
-        spec.variants[dataset].recipe, **({"epochs": 2, "batch_size": 4, "milestones": (1,)} | changes)
+        spec.variants[dataset].recipe,
+        **({"epochs": 2, "batch_size": 4, "milestones": (1,), "decay_epochs": 0} | changes),
     )
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
     switches = profiles.resolve("reference", CPU)

@@ -1,9 +1,11 @@
 """Contract tests over every declared model: a new model is tested without a new test."""
 
+import copy
 import functools
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,6 +169,56 @@ def test_full_suites_hold_every_model():
             assert {(job.dataset, job.model) for job in make_jobs(suite, MODELS)} == expected
             assert name in card_of(MODELS["nin_dropout"])["suites"]
     assert {job.dataset for job in make_jobs(SUITES["all"], MODELS)} == {"mnist", "cifar10", "cifar100", "svhn"}
+
+
+def test_maxout_is_trained_as_pylearn2_schedules_it():
+    """LinearDecayOverEpoch, MomentumAdjustor and the norms' bounds, written again from pylearn2's classes."""
+    recipe = MODELS["maxout"].variants["cifar10"].recipe
+    step = (0.17 - 0.17 * 0.01) / (500 - 1 + 1)
+    for epoch in (0, 1, 100, 249, 250, 498, 499, 600, 784):
+        count = epoch + 1
+        rate = 0.17 - step * (count - 1 + 1) if count < 500 else 0.17 * 0.01
+        assert recipe.rate_at(epoch) == pytest.approx(rate)
+        share = min(1.0, max(0.0, (count - 1) / (250 - 1)))
+        assert recipe.momentum_at(epoch) == pytest.approx(0.5 * (1 - share) + 0.6 * share)
+    bounds = {"conv1": 0.9, "conv2": 1.9365, "conv3": 1.9365, "fc4": 1.9, "fc5": 1.9365}
+    assert {name: recipe.norm_bound(f"{name}.weight") for name in bounds} == bounds
+    assert recipe.norm_bound("conv1.bias") is None
+    rates = {name: recipe.learning_rate * recipe.rate_multiplier(f"{name}.weight") for name in bounds}
+    assert rates == pytest.approx({"conv1": 0.0085, "conv2": 0.0085, "conv3": 0.0085, "fc4": 0.17, "fc5": 0.17})
+
+
+def test_weights_are_bounded_after_each_step():
+    recipe = replace(MODELS["maxout"].variants["cifar10"].recipe, learning_rate=5.0, rates=())
+    model = MODELS["maxout"].variants["cifar10"].build()
+    torch.manual_seed(0)
+    initialise(model, recipe)
+    optimizer = optimizer_for(model, recipe)
+    free = copy.deepcopy(model)
+    for p, q in zip(model.parameters(), free.parameters(), strict=True):
+        p.grad = torch.randn_like(p)
+        with torch.no_grad():
+            q -= 5.0 * p.grad
+    optimizer.step()
+    for (name, p), q in zip(model.named_parameters(), free.parameters(), strict=True):
+        if name.endswith("bias"):
+            assert torch.equal(p, q)
+        else:
+            bound, rows = recipe.norm_bound(name), q.detach().flatten(1)
+            assert torch.allclose(p.flatten(1), torch.renorm(rows, 2, 0, bound), atol=1e-5)
+            assert (rows.norm(dim=1) > bound).all()
+
+
+def test_maxout_takes_the_largest_of_its_pieces():
+    network = MODELS["maxout"].variants["cifar10"].build()
+    x = torch.randn(2, 192, 4, 4)
+    assert torch.equal(network.maxout1(x), torch.maximum(x[:, ::2], x[:, 1::2]))
+    assert torch.equal(network.maxout4(x[:, :10, 0, 0]), x[:, :10, 0, 0].view(2, 2, 5).max(dim=2).values)
+    images = torch.ones(4, 3, 200, 200)
+    masked = network.dropout0.train()(images)
+    assert set(masked.unique().tolist()) == {0.0, 1.0}
+    assert masked.mean().item() == pytest.approx(0.8, abs=0.01)
+    assert torch.equal(network.dropout0.eval()(images), images)
 
 
 def test_a_shortened_schedule_keeps_its_proportions():

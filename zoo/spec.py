@@ -32,9 +32,15 @@ class Recipe:
     init: tuple[tuple[str, str, float], ...]  # (pattern of parameter names, kind, value): the last match wins
     milestones: tuple[int, ...] = ()  # after this many epochs the rate is multiplied by decay_factor
     decay_factor: float = 1.0
+    decay_epochs: int = 0  # the rate falls along a line, to decay_factor of itself, over so many epochs: no milestones
     rates: tuple[
         tuple[str, float], ...
     ] = ()  # (pattern of parameter names, multiplier of the rate): all matches multiply
+    final_momentum: float = 0.0  # momentum rises along a line, from `momentum` to this, over so many epochs:
+    momentum_epochs: int = 0
+    max_norm: tuple[
+        tuple[str, float], ...
+    ] = ()  # (pattern, bound of the norm of a unit's weights), the last match wins
     flip: bool = False  # training images are mirrored with probability 1/2
     translate: int = 0  # training images are shifted by up to so many pixels, zeros moving in
     nesterov: bool = False
@@ -48,11 +54,18 @@ class Recipe:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
-        for name in ("weight_decay", "translate", "holdout", "momentum"):
+        counts = ("translate", "holdout", "decay_epochs", "momentum_epochs")
+        for name in ("weight_decay", "momentum", "final_momentum", *counts):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if not self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}, expected less than 1")
+        for name in ("momentum", "final_momentum"):
+            if not getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected less than 1")
+        if self.decay_epochs and self.milestones:
+            raise ValueError(f"decay_epochs is {self.decay_epochs}, expected 0 where there are milestones")
+        for pattern, bound in self.max_norm:
+            if not bound > 0:
+                raise ValueError(f"max_norm of {pattern} is {bound}, expected more than 0")
         if list(self.milestones) != sorted(set(self.milestones)) or any(m < 1 for m in self.milestones):
             raise ValueError(f"milestones is {self.milestones}, expected rising numbers of epochs from 1")
         for _, kind, _ in self.init:
@@ -81,13 +94,31 @@ class Recipe:
     def shortened(self, factor: int) -> "Recipe":
         """The same schedule over one `factor`-th of its epochs: for a data set with so many times the images."""
         return dataclasses.replace(
-            self, epochs=self.epochs // factor, milestones=tuple(epoch // factor for epoch in self.milestones)
+            self,
+            epochs=self.epochs // factor,
+            milestones=tuple(epoch // factor for epoch in self.milestones),
+            decay_epochs=self.decay_epochs // factor,
+            momentum_epochs=self.momentum_epochs // factor,
         )
 
     def rate_at(self, epoch: int) -> float:
         """The base learning rate of an epoch, counted from 0."""
+        if self.decay_epochs:  # as pylearn2's LinearDecayOverEpoch(start=1), which counts epochs from 1
+            return self.learning_rate * (1 - (1 - self.decay_factor) * min(1.0, (epoch + 1) / self.decay_epochs))
         drops = sum(epoch >= milestone for milestone in self.milestones)
         return self.learning_rate * self.decay_factor**drops
+
+    def momentum_at(self, epoch: int) -> float:
+        """The momentum of an epoch, counted from 0."""
+        if not self.momentum_epochs:
+            return self.momentum
+        share = min(1.0, epoch / max(1, self.momentum_epochs - 1))  # as pylearn2's MomentumAdjustor(start=1)
+        return self.momentum + (self.final_momentum - self.momentum) * share
+
+    def norm_bound(self, parameter: str) -> float | None:
+        """What the norm of each unit's weights may be in this parameter; None where it isn't bounded."""
+        bounds = [bound for pattern, bound in self.max_norm if fnmatchcase(parameter, pattern)]
+        return bounds[-1] if bounds else None
 
 
 def plain(value: Any) -> Any:
@@ -162,6 +193,7 @@ class ModelSpec:
 INITIALISERS: dict[str, Callable[[Tensor, float], Any]] = {
     "normal": lambda w, std: nn.init.normal_(w, 0.0, std),
     "constant": nn.init.constant_,
+    "uniform": lambda w, bound: nn.init.uniform_(w, -bound, bound),
     "uniform_fan_in": lambda w, gain: nn.init.uniform_(w, -gain / w[0].numel() ** 0.5, gain / w[0].numel() ** 0.5),
     "xavier_uniform": lambda w, gain: nn.init.xavier_uniform_(w, gain),
     "xavier_normal": lambda w, gain: nn.init.xavier_normal_(w, gain),
