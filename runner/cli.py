@@ -487,12 +487,24 @@ def new_model(
 
 
 @data_app.command("prepare")
-def data_prepare(suite: SuiteOption, data_dir: DataDir = None, allow_unverified_data: Unverified = False) -> None:
-    """Download and check what a suite needs, ahead of time: compute nodes often have no network."""
+def data_prepare(
+    suite: Annotated[list[str], typer.Option("--suite", help="What this suite needs; may be repeated.")] = [],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option("--dataset", help="This data set; may be repeated.")] = [],  # noqa: B006
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+) -> None:
+    """Download and check data sets ahead of time: compute nodes often have no network.
+
+    The same command again goes on where it stopped. Behind a proxy: http_proxy, https_proxy and no_proxy count.
+    """
+    from benchmarks.datasets import get_dataset
     from benchmarks.suites import get_suite
     from runner import data, download
 
-    download.prepare(get_suite(suite).datasets, data.data_folder(data_dir), allow_unverified_data)
+    names = [name for each in suite for name in get_suite(each).datasets] + [get_dataset(each).name for each in dataset]
+    if not names:
+        raise UserError("say what to prepare: --suite S or --dataset D; both may be repeated")
+    download.prepare(dict.fromkeys(names), data.data_folder(data_dir), allow_unverified_data)
 
 
 @data_app.command("status")

@@ -135,7 +135,7 @@ def _find(dataset: Dataset, file: File, folder: Path) -> _Found | None:
     present = []
     for packed, members in [*forms, (True, ((file.path, file.md5),))]:
         if all((folder / path).is_file() for path, _ in members):
-            md5s = {path: _md5(folder / path) for path, _ in members}
+            md5s = {path: md5_of(folder / path) for path, _ in members}
             wrong = [{"path": path, "found": md5s[path], "expected": md5} for path, md5 in members if md5s[path] != md5]
             present.append(_Found(file, packed, md5s, wrong))
             if not wrong:
@@ -167,9 +167,17 @@ def lacking(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> l
     return [file for file, form in found.items() if form is None or (form.unofficial and not allow_unverified)]
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """In hexadecimal; raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Rename a checked file to its place; another one that lies there moves aside, to NAME.unofficial."""
+    if target.exists():
+        target.replace(target.with_name(f"{target.name}.unofficial"))
+    temporary.replace(target)
 
 
 def _refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> UserError:

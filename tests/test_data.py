@@ -460,7 +460,7 @@ def test_the_second_time_nothing_is_parsed(tmp_path, monkeypatch):
     first = load(dataset, tmp_path, log=lines.append)
     assert len(lines) == 1
     monkeypatch.setattr(data, "READERS", {})
-    monkeypatch.setattr(data, "_md5", None)
+    monkeypatch.setattr(data, "md5_of", None)
     second = load(dataset, tmp_path, log=lines.append)
     assert len(lines) == 1
     assert second.facts == first.facts
