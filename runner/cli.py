@@ -507,6 +507,24 @@ def data_prepare(
     download.prepare(dict.fromkeys(names), data.data_folder(data_dir), allow_unverified_data)
 
 
+@data_app.command("import")
+def data_import(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Folders, files or archives.", show_default=False)
+    ],
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where that is possible.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Take the official files out of what you have: torchvision's or keras's folder, archives, renamed files.
+
+    runner data import ~/.keras/datasets ~/Downloads/cifar-10-python.tar.gz
+    """
+    from runner import data
+    from runner import data_import as importing
+
+    importing.import_files(paths, data.data_folder(data_dir), link)
+
+
 @data_app.command("status")
 def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
     """Which data sets are here, and whether their files are the official ones."""

@@ -173,6 +173,25 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def amount(count: float) -> str:
+    """Bytes in words, '171 MB': decimal, as disks and data sets are given."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
+    """Raises UserError where the disk of a folder (it need not exist yet) has less free than is needed."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"{what}: about {amount(needed)} needed in {folder}, {amount(free)} free: make room, or name another folder "
+            "with --data-dir"
+        )
+
+
 def put_in_place(temporary: Path, target: Path) -> None:
     """Rename a checked file to its place; another one that lies there moves aside, to NAME.unofficial."""
     if target.exists():
@@ -397,7 +416,7 @@ class Member:
     shown: str
 
 
-def _most_bytes(dataset: Dataset) -> int:
+def most_bytes(dataset: Dataset) -> int:
     """No unpacked file of a data set is larger: twice its larger split's pixels, and 1 MiB."""
     return 2 * max(dataset.train_size, dataset.test_size) * math.prod(dataset.shape) + 2**20
 
@@ -421,27 +440,27 @@ def _unpacked(dataset: Dataset, folder: Path, found: list[_Found], scratch: Path
                 target.parent.mkdir(parents=True, exist_ok=True)
             unpack = _untar if source.name.endswith(".tar.gz") else _gunzip
             try:
-                unpack(source, targets, _most_bytes(dataset))
+                unpack(source, targets, most_bytes(dataset))
             except (EOFError, ValueError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
                 reason = f"can't be unpacked ({_detail(error)})"
                 raise UserError(f"{source}: {reason}: truncated, or another file") from error
             members |= {path: Member(target, f"{source} ({path})") for path, target in targets.items()}
     for member in members.values():
         size = member.path.stat().st_size
-        if size > _most_bytes(dataset):
+        if size > most_bytes(dataset):
             raise UserError(f"{member.shown}: {size:,} bytes, more than {dataset.title} can have: another file")
     yield members
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-class _Bounded:
+class Bounded:
     """A file to read that ends in an error after `limit` bytes: a small archive may unpack into anything."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.file, self.left = file, limit
 
     def read(self, size: int = -1) -> bytes:
-        """Like any file's."""
+        """Like any file's; raises ValueError past the limit."""
         data = self.file.read(self.left + 1 if size < 0 else min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
@@ -452,26 +471,45 @@ class _Bounded:
 def _gunzip(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
     (target,) = targets.values()
     with gzip.open(source) as file, target.open("wb") as out:
-        shutil.copyfileobj(cast(BinaryIO, _Bounded(cast(BinaryIO, file), most_bytes)), out)
+        shutil.copyfileobj(cast(BinaryIO, Bounded(cast(BinaryIO, file), most_bytes)), out)
 
 
 def _untar(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
     """Take the wanted files out of an archive; raises ValueError where it tries to leave its folder or lacks one."""
     with gzip.open(source) as file:
-        bounded = _Bounded(cast(BinaryIO, file), (len(targets) + 1) * most_bytes)
         left = dict(targets)
-        with tarfile.open(fileobj=cast(Any, bounded), mode="r|") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise ValueError(f"it holds {member.name[:100]!r}, outside of its own folder")
-                if member.isfile() and str(name) in left:
-                    content = archive.extractfile(member)
-                    assert content is not None  # only a link or a folder has none
-                    with left.pop(str(name)).open("wb") as out:
-                        shutil.copyfileobj(content, out)
+        for name, content in tar_members(cast(BinaryIO, file), (len(targets) + 1) * most_bytes):
+            if name in left:
+                with left.pop(name).open("wb") as out:
+                    shutil.copyfileobj(content, out)
     if left:
         raise ValueError(f"it lacks {', '.join(left)}")
+
+
+def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO]]:
+    """An archive's plain files by name, in its order, each to be read before the next; nothing is extracted.
+
+    Raises ValueError where a name leaves the archive's own folder, or it holds more than `most_bytes` in all; links and
+    devices are passed over.
+    """
+    bounded = cast(Any, Bounded(file, most_bytes))
+    with tarfile.open(fileobj=bounded, mode="r|", tarinfo=_TarInfo) as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts:
+                raise ValueError(f"it holds {member.name[:100]!r}, outside of its own folder")
+            content = archive.extractfile(member) if member.isfile() else None
+            if content is not None:
+                yield str(name), cast(BinaryIO, content)
+
+
+class _TarInfo(tarfile.TarInfo):
+    """Refuses headers without measure: tarfile reads a long name, or PAX's words, into memory as long as they say."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if not self.isreg() and self.size > 2**20:
+            raise ValueError(f"it has a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def _detail(error: BaseException) -> str:

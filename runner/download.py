@@ -11,7 +11,6 @@ import math
 import os
 import queue
 import re
-import shutil
 import threading
 import time
 import urllib.error
@@ -27,7 +26,7 @@ from typing import Any
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
-from runner.data import lacking, load, locked, md5_of, os_errors_in_words, put_in_place
+from runner.data import amount, lacking, load, locked, make_sure_of_room, md5_of, os_errors_in_words, put_in_place
 
 Log = Callable[[str], Any]
 
@@ -105,12 +104,8 @@ def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["_Transf
         for dataset in datasets
         if any(transfer.file in dataset.files for transfer in transfers)
     }
-    needed, free = rest + sum(arrays.values()), shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{', '.join(arrays)}: about {_size(needed)} needed in {folder} ({_size(rest)} to download, the rest for the "
-            f"arrays), {_size(free)} free: make room, or name another folder with --data-dir"
-        )
+    what = f"{', '.join(arrays)} ({amount(rest)} to download, the rest for the arrays)"
+    make_sure_of_room(folder, rest + sum(arrays.values()), what)
 
 
 # --- a file on its way -----------------------------------------------------------------------------------------------
@@ -186,7 +181,7 @@ class _Crawls(_Left):
     """A mirror is given up for now because it is slow."""
 
     def __init__(self, rate: float) -> None:
-        super().__init__(f"only {_size(rate)}/s")
+        super().__init__(f"only {amount(rate)}/s")
         self.rate = rate
 
 
@@ -271,7 +266,7 @@ def _fetch(transfer: _Transfer, say: Callable[[str], Any]) -> None:
         say(f"{dataset.name}: {file.name} from {mirror} after all, slow as it is")
         if from_mirror(mirror, 0.0):
             return
-    kept = f"the same command goes on after {_size(transfer.here())}; or " if transfer.here() else ""
+    kept = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
     transfer.failure = (
         f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(reasons) or 'no mirror is known'}): {kept}"
         f"put it at {transfer.target} yourself (md5 {file.md5}), or name what has it to `runner data import`"
@@ -464,14 +459,6 @@ def _words(error: BaseException) -> str:
 # --- what is shown ---------------------------------------------------------------------------------------------------
 
 
-def _size(count: float) -> str:
-    """'171 MB': decimal, as disks and data sets are given."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.3g} {unit}"
-    return f"{count:.0f} bytes"
-
-
 class _Show:
     """How far the files are: bars on a terminal, a line now and then anywhere else."""
 
@@ -500,8 +487,8 @@ class _Show:
         self.spoke = time.monotonic()
         if self.plain:
             for transfer in transfers:
-                got = f", {_size(transfer.arrived)} of it here already" if transfer.arrived else ""
-                log(f"{transfer.dataset.name}: downloading {transfer.file.name} ({_size(transfer.total or 0)}{got})")
+                got = f", {amount(transfer.arrived)} of it here already" if transfer.arrived else ""
+                log(f"{transfer.dataset.name}: downloading {transfer.file.name} ({amount(transfer.total or 0)}{got})")
 
     def _total(self) -> float | None:
         totals = [transfer.total for transfer in self.transfers]
@@ -530,7 +517,7 @@ class _Show:
 def _line(task: Any) -> str:
     from runner.progress import duration
 
-    of = f" of {_size(task.total)}" if task.total else ""
-    rate = f", {_size(task.speed)}/s" if task.speed else ""
+    of = f" of {amount(task.total)}" if task.total else ""
+    rate = f", {amount(task.speed)}/s" if task.speed else ""
     left = f", about {duration(task.time_remaining)} left" if task.time_remaining is not None else ""
-    return f"  {task.description}: {_size(task.completed)}{of}{rate}{left}"
+    return f"  {task.description}: {amount(task.completed)}{of}{rate}{left}"
