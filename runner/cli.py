@@ -527,15 +527,14 @@ def data_import(
 
 @data_app.command("status")
 def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
-    """Which data sets are here, and whether their files are the official ones."""
+    """Which data sets are here, whole or in part, and whether their files are the official ones."""
     from runner import data
 
-    folder = data.data_folder(data_dir)
-    rows = data.status(folder)
+    found = data.status(data.data_folder(data_dir))
     if json_:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(found, indent=2))
         return
-    data.show_status(folder, rows, _console())
+    data.show_status(found, _console())
 
 
 def main() -> None:

@@ -672,15 +672,23 @@ READERS: dict[str, Callable[[Dataset, dict[str, Member]], Arrays]] = {
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
-def status(folder: Path) -> list[dict[str, Any]]:
-    """What is there of each data set, for `runner data status`.
+def status(folder: Path) -> dict[str, Any]:
+    """What is there, for `runner data status`.
 
-    Keys: name, title, present (everything needed is there), verified (None while unknown), provenance, cached,
-    cache_bytes, sha256 (of the parsed arrays, once cached), files: [{path, bytes, md5, official}], missing: [path].
+    Keys: folder, free_bytes, datasets, others: [path] (files of the folder that nothing reads). Of each data set: name,
+    title, present (everything needed is there), verified (None while unknown), provenance, cached, cache_bytes, sha256
+    (of the parsed arrays, once cached), files: [{path, bytes, md5, official, changed}], missing: [path], and parts:
+    [{path, bytes, of, changed}], downloads that aren't through. Times are seconds since 1970; `of` is None while unknown.
     md5 sums come from the cache where the files haven't changed, else they are computed.
     """
     _refuse_file(folder)
-    return [_status(dataset, folder) for dataset in DATASETS.values()]
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return {
+        "folder": str(folder),
+        "free_bytes": shutil.disk_usage(there).free,
+        "datasets": [_status(dataset, folder) for dataset in DATASETS.values()],
+        "others": _others(folder),
+    }
 
 
 def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -693,9 +701,12 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
         else:
             found = {file.path: _find(dataset, file, folder) for file in dataset.files}
             forms = [form for form in found.values() if form is not None]
-            md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
-            unofficial = [item for form in forms for item in form.unofficial]
             missing = [path for path, form in found.items() if form is None]
+            some = [m for file in dataset.files if file.path in missing for m in file.unpacked if stamp[m[0]]]
+            md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
+            md5s |= {path: md5_of(folder / path) for path, _ in some}
+            unofficial = [item for form in forms for item in form.unofficial]
+            unofficial += [{"path": path, "found": md5s[path], "expected": m} for path, m in some if md5s[path] != m]
             if dataset.files and not missing:
                 facts |= {"verified": not unofficial, "provenance": _provenance(dataset, folder, unofficial)}
         wrong = {item["path"] for item in unofficial}
@@ -708,30 +719,85 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
             "cached": cached is not None,
             "cache_bytes": sum(f.stat().st_size for place in places for f in place.rglob("*") if f.is_file()),
             "files": [
-                {"path": path, "bytes": (folder / path).stat().st_size, "md5": md5, "official": path not in wrong}
+                {**_size_and_time(folder, path), "md5": md5, "official": path not in wrong}
                 for path, md5 in md5s.items()
             ],
             "missing": missing,
+            "parts": [
+                {**_size_and_time(folder, f"{file.path}.part"), "of": file.size}
+                for file in dataset.files
+                if (folder / f"{file.path}.part").is_file()
+            ],
         }
 
 
-def show_status(folder: Path, rows: list[dict[str, Any]], console: Any) -> None:
-    """Print what `status` found as a table, and the provenance of unverified data below it."""
+def _size_and_time(folder: Path, path: str) -> dict[str, Any]:
+    stat = (folder / path).stat()
+    return {"path": path, "bytes": stat.st_size, "changed": stat.st_mtime}
+
+
+def _others(folder: Path) -> list[str]:
+    """Files in the folder, or where a data set's files lie, that nothing reads: label names, what moved aside, strays."""
+    known = {path for dataset in DATASETS.values() for path in _paths(dataset)}
+    known |= {
+        f"{file.path}.part{end}" for dataset in DATASETS.values() for file in dataset.files for end in ("", ".json")
+    }
+    found: set[str] = set()
+    for place in {folder, *((folder / path).parent for path in known)}:
+        with suppress(OSError):
+            found |= {str(path.relative_to(folder)) for path in place.iterdir() if path.is_file()}
+    return sorted(found - known)
+
+
+def show_status(found: dict[str, Any], console: Any) -> None:
+    """Print what `status` found as a table, and below it what it can't say."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Data in {escape(str(folder))}", title_justify="left")
-    for heading in ("data set", "files", "verified", "size", "cache"):
-        table.add_column(heading, justify="right" if heading in ("size", "cache") else "left")
-    for row in rows:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("data set", "verified", "size", "digest", "changed"):
+        table.add_column(heading, justify="right" if heading == "size" else "left", no_wrap=True)
+    for row in found["datasets"]:
         if row["files"] or row["missing"]:
-            files = f"{len(row['missing'])} missing" if row["missing"] else f"{len(row['files'])} here"
+            counts = ((len(row["files"]), "here"), (len(row["missing"]), "missing"))
+            what = ", ".join(f"{count} {where}" for count, where in counts if count)
         else:
-            files = "inside scikit-learn" if row["present"] else "scikit-learn isn't installed"
+            what = "inside scikit-learn" if row["present"] else "scikit-learn isn't installed"
         verified = {True: "yes", False: "no", None: "-"}[row["verified"]]
-        sizes = (sum(file["bytes"] for file in row["files"]), row["cache_bytes"])
-        table.add_row(row["name"], files, verified, *(f"{size / 1e6:.1f} MB" if size else "-" for size in sizes))
+        digest = f"sha256 {row['sha256'][:12]}" if row["sha256"] else ""
+        size = sum(file["bytes"] for file in row["files"])
+        table.add_row(f"{row['name']}: {what}", verified, amount(size) if size else "-", digest)
+        for file in row["files"]:
+            verdict = "official" if file["official"] else "another"
+            table.add_row(
+                f"  {escape(PurePosixPath(file['path']).name)}",
+                verdict,
+                amount(file["bytes"]),
+                f"md5 {file['md5'][:12]}",
+                _ago(file["changed"]),
+            )
+        for part in row["parts"]:
+            share = f"{100 * part['bytes'] / part['of']:.0f} % here" if part["of"] else "in part"
+            table.add_row(
+                f"  {escape(PurePosixPath(part['path']).name)}", share, amount(part["bytes"]), "", _ago(part["changed"])
+            )
     console.print(table)
-    for row in rows:
+    for row in found["datasets"]:
         if row["provenance"]:
             console.print(f"{row['name']}: {escape(row['provenance'])}", highlight=False)
+    if found["others"]:
+        some = ", ".join(found["others"][:5]) + (", ..." if len(found["others"]) > 5 else "")
+        console.print(f"Nothing reads {len(found['others'])} other: {escape(some)}", highlight=False)
+    cached = sum(row["cache_bytes"] for row in found["datasets"])
+    room = f"caches {amount(cached)}, {amount(found['free_bytes'])} free"
+    console.print(f"{escape(found['folder'])}: {room}", highlight=False)
+
+
+def _ago(when: float) -> str:
+    """'3 days ago'."""
+    seconds = max(0.0, time.time() - when)
+    for unit, scale in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= scale:
+            count = int(seconds // scale)
+            return f"{count} {unit}{'s' * (count > 1)} ago"
+    return "just now"
