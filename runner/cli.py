@@ -486,25 +486,54 @@ def new_model(
 
 
 @data_app.command("prepare")
-def data_prepare(suite: SuiteOption, data_dir: DataDir = None, allow_unverified_data: Unverified = False) -> None:
-    """Download and check what a suite needs, ahead of time: compute nodes often have no network."""
+def data_prepare(
+    suite: Annotated[list[str], typer.Option("--suite", help="What this suite needs; may be repeated.")] = [],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option("--dataset", help="This data set; may be repeated.")] = [],  # noqa: B006
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+) -> None:
+    """Download and check data sets ahead of time: compute nodes often have no network.
+
+    The same command again goes on where it stopped. Behind a proxy: http_proxy, https_proxy and no_proxy count.
+    """
+    from benchmarks.datasets import get_dataset
     from benchmarks.suites import get_suite
     from runner import data, download
 
-    download.prepare(get_suite(suite).datasets, data.data_folder(data_dir), allow_unverified_data)
+    names = [name for each in suite for name in get_suite(each).datasets] + [get_dataset(each).name for each in dataset]
+    if not names:
+        raise UserError("say what to prepare: --suite S or --dataset D; both may be repeated")
+    download.prepare(dict.fromkeys(names), data.data_folder(data_dir), allow_unverified_data)
+
+
+@data_app.command("import")
+def data_import(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Folders, files or archives.", show_default=False)
+    ],
+    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where that is possible.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Take the official files out of what you have: torchvision's or keras's folder, archives, renamed files.
+
+    runner data import ~/.keras/datasets ~/Downloads/cifar-10-python.tar.gz
+    """
+    from runner import data
+    from runner import data_import as importing
+
+    importing.import_files(paths, data.data_folder(data_dir), link)
 
 
 @data_app.command("status")
 def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
-    """Which data sets are here, and whether their files are the official ones."""
+    """Which data sets are here, whole or in part, and whether their files are the official ones."""
     from runner import data
 
-    folder = data.data_folder(data_dir)
-    rows = data.status(folder)
+    found = data.status(data.data_folder(data_dir))
     if json_:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(found, indent=2))
         return
-    data.show_status(folder, rows, _console())
+    data.show_status(found, _console())
 
 
 def main() -> None:

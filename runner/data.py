@@ -143,7 +143,7 @@ def _find(dataset: Dataset, file: File, folder: Path) -> _Found | None:
     present = []
     for packed, members in [*forms, (True, ((file.path, file.md5),))]:
         if all((folder / path).is_file() for path, _ in members):
-            md5s = {path: _md5(folder / path) for path, _ in members}
+            md5s = {path: md5_of(folder / path) for path, _ in members}
             wrong = [{"path": path, "found": md5s[path], "expected": md5} for path, md5 in members if md5s[path] != md5]
             present.append(_Found(file, packed, md5s, wrong))
             if not wrong:
@@ -175,9 +175,36 @@ def lacking(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> l
     return [file for file, form in found.items() if form is None or (form.unofficial and not allow_unverified)]
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """In hexadecimal; raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def amount(count: float) -> str:
+    """Bytes in words, '171 MB': decimal, as disks and data sets are given."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
+    """Raises UserError where the disk of a folder (it need not exist yet) has less free than is needed."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"{what}: about {amount(needed)} needed in {folder}, {amount(free)} free: make room, or name another folder "
+            "with --data-dir"
+        )
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Rename a checked file to its place; another one that lies there moves aside, to NAME.unofficial."""
+    if target.exists():
+        target.replace(target.with_name(f"{target.name}.unofficial"))
+    temporary.replace(target)
 
 
 def _refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> UserError:
@@ -414,7 +441,7 @@ class Member:
     shown: str
 
 
-def _most_bytes(dataset: Dataset) -> int:
+def most_bytes(dataset: Dataset) -> int:
     """No unpacked file of a data set is larger: twice its larger split's pixels, and 1 MiB."""
     return 2 * max(dataset.train_size, dataset.test_size) * math.prod(dataset.shape) + 2**20
 
@@ -438,27 +465,27 @@ def _unpacked(dataset: Dataset, folder: Path, found: list[_Found], scratch: Path
                 target.parent.mkdir(parents=True, exist_ok=True)
             unpack = _untar if source.name.endswith(".tar.gz") else _gunzip
             try:
-                unpack(source, targets, _most_bytes(dataset))
+                unpack(source, targets, most_bytes(dataset))
             except (EOFError, ValueError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
                 reason = f"can't be unpacked ({_detail(error)})"
                 raise UserError(f"{source}: {reason}: truncated, or another file") from error
             members |= {path: Member(target, f"{source} ({path})") for path, target in targets.items()}
     for member in members.values():
         size = member.path.stat().st_size
-        if size > _most_bytes(dataset):
+        if size > most_bytes(dataset):
             raise UserError(f"{member.shown}: {size:,} bytes, more than {dataset.title} can have: another file")
     yield members
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-class _Bounded:
+class Bounded:
     """A file to read that ends in an error after `limit` bytes: a small archive may unpack into anything."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.file, self.left = file, limit
 
     def read(self, size: int = -1) -> bytes:
-        """Like any file's."""
+        """Like any file's; raises ValueError past the limit."""
         data = self.file.read(self.left + 1 if size < 0 else min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
@@ -469,26 +496,45 @@ class _Bounded:
 def _gunzip(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
     (target,) = targets.values()
     with gzip.open(source) as file, target.open("wb") as out:
-        shutil.copyfileobj(cast(BinaryIO, _Bounded(cast(BinaryIO, file), most_bytes)), out)
+        shutil.copyfileobj(cast(BinaryIO, Bounded(cast(BinaryIO, file), most_bytes)), out)
 
 
 def _untar(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
     """Take the wanted files out of an archive; raises ValueError where it tries to leave its folder or lacks one."""
     with gzip.open(source) as file:
-        bounded = _Bounded(cast(BinaryIO, file), (len(targets) + 1) * most_bytes)
         left = dict(targets)
-        with tarfile.open(fileobj=cast(Any, bounded), mode="r|") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise ValueError(f"it holds {member.name[:100]!r}, outside of its own folder")
-                if member.isfile() and str(name) in left:
-                    content = archive.extractfile(member)
-                    assert content is not None  # only a link or a folder has none
-                    with left.pop(str(name)).open("wb") as out:
-                        shutil.copyfileobj(content, out)
+        for name, content in tar_members(cast(BinaryIO, file), (len(targets) + 1) * most_bytes):
+            if name in left:
+                with left.pop(name).open("wb") as out:
+                    shutil.copyfileobj(content, out)
     if left:
         raise ValueError(f"it lacks {', '.join(left)}")
+
+
+def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO]]:
+    """An archive's plain files by name, in its order, each to be read before the next; nothing is extracted.
+
+    Raises ValueError where a name leaves the archive's own folder, or it holds more than `most_bytes` in all; links and
+    devices are passed over.
+    """
+    bounded = cast(Any, Bounded(file, most_bytes))
+    with tarfile.open(fileobj=bounded, mode="r|", tarinfo=_TarInfo) as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts:
+                raise ValueError(f"it holds {member.name[:100]!r}, outside of its own folder")
+            content = archive.extractfile(member) if member.isfile() else None
+            if content is not None:
+                yield str(name), cast(BinaryIO, content)
+
+
+class _TarInfo(tarfile.TarInfo):
+    """Refuses headers without measure: tarfile reads a long name, or PAX's words, into memory as long as they say."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if not self.isreg() and self.size > 2**20:
+            raise ValueError(f"it has a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def _detail(error: BaseException) -> str:
@@ -731,15 +777,23 @@ READERS: dict[str, Callable[[Dataset, dict[str, Member]], Arrays]] = {
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
-def status(folder: Path) -> list[dict[str, Any]]:
-    """What is there of each data set, for `runner data status`.
+def status(folder: Path) -> dict[str, Any]:
+    """What is there, for `runner data status`.
 
-    Keys: name, title, present (everything needed is there), verified (None while unknown), provenance, cached,
-    cache_bytes, sha256 (of the parsed arrays, once cached), files: [{path, bytes, md5, official}], missing: [path].
+    Keys: folder, free_bytes, datasets, others: [path] (files of the folder that nothing reads). Of each data set: name,
+    title, present (everything needed is there), verified (None while unknown), provenance, cached, cache_bytes, sha256
+    (of the parsed arrays, once cached), files: [{path, bytes, md5, official, changed}], missing: [path], and parts:
+    [{path, bytes, of, changed}], downloads that aren't through. Times are seconds since 1970; `of` is None while unknown.
     md5 sums come from the cache where the files haven't changed, else they are computed.
     """
     _refuse_file(folder)
-    return [_status(dataset, folder) for dataset in DATASETS.values()]
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return {
+        "folder": str(folder),
+        "free_bytes": shutil.disk_usage(there).free,
+        "datasets": [_status(dataset, folder) for dataset in DATASETS.values()],
+        "others": _others(folder),
+    }
 
 
 def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -752,9 +806,12 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
         else:
             found = {file.path: _find(dataset, file, folder) for file in dataset.files}
             forms = [form for form in found.values() if form is not None]
-            md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
-            unofficial = [item for form in forms for item in form.unofficial]
             missing = [path for path, form in found.items() if form is None]
+            some = [m for file in dataset.files if file.path in missing for m in file.unpacked if stamp[m[0]]]
+            md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
+            md5s |= {path: md5_of(folder / path) for path, _ in some}
+            unofficial = [item for form in forms for item in form.unofficial]
+            unofficial += [{"path": path, "found": md5s[path], "expected": m} for path, m in some if md5s[path] != m]
             if dataset.files and not missing:
                 facts |= {"verified": not unofficial, "provenance": _provenance(dataset, folder, unofficial)}
         wrong = {item["path"] for item in unofficial}
@@ -767,30 +824,85 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
             "cached": cached is not None,
             "cache_bytes": sum(f.stat().st_size for place in places for f in place.rglob("*") if f.is_file()),
             "files": [
-                {"path": path, "bytes": (folder / path).stat().st_size, "md5": md5, "official": path not in wrong}
+                {**_size_and_time(folder, path), "md5": md5, "official": path not in wrong}
                 for path, md5 in md5s.items()
             ],
             "missing": missing,
+            "parts": [
+                {**_size_and_time(folder, f"{file.path}.part"), "of": file.size}
+                for file in dataset.files
+                if (folder / f"{file.path}.part").is_file()
+            ],
         }
 
 
-def show_status(folder: Path, rows: list[dict[str, Any]], console: Any) -> None:
-    """Print what `status` found as a table, and the provenance of unverified data below it."""
+def _size_and_time(folder: Path, path: str) -> dict[str, Any]:
+    stat = (folder / path).stat()
+    return {"path": path, "bytes": stat.st_size, "changed": stat.st_mtime}
+
+
+def _others(folder: Path) -> list[str]:
+    """Files in the folder, or where a data set's files lie, that nothing reads: label names, what moved aside, strays."""
+    known = {path for dataset in DATASETS.values() for path in _paths(dataset)}
+    known |= {
+        f"{file.path}.part{end}" for dataset in DATASETS.values() for file in dataset.files for end in ("", ".json")
+    }
+    found: set[str] = set()
+    for place in {folder, *((folder / path).parent for path in known)}:
+        with suppress(OSError):
+            found |= {str(path.relative_to(folder)) for path in place.iterdir() if path.is_file()}
+    return sorted(found - known)
+
+
+def show_status(found: dict[str, Any], console: Any) -> None:
+    """Print what `status` found as a table, and below it what it can't say."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Data in {escape(str(folder))}", title_justify="left")
-    for heading in ("data set", "files", "verified", "size", "cache"):
-        table.add_column(heading, justify="right" if heading in ("size", "cache") else "left")
-    for row in rows:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("data set", "verified", "size", "digest", "changed"):
+        table.add_column(heading, justify="right" if heading == "size" else "left", no_wrap=True)
+    for row in found["datasets"]:
         if row["files"] or row["missing"]:
-            files = f"{len(row['missing'])} missing" if row["missing"] else f"{len(row['files'])} here"
+            counts = ((len(row["files"]), "here"), (len(row["missing"]), "missing"))
+            what = ", ".join(f"{count} {where}" for count, where in counts if count)
         else:
-            files = "inside scikit-learn" if row["present"] else "scikit-learn isn't installed"
+            what = "inside scikit-learn" if row["present"] else "scikit-learn isn't installed"
         verified = {True: "yes", False: "no", None: "-"}[row["verified"]]
-        sizes = (sum(file["bytes"] for file in row["files"]), row["cache_bytes"])
-        table.add_row(row["name"], files, verified, *(f"{size / 1e6:.1f} MB" if size else "-" for size in sizes))
+        digest = f"sha256 {row['sha256'][:12]}" if row["sha256"] else ""
+        size = sum(file["bytes"] for file in row["files"])
+        table.add_row(f"{row['name']}: {what}", verified, amount(size) if size else "-", digest)
+        for file in row["files"]:
+            verdict = "official" if file["official"] else "another"
+            table.add_row(
+                f"  {escape(PurePosixPath(file['path']).name)}",
+                verdict,
+                amount(file["bytes"]),
+                f"md5 {file['md5'][:12]}",
+                _ago(file["changed"]),
+            )
+        for part in row["parts"]:
+            share = f"{100 * part['bytes'] / part['of']:.0f} % here" if part["of"] else "in part"
+            table.add_row(
+                f"  {escape(PurePosixPath(part['path']).name)}", share, amount(part["bytes"]), "", _ago(part["changed"])
+            )
     console.print(table)
-    for row in rows:
+    for row in found["datasets"]:
         if row["provenance"]:
             console.print(f"{row['name']}: {escape(row['provenance'])}", highlight=False)
+    if found["others"]:
+        some = ", ".join(found["others"][:5]) + (", ..." if len(found["others"]) > 5 else "")
+        console.print(f"Nothing reads {len(found['others'])} other: {escape(some)}", highlight=False)
+    cached = sum(row["cache_bytes"] for row in found["datasets"])
+    room = f"caches {amount(cached)}, {amount(found['free_bytes'])} free"
+    console.print(f"{escape(found['folder'])}: {room}", highlight=False)
+
+
+def _ago(when: float) -> str:
+    """'3 days ago'."""
+    seconds = max(0.0, time.time() - when)
+    for unit, scale in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= scale:
+            count = int(seconds // scale)
+            return f"{count} {unit}{'s' * (count > 1)} ago"
+    return "just now"

@@ -594,7 +594,7 @@ def test_the_second_time_nothing_is_parsed(tmp_path, monkeypatch):
     first = load(dataset, tmp_path, log=lines.append)
     assert len(lines) == 1
     monkeypatch.setattr(data, "READERS", {})
-    monkeypatch.setattr(data, "_md5", None)
+    monkeypatch.setattr(data, "md5_of", None)
     second = load(dataset, tmp_path, log=lines.append)
     assert len(lines) == 1
     assert second.facts == first.facts
@@ -691,27 +691,80 @@ def test_several_processes_build_it_once_and_without_torch(tmp_path):
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
+def shown_status(folder: Path) -> str:
+    console = rich.console.Console(width=140, record=True, file=io.StringIO())
+    data.show_status(data.status(folder), console)
+    return console.export_text()
+
+
 def test_status_tells_what_is_there(tmp_path, monkeypatch):
     dataset = datafiles.tiny_cifar(tmp_path)
     monkeypatch.setattr(data, "DATASETS", {"digits": DIGITS, "mnist": MNIST, "tiny": dataset})
-    digits, mnist, tiny = data.status(tmp_path)
+    digits, mnist, tiny = data.status(tmp_path)["datasets"]
     assert (digits["present"], digits["verified"], digits["cached"]) == (True, None, False)
     assert (mnist["present"], mnist["verified"], len(mnist["missing"])) == (False, None, 4)
     assert (tiny["present"], tiny["verified"], tiny["cached"], tiny["cache_bytes"]) == (True, True, False, 0)
     assert [file["official"] for file in tiny["files"]] == [True] * 6
     another_batch(tmp_path)
-    load(dataset, tmp_path, allow_unverified=True)
-    tiny = data.status(tmp_path)[-1]
+    loaded = load(dataset, tmp_path, allow_unverified=True)
+    tiny = data.status(tmp_path)["datasets"][-1]
     assert (tiny["present"], tiny["verified"], tiny["cached"]) == (True, False, True)
     assert [Path(file["path"]).name for file in tiny["files"] if not file["official"]] == ["data_batch_2"]
     assert tiny["provenance"].startswith("Not the official files")
     assert tiny["cache_bytes"] > 48 * 48
-    json.dumps(tiny)
-    console = rich.console.Console(width=120, record=True, file=io.StringIO())
-    data.show_status(tmp_path, data.status(tmp_path), console)
-    shown = console.export_text()
+    json.dumps(data.status(tmp_path))
+    shown = shown_status(tmp_path)
     for part in ("inside scikit-learn", "4 missing", "6 here", "tiny: Not the official files: data_batch_2"):
         assert part in shown
+    assert f"sha256 {loaded.facts.sha256[:12]}" in shown
+
+
+def test_status_tells_parts_fragments_and_strays(tmp_path, monkeypatch):
+    dataset = datafiles.tiny_cifar(tmp_path)
+    monkeypatch.setattr(data, "DATASETS", {"mnist": MNIST, "tiny": dataset})
+    for number in (1, 3):
+        (tmp_path / f"cifar-10-batches-py/data_batch_{number}").unlink()
+    another_batch(tmp_path)
+    size = dataset.files[0].size
+    assert size is not None
+    datafiles.write(
+        tmp_path,
+        {
+            "cifar-10-python.tar.gz.part": bytes(size // 2),
+            "cifar-10-python.tar.gz.part.json": b"{}",
+            "cifar-10-batches-py/batches.meta": b"names",
+            "cifar-10-batches-py/PROVENANCE.txt": b"From somewhere.",
+            "holiday [bold].jpg": b"",
+            "elsewhere/deep": b"",
+        },
+    )
+    os.utime(tmp_path / "cifar-10-python.tar.gz.part", (time.time() - 3 * 86400 - 60,) * 2)
+    found = data.status(tmp_path)
+    (tiny,) = found["datasets"][1:]
+    assert (tiny["present"], tiny["verified"], tiny["missing"]) == (False, None, ["cifar-10-python.tar.gz"])
+    assert [file["official"] for file in tiny["files"]] == [False, True, True, True]
+    (part,) = tiny["parts"]
+    assert (part["path"], part["bytes"], part["of"]) == ("cifar-10-python.tar.gz.part", size // 2, size)
+    assert found["others"] == ["cifar-10-batches-py/batches.meta", "holiday [bold].jpg"]
+    shown = shown_status(tmp_path)
+    for expected in (
+        "tiny: 4 here, 1 missing",
+        "50 % here",
+        "3 days ago",
+        "another",
+        "official",
+        datafiles.md5((tmp_path / "cifar-10-batches-py/data_batch_2").read_bytes())[:12],
+        "Nothing reads 2 other: cifar-10-batches-py/batches.meta, holiday [bold].jpg",
+        " free",
+    ):
+        assert expected in shown
+
+
+def test_status_of_a_folder_that_is_not_there(tmp_path):
+    found = data.status(tmp_path / "nowhere")
+    assert not any(row["files"] for row in found["datasets"])
+    assert found["others"] == []
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_status_needs_no_torch(tmp_path):
