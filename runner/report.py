@@ -5,7 +5,6 @@ Table and Markdown show the default view, CSV and JSON every row.
 """
 
 import io
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +28,7 @@ from benchmarks.wording import (
     as_of_line,
     bibtex,
     clean,
+    commit_of,
     concerning,
     marks_of,
     ranks,
@@ -63,7 +63,7 @@ def show(suite: str | None, fmt: str) -> None:
             f"{len(problems)} problems in records or cards that can't be read; the first: {problems[0]}",
             file=sys.stderr,
         )
-    as_of = as_of_line(board, checkout_commit())
+    as_of = as_of_line(board, commit_of(root()))
     if fmt == "table":
         print_table(Console(), suite, board, claims, as_of)
     else:
@@ -82,16 +82,6 @@ def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFram
     evidence = read(results_folder(), runs_folder())
     board = make_board(evidence, datasets, models)
     return evidence.problems, board, make_claims(board, evidence.papers), evidence.papers
-
-
-def checkout_commit() -> str | None:
-    """The commit of the checkout that is reported on, with `+` for uncommitted changes; None outside git."""
-    words = ("git", "-C", str(root()), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def render(
