@@ -13,6 +13,7 @@ from benchmarks.papers import Paper
 from benchmarks.records import RunRecord, utc
 from benchmarks.wording import MARKS, PUBLISHED_ONLY, concerning, marks_of, ranks, verdict_words
 
+PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking
 STANDING = {
     "counted": "counted",
@@ -442,10 +443,10 @@ def claims_table(claims: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFr
     return pd.DataFrame(rows, columns=[*columns, "Seeds", "Marks", "Place", "Why"])
 
 
-COSTS = {  # what can stand on the axis: the board's column, and its name
-    "parameters": "Parameters",
-    "macs": "Multiply-accumulates an image",
-    "train_minutes": "Minutes a run",
+COSTS = {  # what can stand on the axis, as the address says it: the board's column, and its name
+    "parameters": ("parameters", "Parameters"),
+    "MACs": ("macs", "Multiply-accumulates an image"),
+    "minutes": ("train_minutes", "Minutes a run"),
 }
 
 
@@ -463,6 +464,13 @@ def cost_view(board: pd.DataFrame, dataset: str, cost: str) -> pd.DataFrame:
         frontier.append(measured and row.mean < best)
         best = min(best, row.mean) if measured else best
     return rows.assign(frontier=pd.Series(frontier, dtype=bool))
+
+
+def runs_behind(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs that count for these board rows: of their profile and data, never others beside them."""
+    wanted = set(zip(*(rows[name] for name in PLACE), strict=True))
+    here = [place in wanted for place in zip(*(runs[name] for name in PLACE), strict=True)]
+    return runs[pd.Series(here, index=runs.index, dtype=bool) & (runs["standing"] == "counted")]
 
 
 def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models: Sequence[str]) -> pd.DataFrame:

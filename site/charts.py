@@ -150,9 +150,9 @@ def _about(row: Any) -> str:
 
 
 def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:
-    """One point a run that counts, over its seed, with our mean and the reported error as lines. Each leads to its run."""
+    """One point a run behind a row, over its seed, with our mean and the reported error as lines. Each leads to its run."""
     figure = go.Figure()
-    points = runs[(runs["standing"] == "counted") & runs["test_error"].notna()]
+    points = runs[runs["test_error"].notna()]
     if not pd.isna(row.reported):
         if not pd.isna(row.tolerance):
             figure.add_hrect(
@@ -249,12 +249,13 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
             mode="markers+text",
             marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2}},
             textposition="top center",
-            text=[label(text, 24) for text in some["label"]],
+            text=[label(row.label, 24) if row.frontier else "" for row in some.itertuples(index=False)],
+            hovertext=[label(text) for text in some["label"]],
             name=name,
             customdata=[["model", row.model, row.dataset] for row in some.itertuples(index=False)],
-            hovertemplate="%{text}<br>error %{y:.2f} %<br>" + title.lower() + " %{x:.3s}<extra></extra>",
+            hovertemplate="<b>%{hovertext}</b><br>error %{y:.2f} %<br>" + title.lower() + " %{x:.3s}<extra></extra>",
         )
-    figure.update_xaxes(title=title, type="log")
+    figure.update_xaxes(title=title, type="log", dtick="D2", tickformat="~s")
     figure.update_yaxes(title=ERROR)
     return _layout(figure, 520)
 
@@ -304,11 +305,11 @@ def claims_figure(claims: pd.DataFrame) -> go.Figure:
 
 
 def compare_figure(runs: pd.DataFrame, models: Sequence[str], titles: Sequence[str]) -> go.Figure:
-    """Every counted run of each model beside the others'. Each point leads to its run."""
+    """The runs behind each model's row, side by side. Each point leads to its run."""
     figure = go.Figure()
     symbols = ("circle", "square", "diamond", "triangle-up")
     for position, (model, title) in enumerate(zip(models, titles, strict=True)):
-        some = runs[(runs["model"] == model) & (runs["standing"] == "counted") & (runs["outcome"] == "finished")]
+        some = runs[(runs["model"] == model) & (runs["outcome"] == "finished")]
         spread = [(i - (len(some) - 1) / 2) * min(0.06, 0.5 / max(1, len(some))) for i in range(len(some))]
         figure.add_scatter(
             x=[position + shift for shift in spread],

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from cells import PLACE
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import (
@@ -128,10 +129,9 @@ def small_curve(record: str) -> tuple[float, ...]:
 def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]]:
     """For each row of a board the curve of its first finished seed; empty where none has run."""
     runs = reading.evidence.runs
-    finished = runs[(runs["standing"] == "counted") & (runs["outcome"] == "finished")]
-    names = ["dataset", "model", "profile", "data"]
-    first = {tuple(row[:4]): row[4] for row in finished.drop_duplicates(names)[[*names, "path"]].to_numpy()}
-    paths = [first.get((row.dataset, row.model, row.profile, row.data)) for row in view.itertuples(index=False)]
+    finished = runs[(runs["standing"] == "counted") & (runs["outcome"] == "finished")].drop_duplicates(PLACE)
+    first = dict(zip(zip(*(finished[name] for name in PLACE), strict=True), finished["path"], strict=True))
+    paths = [first.get(place) for place in zip(*(view[name] for name in PLACE), strict=True)]
     return [small_curve(path) if path else () for path in paths]
 
 

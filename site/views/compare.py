@@ -7,6 +7,7 @@ import source
 import streamlit as st
 
 from benchmarks.datasets import DATASETS
+from benchmarks.leaderboard import default_view
 
 reading = source.current()
 board, evidence = reading.board, reading.evidence
@@ -34,8 +35,9 @@ if len(models) < 2:
         "Choose two models or more: facts, recipes and runs then stand side by side, with ≠ where recipes differ."
     )
     st.stop()
-runs = evidence.runs[(evidence.runs["dataset"] == dataset) & evidence.runs["model"].isin(models)]
-if (runs["standing"] == "counted").any():
+rows = default_view(ours[(ours["dataset"] == dataset) & ours["model"].isin(models)])
+runs = cells.runs_behind(evidence.runs, rows)
+if len(runs):
     parts.figure(
         charts.compare_figure(runs, models, [titles[name] for name in models]),
         alt="Test error of every run that counts, by model. The table below has means and intervals.",

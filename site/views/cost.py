@@ -26,18 +26,18 @@ cost = st.segmented_control(
     key="cost",
     bind="query-params",
 )
-cost = cost or "parameters"
-rows = cells.cost_view(board, dataset, cost)
+column, title = cells.COSTS[cost or "parameters"]
+rows = cells.cost_view(board, dataset, column)
 if not len(rows):
-    needs = "a run" if cost == "train_minutes" else "a card and an error"
+    needs = "a run" if column == "train_minutes" else "a card and an error"
     parts.empty(
         f"No model on {parts.dataset_title(dataset)} has {needs} yet.",
         f"runner submit --suite {parts.suite_of(dataset)}",
     )
     st.stop()
 parts.figure(
-    charts.cost_figure(rows, cost, cells.COSTS[cost]),
-    alt=f"Test error on {parts.dataset_title(dataset)} against {cells.COSTS[cost].lower()}. The table below has the numbers.",
+    charts.cost_figure(rows, column, title),
+    alt=f"Test error on {parts.dataset_title(dataset)} against {title.lower()}. The table below has the numbers.",
     key="cost_figure",
 )
 st.caption(
@@ -49,18 +49,18 @@ view = rows.assign(
         "Frontier": ["yes" if front else "" for front in rows["frontier"]],
         "Measured %": rows["mean"],
         "Reported %": rows["reported"],
-        cells.COSTS[cost]: rows[cost],
+        title: rows[column],
         "Hardware": [", ".join(words.short(name, 60) for name in names) for names in rows["hardware"]],
         "Marks": [cells.marks(row) for row in rows.itertuples()],
     }
 )
 st.dataframe(
-    view[["Model", "Frontier", "Measured %", "Reported %", cells.COSTS[cost], "Hardware", "Marks"]],
+    view[["Model", "Frontier", "Measured %", "Reported %", title, "Hardware", "Marks"]],
     hide_index=True,
     alt="Models with error and cost",
     column_config={
         "Measured %": st.column_config.NumberColumn(format="%.2f"),
         "Reported %": st.column_config.NumberColumn(format="%.2f"),
-        cells.COSTS[cost]: st.column_config.NumberColumn(format="compact"),
+        title: st.column_config.NumberColumn(format="compact"),
     },
 )

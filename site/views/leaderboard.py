@@ -37,9 +37,7 @@ with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
         placeholder="each model's row with the most seeds",
         help="reference: IEEE float32, deterministic. fast: may change rounding, never the recipe.",
     )
-    rivals = left.selectbox(
-        "Figures that are published only", cells.RIVALS, key="rivals", bind="query-params", required=True
-    )
+    rivals = left.selectbox("Figures that are published only", cells.RIVALS, key="rivals", bind="query-params")
     view = cells.ranked_view(board, dataset, rivals, profiles)
     offered = cells.options(view)
     chosen = {}

@@ -29,7 +29,7 @@ def title_of(name: str) -> str:
 
 
 left, right = st.columns(2)
-model = left.selectbox("Model", models, key="model", bind="query-params", required=True)
+model = left.selectbox("Model", models, key="model", bind="query-params")
 card = evidence.cards.get(model)
 datasets = [name for name in DATASETS if ((ours["model"] == model) & (ours["dataset"] == name)).any()]
 datasets += list(card.anatomy) if card else []
@@ -78,9 +78,10 @@ if len(rows):
 
     st.header("Our runs")
     command = cells.reproduce_commands(dataset, model, card, runs)
+    counted = cells.runs_behind(runs, default_view(rows))
     if len(runs):
         parts.figure(
-            charts.seeds_figure(runs[runs["profile"].eq(row.profile) & runs["data"].eq(row.data)], row),
+            charts.seeds_figure(counted, row),
             alt="Test error of each seed, with our mean and the reported error. The table below has the numbers.",
             key="seeds",
         )
@@ -99,7 +100,6 @@ if len(rows):
             },
         )
         st.header("Learning curves")
-        counted = runs[(runs["standing"] == "counted") & runs["profile"].eq(row.profile) & runs["data"].eq(row.data)]
         found = curves(counted.head(10))
         if len(found):
             parts.figure(
