@@ -62,6 +62,14 @@ def ranked_view(
     return rows.assign(rank=ranks(rows)).reset_index(drop=True)
 
 
+def summary(view: pd.DataFrame) -> str:
+    """`9 of 24 models measured: 5 ✓ reproduced, 2 ▲ worse, 2 … more seeds`."""
+    ours = view[view["model"].notna()]
+    ran = ours[ours["runs"] > 0]
+    verdicts = ", ".join(f"{count} {verdict_words(word)}" for word, count in ran["verdict"].value_counts().items())
+    return f"{len(ran)} of {len(ours)} models measured" + (f": {verdicts}" if verdicts else "")
+
+
 def options(view: pd.DataFrame) -> dict[str, list[str]]:
     """What each filter offers: the values that this data set's rows have."""
     verdicts = list(dict.fromkeys(view["verdict"].dropna()))
@@ -103,7 +111,7 @@ def filtered(
 
 
 BOARD_CELLS = [
-    *("#", "Model", "Verdict", "Measured", "±", "Trained", "Reported", "Gap", "Marks", "Page", "Curve"),
+    *("#", "Model", "Measured", "±", "Reported", "Gap", "Verdict", "Trained", "Marks", "Page", "Curve"),
     *("Parameters", "MACs", "Minutes a run", "Hardware", "Last run", "Source", "Why"),
 ]
 
@@ -150,14 +158,14 @@ def plain_board(table: pd.DataFrame) -> pd.DataFrame:
         {
             "#": [words.count(v) if not pd.isna(v) else "" for v in table["#"]],
             "Model": table["Model"],
-            "Verdict": table["Verdict"],
             "Measured %": [
                 "" if pd.isna(m) else words.percent(m) + ("" if pd.isna(h) else f" ± {h:.2f}")
                 for m, h in zip(table["Measured"], table["±"], strict=True)
             ],
-            "Trained": table["Trained"].fillna(""),
             "Reported %": ["" if pd.isna(v) else words.percent(v) for v in table["Reported"]],
             "Gap": ["" if pd.isna(v) else words.percent(v, signed=True) for v in table["Gap"]],
+            "Verdict": table["Verdict"],
+            "Trained": table["Trained"].fillna(""),
             "Marks": [", ".join(names) for names in table["Marks"]],
             "Parameters": [words.compact(v) if not pd.isna(v) else "" for v in table["Parameters"]],
             "Minutes a run": ["" if pd.isna(v) else f"{v:.1f}" for v in table["Minutes a run"]],
@@ -279,15 +287,18 @@ def value_text(value: Any) -> str:
     return words.short(value, 300)
 
 
-def reproduce_commands(dataset: str, model: str, card: Card | None, rows: pd.DataFrame) -> str:
-    """What to type to train a model here, and to repeat one published record."""
+def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.DataFrame) -> str:
+    """What to type to train a model here, and to repeat one published record of those that count."""
     variant = card.datasets.get(dataset) if card else None
     suites = [
         name for name in (card.suites if card and variant else ()) if name == dataset or name.startswith(dataset + "-")
     ]
     suites = suites or list(card.suites if card else ())
-    lines = [f"runner submit --suite {suites[0] if suites else 'SUITE'} --model {model}"]
-    published = rows[(rows["standing"] == "counted") & ~rows["local"].astype(bool)]
+    profile = (
+        f" --profile {counted['profile'].iloc[0]}" if len(counted) and counted["profile"].iloc[0] != PROFILES[0] else ""
+    )
+    lines = [f"runner submit --suite {suites[0] if suites else 'SUITE'} --model {model}{profile}"]
+    published = counted[~counted["local"].astype(bool)]
     if len(published):
         first = published.iloc[0]
         lines.append(f"runner reproduce {first['key']}-{first['run'][:8]}")

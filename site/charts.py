@@ -152,40 +152,46 @@ def _about(row: Any) -> str:
 def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:
     """One point a run behind a row, over its seed, with our mean and the reported error as lines. Each leads to its run."""
     figure = go.Figure()
-    points = runs[runs["test_error"].notna()]
+    finished = runs[runs["outcome"] == "finished"]
+    levels = [*finished["test_error"]]
     if not pd.isna(row.reported):
-        if not pd.isna(row.tolerance):
-            figure.add_hrect(
-                y0=row.reported - row.tolerance,
-                y1=row.reported + row.tolerance,
-                fillcolor=BAND,
-                line_width=0,
-                layer="below",
-            )
+        near = 0.0 if pd.isna(row.tolerance) else row.tolerance
+        levels += [row.reported - near, row.reported + near]
+        figure.add_hrect(y0=row.reported - near, y1=row.reported + near, fillcolor=BAND, line_width=0, layer="below")
         figure.add_hline(y=row.reported, line={"color": GREY, "dash": "dash", "width": 2})
         _legend_line(figure, f"reported {label(row.printed)}, ± tolerance", GREY, "dash")
     if not pd.isna(row.mean):
         figure.add_hline(y=row.mean, line={"color": BLUE, "width": 2})
         _legend_line(figure, f"our mean {percent(row.mean)}", BLUE, "solid")
-    for outcome, colour, symbol in (("finished", BLUE, "circle"), ("collapsed", ORANGE, "x")):
-        some = points[points["outcome"] == outcome]
+    # What didn't train stands at the upper edge, off the scale that the others need.
+    low, high = (min(levels), max(levels)) if levels else (0.0, 100.0)
+    margin = 0.12 * (high - low) or 0.5
+    for outcome, colour, symbol in (
+        ("finished", BLUE, "circle"),
+        ("collapsed", ORANGE, "x"),
+        ("diverged", PINK, "cross"),
+    ):
+        some = runs[runs["outcome"] == outcome]
         if not len(some):
             continue
         figure.add_scatter(
             x=some["seed"],
-            y=some["test_error"],
+            y=some["test_error"] if outcome == "finished" else [high + 1.6 * margin] * len(some),
             mode="markers",
             marker={"size": 12, "color": colour, "symbol": symbol},
-            name=outcome,
+            name=outcome if outcome == "finished" else f"{outcome} (off the scale)",
             customdata=[["run", run] for run in some["run"]],
             text=[
-                f"<b>seed {run['seed']}</b> {percent(run['test_error'])} %<br>{label(run['hardware'])}<br>run {run['run'][:8]}"
+                f"<b>seed {run['seed']}</b> {outcome}, {percent(run['test_error'])} %<br>{label(run['hardware'])}"
+                f"<br>run {run['run'][:8]}"
                 for run in some.to_dict("records")
             ],
             hovertemplate="%{text}<extra></extra>",
         )
-    figure.update_xaxes(title="Seed", dtick=1 if len(points) <= 25 else None)
-    figure.update_yaxes(title=ERROR)
+    figure.update_xaxes(title="Seed", dtick=1 if len(runs) <= 25 else None)
+    figure.update_yaxes(
+        title=ERROR, range=[low - margin, high + 2.2 * margin if len(finished) < len(runs) else high + margin]
+    )
     return _layout(figure, 330)
 
 

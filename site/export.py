@@ -121,16 +121,8 @@ def model_file(dataset: str, model: str) -> str:
 
 
 def _summary(board: pd.DataFrame, dataset: str) -> dict[str, Any]:
-    rows = default_view(board[board["dataset"] == dataset])
-    ours = rows[rows["model"].notna()]
-    verdicts = ours[ours["runs"] > 0]["verdict"].value_counts()
-    return {
-        "file": f"board-{dataset}.html",
-        "title": DATASETS[dataset].title,
-        "models": len(ours),
-        "measured": int((ours["runs"] > 0).sum()),
-        "verdicts": [f"{count} {cells.verdict_words(word)}" for word, count in verdicts.items()],
-    }
+    said = cells.summary(default_view(board[board["dataset"] == dataset]))
+    return {"file": f"board-{dataset}.html", "title": DATASETS[dataset].title, "summary": said}
 
 
 def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
@@ -184,7 +176,7 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
         "seeds": figure_html(charts.seeds_figure(counted, row), "seeds") if len(counted) else None,
         "curves": figure_html(charts.curves_figure(found, row.reported), "curves") if len(found) else None,
         "runs": _as_text(table),
-        "command": cells.reproduce_commands(dataset, model, card, runs),
+        "command": cells.reproduce_commands(dataset, model, card, counted),
         "variant": variant,
         "anatomy": cells.anatomy_table(variant) if variant else None,
         "recipe": cells.recipe_table(variant.recipe) if variant else None,

@@ -91,6 +91,26 @@ def plain_table(table: pd.DataFrame, alt: str) -> None:
     st.table(safe.rename(columns=words.md), hide_index=True, border="horizontal", alt=alt)
 
 
+def runs(table: pd.DataFrame, alt: str) -> None:
+    """Runs with a link to each: the frame of `cells.runs_table`."""
+    config = st.column_config
+    st.dataframe(
+        table,
+        hide_index=True,
+        placeholder="–",
+        alt=alt,
+        column_config={
+            "Run": config.LinkColumn(display_text=r"run=(.*)$", width=90, pinned=True),
+            "Seed": config.NumberColumn(width=56),
+            "Error %": config.NumberColumn(format="%.2f", width=72),
+            "Standing": config.TextColumn(width=160),
+            "Minutes": config.NumberColumn(format="%.1f", width=74),
+            "Images/s": config.NumberColumn(format="%.0f", width=76),
+            "Ended": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
+        },
+    )
+
+
 def marks_line(names: Sequence[str]) -> None:
     """What isn't plain about the numbers above."""
     if names:

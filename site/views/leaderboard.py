@@ -16,6 +16,7 @@ board = reading.board
 names = [name for name in DATASETS if (board["dataset"] == name).any()]
 
 st.title("Do the numbers in the papers hold?")
+st.markdown("The test errors that papers print, beside what their recipes give here, over several seeds.")
 if not names:
     parts.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
     st.stop()
@@ -23,6 +24,7 @@ if not names:
 parts.asked_for("dataset", names, "data set")
 dataset = parts.choose_dataset(names, parts.liveliest(board, names))
 facts = DATASETS[dataset]
+summary = st.empty()
 
 with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
     search = st.text_input(
@@ -53,6 +55,7 @@ with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
 
 shown = cells.filtered(view, **chosen, search=search or "")
 ran = view[view["runs"] > 0]
+summary.markdown(words.md(f"{facts.title}: {cells.summary(view)}."))
 if not len(ran):
     parts.empty(
         f"No run on {facts.title} has ended yet: below stands what the sources print.",
@@ -76,11 +79,11 @@ with beside:
         column_config={
             "#": config.NumberColumn(pinned=True, format="%d", width=40, help="Rank by error, before any filter."),
             "Model": config.TextColumn(pinned=True, width=150),
-            "Verdict": config.TextColumn(width=118),
             "Measured": config.NumberColumn(
                 "Measured %", format="%.2f", width=82, help="Mean over the seeds that trained."
             ),
             "±": config.NumberColumn(format="%.2f", width=52, help="Half-width of the 95 % interval of the mean."),
+            "Verdict": config.TextColumn(width=118),
             "Trained": config.TextColumn(width=62, help="Seeds that trained, of those that ran."),
             "Reported": config.NumberColumn("Reported %", format="%.2f", width=82),
             "Gap": config.NumberColumn(format="%+.2f", width=60, help="Measured - reported, percentage points."),

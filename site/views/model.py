@@ -8,7 +8,7 @@ import streamlit as st
 import words
 
 from benchmarks.datasets import DATASETS
-from benchmarks.leaderboard import curves, default_view, runs_of
+from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
 
 reading = source.current()
 board, evidence = reading.board, reading.evidence
@@ -29,7 +29,8 @@ def title_of(name: str) -> str:
 
 
 left, right = st.columns(2)
-model = left.selectbox("Model", models, key="model", bind="query-params")
+first = next(iter(ours[(ours["runs"] > 0) & ours["reported"].notna()]["model"]), models[0])
+model = left.selectbox("Model", models, index=models.index(first), key="model", bind="query-params")
 card = evidence.cards.get(model)
 datasets = [name for name in DATASETS if ((ours["model"] == model) & (ours["dataset"] == name)).any()]
 datasets += list(card.anatomy) if card else []
@@ -49,7 +50,7 @@ if len(rows):
     row = next(default_view(rows).itertuples())
     with st.container(horizontal=True):
         spread = "" if words.missing(row.half_width) else f" ± {row.half_width:.2f}"
-        st.metric("Measured, %", words.percent(row.mean) + spread, border=True, width=190)
+        st.metric("Measured, %", words.percent(row.mean) + spread, border=True, width=240)
         st.metric("Reported, %", words.NONE if words.missing(row.printed) else row.printed, border=True, width=150)
         st.metric("Gap, points", words.percent(row.gap, signed=True), border=True, width=150)
         st.metric("Verdict", cells.verdict_words(row.verdict), border=True, width=240)
@@ -77,28 +78,15 @@ if len(rows):
         )
 
     st.header("Our runs")
-    command = cells.reproduce_commands(dataset, model, card, runs)
     counted = cells.runs_behind(runs, default_view(rows))
+    command = cells.reproduce_commands(dataset, model, card, counted)
     if len(runs):
         parts.figure(
             charts.seeds_figure(counted, row),
             alt="Test error of each seed, with our mean and the reported error. The table below has the numbers.",
             key="seeds",
         )
-        config = st.column_config
-        st.dataframe(
-            cells.runs_table(runs),
-            hide_index=True,
-            alt="Every run of this model on this data set",
-            column_config={
-                "Run": config.LinkColumn(display_text=r"run=(.*)$", width=90),
-                "Error %": config.NumberColumn(format="%.2f", width=80),
-                "Minutes": config.NumberColumn(format="%.1f", width=80),
-                "Images/s": config.NumberColumn(format="%.0f", width=80),
-                "Ended": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
-                "Standing": config.TextColumn(width=140),
-            },
-        )
+        parts.runs(cells.runs_table(runs), alt="Every run of this model on this data set")
         st.header("Learning curves")
         found = curves(counted.head(10))
         if len(found):
@@ -135,10 +123,10 @@ if variant:
         parts.empty(
             "Too large to be trained here: this network is taken apart and compared with its paper's table only."
         )
-    if recipe := getattr(variant, "recipe", None):
+    if isinstance(variant, CardVariant):
         st.header("Recipe")
         st.caption(f"Augmentation: {words.md(variant.augmentation or 'not known')}; revision {variant.revision}.")
-        parts.plain_table(cells.recipe_table(recipe), alt="The recipe, field by field")
+        parts.plain_table(cells.recipe_table(variant.recipe), alt="The recipe, field by field")
     st.header("Departures from the source")
     for departure in variant.departures:
         st.markdown(f"- **{words.md(departure.get('topic', ''))}**: {words.md(departure.get('text', ''))}")

@@ -37,15 +37,7 @@ if len(found) != 1:
     listed = found if len(found) else runs.sort_values("finished", ascending=False).head(50)
     table = cells.runs_table(listed)
     table.insert(1, "Key", [words.short(key, 120) for key in listed["key"]])
-    st.dataframe(
-        table,
-        hide_index=True,
-        alt="Runs with a link to each",
-        column_config={
-            "Run": st.column_config.LinkColumn(display_text=r"run=(.*)$"),
-            "Error %": st.column_config.NumberColumn(format="%.2f"),
-        },
-    )
+    parts.runs(table, alt="Runs with a link to each")
     st.stop()
 
 run = found.iloc[0]
