@@ -1,5 +1,5 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test lint format lock setup check-pr
+.PHONY: quickstart test lint format lock setup check-pr site
 BIN := .venv/bin
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
@@ -23,6 +23,9 @@ check-pr: setup  ## what a pull request is checked for: its models' contract tes
 lock:  ## choose the newest versions that pyproject.toml admits
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 	    --no-header --no-annotate --quiet -o requirements.lock
+
+site: setup  ## the leaderboard in the browser
+	$(BIN)/runner site
 
 setup: .venv/.installed
 .venv/.installed: requirements.lock pyproject.toml

@@ -9,7 +9,9 @@ make_equivalences(board)                whether `fast` gives the errors of `refe
 runs_of(...), curves(...)               the runs behind a row
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,6 +69,7 @@ RUN_COLUMNS = [
     "fingerprint",
     "weights_sha256",
     "sequential",  # was added because earlier seeds didn't decide the verdict
+    "forced",  # went on under another build, device or thread count
     "local",  # lies in .runs only
     "path",  # of the record
 ]
@@ -99,12 +102,16 @@ BOARD_COLUMNS = [
     "printed_label",
     "note",
     "family",
+    "augmentation",  # of training images, in words; null where it isn't known
     "parameters",
+    "macs",  # multiply-accumulates of one image's forward pass
     "train_minutes",  # mean of the counted runs
     "hardware",  # every kind, as a tuple
     "local",  # whether any counted run isn't published
     "outdated",  # runs of another revision or recipe: not counted
     "sequential",  # whether the number of seeds was decided by looking at the results
+    "dirty",  # whether the code of any counted run had uncommitted changes
+    "forced",  # whether any counted run went on under another build, device or thread count
     "newest",  # when the last counted run ended (UTC)
     "provenance",  # what is said of unverified data
 ]
@@ -176,9 +183,23 @@ class CardVariant(_Card):
     recipe: dict[str, Any]
     recipe_sha256: Sha256
     parameters: int
+    augmentation: str | None = None
     macs: int | None = None
+    depth: int | None = None
     departures: tuple[dict[str, Any], ...] = ()
     layers: tuple[dict[str, Any], ...] = ()
+    stages: tuple[dict[str, Any], ...] = ()  # the layers as the paper's table groups them, its own values beside
+
+
+class CardAnatomy(_Card):
+    """A network that is taken apart but never trained here, such as VGG's at 224x224."""
+
+    parameters: int
+    macs: int | None = None
+    depth: int | None = None
+    departures: tuple[dict[str, Any], ...] = ()
+    layers: tuple[dict[str, Any], ...] = ()
+    stages: tuple[dict[str, Any], ...] = ()
 
 
 class Card(_Card):
@@ -190,6 +211,7 @@ class Card(_Card):
     paper: Name | None = None
     suites: tuple[str, ...] = ()
     datasets: dict[Name, CardVariant]
+    anatomy: dict[Name, CardAnatomy] = {}
 
 
 def read_cards(folder: Path) -> tuple[dict[str, Card], list[str]]:
@@ -228,26 +250,48 @@ class Evidence:
     problems: tuple[str, ...] = ()
 
 
-def read(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> Evidence:
+Stamp = tuple[int, int]  # a file's time of change in ns, and its size
+Known = dict[str, tuple[Stamp, tuple[Any, ...]]]  # rows of records by path, as `read` keeps them for the next reading
+
+
+def files_of(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> dict[str, Stamp]:
+    """Every file that `read` takes, with its stamp: two equal answers mean that nothing has changed in between."""
+    found = [*record_files(results), *results.glob("cards/*.json"), *papers.glob("*.toml")]
+    stamps = {}
+    for path in map(str, [*found, *_local_files(runs)]):
+        with suppress(OSError):
+            stat = os.stat(path)  # noqa: PTH116  # no Path for each of ten thousand
+            stamps[path] = (stat.st_mtime_ns, stat.st_size)
+    return stamps
+
+
+def _local_files(runs: Path | None) -> list[Path]:
+    return sorted(runs.glob("*/*/*/record.json")) if runs is not None else []
+
+
+def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: Known | None = None) -> Evidence:
     """Read the published records and cards of a results folder, a checkout's own runs (.runs) and the sources.
 
-    A record that can't be read is a line in `problems` and hides no other. Raises PaperError for a wrong source.
+    A record that can't be read is a line in `problems` and hides no other. `known` is filled, and a record that stands in
+    it and hasn't changed isn't read again: whoever reads often hands over the same one. Raises PaperError for a wrong
+    source.
     """
     cards, problems = read_cards(results / "cards")
-    found = [(path, False) for path in record_files(results)]
-    if runs is not None:
-        found += [(path, True) for path in sorted(runs.glob("*/*/*/record.json"))]
-
-    def records() -> Iterator[tuple[RunRecord, Path, bool]]:
-        """One at a time: a record is gone when its row is made, which spares the garbage collector 10,000 of them."""
-        for path, local in found:
-            try:
-                yield load(path), path, local
-            except RecordError as error:
-                problems.extend(str(error).splitlines())
-
-    frame = frame_of(records(), cards)
-    return Evidence(frame, cards, load_papers(papers), tuple(problems))
+    known = {} if known is None else known
+    rows = []
+    for path, local in [(p, False) for p in record_files(results)] + [(p, True) for p in _local_files(runs)]:
+        name = str(path)
+        try:
+            stat = os.stat(name)  # noqa: PTH116
+            stamp = (stat.st_mtime_ns, stat.st_size)
+            if name not in known or known[name][0] != stamp:
+                known[name] = (stamp, _row(load(path), name, local))
+        except (RecordError, OSError) as error:
+            known.pop(name, None)
+            problems += str(error).splitlines()
+        else:
+            rows.append(known[name][1])
+    return Evidence(_frame(rows, cards), cards, load_papers(papers), tuple(problems))
 
 
 def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str, Card]) -> pd.DataFrame:
@@ -255,51 +299,62 @@ def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str
 
     A run that is both local and published is there once, as published.
     """
-    found: dict[bool, dict[str, tuple[Any, ...]]] = {False: {}, True: {}}  # by whether it is local, by run
-    for record, path, local in records:
-        job, protocol, environment = record.job, record.protocol, record.environment
-        row = (
-            job.dataset,
-            job.model,
-            job.revision,
-            job.recipe_sha256,  # computed, not believed
-            job.profile,
-            DATA[not record.data.verified],
-            job.seed,
-            canonical_json(job.overrides),
-            record.outcome,
-            record.test_error,
-            record.final_train_loss,
-            protocol.evaluation,
-            protocol.augmentation,
-            protocol.training_images,
-            protocol.holdout,
-            record.parameters,
-            record.train_seconds,
-            record.images_per_second,
-            environment.hardware,
-            record.data.provenance,
-            record.source.commit,
-            record.source.dirty,
-            environment.torch,
-            record.finished,
-            record.submitted_by,
-            record.run,
-            record.key,
-            record.fingerprint,
-            record.weights_sha256,
-            record.sequential,
-            local,
-            str(path),
-        )
-        found[local].setdefault(record.run, row)
-    rows = found[True] | found[False]
-    frame = pd.DataFrame(list(rows.values()), columns=RUN_COLUMNS)
+    return _frame([_row(record, str(path), local) for record, path, local in records], cards)
+
+
+_RUN, _LOCAL = RUN_COLUMNS.index("run"), RUN_COLUMNS.index("local")
+
+
+def _frame(rows: Iterable[tuple[Any, ...]], cards: Mapping[str, Card]) -> pd.DataFrame:
+    once: dict[str, tuple[Any, ...]] = {}
+    for row in sorted(rows, key=lambda row: row[_LOCAL]):
+        once.setdefault(row[_RUN], row)
+    frame = pd.DataFrame(list(once.values()), columns=RUN_COLUMNS)
     frame["test_error"] = frame["test_error"].astype(float)
     frame["finished"] = pd.to_datetime(frame["finished"], utc=True)
     frame = frame.sort_values(["dataset", "model", "profile", "seed", "local", "finished", "run"], ignore_index=True)
     frame["standing"] = _standing(frame, cards)
     return frame
+
+
+def _row(record: RunRecord, path: str, local: bool) -> tuple[Any, ...]:
+    """What boards need of a record, in the order of RUN_COLUMNS."""
+    job, protocol, environment = record.job, record.protocol, record.environment
+    return (
+        job.dataset,
+        job.model,
+        job.revision,
+        job.recipe_sha256,  # computed, not believed
+        job.profile,
+        DATA[not record.data.verified],
+        job.seed,
+        canonical_json(job.overrides),
+        record.outcome,
+        record.test_error,
+        record.final_train_loss,
+        protocol.evaluation,
+        protocol.augmentation,
+        protocol.training_images,
+        protocol.holdout,
+        record.parameters,
+        record.train_seconds,
+        record.images_per_second,
+        environment.hardware,
+        record.data.provenance,
+        record.source.commit,
+        record.source.dirty,
+        environment.torch,
+        record.finished,
+        record.submitted_by,
+        record.run,
+        record.key,
+        record.fingerprint,
+        record.weights_sha256,
+        record.sequential,
+        record.forced_resume,
+        local,
+        path,
+    )
 
 
 def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
@@ -315,8 +370,8 @@ def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
     )
     current = {pair: (row.revision, row.recipe_sha256) for pair, row in newest.iterrows()}
     current |= {(d, c.name): (v.revision, v.recipe_sha256) for c in cards.values() for d, v in c.datasets.items()}
-    own = zip(runs["revision"].tolist(), runs["recipe_sha256"].tolist(), strict=True)
-    pairs = zip(runs["dataset"].tolist(), runs["model"].tolist(), strict=True)
+    own = zip(runs["revision"], runs["recipe_sha256"], strict=True)
+    pairs = zip(runs["dataset"], runs["model"], strict=True)
     outdated = pd.Series([mine != current.get(pair) for mine, pair in zip(own, pairs, strict=True)], index=runs.index)
 
     # Equal weights are one measurement, whoever sends them. Those that diverged are all NaN: equal whatever the seed.
@@ -356,9 +411,7 @@ def make_board(
 
     boarded = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
     groups: dict[tuple[str, str, str | None, str | None], list[Run]] = {}
-    names, columns = list(boarded), [boarded[name].tolist() for name in boarded]
-    for values in zip(*columns, strict=True):  # plain rows from here on: a frame for each group costs seconds
-        run = dict(zip(names, values, strict=True))
+    for run in boarded[_OF_A_RUN].to_dict("records"):  # plain rows from here on: a frame for each group costs seconds
         groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
     have_run = {(dataset, model) for dataset, model, *_ in groups}
     carded = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
@@ -383,8 +436,12 @@ def make_board(
     return board.drop(columns="_order")
 
 
+_OF_A_RUN = [  # what a board takes from a run: the rest costs time with ten thousand of them
+    *("dataset", "model", "profile", "data", "outcome", "test_error", "parameters", "train_seconds", "hardware"),
+    *("provenance", "dirty", "finished", "sequential", "forced", "local", "standing", *Protocol.model_fields),
+]
 Goals = Mapping[tuple[str, str], tuple[Paper, ReportedError]]
-Run = dict[str, Any]  # RUN_COLUMNS and `standing`
+Run = dict[str, Any]  # _OF_A_RUN
 
 
 def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) -> dict[str, Any]:
@@ -397,7 +454,9 @@ def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) ->
         "model": model,
         "label": card.title if card else model,
         "family": card.family if card else None,
+        "augmentation": variant.augmentation if variant else None,
         "parameters": variant.parameters if variant else None,
+        "macs": variant.macs if variant else None,
         "paper": paper.key if paper else card.paper if card else None,
         "reported": row.error if row else None,
         "printed": str(row.printed) if row else None,
@@ -443,12 +502,15 @@ def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | N
         "half_width": row.half_width,
         "prediction": row.prediction,
         "tolerance": near,
+        "augmentation": facts["augmentation"] or (counted[-1]["augmentation"] if counted else None),
         "parameters": facts["parameters"] or (counted[-1]["parameters"] if counted else None),
         "train_minutes": sum(run["train_seconds"] for run in counted) / len(counted) / 60 if counted else None,
         "hardware": tuple(sorted({run["hardware"] for run in counted})),
         "local": any(run["local"] for run in counted),
         "outdated": len(runs) - len(counted),
         "sequential": sequential,
+        "dirty": any(run["dirty"] is True for run in counted),
+        "forced": any(run["forced"] for run in counted),
         "newest": max((run["finished"] for run in counted), default=None),
         "provenance": " ".join(sorted({run["provenance"] for run in counted if pd.notna(run["provenance"])})) or None,
     }
@@ -467,6 +529,7 @@ def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
         "dataset": row.dataset,
         "label": row.label,
         "printed_label": row.label,
+        "augmentation": row.protocol.augmentation,
         "n": 0,
         "runs": 0,
         "reported": row.error,
@@ -480,6 +543,8 @@ def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
         "local": False,
         "outdated": 0,
         "sequential": False,
+        "dirty": False,
+        "forced": False,
     }
 
 
@@ -627,21 +692,27 @@ def curve_path(record: Path) -> Path:
     return record.with_name("curve.csv") if record.name == "record.json" else record.with_suffix(".curve.csv")
 
 
+def read_curve(path: Path) -> pd.DataFrame | None:
+    """A curve with CURVE_COLUMNS, one row an epoch; None where there is none or it isn't one: `runner verify` says so."""
+    try:
+        curve = pd.read_csv(path, dtype=float)
+        if tuple(curve.columns) != CURVE_COLUMNS or curve.empty:
+            return None
+        return curve.astype({"epoch": int})
+    except (OSError, ValueError):  # pandas' parser errors are ValueErrors
+        return None
+
+
 def curves(runs: pd.DataFrame) -> pd.DataFrame:
     """The curves of these runs, one row an epoch: run, seed, profile, data, standing and CURVE_COLUMNS.
 
-    A curve that is missing or isn't one is passed over: `runner verify` says so.
+    A curve that is missing or isn't one is passed over.
     """
     named = ["run", "seed", "profile", "data", "standing"]
     found = []
     for row in runs.to_dict("records"):
-        try:
-            curve = pd.read_csv(curve_path(Path(row["path"])), dtype=float)
-            if tuple(curve.columns) != CURVE_COLUMNS or curve.empty:
-                continue
-            curve = curve.astype({"epoch": int})
-        except (OSError, ValueError):  # pandas' parser errors are ValueErrors
-            continue
-        found.append(curve.assign(**{name: row[name] for name in named}))
+        curve = read_curve(curve_path(Path(row["path"])))
+        if curve is not None:
+            found.append(curve.assign(**{name: row[name] for name in named}))
     columns = [*named, *CURVE_COLUMNS]
     return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)

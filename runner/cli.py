@@ -397,6 +397,22 @@ def report(
 
 
 @app.command()
+def site(
+    port: Annotated[int, typer.Option("--port", help="Where it listens.")] = 8501,
+    address: Annotated[str, typer.Option("--address", help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="Write it as plain HTML pages, and stop.")
+    ] = None,
+) -> None:
+    """The leaderboard in the browser: boards, models, runs, claims, costs. With --export, as files for any web server."""
+    from runner import site as showing
+
+    if export is not None:
+        raise typer.Exit(showing.export(export))
+    showing.serve(port, address)
+
+
+@app.command()
 def publish(suite: AnySuite = None) -> None:
     """Copy this checkout's records of whole recipes, and hold-out records, into results/."""
     from runner import publish as publishing

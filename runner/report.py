@@ -4,11 +4,7 @@
 Table and Markdown show the default view, CSV and JSON every row.
 """
 
-import csv
 import io
-import json
-import math
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -21,51 +17,42 @@ from rich.text import Text
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
-from benchmarks.leaderboard import default_view, make_board, make_claims, make_equivalences, read
+from benchmarks.leaderboard import make_board, make_claims, make_equivalences, read
 from benchmarks.papers import Paper
 from benchmarks.suites import get_suite
+from benchmarks.wording import (
+    LEGEND,
+    MARKS,
+    as_csv,
+    as_json,
+    as_of_line,
+    bibtex,
+    clean,
+    commit_of,
+    concerning,
+    marks_of,
+    ranks,
+    verdict_words,
+)
 from runner.jobs import results_folder, root, runs_folder
 
 SUBMIT = "runner submit --suite"
 FORMATS = ("table", "markdown", "csv", "json", "bibtex")
-ROW_KEYS = (  # of `report --format json` and csv: stable
-    "dataset",
-    "model",
-    "label",
-    "profile",
-    "data",
-    "n",
-    "runs",
-    "trained",
-    "mean",
-    "sd",
-    "reported",
-    "gap",
-    "verdict",
-    "reason",
-)
-SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
-    "reproduced": ("✓", "green"),
-    "better": ("▼", "green"),
-    "worse": ("▲", "red"),
-    "inconclusive": ("?", "yellow"),
-    "more seeds": ("…", "yellow"),
-    "not comparable": ("≠", "yellow"),
-    "not run": ("·", "dim"),
-    "no paper figure": ("-", "dim"),
-    "holds": ("✓", "green"),
-    "fails": ("✗", "red"),
-    "equivalent": ("✓", "green"),
-    "different": ("✗", "red"),
-    "not yet known": ("…", "yellow"),
+COLOURS = {  # beside symbol and word, which say it without
+    "reproduced": "green",
+    "better": "green",
+    "worse": "red",
+    "inconclusive": "yellow",
+    "more seeds": "yellow",
+    "not comparable": "yellow",
+    "not run": "dim",
+    "no paper figure": "dim",
+    "holds": "green",
+    "fails": "red",
+    "equivalent": "green",
+    "different": "red",
+    "not yet known": "yellow",
 }
-MARKS = {
-    "L": "local: not published",
-    "U": "unverified data",
-    "F": "profile fast",
-    "S": "number of seeds was sequential",
-}
-LEGEND = "Test error in percent after the last epoch, ± one standard deviation over the seeds that trained."
 
 
 def show(suite: str | None, fmt: str) -> None:
@@ -76,7 +63,7 @@ def show(suite: str | None, fmt: str) -> None:
             f"{len(problems)} problems in records or cards that can't be read; the first: {problems[0]}",
             file=sys.stderr,
         )
-    as_of = as_of_line(board, checkout_commit())
+    as_of = as_of_line(board, commit_of(root()))
     if fmt == "table":
         print_table(Console(), suite, board, claims, as_of)
     else:
@@ -97,23 +84,6 @@ def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFram
     return evidence.problems, board, make_claims(board, evidence.papers), evidence.papers
 
 
-def checkout_commit() -> str | None:
-    """The commit of the checkout that is reported on, with `+` for uncommitted changes; None outside git."""
-    words = ("git", "-C", str(root()), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
-def as_of_line(board: pd.DataFrame, commit: str | None) -> str:
-    """What a board has to be cited with: the commit of the checkout and the day of its newest record."""
-    where = f"As of commit {commit}" if commit else "Outside a git checkout"
-    newest = board["newest"].max()
-    return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
-
-
 def render(
     suite: str | None,
     board: pd.DataFrame,
@@ -125,9 +95,9 @@ def render(
 ) -> str:
     """The report of a suite (None: of everything), ending with a newline; raises UserError for an unknown format."""
     if fmt == "json":
-        return json.dumps(_rows(board), indent=2, ensure_ascii=False) + "\n"
+        return as_json(board)
     if fmt == "csv":
-        return _csv(board)
+        return as_csv(board)
     if fmt == "bibtex":
         return bibtex(board, papers)
     if fmt == "markdown":
@@ -140,38 +110,7 @@ def render(
     raise unknown("format", fmt, FORMATS)
 
 
-def _rows(board: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every row with ROW_KEYS, None where undefined, floats without the dust of binary fractions."""
-    rows = board[list(ROW_KEYS)].to_dict("records")
-    return [{name: _plain(value) for name, value in row.items()} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 9)
-    return None if pd.isna(value) else value
-
-
-def _csv(board: pd.DataFrame) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ROW_KEYS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_rows(board))
-    return out.getvalue()
-
-
-def bibtex(board: pd.DataFrame, papers: Mapping[str, Paper]) -> str:
-    """The sources of the board's figures and models, sorted by key."""
-    keys = sorted(set(board["paper"].dropna()) & papers.keys())
-    return "\n\n".join(papers[key].bibtex for key in keys) + "\n" if keys else "% no source stands behind this board\n"
-
-
 # --- cells, the same in table and Markdown --------------------------------------------------------------------------
-
-
-def clean(value: Any) -> str:
-    """Text from a file, safe to print: a record may hold anything, also a terminal's control sequences."""
-    return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def _error(row: Any) -> str:
@@ -191,36 +130,10 @@ def _gap(row: Any) -> str:
     return "" if pd.isna(row.gap) else f"{row.gap:+.2f}"
 
 
-def _word(word: Any) -> str:
-    return f"{SYMBOLS[word][0]} {word}" if isinstance(word, str) else "published only"
-
-
-def _marks(row: Any) -> str:
-    """Letters for what isn't plain about a row's numbers."""
-    if not row.runs:
-        return ""
-    given = {"L": row.local, "U": row.data == "unverified", "F": row.profile == "fast", "S": row.sequential}
-    return "".join(letter for letter, holds in given.items() if holds)
-
-
 def _ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
-    """The rows of one data set with their ranks by error: measured and published ones in one ranking."""
-    ranked, rank = [], 0
-    for row in rows.itertuples(index=False):
-        has_error = pd.isna(row.model) or not pd.isna(row.mean)
-        rank += has_error
-        ranked.append((str(rank) if has_error else "", row))
-    return ranked
-
-
-def _concerning(board: pd.DataFrame) -> pd.DataFrame:
-    """The default view, of the figures that are published only those of the sources behind its models.
-
-    What another source reports of another network stands in the CSV and JSON.
-    """
-    view = default_view(board)
-    behind = set(view.loc[view["model"].notna(), "paper"].dropna())
-    return view[view["model"].notna() | view["paper"].isin(behind)].reset_index(drop=True)
+    """The rows of one data set with their ranks."""
+    pairs = zip(ranks(rows), rows.itertuples(index=False), strict=True)
+    return [("" if rank is None else str(rank), row) for rank, row in pairs]
 
 
 def _about(row: Any) -> str:
@@ -272,14 +185,16 @@ def print_table(
     console: Console, suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str = ""
 ) -> None:
     """The default view with its reasons, the claims, and what to type next."""
-    view = _concerning(board)
+    view = concerning(board)
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))
         console.print(Text(f"{facts.title} ({facts.test_size:,} test images)", style="bold"))
         console.print(_table(rows))
         console.print()
     if len(view):
-        used = sorted({letter for row in view.itertuples(index=False) for letter in _marks(row)}, key="LUFS".index)
+        used = sorted(
+            {letter for row in view.itertuples(index=False) for letter in marks_of(row)}, key="".join(MARKS).index
+        )
         legend = LEGEND + "".join(f" {letter}: {MARKS[letter]}." for letter in used)
         console.print(Text(legend, style="dim"))
         console.print()
@@ -293,7 +208,7 @@ def print_table(
 
 
 def _table(rows: pd.DataFrame) -> Table:
-    marked = any(_marks(row) for row in rows.itertuples(index=False))
+    marked = any(marks_of(row) for row in rows.itertuples(index=False))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("#", justify="right")
     table.add_column("Model", overflow="fold")
@@ -307,9 +222,9 @@ def _table(rows: pd.DataFrame) -> Table:
         published = pd.isna(row.model)
         cells = [rank, clean(row.label), _error(row), _trained(row), _reported(row), _gap(row)]
         if marked:
-            cells.insert(3, _marks(row))
-        style = "dim" if published else SYMBOLS[row.verdict][1]
-        verdict = Text(_word(row.verdict), style=style)
+            cells.insert(3, marks_of(row))
+        style = "dim" if published else COLOURS[row.verdict]
+        verdict = Text(verdict_words(row.verdict), style=style)
         table.add_row(*(Text(cell) for cell in cells), verdict, style="dim" if published else None)
     return table
 
@@ -334,7 +249,7 @@ def _print_claims(console: Console, claims: pd.DataFrame) -> None:
     table.add_column()
     for claim in claims.itertuples(index=False):
         said = f"{clean(claim.text)} ({clean(claim.paper)}, {clean(claim.where)})"
-        table.add_row(Text(_word(claim.verdict), style=SYMBOLS[claim.verdict][1]), Text(said))
+        table.add_row(Text(verdict_words(claim.verdict), style=COLOURS[claim.verdict]), Text(said))
         if claim.verdict != "not run":
             table.add_row("", Text(f"{clean(claim.reason)}{_measured_with(claim)}.", style="dim"))
     console.print(table)
@@ -346,7 +261,9 @@ def _print_equivalences(console: Console, found: pd.DataFrame) -> None:
         return
     console.print(Text("Profiles", style="bold"))
     for row in found.itertuples(index=False):
-        line = Text.assemble((_word(row.verdict), SYMBOLS[row.verdict][1]), f" {_profiles(row)}: {clean(row.reason)}.")
+        line = Text.assemble(
+            (verdict_words(row.verdict), COLOURS[row.verdict]), f" {_profiles(row)}: {clean(row.reason)}."
+        )
         console.print(Padding(line, (0, 0, 0, 2)))
     console.print()
 
@@ -367,17 +284,17 @@ def _measured_with(claim: Any) -> str:
 
 
 def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:
-    view = _concerning(board)
+    view = concerning(board)
     lines = [f"# {suite or 'Everything'}", ""]
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))
         lines += [f"## {facts.title} ({facts.test_size:,} test images)", ""]
         lines += ["| # | Model | Error | Trained | Paper | Gap | Verdict |", "|--:|---|--:|--:|--:|--:|---|"]
         for rank, row in _ranked(rows):
-            marks = ", ".join(MARKS[letter].partition(":")[0] for letter in _marks(row))
+            marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
             error = _error(row) + (f" ({marks})" if marks else "")
             source = "" if pd.isna(row.reported) else f"{_reported(row)} ({_escape(row.paper)}, {_escape(row.where)})"
-            cells = [rank, _escape(row.label), error, _trained(row), source, _gap(row), _word(row.verdict)]
+            cells = [rank, _escape(row.label), error, _trained(row), source, _gap(row), verdict_words(row.verdict)]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     if len(view):
@@ -390,10 +307,10 @@ def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_o
         for claim in claims.itertuples(index=False):
             place = f"{_escape(claim.paper)}, {_escape(claim.where)}"
             why = _escape(claim.reason) + _measured_with(claim)
-            lines.append(f"| {_escape(claim.text)} | {place} | {_word(claim.verdict)} | {why} |")
+            lines.append(f"| {_escape(claim.text)} | {place} | {verdict_words(claim.verdict)} | {why} |")
         lines.append("")
     profiles = [
-        f"- {_word(row.verdict)}: {_escape(_profiles(row))}: {_escape(row.reason)}."
+        f"- {verdict_words(row.verdict)}: {_escape(_profiles(row))}: {_escape(row.reason)}."
         for row in make_equivalences(board).itertuples(index=False)
     ]
     if profiles:

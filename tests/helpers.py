@@ -1,11 +1,24 @@
 """Makes what tests need: valid records, and published folders of them."""
 
 import hashlib
+import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, save
+from benchmarks.datasets import get_dataset
+from benchmarks.records import (
+    DataFacts,
+    Environment,
+    Job,
+    Protocol,
+    RunRecord,
+    Source,
+    record_json,
+    save,
+    sha256_of,
+)
 
 RECIPE: dict[str, Any] = {"epochs": 3, "batch_size": 128, "learning_rate": 0.1}
 STARTED = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -132,3 +145,114 @@ def run_locally(runs: Path, *records: RunRecord) -> None:
         save(record, folder / "record.json")
         (folder / "curve.csv").write_text(curve_of(record))
         (folder / "job.json").write_text(record.job.canonical())
+
+
+def fill_root(root: Path) -> None:
+    """Every model's card, and runs of some of them: judged, too few, fast beside reference, unverified, failed, not counted."""
+    from zoo import load_models
+
+    results = root / "results"
+    shutil.copytree(Path(__file__).parent.parent / "results" / "cards", results / "cards")
+    models = load_models()
+
+    def seeds(model: str, errors: list[float], dataset: str = "cifar10", **changes: Any) -> list[RunRecord]:
+        variant = models[model].variants[dataset]
+        own = {
+            "recipe": variant.recipe.to_dict(),
+            "revision": variant.revision,
+            "augmentation": variant.recipe.augmentation,
+        }
+        return make_seeds(errors, model=model, dataset=dataset, parameters=variant.parameters, **own | changes)
+
+    publish_records(results, *seeds("nin", [14.5, 14.6, 14.4, 14.5, 14.55]))
+    publish_records(results, *seeds("nin", [14.5, 14.7], profile="fast"))
+    publish_records(results, *seeds("nin_dropout", [10.3, 10.5, 10.6, 10.55, 10.65]))
+    publish_records(results, *seeds("nin_dropout", [10.2], overrides={"learning_rate": 0.05}))
+    publish_records(results, *seeds("nin_dropout", [10.9], overrides={"holdout": 10_000}))
+    publish_records(results, *seeds("nin_augmentation", [8.8, 8.9, 9.0], verified=False))
+    publish_records(results, *seeds("strided_a", [13.0, 13.1, 12.9, 13.0, 13.05], sequential=True))
+    publish_records(results, *seeds("convpool_a", [10.2, 10.3, 10.1, 10.2, 10.25]))
+    publish_records(results, *seeds("lenet", [0.9, 0.95], dataset="mnist", training_images=60_000))
+    failed = [make_record(90.0, seed=5, outcome="collapsed"), make_record(seed=6, outcome="diverged")]
+    for record in failed:
+        own = seeds("nin_fc", [12.0])[0].job
+        job = own.model_copy(update={"seed": record.job.seed})
+        publish_records(
+            results,
+            record.model_copy(
+                update={"job": job, "key": job.key, "fingerprint": job.fingerprint, "recipe_sha256": job.recipe_sha256}
+            ),
+        )
+    run_locally(root / ".runs", *seeds("nin_fc", [11.9, 12.0, 12.1, 12.3, 12.2]))
+
+
+def many_records(results: Path, count: int) -> None:
+    """So many records of the real zoo's models, quickly written: one text a model, with seed and run replaced."""
+    from zoo import load_models
+
+    shutil.copytree(Path(__file__).parent.parent / "results" / "cards", results / "cards")
+    pairs = [(model, name) for model in load_models().values() for name in model.variants]
+    for position, (model, dataset) in enumerate(pairs):
+        variant = model.variants[dataset]
+        folder = results / dataset / model.name
+        folder.mkdir(parents=True)
+        for seed in range(position, count, len(pairs)):
+            error = 10 + (seed * 7919 % 997) / 1000
+            record = make_record(
+                error,
+                dataset=dataset,
+                model=model.name,
+                seed=seed,
+                recipe=variant.recipe.to_dict(),
+                revision=variant.revision,
+                test_images=get_dataset(dataset).test_size,
+                run=f"{seed:032x}",
+            )
+            (folder / f"{record.file_stem}.json").write_text(record_json(record))
+
+
+MARKUP = (
+    "<img src=x onerror=alert(1)><script>alert(2)</script> **bold** _it_ [link](https://evil.example) $x^2$ :smile: "
+    ":red[red] `code` # h | a | www.evil.example https://evil.example a@evil.example -> {{ 7*7 }} %{x} &amp; \u202e"
+)
+
+
+def fill_with_markup(root: Path) -> None:
+    """Records and a card with markup in every text field, absurd numbers, and a file that is none."""
+    results = root / "results"
+    recipe = {**RECIPE, "init": MARKUP, "rates": [[MARKUP, 1.0]]}
+    parts = dict.fromkeys(("hardware", "platform", "python", "torch", "cuda", "cudnn", "driver"), MARKUP)
+    environment = Environment(device=MARKUP, threads=1, precision={"tf32": MARKUP}, **parts)
+    for seed in range(6):
+        record = make_record(
+            10.4 + 0.1 * seed,
+            seed=seed,
+            recipe=recipe,
+            augmentation=MARKUP,
+            environment=environment,
+            source=Source(commit=MARKUP, dirty=True, sha256=digest("source")),
+            data=DataFacts(sha256=digest("data"), verified=False, provenance=MARKUP),
+            submitted_by=MARKUP[:200],
+            parameters=10**40,
+            train_seconds=1e308,
+            images_per_second=1e308,
+            started=datetime(1, 1, 1, tzinfo=UTC),
+            finished=datetime(9999, 12, 31, tzinfo=UTC),
+        )
+        publish_records(results, record)
+        (results / "cifar10" / "nin_dropout" / f"{record.file_stem}.curve.csv").write_text("epoch\n" * seed)
+    layer = {"name": MARKUP, "kind": MARKUP, "output": [MARKUP], "parameters": 3, "macs": 4, "differs": [MARKUP]}
+    layer["paper"] = {"parameters": MARKUP, "macs": MARKUP, "output": [MARKUP]}
+    variant = {
+        "revision": 1,
+        "recipe": recipe,
+        "recipe_sha256": sha256_of(recipe),
+        "parameters": 10**30,
+        "macs": 10**30,
+    }
+    variant |= {"augmentation": MARKUP, "stages": [layer, {}], "departures": [{"topic": MARKUP, "text": MARKUP}, {}]}
+    card = {"name": "nin_dropout", "title": MARKUP, "family": MARKUP, "paper": "lin2013", "suites": [MARKUP]}
+    (results / "cards").mkdir(parents=True)
+    (results / "cards" / "nin_dropout.json").write_text(json.dumps(card | {"datasets": {"cifar10": variant}}))
+    (results / "cards" / "torn.json").write_text("{")
+    (results / "cifar10" / "nin_dropout" / "torn.json").write_text(MARKUP)

@@ -1,0 +1,155 @@
+"""How a board is said, the same on the terminal, in a file and on the site: words, symbols, marks, ranks, rows.
+
+Nothing here knows of a console or a page: whoever shows it escapes it for the place where it stands.
+"""
+
+import csv
+import io
+import json
+import math
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.leaderboard import default_view
+from benchmarks.papers import Paper
+
+ROW_KEYS = (  # of `report --format json` and csv: stable
+    "dataset",
+    "model",
+    "label",
+    "profile",
+    "data",
+    "n",
+    "runs",
+    "trained",
+    "mean",
+    "sd",
+    "reported",
+    "gap",
+    "verdict",
+    "reason",
+)
+SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
+    "reproduced": "✓",
+    "better": "▼",
+    "worse": "▲",
+    "inconclusive": "?",
+    "more seeds": "…",
+    "not comparable": "≠",
+    "not run": "·",
+    "no paper figure": "-",
+    "holds": "✓",
+    "fails": "✗",
+    "equivalent": "✓",
+    "different": "✗",
+    "not yet known": "…",
+}
+PUBLISHED_ONLY = "published only"
+MARKS = {  # what isn't plain about a row's numbers: the letter of narrow tables, and the words
+    "L": "local: not published",
+    "U": "unverified data",
+    "F": "profile fast",
+    "S": "number of seeds was sequential",
+    "C": "code with uncommitted changes",
+    "R": "went on under another build or device",
+    "O": "runs of another revision or recipe not counted",
+}
+LEGEND = "Test error in percent after the last epoch, ± one standard deviation over the seeds that trained."
+
+
+def clean(value: Any) -> str:
+    """Text from a file, safe to print: a record may hold anything, also a terminal's control sequences."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def verdict_words(word: Any) -> str:
+    """Symbol and word: `✓ reproduced`. A row without a verdict is published only."""
+    return f"{SYMBOLS[word]} {word}" if isinstance(word, str) else PUBLISHED_ONLY
+
+
+def marks_of(row: Any) -> str:
+    """Letters of MARKS for what isn't plain about a board row's numbers; empty where nothing has run."""
+    given = {
+        "L": row.local,
+        "U": row.data == "unverified",
+        "F": row.profile == "fast",
+        "S": row.sequential,
+        "C": row.dirty,
+        "R": row.forced,
+        "O": row.outdated > 0,
+    }
+    return "".join(letter for letter, holds in given.items() if holds) if row.runs or row.outdated else ""
+
+
+def ranks(rows: pd.DataFrame) -> list[int | None]:
+    """The ranks by error of one data set's rows, measured and published ones in one ranking; None without an error."""
+    found: list[int | None] = []
+    rank = 0
+    for row in rows.itertuples(index=False):
+        has_error = pd.isna(row.model) or not pd.isna(row.mean)
+        rank += has_error
+        found.append(rank if has_error else None)
+    return found
+
+
+def concerning(board: pd.DataFrame) -> pd.DataFrame:
+    """The default view, of the figures that are published only those of the sources behind its models.
+
+    What another source reports of another network stands in the CSV and JSON.
+    """
+    view = default_view(board)
+    behind = set(view.loc[view["model"].notna(), "paper"].dropna())
+    return view[view["model"].notna() | view["paper"].isin(behind)].reset_index(drop=True)
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit of a checkout, with `+` for uncommitted changes; None outside git."""
+    words = ("git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def as_of_line(board: pd.DataFrame, commit: str | None) -> str:
+    """What a board has to be cited with: the commit of the checkout and the day of its newest record."""
+    where = f"As of commit {commit}" if commit else "Outside a git checkout"
+    newest = board["newest"].max()
+    return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
+
+
+def rows_of(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every row with ROW_KEYS, None where undefined, floats without the dust of binary fractions."""
+    rows = board[list(ROW_KEYS)].to_dict("records")
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 9)
+    return None if pd.isna(value) else value
+
+
+def as_json(board: pd.DataFrame) -> str:
+    """The text of `report --format json`."""
+    return json.dumps(rows_of(board), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_csv(board: pd.DataFrame) -> str:
+    """The text of `report --format csv`."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ROW_KEYS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows_of(board))
+    return out.getvalue()
+
+
+def bibtex(board: pd.DataFrame, papers: Mapping[str, Paper]) -> str:
+    """The sources of the board's figures and models, sorted by key."""
+    keys = sorted(set(board["paper"].dropna()) & papers.keys())
+    return "\n\n".join(papers[key].bibtex for key in keys) + "\n" if keys else "% no source stands behind this board\n"

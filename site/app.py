@@ -1,0 +1,29 @@
+"""The site's frame: navigation, and what a reader has to know on every page. `runner site` starts it.
+
+Streamlit runs this script from top to bottom for each view of a page. Pages are files in views/; each reads the same
+`source.current()`, asks `cells` for a frame and `charts` for a figure, and shows them.
+"""
+
+from pathlib import Path
+
+import parts
+import source
+import streamlit as st
+
+st.set_page_config(page_title="reprozoo", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+
+PAGES = [
+    st.Page("views/leaderboard.py", title="Leaderboard", default=True),
+    st.Page("views/model.py", title="Model", url_path="model"),
+    st.Page("views/run.py", title="Run", url_path="run"),
+    st.Page("views/claims.py", title="Claims", url_path="claims"),
+    st.Page("views/cost.py", title="Cost", url_path="cost"),
+    st.Page("views/compare.py", title="Compare", url_path="compare"),
+    st.Page("views/progress.py", title="In progress", url_path="progress"),
+    st.Page("views/method.py", title="Method", url_path="method"),
+]
+
+page = st.navigation(PAGES, position="top")
+with parts.honest():
+    page.run()
+    parts.footer(source.current())

@@ -1,0 +1,153 @@
+"""What every page reads: the read-model over this checkout's results and runs, read again when a file has changed.
+
+One reading is shared by all visitors and never changed. Files are looked at every two seconds at most, and only records
+that changed are parsed again, so a page costs the same with ten records or ten thousand.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from cells import PLACE
+
+from benchmarks.errors import UserError
+from benchmarks.leaderboard import (
+    Evidence,
+    Known,
+    Stamp,
+    curve_path,
+    files_of,
+    make_attempts,
+    make_board,
+    make_claims,
+    make_equivalences,
+    read,
+    read_curve,
+)
+from benchmarks.papers import load_attempts
+from benchmarks.records import RecordError, RunRecord, load
+from benchmarks.wording import as_of_line, commit_of
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PATIENCE = 2.0  # seconds between two looks at the files
+STATUS_TIMEOUT = 20  # seconds
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything that pages are made from."""
+
+    evidence: Evidence
+    board: pd.DataFrame
+    claims: pd.DataFrame
+    equivalences: pd.DataFrame
+    attempts: pd.DataFrame
+    as_of: str
+
+
+def root() -> Path:
+    """The checkout that is shown: variable REPROZOO_ROOT, which `runner site` sets, else the one that holds this file."""
+    given = os.environ.get("REPROZOO_ROOT")
+    return Path(given).expanduser().resolve() if given else CHECKOUT
+
+
+class _Shelf:
+    """The last reading of one root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lock = threading.Lock()
+        self.known: Known = {}
+        self.files: dict[str, Stamp] | None = None
+        self.looked = 0.0
+        self.reading: Reading | None = None
+
+    def current(self) -> Reading:
+        with self.lock:
+            if self.reading is None or time.monotonic() - self.looked > PATIENCE:
+                results, runs = self.folder / "results", self.folder / ".runs"
+                files = files_of(results, runs)
+                if self.reading is None or files != self.files:
+                    self.reading, self.files = make_reading(read(results, runs, known=self.known), self.folder), files
+                self.looked = time.monotonic()
+            return self.reading
+
+
+_shelves: dict[Path, _Shelf] = {}
+
+
+def current() -> Reading:
+    """The reading of this root as its files are now; raises PaperError for a wrong source."""
+    return _shelves.setdefault(root(), _Shelf(root())).current()
+
+
+def make_reading(evidence: Evidence, folder: Path) -> Reading:
+    """All frames from one evidence."""
+    board = make_board(evidence)
+    return Reading(
+        evidence,
+        board,
+        make_claims(board, evidence.papers),
+        make_equivalences(board),
+        make_attempts(evidence.papers, load_attempts()),
+        as_of_line(board, commit_of(folder)),
+    )
+
+
+def record_of(run: Mapping[Any, Any]) -> RunRecord | None:
+    """The whole record behind a row of `evidence.runs`; None if it can't be read any more."""
+    try:
+        return load(Path(run["path"]))
+    except RecordError:
+        return None
+
+
+@lru_cache(maxsize=4_096)
+def _errors_by_epoch(path: str, changed: int) -> tuple[float, ...]:
+    curve = read_curve(Path(path))
+    return () if curve is None else tuple(curve["test_error"].dropna())
+
+
+def small_curve(record: str) -> tuple[float, ...]:
+    """Test error by epoch of one run, for a table's cell; empty where there is no curve."""
+    path = curve_path(Path(record))
+    try:
+        return _errors_by_epoch(str(path), path.stat().st_mtime_ns)
+    except OSError:
+        return ()
+
+
+def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]]:
+    """For each row of a board the curve of its first finished seed; empty where none has run."""
+    runs = reading.evidence.runs
+    finished = runs[(runs["standing"] == "counted") & (runs["outcome"] == "finished")].drop_duplicates(PLACE)
+    first = dict(zip(zip(*(finished[name] for name in PLACE), strict=True), finished["path"], strict=True))
+    paths = [first.get(place) for place in zip(*(view[name] for name in PLACE), strict=True)]
+    return [small_curve(path) if path else () for path in paths]
+
+
+def status() -> dict[str, Any]:
+    """The object of `runner status --json`, from a child process; raises UserError, in one line, where there is no runner."""
+    words = [sys.executable, "-m", "runner", "status", "--json"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
+        found = json.loads(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"`runner status --json` took more than {STATUS_TIMEOUT} s") from error
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"`runner status --json` ended with code {error.returncode}: {last}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"`runner status --json` gave no answer: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("jobs"), list):
+        raise UserError("`runner status --json` gave an answer of another form")
+    return found

@@ -1,0 +1,53 @@
+"""Each ordering that a source asserts, with its difference, ours, and the verdict."""
+
+import cells
+import charts
+import parts
+import source
+import streamlit as st
+
+from benchmarks.verdicts import MIN_SEEDS
+
+reading = source.current()
+st.title("Do the claims hold?")
+st.markdown(
+    "A paper's claim is an ordering: *a beats b*. Both sides are trained here with the same profile on the same data; "
+    "the 90 % interval of the difference says whether it holds."
+)
+claims = reading.claims
+if not len(claims):
+    parts.empty(
+        "No source claims anything of models that are here: claims stand in benchmarks/papers/.", "runner models"
+    )
+    st.stop()
+names = ["all", *dict.fromkeys(claims["dataset"])]
+parts.asked_for("dataset", names, "data set with a claim")
+dataset = st.segmented_control("Data set", names, default="all", required=True, key="dataset", bind="query-params")
+if dataset != "all":
+    claims = claims[claims["dataset"] == dataset]
+waiting = claims[claims["verdict"].isin(["not run", "more seeds"])]
+if len(waiting) == len(claims):
+    parts.empty(
+        f"None of these {len(claims)} claims is decided: each needs {MIN_SEEDS} finished seeds on both sides. "
+        "Below stand the papers' own differences.",
+        "runner submit --suite nin_ablation",
+    )
+parts.figure(
+    charts.claims_figure(claims),
+    alt="Difference of each claim, the paper's and ours with its 90 % interval; right of zero is as claimed. "
+    "The table below has the numbers.",
+    key="claims",
+)
+table = cells.claims_table(claims, reading.evidence.papers)
+st.dataframe(
+    table,
+    hide_index=True,
+    alt="Claims with the paper's difference, ours and the verdict",
+    column_config={
+        "Verdict": st.column_config.TextColumn(pinned=True, width=110),
+        "Claim": st.column_config.TextColumn(width=360),
+        "Why": st.column_config.TextColumn(width=420),
+    },
+)
+with st.expander("As plain text"):
+    parts.plain_table(table, alt="Claims as plain text")

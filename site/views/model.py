@@ -1,0 +1,145 @@
+"""One model on one data set: what its source says, what we measured, how, and how to repeat it."""
+
+import cells
+import charts
+import parts
+import source
+import streamlit as st
+import words
+
+from benchmarks.datasets import DATASETS
+from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
+
+reading = source.current()
+board, evidence = reading.board, reading.evidence
+ours = board[board["model"].notna()]
+anatomies = {name for name, card in evidence.cards.items() if card.anatomy and not card.datasets}
+models = sorted(set(ours["model"]) | anatomies)
+
+if not models:
+    st.title("Model")
+    parts.empty("There is no model here yet: no card and no record.", "runner models --write-cards")
+    st.stop()
+parts.asked_for("model", models, "model")
+
+
+def title_of(name: str) -> str:
+    """A card's title, escaped: what a widget shows is Markdown."""
+    return words.md(evidence.cards[name].title if name in evidence.cards else name, 60)
+
+
+left, right = st.columns(2)
+first = next(iter(ours[(ours["runs"] > 0) & ours["reported"].notna()]["model"]), models[0])
+model = left.selectbox("Model", models, index=models.index(first), key="model", bind="query-params")
+card = evidence.cards.get(model)
+datasets = [name for name in DATASETS if ((ours["model"] == model) & (ours["dataset"] == name)).any()]
+datasets += list(card.anatomy) if card else []
+parts.asked_for("dataset", datasets, f"data set of {model}")
+with right:
+    dataset = parts.choose_dataset(datasets, datasets[0])
+
+variant = card and (card.datasets.get(dataset) or card.anatomy.get(dataset))
+st.title(f"{title_of(model)} on {parts.dataset_title(dataset)}")
+paper = evidence.papers.get(card.paper) if card and card.paper else None
+if paper:
+    st.markdown(f"{words.md(paper.title)}, {words.md(', '.join(paper.authors), 200)}, {paper.year}: <{paper.url}>")
+
+rows = ours[(ours["model"] == model) & (ours["dataset"] == dataset)]
+runs = runs_of(evidence, dataset, model)
+if len(rows):
+    row = next(default_view(rows).itertuples())
+    with st.container(horizontal=True):
+        spread = "" if words.missing(row.half_width) else f" ± {row.half_width:.2f}"
+        st.metric("Measured, %", words.percent(row.mean) + spread, border=True, width=240)
+        st.metric("Reported, %", words.NONE if words.missing(row.printed) else row.printed, border=True, width=150)
+        st.metric("Gap, points", words.percent(row.gap, signed=True), border=True, width=150)
+        st.metric("Verdict", cells.verdict_words(row.verdict), border=True, width=240)
+        st.metric("Seeds trained", f"{row.n} of {row.runs}", border=True, width=150)
+    st.markdown(words.md(f"{row.reason}."))
+    parts.marks_line(cells.marks(row))
+    if not words.missing(row.provenance):
+        st.warning("Unverified data: " + words.md(row.provenance), icon=":material/warning:")
+    if len(rows) > 1:
+        with st.expander("Other rows of this model: profiles and data are never pooled"):
+            others = cells.board_table(rows.assign(rank=None), evidence.papers, [()] * len(rows))
+            parts.plain_table(cells.plain_board(others).drop(columns="#"), alt="Every row of this model")
+
+    st.header("What the sources say")
+    printed = cells.reported_table(evidence.papers, dataset, model)
+    if len(printed):
+        parts.plain_table(printed.drop(columns="Link"), alt="Every figure that a source prints for this model")
+    else:
+        parts.empty("No source prints an error of this model on this data set, so nothing is judged here.")
+    claims = reading.claims
+    claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
+    for claim in claims.itertuples():
+        st.markdown(
+            f"- **{words.md(cells.verdict_words(claim.verdict))}**: {words.md(claim.text)} ({words.md(claim.where)})"
+        )
+
+    st.header("Our runs")
+    counted = cells.runs_behind(runs, default_view(rows))
+    command = cells.reproduce_commands(dataset, model, card, counted)
+    if len(runs):
+        parts.figure(
+            charts.seeds_figure(counted, row),
+            alt="Test error of each seed, with our mean and the reported error. The table below has the numbers.",
+            key="seeds",
+        )
+        parts.runs(cells.runs_table(runs), alt="Every run of this model on this data set")
+        st.header("Learning curves")
+        found = curves(counted.head(10))
+        if len(found):
+            parts.figure(
+                charts.curves_figure(found, row.reported),
+                alt="Training error (dotted) and test error (solid) by epoch, a line a seed.",
+                key="curves",
+            )
+            if len(counted) > 10:
+                st.caption(f"The first 10 of {len(counted)} runs.")
+        else:
+            parts.empty("No curve lies beside these records.")
+    else:
+        parts.empty("No run of this model has ended here yet. To train it:", command)
+
+    st.header("Reproduce it")
+    st.code(command, language="bash", wrap_lines=True)
+
+if variant:
+    st.header("Anatomy")
+    st.markdown(
+        f"{words.count(variant.parameters)} parameters, {words.compact(variant.macs)} multiply\\-accumulates an image, "
+        f"depth {variant.depth or words.NONE}."
+    )
+    anatomy = cells.anatomy_table(variant)
+    st.dataframe(
+        anatomy,
+        hide_index=True,
+        alt="Layers with output shape, parameters and multiply-accumulates, the paper's own numbers beside ours",
+    )
+    if "Differs" in anatomy:
+        st.caption("≠ where our number isn't the one that the paper's table prints; Departures says why.")
+    if dataset not in DATASETS:
+        parts.empty(
+            "Too large to be trained here: this network is taken apart and compared with its paper's table only."
+        )
+    if isinstance(variant, CardVariant):
+        st.header("Recipe")
+        st.caption(f"Augmentation: {words.md(variant.augmentation or 'not known')}; revision {variant.revision}.")
+        parts.plain_table(cells.recipe_table(variant.recipe), alt="The recipe, field by field")
+    st.header("Departures from the source")
+    for departure in variant.departures:
+        st.markdown(f"- **{words.md(departure.get('topic', ''))}**: {words.md(departure.get('text', ''))}")
+    if not variant.departures:
+        st.markdown("None is declared.")
+elif len(rows):
+    parts.empty(
+        "There is no card of this model here, so layers, recipe and departures are unknown.",
+        "runner models --write-cards",
+    )
+
+attempts = cells.attempts_table(reading.attempts, dataset, model)
+if len(attempts):
+    st.header("Known attempts by others")
+    st.caption("What others got when they tried for the printed figure, in whatever way: other code, other recipes.")
+    parts.plain_table(attempts, alt="Known attempts by others at this figure")

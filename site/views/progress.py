@@ -1,0 +1,46 @@
+"""What runs here now: asks `runner status --json` every few seconds."""
+
+import cells
+import parts
+import source
+import streamlit as st
+import words
+
+from benchmarks.errors import UserError
+
+EVERY = 5  # seconds
+
+
+@st.fragment(run_every=EVERY)
+def jobs() -> None:
+    """The jobs that were submitted here, asked for again by itself."""
+    try:
+        found = source.status()
+    except UserError as error:
+        parts.empty("There is no runner here to ask: " + words.md(error), "make setup")
+        return
+    if not found["jobs"]:
+        parts.empty("Nothing was submitted here yet.", "runner submit --suite quickstart")
+        return
+    table = cells.progress_table(found["jobs"])
+    counts = table["State"].value_counts()
+    st.markdown(words.md(f"{len(table)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
+    st.dataframe(
+        table,
+        hide_index=True,
+        alt="Jobs with state and progress",
+        column_config={
+            "Progress": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.0f %%"),
+            "Error %": st.column_config.NumberColumn(format="%.2f"),
+            "Job": st.column_config.TextColumn(width=420),
+        },
+    )
+    if not (table["State"] == "running").any():
+        st.caption(
+            "Nothing runs now. `runner submit` goes on where it stopped; `runner retry --failed` runs failed jobs afresh."
+        )
+
+
+st.title("Runs in progress")
+st.caption(f"Read from the files of each job every {EVERY} seconds while this page is open.")
+jobs()
