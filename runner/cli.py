@@ -3,6 +3,7 @@
 A user's mistake is one line on stderr and exit code 2; a job that failed is exit code 1; Ctrl-C is 130.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -50,9 +51,14 @@ SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suit
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="local: a process per slot; inline: this process (debugging).")
+    str,
+    typer.Option(
+        "--engine", help="local: a process per slot; inline: this process (debugging); slurm; or one of engines.toml."
+    ),
 ]
-SlotsOption = Annotated[int, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU.")]
+SlotsOption = Annotated[
+    int | None, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU. Default: the engine's, 1.")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Where the data sets lie. Default: REPROZOO_DATA, else ~/.cache/reprozoo."),
@@ -78,12 +84,12 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _settings(
-    engine: str, slots: int, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
+    engine: str, slots: int | None, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
 ) -> Any:
     from runner.submit import Settings
 
     settings = Settings(engine, slots, data_dir, allow, force_resume, as_json)
-    settings.check()
+    settings.table()  # its mistakes first
     return settings
 
 
@@ -104,7 +110,7 @@ def submit(
     ] = [],  # noqa: B006
     epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
     engine: EngineOption = "local",
-    slots_per_gpu: SlotsOption = 1,
+    slots_per_gpu: SlotsOption = None,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the work goes on.")] = False,
@@ -168,7 +174,9 @@ def submit(
         again = ["pending" if force else state for state in states]
         _show_plan(submitting.plan_object(planned, again, settings), json_)
         return
-    if detach:
+    if detach and settings.table().kind == "slurm":  # its queue is the one that lasts: nothing needs to go on here
+        settings = dataclasses.replace(settings, follow=False)
+    elif detach:
         for job in planned:  # so that `status` knows them at once
             JobPaths.of(job).write_job(job)
         _detach()
@@ -340,7 +348,18 @@ def cancel(
     for paths in asked:
         paths.cancel.touch()
     running = sum(jobs.state_of(paths) == "running" for paths in asked)
+    _cancel_in_slurm()
     print(f"{len(asked)} cancelled, {running} of them running: they stop after a checkpoint")
+
+
+def _cancel_in_slurm() -> None:
+    """Take the waiting tasks of cancelled jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
+    from runner import slurm
+
+    try:
+        slurm.scancel_cancelled()
+    except slurm.SlurmAway as error:
+        print(f"runner: SLURM doesn't answer ({error}): its waiting tasks will end as they start", file=sys.stderr)
 
 
 @app.command()
@@ -349,7 +368,7 @@ def retry(
     key: Annotated[str | None, typer.Argument(help="One failed job's key, or its beginning.")] = None,
     suite: AnySuite = None,
     engine: EngineOption = "local",
-    slots_per_gpu: SlotsOption = 1,
+    slots_per_gpu: SlotsOption = None,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,
@@ -422,7 +441,7 @@ def verify(
 def reproduce(
     key: Annotated[str, typer.Argument(help="A published record: KEY, its beginning, or KEY-RUN8.")],
     engine: EngineOption = "local",
-    slots_per_gpu: SlotsOption = 1,
+    slots_per_gpu: SlotsOption = None,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     force: Annotated[
