@@ -220,8 +220,11 @@ def _show_plan(plan_object: dict[str, Any], as_json: bool) -> None:
 
 
 def _detach() -> None:
-    """The same command without --detach, in a session of its own, its output in a file."""
-    from runner.jobs import now_ms, runs_folder
+    """The same command without --detach, in a session of its own, its output in a file.
+
+    Returns once it is at work; if it ends before that, with what it said and its exit code.
+    """
+    from runner.jobs import host, now_ms, read_submissions, runs_folder
 
     output = runs_folder() / f"submit-{now_ms()}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -234,64 +237,84 @@ def _detach() -> None:
             stderr=target,
             start_new_session=True,
         )
-    print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
+    while child.poll() is None:
+        if any((line.get("host"), line.get("pid")) == (host(), child.pid) for line in read_submissions()):
+            print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
+            return
+        time.sleep(0.1)
+    said = output.read_text(encoding="utf-8", errors="replace")
+    print(said, end="", file=sys.stderr if child.returncode else sys.stdout)
+    raise typer.Exit(child.returncode)
 
 
 @app.command()
 def status(
     suite: AnySuite = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs or waits in a queue.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """What was submitted here, and how far it is."""
     from runner import jobs
+    from runner.outlook import Outlook
 
-    def rows() -> list[dict[str, Any]]:
-        return [jobs.progress_of(paths.read_job(), paths, jobs.state_of(paths)) for paths in _submitted(suite)]
+    outlook = Outlook()
+
+    def look() -> list[tuple[Any, Any]]:
+        found = [(paths, jobs.state_of(paths)) for paths in _submitted(suite)]
+        if not json_:
+            outlook.look(found)
+        return found
 
     if json_:
-        sys.stdout.write(jobs.status_json(rows()))
+        sys.stdout.write(jobs.status_json([jobs.progress_of(p.read_job(), p, state) for p, state in look()]))
         return
     console = _console()
     if not watch:
-        console.print(_status_table(rows()))
+        console.print(_status_table(look(), outlook))
         return
     from rich.live import Live
 
     with Live(console=console, refresh_per_second=2) as live:
         while True:
-            found = rows()
-            live.update(_status_table(found))
-            if not any(row["state"] == "running" for row in found):
+            found = look()
+            live.update(_status_table(found, outlook))
+            if not any(outlook.comes(paths, state) for paths, state in found):
                 return
             time.sleep(1)
 
 
-def _status_table(rows: list[dict[str, Any]]) -> Any:
+def _status_table(found: list[tuple[Any, Any]], outlook: Any) -> Any:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    from runner.jobs import TO_RUN, progress_of
     from runner.progress import SYMBOLS, percent
 
-    if not rows:
+    if not found:
         return Text("Nothing was submitted here yet. Start with: runner submit --suite quickstart")
     table = Table(box=None, pad_edge=False)
     for name in ("", "job", "state", "epoch", "error", "tries"):
         table.add_column(name, no_wrap=name != "job", overflow="fold")
-    for row in rows:
+    for paths, state in found:
+        row, note = progress_of(paths.read_job(), paths, state), outlook.note(paths, state)
         unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
         table.add_row(
-            SYMBOLS[row["state"]],
+            SYMBOLS[state],
             row["key"],
-            unusual or row["state"],
+            (unusual or state) + (f" ({note})" if note else ""),
             f"{row['epoch'] or 0}/{row['epochs']}",
             percent(row["test_error"]),
             str(row["attempts"]),
         )
-    counts = {state: sum(row["state"] == state for row in rows) for state in SYMBOLS}
-    line = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    return Group(table, Text(f"{len(rows)} jobs: {line}", style="dim"))
+    counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
+    line = f"{len(found)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    left = [paths for paths, state in found if state in TO_RUN and not outlook.comes(paths, state)]
+    if outlook.trouble:
+        line += f"; {outlook.trouble}"
+    elif left:
+        line += f"; {len(left)} wait for the next `runner submit`"
+    return Group(table, Text(line, style="dim"))
 
 
 def _submitted(suite: str | None) -> list[Any]:
@@ -310,23 +333,29 @@ def _submitted(suite: str | None) -> list[Any]:
 @app.command()
 def logs(
     key: Annotated[str, typer.Argument(help="A job's key, or its beginning; `runner status` lists them.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the job runs.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job has ended, or nothing will run it.")
+    ] = False,
 ) -> None:
     """A job's log."""
     from runner import jobs
+    from runner.outlook import Outlook
 
     paths = jobs.find_job(key)
-    if not paths.log.exists() and not follow:
-        raise UserError(f"{paths.read_job().key} has no log yet: it is {jobs.state_of(paths)}")
     position = 0
+    outlook = Outlook()
     while True:
-        ended = jobs.state_of(paths) not in ("running", "pending")
+        state = jobs.state_of(paths)
+        outlook.look([(paths, state)])
+        ended = not outlook.comes(paths, state)
         if paths.log.exists():
             with paths.log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(position)
                 sys.stdout.write(file.read())
                 sys.stdout.flush()
                 position = file.tell()
+        elif not follow or ended:
+            raise UserError(f"{paths.read_job().key} has no log yet: it is {state}")
         if not follow or ended:
             return
         time.sleep(0.5)

@@ -149,6 +149,52 @@ def run(
             _check_slurm()
 
     submission = secrets.token_hex(8)
+    with jobs.submitting():
+        _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
+        if not waiting:
+            return _last_words(pairs, suite, settings, console, [])
+        options = Options(
+            device=slots[0].device if slots else "cpu",
+            threads=threads,
+            data_dir=settings.data_dir,
+            allow_unverified=settings.allow_unverified,
+            force_resume=settings.force_resume,
+            submission=submission,
+            submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
+        )
+        work = Work(pairs, options)
+        queue = _queue(work, table, console) if isinstance(table, Slurm) else None
+        if queue is not None and not settings.follow:
+            if settings.json:
+                _print_json(pairs)
+            console.print("Next: runner status --watch; runner sync brings MLflow up to date", soft_wrap=True)
+            return 0
+        how = "stopping: each worker saves a checkpoint first ..." if queue is None else "no longer following ..."
+        with (
+            Progress(pairs, console) as progress,
+            _signals(work, progress, submission, how) as received,
+            tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say),
+        ):
+            if queue is not None:
+                queue.follow(work, progress.tick, progress.say)
+            elif table.kind == "inline":
+                work.options.echo = progress.say
+                run_inline(work, slots[0], progress.tick)
+            else:
+                run_local(work, slots, progress.tick, progress.say)
+        return _last_words(pairs, suite, settings, console, received)
+
+
+def _lay_down(
+    pairs: Sequence[tuple[Job, JobPaths]],
+    states: Sequence[State],
+    suite: str,
+    settings: Settings,
+    submission: str,
+    afresh: bool,
+    sequential: Collection[str],
+) -> None:
+    """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
     for (job, paths), state in zip(pairs, states, strict=True):
         if state == "done":
             continue
@@ -166,40 +212,12 @@ def run(
             "time": utc(datetime.now(UTC)),
             "submission": submission,
             "suite": suite,
-            "fingerprints": [job.fingerprint for job in planned],
+            "fingerprints": [job.fingerprint for job, _ in pairs],
+            "host": jobs.host(),
+            "pid": os.getpid(),
         }
         | ({"sequential": sorted(sequential)} if sequential else {})
     )
-    options = Options(
-        device=slots[0].device if slots else "cpu",
-        threads=threads,
-        data_dir=settings.data_dir,
-        allow_unverified=settings.allow_unverified,
-        force_resume=settings.force_resume,
-        submission=submission,
-        submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
-    )
-    work = Work(pairs, options)
-    if not waiting:
-        return _last_words(pairs, suite, settings, console, [])
-    queue = _queue(work, table, console) if isinstance(table, Slurm) else None
-    if queue is not None and not settings.follow:
-        console.print("Next: runner status --watch; runner sync brings MLflow up to date", soft_wrap=True)
-        return 0
-    how = "stopping: each worker saves a checkpoint first ..." if queue is None else "no longer following ..."
-    with (
-        Progress(pairs, console) as progress,
-        _signals(work, progress, submission, how) as received,
-        tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say),
-    ):
-        if queue is not None:
-            queue.follow(work, progress.tick, progress.say)
-        elif table.kind == "inline":
-            work.options.echo = progress.say
-            run_inline(work, slots[0], progress.tick)
-        else:
-            run_local(work, slots, progress.tick, progress.say)
-    return _last_words(pairs, suite, settings, console, received)
 
 
 def _check_slurm() -> None:
@@ -262,8 +280,7 @@ def _last_words(
     """The end of a submit: failures with their logs, what to type next."""
     states = {paths: state_of(paths) for _, paths in pairs}
     if settings.json:
-        rows = [progress_of(job, paths, states[paths]) for job, paths in pairs]
-        sys.stdout.write(jobs.status_json(rows))
+        _print_json(pairs)
     for job, paths in pairs:
         if states[paths] == "failed":
             explain_failure(job, paths, console)
@@ -286,6 +303,10 @@ def _last_words(
         return 0
     console.print(f"{line}. Next: runner report --suite {suite}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
+    sys.stdout.write(jobs.status_json([progress_of(job, paths, state_of(paths)) for job, paths in pairs]))
 
 
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:

@@ -40,10 +40,12 @@ def cluster():
 
 @pytest.fixture
 def on_slurm(cluster, own_root, monkeypatch):
-    """Commands of this test, and their children, speak to the cluster; engines `debug`, `grace` and `gpu` are its partitions."""
+    """Commands of this test, and their children, speak to the cluster; most engines are named after its partitions."""
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", f"{Path(jobs.__file__).parent.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{Path(jobs.__file__).parent.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
     monkeypatch.setattr(slurm, "LOOK_SECONDS", 1.0)
     monkeypatch.setattr(slurm, "GONE_SECONDS", 4.0)
     (own_root / "engines.toml").write_text(
@@ -63,7 +65,12 @@ def on_slurm(cluster, own_root, monkeypatch):
 def undisturbed(tmp_path_factory):
     """The record of the long job, run in one go in one process."""
     root = tmp_path_factory.mktemp("undisturbed")
-    environment = {**os.environ, "REPROZOO_ROOT": str(root), "REPROZOO_DATA": str(root / "data"), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "REPROZOO_ROOT": str(root),
+        "REPROZOO_DATA": str(root / "data"),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "runner", "submit", *LONG, "--engine", "inline"],
         env=environment, capture_output=True, text=True, check=False,
@@ -162,7 +169,10 @@ def test_at_the_end_of_its_walltime_a_job_goes_on_in_the_next_allocation(on_slur
 def _pending(pid):
     """Whether a signal waits for a process that is held still."""
     text = Path(f"/proc/{pid}/status").read_text()
-    return any(int(mask, 16) & (1 << (signal.SIGTERM - 1) | 1 << (signal.SIGUSR2 - 1)) for mask in re.findall(r"Pnd:\s+(\w+)", text))
+    return any(
+        int(mask, 16) & (1 << (signal.SIGTERM - 1) | 1 << (signal.SIGUSR2 - 1))
+        for mask in re.findall(r"Pnd:\s+(\w+)", text)
+    )
 
 
 def test_a_lost_node_costs_at_most_what_came_after_the_last_checkpoint(on_slurm, undisturbed):
@@ -249,7 +259,11 @@ def test_a_task_that_was_cancelled_in_slurm_is_not_queued_again(on_slurm, runner
 
     def cancel():
         wait_for(lambda: slurm.NAME in on_slurm.ask("squeue", "--noheader", "--format=%j"), "the array", 200)
-        ours = [line.split("|")[0] for line in on_slurm.ask("squeue", "--noheader", "--format=%F|%j").splitlines() if slurm.NAME in line]
+        ours = [
+            line.split("|")[0]
+            for line in on_slurm.ask("squeue", "--noheader", "--format=%F|%j").splitlines()
+            if slurm.NAME in line
+        ]
         on_slurm.ask("scancel", *ours)
 
     threading.Thread(target=cancel, daemon=True).start()
