@@ -432,6 +432,20 @@ def sync(suite: AnySuite = None) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def doctor(
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Also start a worker through this engine, and look at it from here.")
+    ] = None,
+    data_dir: DataDir = None,
+    json_: JsonOption = False,
+) -> None:
+    """Look at everything a training needs here: what is wrong, and how to mend it. Exit code 1 if something is."""
+    from runner import doctor as examining
+
+    raise typer.Exit(examining.run(engine, data_dir, json_, _console()))
+
+
 # --- results -------------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ will run a job is still in it. Which jobs a task has stands in .runs/slurm/NAME/
 NAME is the array's name in SLURM: a submit killed between the two leaves nothing that is wrong.
 """
 
+import contextlib
+import io
 import json
 import os
 import secrets
@@ -159,12 +161,12 @@ def signal_seconds(table: Slurm) -> int:
     return min(SIGNAL_SECONDS, walltime_seconds(table.walltime) // 4) if table.walltime else SIGNAL_SECONDS
 
 
-def executor_for(table: Slurm, name: str) -> Any:
-    """The executor of submitit with the table's options, for an array of that name; its files go to .runs/slurm/NAME."""
+def executor_for(table: Slurm, name: str, folder: Path) -> Any:
+    """The executor of submitit with the table's options, for an array of that name; its files go to `folder`."""
     from submitit import SlurmExecutor
 
     try:
-        executor = SlurmExecutor(runs_folder() / "slurm" / name)
+        executor = SlurmExecutor(folder)
     except RuntimeError as error:
         raise UserError(
             "SLURM isn't installed here (no srun): submit on a login node, or use --engine local"
@@ -182,6 +184,19 @@ def executor_for(table: Slurm, name: str) -> Any:
         additional_parameters=sbatch_options(table),
     )
     return executor
+
+
+def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
+    """One array of these calls (function, arguments); the tasks' ids. Raises UserError where sbatch refuses them."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises as well
+            queued = [executor.submit(*call) for call in calls]
+    except (FailedJobError, FailedSubmissionError) as error:
+        said = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(error).splitlines()
+        raise UserError(f"SLURM refuses the tasks: {said[-1]}") from error
+    return [job.job_id for job in queued]
 
 
 @dataclass
@@ -216,10 +231,8 @@ class Queue:
         return ", ".join(said)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
-
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
-        executor = executor_for(self.table, name)
+        executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
         write_atomically(executor.folder / "bundles.json", json.dumps({"bundles": keys}))
         given = {
@@ -242,18 +255,11 @@ class Queue:
                     f"SLURM's tasks ended {jobs.MAX_FAILURES} times in a row before they began {paths.folder.name}; "
                     f"see the newest *_log.out in {runs_folder() / 'slurm'}"
                 )
-        try:
-            with executor.batch():
-                queued = [
-                    executor.submit(
-                        run_task, str(jobs.root()), name, number, given, self.table.slots_per_gpu, self.table.gpus
-                    )
-                    for number in range(len(keys))
-                ]
-        except (FailedJobError, FailedSubmissionError) as error:
-            said = [line for line in str(error).splitlines() if line.startswith(("sbatch: error:", "sbatch:"))]
-            raise UserError(f"sbatch refuses the tasks: {said[-1] if said else str(error).splitlines()[0]}") from error
-        return queued[0].job_id.split("_")[0], executor.folder
+        calls = [
+            (run_task, str(jobs.root()), name, number, given, self.table.slots_per_gpu, self.table.gpus)
+            for number in range(len(keys))
+        ]
+        return queue_with(executor, calls)[0].split("_")[0], executor.folder
 
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
         """Until every job has ended, or the submit is asked to stop: the tasks need nobody who follows them."""
