@@ -3,6 +3,7 @@
 A user's mistake is one line on stderr and exit code 2; a job that failed is exit code 1; Ctrl-C is 130.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -50,9 +51,14 @@ SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suit
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
 EngineOption = Annotated[
-    str, typer.Option("--engine", help="local: a process per slot; inline: this process (debugging).")
+    str,
+    typer.Option(
+        "--engine", help="local: a process per slot; inline: this process (debugging); slurm; or one of engines.toml."
+    ),
 ]
-SlotsOption = Annotated[int, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU.")]
+SlotsOption = Annotated[
+    int | None, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU. Default: the engine's, 1.")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Where the data sets lie. Default: REPROZOO_DATA, else ~/.cache/reprozoo."),
@@ -78,12 +84,12 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _settings(
-    engine: str, slots: int, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
+    engine: str, slots: int | None, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
 ) -> Any:
     from runner.submit import Settings
 
     settings = Settings(engine, slots, data_dir, allow, force_resume, as_json)
-    settings.check()
+    settings.table()  # its mistakes first
     return settings
 
 
@@ -104,7 +110,7 @@ def submit(
     ] = [],  # noqa: B006
     epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
     engine: EngineOption = "local",
-    slots_per_gpu: SlotsOption = 1,
+    slots_per_gpu: SlotsOption = None,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the work goes on.")] = False,
@@ -168,7 +174,9 @@ def submit(
         again = ["pending" if force else state for state in states]
         _show_plan(submitting.plan_object(planned, again, settings), json_)
         return
-    if detach:
+    if detach and settings.table().kind == "slurm":  # its queue is the one that lasts: nothing needs to go on here
+        settings = dataclasses.replace(settings, follow=False)
+    elif detach:
         for job in planned:  # so that `status` knows them at once
             JobPaths.of(job).write_job(job)
         _detach()
@@ -212,8 +220,11 @@ def _show_plan(plan_object: dict[str, Any], as_json: bool) -> None:
 
 
 def _detach() -> None:
-    """The same command without --detach, in a session of its own, its output in a file."""
-    from runner.jobs import now_ms, runs_folder
+    """The same command without --detach, in a session of its own, its output in a file.
+
+    Returns once it is at work; if it ends before that, with what it said and its exit code.
+    """
+    from runner.jobs import host, now_ms, read_submissions, runs_folder
 
     output = runs_folder() / f"submit-{now_ms()}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -226,53 +237,68 @@ def _detach() -> None:
             stderr=target,
             start_new_session=True,
         )
-    print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
+    while child.poll() is None:
+        if any((line.get("host"), line.get("pid")) == (host(), child.pid) for line in read_submissions()):
+            print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
+            return
+        time.sleep(0.1)
+    said = output.read_text(encoding="utf-8", errors="replace")
+    print(said, end="", file=sys.stderr if child.returncode else sys.stdout)
+    raise typer.Exit(child.returncode)
 
 
 @app.command()
 def status(
     suite: AnySuite = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs or waits in a queue.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """What was submitted here, and how far it is."""
     from runner import jobs
+    from runner.outlook import Outlook
 
-    def rows() -> list[dict[str, Any]]:
-        return [jobs.progress_of(paths.read_job(), paths, jobs.state_of(paths)) for paths in _submitted(suite)]
+    outlook = Outlook()
+
+    def look() -> list[tuple[Any, Any]]:
+        found = [(paths, jobs.state_of(paths)) for paths in _submitted(suite)]
+        if not json_:
+            outlook.look(found)
+        return found
 
     if json_:
-        sys.stdout.write(jobs.status_json(rows()))
+        sys.stdout.write(jobs.status_json([jobs.progress_of(p.read_job(), p, state) for p, state in look()]))
         return
     if not watch:
-        print(_status_text(rows()))
+        print(_status_text(look(), outlook))
         return
     from rich.live import Live
     from rich.text import Text
 
     with Live(console=_console(), refresh_per_second=2) as live:
         while True:
-            found = rows()
-            live.update(Text(_status_text(found), no_wrap=True, overflow="ellipsis"))
-            if not any(row["state"] == "running" for row in found):
+            found = look()
+            live.update(Text(_status_text(found, outlook), no_wrap=True, overflow="ellipsis"))
+            if not any(outlook.comes(paths, state) for paths, state in found):
                 return
             time.sleep(1)
 
 
-def _status_text(rows: list[dict[str, Any]]) -> str:
+def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
     """The jobs as a table, a line each. Set by hand: rich takes a millisecond for a row, and there may be 10,000."""
+    from runner.jobs import TO_RUN, progress_of
     from runner.progress import SYMBOLS, percent
 
-    if not rows:
+    if not found:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
     table = [("", "job", "state", "epoch", "error", "tries")]
-    for row in rows:
+    for paths, state in found:
+        row, note = progress_of(paths.read_job(), paths, state), outlook.note(paths, state)
         unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
         table.append(
             (
-                SYMBOLS[row["state"]],
+                SYMBOLS[state],
                 row["key"],
-                unusual or row["state"],
+                (unusual or state) + (f" ({note})" if note else ""),
                 f"{row['epoch'] or 0}/{row['epochs']}",
                 percent(row["test_error"]),
                 str(row["attempts"]),
@@ -280,8 +306,14 @@ def _status_text(rows: list[dict[str, Any]]) -> str:
         )
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip() for cells in table]
-    counts = {state: sum(row["state"] == state for row in rows) for state in SYMBOLS}
-    return "\n".join([*lines, f"{len(rows)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)])
+    counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
+    last = f"{len(found)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    left = [paths for paths, state in found if state in TO_RUN and not outlook.comes(paths, state)]
+    if outlook.trouble:
+        last += f"; {outlook.trouble}"
+    elif left:
+        last += f"; {len(left)} wait for the next `runner submit`"
+    return "\n".join([*lines, last])
 
 
 def _submitted(suite: str | None) -> list[Any]:
@@ -300,23 +332,29 @@ def _submitted(suite: str | None) -> list[Any]:
 @app.command()
 def logs(
     key: Annotated[str, typer.Argument(help="A job's key, or its beginning; `runner status` lists them.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the job runs.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job has ended, or nothing will run it.")
+    ] = False,
 ) -> None:
     """A job's log."""
     from runner import jobs
+    from runner.outlook import Outlook
 
     paths = jobs.find_job(key)
-    if not paths.log.exists() and not follow:
-        raise UserError(f"{paths.read_job().key} has no log yet: it is {jobs.state_of(paths)}")
     position = 0
+    outlook = Outlook()
     while True:
-        ended = jobs.state_of(paths) not in ("running", "pending")
+        state = jobs.state_of(paths)
+        outlook.look([(paths, state)])
+        ended = not outlook.comes(paths, state)
         if paths.log.exists():
             with paths.log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(position)
                 sys.stdout.write(file.read())
                 sys.stdout.flush()
                 position = file.tell()
+        elif not follow or ended:
+            raise UserError(f"{paths.read_job().key} has no log yet: it is {state}")
         if not follow or ended:
             return
         time.sleep(0.5)
@@ -338,7 +376,18 @@ def cancel(
     for paths in asked:
         paths.cancel.touch()
     running = sum(jobs.state_of(paths) == "running" for paths in asked)
+    _cancel_in_slurm()
     print(f"{len(asked)} cancelled, {running} of them running: they stop after a checkpoint")
+
+
+def _cancel_in_slurm() -> None:
+    """Take the waiting tasks of cancelled jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
+    from runner import slurm
+
+    try:
+        slurm.scancel_cancelled()
+    except slurm.SlurmAway as error:
+        print(f"runner: SLURM doesn't answer ({error}): its waiting tasks will end as they start", file=sys.stderr)
 
 
 @app.command()
@@ -347,7 +396,7 @@ def retry(
     key: Annotated[str | None, typer.Argument(help="One failed job's key, or its beginning.")] = None,
     suite: AnySuite = None,
     engine: EngineOption = "local",
-    slots_per_gpu: SlotsOption = 1,
+    slots_per_gpu: SlotsOption = None,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,
@@ -380,6 +429,20 @@ def sync(suite: AnySuite = None) -> None:
     if problems:
         print(f"runner: {problems[0]}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Also start a worker through this engine, and look at it from here.")
+    ] = None,
+    data_dir: DataDir = None,
+    json_: JsonOption = False,
+) -> None:
+    """Look at everything a training needs here: what is wrong, and how to mend it. Exit code 1 if something is."""
+    from runner import doctor as examining
+
+    raise typer.Exit(examining.run(engine, data_dir, json_, _console()))
 
 
 # --- results -------------------------------------------------------------------------------------------------------------
@@ -436,7 +499,7 @@ def verify(
 def reproduce(
     key: Annotated[str, typer.Argument(help="A published record: KEY, its beginning, or KEY-RUN8.")],
     engine: EngineOption = "local",
-    slots_per_gpu: SlotsOption = 1,
+    slots_per_gpu: SlotsOption = None,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     force: Annotated[

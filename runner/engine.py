@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,9 +24,8 @@ from benchmarks.errors import UserError
 from benchmarks.records import Job, canonical_json, write_atomically
 from runner import jobs
 from runner.jobs import JobPaths, State, log_tail, now_ms, read_json, read_lines, state_of
-from runner.worker import Options, prepare_environment, run_bundle
+from runner.worker import Options, prepare_environment, run_bundle, signals_held_back
 
-ENGINES = ("local", "inline")
 POLL_SECONDS = 0.2
 MEMORY_PER_SLOT = 3 * 2**30  # bytes: a whitened CIFAR-10 in float32, torch and one network
 STOP_PATIENCE = 120.0  # seconds for which a worker may go on to its checkpoint before it's killed
@@ -33,11 +33,15 @@ STOP_PATIENCE = 120.0  # seconds for which a worker may go on to its checkpoint 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one worker runs. `visible` is the GPU's UUID or index for CUDA_VISIBLE_DEVICES; None on a CPU."""
+    """Where one worker runs. `visible` is the GPU's UUID or index for CUDA_VISIBLE_DEVICES; None on a CPU.
+
+    `locked`: whether the GPU's share is taken by a lock while it's used.
+    """
 
     name: str
     device: str
     visible: str | None = None
+    locked: bool = True
 
 
 def visible_gpus() -> list[str]:
@@ -72,6 +76,10 @@ def make_slots(slots_per_gpu: int, threads: int) -> list[Slot]:
     if gpus:
         return [Slot(f"gpu{i}.{k}", "cuda", uuid) for k in range(slots_per_gpu) for i, uuid in enumerate(gpus)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get(
+        "SLURM_CPUS_ON_NODE", ""
+    )  # inside an allocation, whether SLURM binds processes to cores or not
+    cores = min(cores, int(given)) if given.isdigit() else cores
     by_memory = psutil.virtual_memory().available // MEMORY_PER_SLOT
     return [Slot(f"cpu{i}", "cpu") for i in range(max(1, min(cores // threads, by_memory)))]
 
@@ -97,6 +105,14 @@ class Work:
                 self.ended.add(paths.folder)
                 continue
             yield job, paths, state
+
+    def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
+        """Those of the open jobs to begin with."""
+        return open_now
+
+    def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+        """Whether to stay while no worker runs: also for a job that runs elsewhere, which may be killed there."""
+        return bool(open_now)
 
 
 def epochs_left(job: Job, paths: JobPaths) -> float:
@@ -164,10 +180,10 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
             if work.options.stopping.is_set():
                 break
             open_now = list(work.open_jobs())
-            if not open_now and not children:
+            if not children and not work.worth_waiting(open_now):
                 return
             for lock in list(free):
-                group = _claimable(open_now, children)
+                group = _claimable(work.preferred(open_now), children) or _claimable(open_now, children)
                 if not group:
                     continue
                 if not lock.acquire():
@@ -204,10 +220,12 @@ def _claimable(open_now: list[tuple[Job, JobPaths, State]], children: list[_Chil
 
 def _has_begun(child: _Child, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
     """Whether some running job says that this child runs it."""
-    return any(
-        state == "running" and (read_json(paths.lease) or {}).get("pid") == child.process.pid
-        for _, paths, state in open_now
-    )
+    return any(state == "running" and _is_of((read_json(paths.lease) or {}), child) for _, paths, state in open_now)
+
+
+def _is_of(line: dict[str, Any], child: _Child) -> bool:
+    """Whether a lease or an attempt's start was written by this child: another host has the same pids."""
+    return (line.get("host"), line.get("pid")) == (jobs.host(), child.process.pid)
 
 
 def _start(lock: "_SlotLock", group: list[tuple[Job, JobPaths]], work: Work) -> _Child:
@@ -219,7 +237,7 @@ def _start(lock: "_SlotLock", group: list[tuple[Job, JobPaths]], work: Work) -> 
     folders = [str(paths.folder) for _, paths in group]
     output = jobs.runs_folder() / "workers" / f"{options.submission[:8]}-{slot.name}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("ab") as target:
+    with output.open("ab") as target, signals_held_back():
         process = subprocess.Popen(
             [sys.executable, "-m", "runner.worker", *options.argv(), *folders],
             stdin=subprocess.DEVNULL,
@@ -240,15 +258,24 @@ def _died_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     for job, paths in work.jobs:
         attempts = read_lines(paths.attempts)
-        if not attempts or attempts[-1].get("event") != "start" or attempts[-1].get("pid") != child.process.pid:
+        if not attempts or attempts[-1].get("event") != "start" or not _is_of(attempts[-1], child):
             continue
-        note = {"kind": "infrastructure", "what": f"the worker ended by {how}", "where": child.slot.name}
-        with contextlib.suppress(OSError):
-            write_atomically(paths.failure, canonical_json({**note, "time": now_ms(), "log_tail": log_tail(paths)}))
+        note_death(paths, f"the worker ended by {how}", child.slot.name)
         warn(f"{job.key}: the worker on {child.slot.name} ended by {how}; log: {paths.log}")
         return False
     tail = child.output.read_text(errors="replace").splitlines()[-3:]
     warn(f"the worker on {child.slot.name} ended by {how} before it began a job: {' | '.join(tail)}")
+    return True
+
+
+def note_death(paths: JobPaths, what: str, where: str) -> bool:
+    """Leave a failure of infrastructure for an attempt that began and never ended; False where there is none."""
+    attempts = read_lines(paths.attempts)
+    if not attempts or attempts[-1].get("event") != "start":
+        return False
+    note = {"kind": "infrastructure", "what": what, "where": where, "time": now_ms(), "log_tail": log_tail(paths)}
+    with contextlib.suppress(OSError):
+        write_atomically(paths.failure, canonical_json(note))
     return True
 
 
@@ -279,7 +306,7 @@ class _SlotLock:
 
     def acquire(self) -> bool:
         """Take the slot; False where another submit has it."""
-        if self.slot.visible is None:
+        if self.slot.visible is None or not self.slot.locked:
             return True
         folder = Path(os.environ.get("REPROZOO_LOCKS") or Path(tempfile.gettempdir()) / f"reprozoo-{os.getuid()}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -218,12 +218,17 @@ def _parse(text: bytes) -> dict[str, Any] | None:
 
 def is_locked(paths: JobPaths) -> bool:
     """Whether a living process of this host holds the job: a shared, non-blocking probe that keeps nothing."""
+    return _is_taken(paths.lock, fcntl.LOCK_SH)
+
+
+def _is_taken(path: Path, kind: int) -> bool:
+    """Whether a lock of that kind can't be had on a file, which need not be there."""
     try:
-        descriptor = os.open(paths.lock, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -267,6 +272,27 @@ def locked_within(path: Path, patience: float) -> Iterator[bool]:
 def job_lock(paths: JobPaths) -> AbstractContextManager[bool]:
     """The job's exclusive lock, with the patience that outlasts a probe; False where another process has it."""
     return locked_within(paths.lock, LOCK_PATIENCE)
+
+
+def _submits() -> Path:
+    return runs_folder() / "submits.lock"
+
+
+@contextmanager
+def submitting() -> Iterator[None]:
+    """Be known as a submit at work: a shared lock, held by as many as there are and gone with the process."""
+    _submits().parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(_submits(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def someone_submits() -> bool:
+    """Whether a submit of this checkout is at work, so that waiting jobs may start by themselves."""
+    return _is_taken(_submits(), fcntl.LOCK_EX)
 
 
 # --- the state ---------------------------------------------------------------------------------------------------------

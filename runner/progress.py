@@ -38,9 +38,8 @@ def percent(value: float | None) -> str:
 class Progress:
     """Follows the jobs of one submit through their files; `tick` may be called as often as one likes."""
 
-    def __init__(self, jobs: Iterable[tuple[Job, JobPaths]], slots: int, console: Console) -> None:
+    def __init__(self, jobs: Iterable[tuple[Job, JobPaths]], console: Console) -> None:
         self.jobs = list(jobs)
-        self.slots = slots
         self.console = console
         self.began = time.monotonic()
         self.states: dict[JobPaths, State] = {paths: state_of(paths) for _, paths in self.jobs}

@@ -15,10 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.errors import UserError, unknown
+from benchmarks.errors import UserError
 from benchmarks.records import Job, utc
 from runner import jobs, tracking
-from runner.engine import ENGINES, Slot, Work, make_slots, run_inline, run_local, threads_per_slot
+from runner.engine import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
+from runner.engine_file import Slurm, Table, engine_named
 from runner.jobs import JobPaths, State, progress_of, read_json, state_of
 from runner.progress import Progress, duration
 from runner.worker import Options
@@ -29,18 +30,21 @@ class Settings:
     """How to run, whatever is run."""
 
     engine: str = "local"
-    slots_per_gpu: int = 1
+    slots_per_gpu: int | None = None  # the engine's own
     data_dir: Path | None = None
     allow_unverified: bool = False
     force_resume: bool = False
     json: bool = False
+    follow: bool = True  # SLURM's tasks: until they have ended
 
-    def check(self) -> None:
-        """Raises UserError for an engine that isn't there or a number of slots that makes no sense."""
-        if self.engine not in ENGINES:
-            raise unknown("engine", self.engine, ENGINES)
+    def table(self) -> Table:
+        """The engine; raises UserError for one that isn't there, or a number of slots that makes no sense."""
+        table = engine_named(self.engine)
+        if self.slots_per_gpu is None:
+            return table
         if self.slots_per_gpu < 1:
             raise UserError(f"--slots-per-gpu is {self.slots_per_gpu}, expected 1 or more")
+        return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
 
 
 def states_of(planned: Sequence[Job]) -> list[State]:
@@ -69,14 +73,16 @@ def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings)
 
 
 def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Settings, slots: Sequence[Slot]) -> str:
-    """'36 jobs: 12 done, 24 to run, about 1 h 50 min on 2 slots'."""
+    """'36 jobs: 12 done, 24 to run, about 1 h 50 min on 2 slots'; without slots it's SLURM that says how many run at once."""
     counts = _counts(planned, states, settings)
     parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
     parts += [f"{counts['running']} running already"] * bool(counts["running"])
     failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
     parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
     line = f"{counts['total']} jobs: {', '.join(parts)}"
-    if counts["to_run"]:
+    if counts["to_run"] and not slots:
+        line += f" by SLURM (engine '{settings.engine}')"
+    elif counts["to_run"]:
         seconds = _expected_seconds([job for job, state in zip(planned, states, strict=True) if state != "done"])
         about = f", about {duration(seconds / len(slots))}" if seconds is not None else ""
         kind = "GPU" if slots[0].device == "cuda" else "CPU"
@@ -127,20 +133,68 @@ def run(
     `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order. `sequential` are
     the fingerprints of those that are run because the seeds before them didn't decide the verdict.
     """
-    settings.check()
+    table = settings.table()
     pairs = [(job, JobPaths.of(job)) for job in planned]
     states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
-    slots = make_slots(settings.slots_per_gpu, threads)
-    if settings.engine == "inline":
+    slots = [] if table.kind == "slurm" else make_slots(table.slots_per_gpu, threads)
+    if table.kind == "inline":
         slots = slots[:1]
     console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
     waiting = [job for job, state in zip(planned, states, strict=True) if state != "done"]
     if waiting:
         check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
         console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
+        if table.kind == "slurm":
+            _check_slurm()
 
     submission = secrets.token_hex(8)
+    with jobs.submitting():
+        _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
+        if not waiting:
+            return _last_words(pairs, suite, settings, console, [])
+        options = Options(
+            device=slots[0].device if slots else "cpu",
+            threads=threads,
+            data_dir=settings.data_dir,
+            allow_unverified=settings.allow_unverified,
+            force_resume=settings.force_resume,
+            submission=submission,
+            submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
+        )
+        work = Work(pairs, options)
+        queue = _queue(work, table, console) if isinstance(table, Slurm) else None
+        if queue is not None and not settings.follow:
+            if settings.json:
+                _print_json(pairs)
+            console.print("Next: runner status --watch; runner sync brings MLflow up to date", soft_wrap=True)
+            return 0
+        how = "stopping: each worker saves a checkpoint first ..." if queue is None else "no longer following ..."
+        with (
+            Progress(pairs, console) as progress,
+            _signals(work, progress, submission, how) as received,
+            tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say),
+        ):
+            if queue is not None:
+                queue.follow(work, progress.tick, progress.say)
+            elif table.kind == "inline":
+                work.options.echo = progress.say
+                run_inline(work, slots[0], progress.tick)
+            else:
+                run_local(work, slots, progress.tick, progress.say)
+        return _last_words(pairs, suite, settings, console, received)
+
+
+def _lay_down(
+    pairs: Sequence[tuple[Job, JobPaths]],
+    states: Sequence[State],
+    suite: str,
+    settings: Settings,
+    submission: str,
+    afresh: bool,
+    sequential: Collection[str],
+) -> None:
+    """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
     for (job, paths), state in zip(pairs, states, strict=True):
         if state == "done":
             continue
@@ -158,37 +212,39 @@ def run(
             "time": utc(datetime.now(UTC)),
             "submission": submission,
             "suite": suite,
-            "fingerprints": [job.fingerprint for job in planned],
+            "fingerprints": [job.fingerprint for job, _ in pairs],
+            "host": jobs.host(),
+            "pid": os.getpid(),
         }
         | ({"sequential": sorted(sequential)} if sequential else {})
     )
-    options = Options(
-        device=slots[0].device,
-        threads=threads,
-        data_dir=settings.data_dir,
-        allow_unverified=settings.allow_unverified,
-        force_resume=settings.force_resume,
-        submission=submission,
-        submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
-    )
-    work = Work(pairs, options)
-    if not waiting:
-        return _last_words(pairs, suite, settings, console, [])
-    with (
-        Progress(pairs, len(slots), console) as progress,
-        _signals(work, progress, submission) as received,
-        tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say),
-    ):
-        if settings.engine == "inline":
-            work.options.echo = progress.say
-            run_inline(work, slots[0], progress.tick)
-        else:
-            run_local(work, slots, progress.tick, progress.say)
-    return _last_words(pairs, suite, settings, console, received)
+
+
+def _check_slurm() -> None:
+    """Raises UserError where SLURM can't be asked, before anything is written."""
+    from runner import slurm
+
+    try:
+        slurm.ask("squeue", "--noheader", "--me", "--states=running", "--format=%i")
+    except slurm.SlurmAway as error:
+        raise UserError(f"SLURM doesn't answer: {error}; `runner doctor --engine slurm` says more") from error
+
+
+def _queue(work: Work, table: Slurm, console: Console) -> Any:
+    """Queue what no task has yet; raises UserError where SLURM refuses or is away."""
+    from runner import slurm
+
+    queue = slurm.Queue(table, work.options)
+    try:
+        said = queue.queue(list(work.open_jobs()))
+    except slurm.SlurmAway as error:
+        raise UserError(f"SLURM doesn't answer: {error}; the same command queues what is missing") from error
+    console.print(said, highlight=False, soft_wrap=True)
+    return queue
 
 
 @contextlib.contextmanager
-def _signals(work: Work, progress: Progress, submission: str) -> Any:
+def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
     """Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only takes the terminal away."""
     received: list[int] = []
 
@@ -196,7 +252,7 @@ def _signals(work: Work, progress: Progress, submission: str) -> Any:
         received.append(number)
         work.options.stopping.set()
         if len(received) == 1:
-            progress.say("stopping: each worker saves a checkpoint first ...")
+            progress.say(how)
 
     def hang_up(_number: int, _frame: Any) -> None:
         """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
@@ -224,17 +280,17 @@ def _last_words(
     """The end of a submit: failures with their logs, what to type next."""
     states = {paths: state_of(paths) for _, paths in pairs}
     if settings.json:
-        rows = [progress_of(job, paths, states[paths]) for job, paths in pairs]
-        sys.stdout.write(jobs.status_json(rows))
+        _print_json(pairs)
     for job, paths in pairs:
         if states[paths] == "failed":
             explain_failure(job, paths, console)
     done = sum(state == "done" for state in states.values())
     line = f"{done} of {len(pairs)} done"
     if received:
-        console.print(
-            f"{line}; stopped. The same command goes on from the checkpoints.", highlight=False, soft_wrap=True
-        )
+        end = "stopped. The same command goes on from the checkpoints."
+        if settings.table().kind == "slurm":
+            end = f"SLURM goes on with the rest. The same command follows it; runner cancel --suite {suite} ends it."
+        console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
     if any(state == "failed" for state in states.values()):
         failed = sum(state == "failed" for state in states.values())
@@ -247,6 +303,10 @@ def _last_words(
         return 0
     console.print(f"{line}. Next: runner report --suite {suite}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
+    sys.stdout.write(jobs.status_json([progress_of(job, paths, state_of(paths)) for job, paths in pairs]))
 
 
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:

@@ -96,8 +96,8 @@ def ui_command() -> str:
     """What to type to see the runs: `mlflow ui` on the database; for a server, its address."""
     uri = store_uri()
     if _is_server(uri):
-        return _without_password(uri)
-    return f"{_mlflow_program()} ui --backend-store-uri {shlex.quote(_without_password(uri))}"
+        return without_password(uri)
+    return f"{_mlflow_program()} ui --backend-store-uri {shlex.quote(without_password(uri))}"
 
 
 def _mlflow_program() -> str:
@@ -113,7 +113,8 @@ def _is_server(uri: str) -> bool:
     return uri.startswith(("http:", "https:", "databricks"))
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """The store's address as it may be shown."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
@@ -325,7 +326,7 @@ class Tracker:
             problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
         except Exception as error:  # whatever it is, it must not end a training or the command around it
             self._forget()
-            place = _without_password(self.uri)
+            place = without_password(self.uri)
             problems.append(f"MLflow at {place} can't be written ({_one_line(error)}); `runner sync` does it later")
         if problems:
             more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
@@ -613,7 +614,7 @@ def _of_the_store(error: Exception) -> bool:
 
 def _one_line(error: BaseException) -> str:
     """The error's first line; of a long one, as for a failed connection, the system's words that stand at its end."""
-    text = _without_password(" ".join(str(error).split("\n")[0].split())) or type(error).__name__
+    text = without_password(" ".join(str(error).split("\n")[0].split())) or type(error).__name__
     if len(text) <= 200:
         return text
     system = re.search(r"\[Errno -?\d+\] ([\w ]+)|timed out", text)

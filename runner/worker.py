@@ -46,6 +46,7 @@ from runner import jobs
 from runner.jobs import JobPaths, append_line, job_lock, now_ms, read_lines, state_of
 
 SAMPLE_SECONDS = 10.0  # between two samples of processor, memory and GPU
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)  # each leads to a checkpoint and a clean exit
 PROGRESS_SECONDS = 1.0  # the lease is renewed at most so often while there is progress to tell
 
 
@@ -582,6 +583,16 @@ def prepare_environment(device: str, threads: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """A child that is started meanwhile gets STOP_SIGNALS only once it lets them through: not before it knows what to do."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a bundle in this process; SIGTERM, SIGUSR2 and SIGINT lead to a checkpoint after the step and a clean exit."""
     parser = argparse.ArgumentParser(prog="python -m runner.worker", description="Run a bundle of jobs.")
@@ -596,8 +607,9 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     folders = given.pop("folders")
     options = Options(**given)
-    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: options.stopping.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal doesn't stop the work
     prepare_environment(options.device, options.threads)
     run_bundle(folders, options, own_process=True)

@@ -24,6 +24,7 @@ MISTAKES = [
     (["submit", "--suite", "quickstart", "--profile", "faster"], "--profile"),
     (["submit", "--suite", "quickstart", "--engine", "lokal"], "did you mean 'local'"),
     (["submit", "--suite", "quickstart", "--slots-per-gpu", "0"], "--slots-per-gpu is 0"),
+    (["doctor", "--engine", "slrm"], "did you mean 'slurm'"),
     (["status", "--suite", "nine"], "unknown suite 'nine'"),
     (["logs", "digits/lenet"], "nothing was submitted"),
     (["cancel"], "what to cancel"),
@@ -67,7 +68,7 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
 
 
 COMMANDS = [
-    *["submit", "status", "logs", "cancel", "retry", "sync"],
+    *["submit", "status", "logs", "cancel", "retry", "sync", "doctor"],
     *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data"],
 ]
 
