@@ -143,6 +143,9 @@ def run(
     submission = secrets.token_hex(8)
     for (job, paths), state in zip(pairs, states, strict=True):
         if state == "done":
+            with jobs.locked_within(paths.lock, 0) as held:
+                if held:
+                    paths.tidy()
             continue
         paths.write_job(job)
         paths.cancel.unlink(missing_ok=True)
@@ -173,6 +176,11 @@ def run(
     )
     work = Work(pairs, options)
     if not waiting:
+        if tracking.is_behind():  # a submit before this one was killed
+            with tracking.BackgroundSync(
+                [paths for _, paths in pairs], warn=lambda line: console.print(line, markup=False)
+            ):
+                pass
         return _last_words(pairs, suite, settings, console, [])
     with (
         Progress(pairs, len(slots), console) as progress,
@@ -226,9 +234,14 @@ def _last_words(
     if settings.json:
         rows = [progress_of(job, paths, states[paths]) for job, paths in pairs]
         sys.stdout.write(jobs.status_json(rows))
-    for job, paths in pairs:
-        if states[paths] == "failed":
-            explain_failure(job, paths, console)
+    # Also what was given up where the disk had no room for failure.json.
+    failed = [
+        (job, paths)
+        for job, paths in pairs
+        if states[paths] == "failed" or (states[paths] in jobs.TO_RUN and not received and not paths.cancel.exists())
+    ]
+    for job, paths in failed:
+        explain_failure(job, paths, console)
     done = sum(state == "done" for state in states.values())
     line = f"{done} of {len(pairs)} done"
     if received:
@@ -236,9 +249,9 @@ def _last_words(
             f"{line}; stopped. The same command goes on from the checkpoints.", highlight=False, soft_wrap=True
         )
         return 128 + received[0]
-    if any(state == "failed" for state in states.values()):
-        failed = sum(state == "failed" for state in states.values())
-        console.print(f"{line}, {failed} failed; when mended: runner retry --failed", highlight=False, soft_wrap=True)
+    if failed:
+        again = "runner retry --failed" if any(states[paths] == "failed" for _, paths in failed) else "the same command"
+        console.print(f"{line}, {len(failed)} failed; when mended: {again}", highlight=False, soft_wrap=True)
         return 1
     if done < len(pairs):
         running = sum(state == "running" for state in states.values())
@@ -256,7 +269,7 @@ def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
         str(failure.get("kind")), "an infrastructure failure"
     )
     lines = [
-        f"✗ {job.key}: {failure.get('what', 'no failure.json')}",
+        f"✗ {job.key}: {failure.get('what', 'ended again and again, and left no word: is the disk full?')}",
         f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
         *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
     ]
