@@ -2,12 +2,19 @@
 
 import re
 
+SIGNS = (
+    "CUDA out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",  # oneDNN, whose workspaces are asked for without a word of how much
+    "could not execute a primitive",
+)
 _SIZE = r"([\d.]+ (?:bytes|[KMGT]iB))"
 
 
 def is_short(message: str) -> bool:
     """Whether an error's text says that memory was short, on a GPU or on the host."""
-    return "CUDA out of memory" in message or "can't allocate memory" in message or "not enough memory" in message
+    return any(words in message for words in SIGNS)
 
 
 def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> str:

@@ -7,6 +7,7 @@ reports them (sys.addaudithook), so that a test can be sure that every place was
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -48,7 +49,8 @@ class Forks:
         """A process of its own session that runs `runner ...` or `worker ...`; returns its id.
 
         With the environment as it is now. `kill_at=n`: it kills itself just before its n-th file operation; `trace`: it
-        notes them there. `limits`: `checkpoint_seconds` instead of the half minute between two checkpoints.
+        notes them there. `limits`: `checkpoint_seconds` instead of the half minute between two checkpoints, `memory`
+        in bytes beyond what the warm interpreter has.
         """
         request = {"words": words, "env": dict(os.environ), "output": str(output), "kill_at": kill_at, **limits}
         return self._ask(request | {"trace": str(trace) if trace else None})
@@ -125,6 +127,9 @@ def _be(request: dict[str, Any]) -> None:
             import runner.train
 
             runner.train.CHECKPOINT_SECONDS = request["checkpoint_seconds"]
+        if "memory" in request:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
         _watch(os.environ["REPROZOO_ROOT"], request["kill_at"], request["trace"])
         program, *words = request["words"]
         if program == "worker":

@@ -23,20 +23,20 @@ from forked import Forks
 
 from benchmarks.records import load
 from runner import jobs
-from runner.jobs import JobPaths, read_json, read_lines, state_of
+from runner.jobs import JobPaths, read_lines, state_of
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("REPROZOO_KILLS", "20"))
 SEED = int(os.environ.get("REPROZOO_KILL_SEED", "1"))
-EPOCHS = 3
-MODELS = ["--model", "lenet", "--model", "nin_dropout"]
+EPOCHS = 5
+MODELS = ["--model", "lenet", "--model", "nin_dropout", "--seeds", "3"]
 SUBMIT = ["submit", "--suite", "quickstart", *MODELS, "--epochs", str(EPOCHS), "--set", "batch_size=480"]
 INLINE = [*SUBMIT, "--engine", "inline"]
 ONE = ["submit", "--suite", "quickstart", "--model", "lenet", "--seed", "0", "--epochs", "2", "--set", "batch_size=480"]
-OFTEN = 0.05  # seconds between two checkpoints, so that these short trainings are resumed inside an epoch too
-ROUND = 10  # kills before a suite is left to its end
+OFTEN = 0.02  # seconds between two checkpoints, so that these short trainings are resumed inside an epoch too
+ROUND = 14  # tries to kill before a suite is left to its end
 
 
 @pytest.fixture(scope="module")
@@ -204,13 +204,13 @@ class Disturber:
 
     def worker(self) -> bool:
         """One of two workers on the same bundle; the other goes on."""
-        folders = [str(paths.folder) for paths in jobs.all_jobs() if "lenet" in str(paths.folder)]
+        folders = [str(paths.folder) for paths in jobs.all_jobs() if not paths.record.exists()]
         if not folders:
             return False
         one, other = (
             self.forks.start("worker", *folders, output=self.said, checkpoint_seconds=OFTEN) for _ in range(2)
         )
-        killed = self._kill_after(one, self.rng.uniform(0, self.seconds / 3))
+        killed = self._kill_after(one, self.rng.uniform(0, self.seconds / 2))
         self.forks.wait(other)
         return killed
 
@@ -242,6 +242,8 @@ def test_kills_at_random_moments(forks, undisturbed, own_root, tmp_path, monkeyp
     injected, rounds, stages = 0, 0, Counter()
     while injected < KILLS:
         start_over(own_root, undisturbed)
+        for record in expected.values():
+            JobPaths.of(record.job).write_job(record.job)
         rounds += 1
         seen: dict[Path, bytes] = {}
         for _ in range(ROUND):
