@@ -1,6 +1,7 @@
 """Save and restore everything that the rest of a training depends on, atomically."""
 
 import io
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,5 +45,12 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read the file with `weights_only`, to the CPU; raises whatever torch raises for a torn or foreign file."""
+        """Read the file with `weights_only`, to the CPU; raises whatever torch or zipfile raise for a torn or foreign file.
+
+        torch wrote a checksum of each part into the file, and doesn't look at it.
+        """
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
         return cls(**torch.load(path, map_location="cpu", weights_only=True))

@@ -101,7 +101,8 @@ class Work:
             if paths.folder in self.ended:
                 continue
             state = state_of(paths)
-            if state in ("done", "failed") or (state != "running" and paths.cancel.exists()):
+            tired = state in jobs.TO_RUN and jobs.given_up(paths, self.options.submission)
+            if state in ("done", "failed") or tired or (state != "running" and paths.cancel.exists()):
                 self.ended.add(paths.folder)
                 continue
             yield job, paths, state
@@ -256,6 +257,7 @@ def _died_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -
     if code == 0:
         return False
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    how += " (killed, perhaps by the system because memory was short: see `dmesg`)" * (code == -signal.SIGKILL)
     for job, paths in work.jobs:
         attempts = read_lines(paths.attempts)
         if not attempts or attempts[-1].get("event") != "start" or not _is_of(attempts[-1], child):

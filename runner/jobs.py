@@ -154,11 +154,21 @@ class JobPaths:
         """Move one file, or everything but the job (and `keep`), into old/<utc>/: it starts afresh and nothing is lost."""
         kept = {self.job, self.lock, self.old, *keep}
         moved = [path for path in self.folder.iterdir() if path == only or (only is None and path not in kept)]
+        # A kill in between: without attempts the next one is another run, and sets aside what is left.
+        moved.sort(key=lambda path: (path != self.attempts, path != self.record))
         if moved:
             target = self.old / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             target.mkdir(parents=True)
             for path in moved:
                 shutil.move(path, target / path.name)
+
+    def tidy(self) -> None:
+        """Remove what a killed process left behind and nobody reads; to be called under the job's lock."""
+        left = list(self.folder.glob(".*.tmp"))
+        if self.record.exists():
+            left += [self.checkpoint, self.failure, self.lease]
+        for path in left:
+            path.unlink(missing_ok=True)
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
@@ -237,12 +247,15 @@ def _is_taken(path: Path, kind: int) -> bool:
 
 
 def leased_elsewhere(paths: JobPaths) -> bool:
-    """Whether another host says, recently enough, that it runs the job (locks may not be seen across file systems)."""
+    """Whether another host says, recently enough, that it runs the job (locks may not be seen across file systems).
+
+    A time that is as far ahead is as little believed: one of the two clocks jumped.
+    """
     lease = read_json(paths.lease)
     if lease is None or lease.get("host") == host():
         return False
     age = time.time() - lease["time"] / 1000 if isinstance(lease.get("time"), (int, float)) else float("inf")
-    return age < LEASE_TRUSTED
+    return abs(age) < LEASE_TRUSTED
 
 
 @contextmanager
@@ -318,6 +331,13 @@ def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
         failed = after.get("event") != "end" or after.get("outcome") == "infrastructure"
         count += failed and line.get("submission") == starts[-1][1].get("submission")
     return count
+
+
+def given_up(paths: JobPaths, submission: str) -> bool:
+    """Whether this submit has tried often enough, also where a full disk had no room for failure.json."""
+    attempts = read_lines(paths.attempts)
+    last = next((line.get("submission") for line in reversed(attempts) if line.get("event") == "start"), None)
+    return bool(submission) and last == submission and failures_in_a_row(attempts) >= MAX_FAILURES
 
 
 def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:

@@ -90,7 +90,9 @@ class Progress:
                 extra = "" if facts["outcome"] == "finished" else f"  {facts['outcome']}"
                 self.say(f"{SYMBOLS[state]} {job.key}  {percent(facts['test_error'])}{extra}")
             elif state != "running" and before == "running":
-                self.say(f"{SYMBOLS[state]} {job.key}  {state} after epoch {facts['epoch']} of {facts['epochs']}")
+                why = str((read_json(paths.failure) or {}).get("what", "")).split("\n")[0]
+                where = f"{state} after epoch {facts['epoch']} of {facts['epochs']}"
+                self.say(f"{SYMBOLS[state]} {job.key}  {where}{': ' * bool(why)}{why}")
         if self._live is not None:
             self._live.update(self._table(running))
         elif running and time.monotonic() - self._spoke > PLAIN_SECONDS:

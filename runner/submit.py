@@ -152,6 +152,10 @@ def run(
     with jobs.submitting():
         _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
         if not waiting:
+            if tracking.is_behind():  # a submit before this one was killed
+                done = [paths for _, paths in pairs]
+                with tracking.BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
+                    pass
             return _last_words(pairs, suite, settings, console, [])
         options = Options(
             device=slots[0].device if slots else "cpu",
@@ -197,6 +201,9 @@ def _lay_down(
     """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
     for (job, paths), state in zip(pairs, states, strict=True):
         if state == "done":
+            with jobs.locked_within(paths.lock, 0) as held:
+                if held:
+                    paths.tidy()
             continue
         paths.write_job(job)
         paths.cancel.unlink(missing_ok=True)
@@ -281,9 +288,15 @@ def _last_words(
     states = {paths: state_of(paths) for _, paths in pairs}
     if settings.json:
         _print_json(pairs)
-    for job, paths in pairs:
-        if states[paths] == "failed":
-            explain_failure(job, paths, console)
+    # Also what was given up where the disk had no room for failure.json.
+    given_up = settings.table().kind != "slurm" and not received
+    failed = [
+        (job, paths)
+        for job, paths in pairs
+        if states[paths] == "failed" or (given_up and states[paths] in jobs.TO_RUN and not paths.cancel.exists())
+    ]
+    for job, paths in failed:
+        explain_failure(job, paths, console)
     done = sum(state == "done" for state in states.values())
     line = f"{done} of {len(pairs)} done"
     if received:
@@ -292,9 +305,9 @@ def _last_words(
             end = f"SLURM goes on with the rest. The same command follows it; runner cancel --suite {suite} ends it."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
-    if any(state == "failed" for state in states.values()):
-        failed = sum(state == "failed" for state in states.values())
-        console.print(f"{line}, {failed} failed; when mended: runner retry --failed", highlight=False, soft_wrap=True)
+    if failed:
+        again = "runner retry --failed" if any(states[paths] == "failed" for _, paths in failed) else "the same command"
+        console.print(f"{line}, {len(failed)} failed; when mended: {again}", highlight=False, soft_wrap=True)
         return 1
     if done < len(pairs):
         running = sum(state == "running" for state in states.values())
@@ -316,7 +329,7 @@ def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
         str(failure.get("kind")), "an infrastructure failure"
     )
     lines = [
-        f"✗ {job.key}: {failure.get('what', 'no failure.json')}",
+        f"✗ {job.key}: {failure.get('what', 'ended again and again, and left no word: is the disk full?')}",
         f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
         *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
     ]

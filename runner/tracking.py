@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import shlex
 import shutil
 import sqlite3
@@ -34,6 +35,7 @@ from benchmarks.records import Job, RunRecord, canonical_json
 from runner.jobs import (
     JobPaths,
     State,
+    all_jobs,
     is_locked,
     last_run,
     leased_elsewhere,
@@ -408,6 +410,8 @@ class Tracker:
         if self.uri.startswith("sqlite:///"):
             path = Path(self.uri.removeprefix("sqlite:///"))
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _create_store(client_class, path)
             with closing(sqlite3.connect(path, timeout=5)) as database:  # MLflow tries a broken file for 100 s
                 database.execute("PRAGMA schema_version").fetchall()
         self._client = client_class(tracking_uri=self.uri)
@@ -585,6 +589,20 @@ def _writing(patience: float) -> AbstractContextManager[bool]:
     return locked_within(runs_folder() / "mlflow.lock", patience)
 
 
+def _create_store(client_class: Any, path: Path) -> None:
+    """Create and migrate a fresh SQLite store under another name first.
+
+    A kill in the middle of its migrations (seconds) leaves one that MLflow can neither open nor mend.
+    """
+    if path.parent == runs_folder():  # where the lock makes us the only one
+        for left in path.parent.glob(f".{path.name}.*.tmp*"):
+            left.unlink(missing_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    client_class(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
+    if not path.exists():
+        fresh.rename(path)
+
+
 class _MlflowMissingError(Exception):
     """mlflow isn't installed."""
 
@@ -621,6 +639,16 @@ def _one_line(error: BaseException) -> str:
     return (system[1] or system[0]) if system else text[:197] + "..."
 
 
+def _behind() -> Path:
+    """Lies there while a submit runs: after a kill, MLflow may lack what the files say."""
+    return runs_folder() / "mlflow.behind"
+
+
+def is_behind() -> bool:
+    """Whether a submit was killed, or a server away, before MLflow had everything. Needs no mlflow."""
+    return _behind().exists()
+
+
 # --- while jobs run --------------------------------------------------------------------------------------------------
 
 
@@ -641,6 +669,8 @@ class BackgroundSync:
         self.report: SyncReport | None = None  # of the last sync, once the block was left
 
     def __enter__(self) -> "BackgroundSync":
+        _behind().parent.mkdir(parents=True, exist_ok=True)
+        _behind().touch()
         self._thread.start()
         return self
 
@@ -649,6 +679,8 @@ class BackgroundSync:
         self._thread.join(self._exit_seconds)
         if self.report is None or (self.report.left and not self.report.warning):
             self._warn("MLflow isn't up to date yet: `runner sync` brings the rest")
+        elif not self.report.left and not any(is_locked(paths) for paths in all_jobs()):
+            _behind().unlink(missing_ok=True)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every):

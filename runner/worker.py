@@ -42,7 +42,7 @@ from benchmarks.records import (
     save,
     write_atomically,
 )
-from runner import jobs
+from runner import jobs, memory
 from runner.jobs import JobPaths, append_line, job_lock, now_ms, read_lines, state_of
 
 SAMPLE_SECONDS = 10.0  # between two samples of processor, memory and GPU
@@ -84,7 +84,7 @@ def run_bundle(folders: list[Path], options: Options, *, own_process: bool) -> N
         if options.stopping.is_set():
             return
         paths = JobPaths(folder)
-        if state_of(paths) not in jobs.TO_RUN or paths.cancel.exists():
+        if state_of(paths) not in jobs.TO_RUN or paths.cancel.exists() or jobs.given_up(paths, options.submission):
             continue
         with job_lock(paths) as held:
             if held and state_of(paths, holding_lock=True) in jobs.TO_RUN:
@@ -96,6 +96,9 @@ def run_bundle(folders: list[Path], options: Options, *, own_process: bool) -> N
 def _run_job(paths: JobPaths, options: Options, shared: dict[str, Any], *, own_process: bool) -> str:
     """One attempt, from its start line to its end line; gives its outcome. No exception of the attempt gets past here."""
     attempts = read_lines(paths.attempts)
+    paths.tidy()
+    if not attempts:  # nothing else is there, unless a kill cut short the moving aside
+        paths.set_aside(keep=(paths.log, paths.lease))
     run = jobs.last_run(attempts) or secrets.token_hex(16)
     log = Log(paths.log, options.echo)
     ended: dict[str, Any] = {"outcome": "infrastructure"}
@@ -108,9 +111,10 @@ def _run_job(paths: JobPaths, options: Options, shared: dict[str, Any], *, own_p
             with attempt.lease, attempt.sampler():
                 ended = {"outcome": attempt.execute()}
         except Exception as error:
-            ended = _failed(paths, error, log)
+            ended = _failed(paths, error, log, options.device)
         finally:
-            append_line(paths.attempts, {"event": "end", "time": now_ms(), **ended})
+            with contextlib.suppress(OSError):  # a full disk: an attempt without an end counts as killed
+                append_line(paths.attempts, {"event": "end", "time": now_ms(), **ended})
             paths.lease.unlink(missing_ok=True)
     return str(ended["outcome"])
 
@@ -131,7 +135,7 @@ def _start_line(paths: JobPaths, run: str, options: Options) -> dict[str, Any]:
     }
 
 
-def _failed(paths: JobPaths, error: Exception, log: "Log") -> dict[str, Any]:
+def _failed(paths: JobPaths, error: Exception, log: "Log", device: str) -> dict[str, Any]:
     """Note a failure: whose it is decides whether it's tried again."""
     if isinstance(error, UserError):
         kind, what = "infrastructure", str(error)
@@ -139,6 +143,10 @@ def _failed(paths: JobPaths, error: Exception, log: "Log") -> dict[str, Any]:
     else:
         kind, what = kind_of(error), f"{type(error).__name__}: {error}"
         log("".join(traceback.format_exception(error)))
+        if isinstance(error, MemoryError) or memory.is_short(str(error)):
+            job = paths.read_job()
+            what = memory.out_of_memory(job.key, job.effective_recipe["batch_size"], str(error), device == "cuda")
+            log(f"error: {what}")
     frame = traceback.extract_tb(error.__traceback__)[-1]
     note = {
         "kind": kind,
@@ -164,7 +172,7 @@ def kind_of(error: Exception) -> str:
         return "refused"
     accelerator = isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
     spoken = any(word in str(error) for word in ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "NVIDIA driver"))
-    return "infrastructure" if accelerator or spoken else "model"
+    return "infrastructure" if accelerator or spoken or memory.is_short(str(error)) else "model"
 
 
 class _Attempt:
@@ -299,6 +307,7 @@ class _Attempt:
         write_atomically(self.paths.curve, text)
 
         attempts = [line for line in read_lines(self.paths.attempts) if line.get("event") == "start"]
+        started = datetime.fromtimestamp(attempts[0]["time"] / 1000, UTC)
         scored = [row for row in trained.curve if row["test_error"] is not None]
         best = min(scored, key=lambda row: row["test_error"], default=None)
         dataset = get_dataset(self.job.dataset)
@@ -327,8 +336,8 @@ class _Attempt:
             environment=environment(device, switches),
             source=source(),
             data=loaded.facts,
-            started=datetime.fromtimestamp(attempts[0]["time"] / 1000, UTC),
-            finished=datetime.now(UTC),
+            started=started,
+            finished=max(started, datetime.now(UTC)),  # the clock may have been set back meanwhile
             attempts=len(attempts),
             forced_resume=trained.forced_resume,
             sequential=self.job.fingerprint in jobs.sequential_jobs(),

@@ -1,0 +1,55 @@
+"""What to say when memory is short: of a GPU, or of the machine. Pure functions over the words that torch uses."""
+
+import re
+
+SIGNS = (
+    "CUDA out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",  # oneDNN, whose workspaces are asked for without a word of how much
+    "could not execute a primitive",
+)
+_SIZE = r"([\d.]+ (?:bytes|[KMGT]iB))"
+
+
+def is_short(message: str) -> bool:
+    """Whether an error's text says that memory was short, on a GPU or on the host."""
+    return any(words in message for words in SIGNS)
+
+
+def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> str:
+    """One line for a job that ran out of memory: which, how much was asked and free, what to change.
+
+    `message` is the text of torch.OutOfMemoryError (c10/cuda/CUDACachingAllocator.cpp), of the RuntimeError that torch
+    raises on a CPU (c10/core/impl/alloc_cpu.cpp), or of numpy's MemoryError; sizes that it doesn't name are left out.
+    `slots_hint`: the job ran on a GPU, whose slots may be fewer.
+    """
+    asked = re.search(rf"(?:[Tt]ried|Unable) to allocate {_SIZE}", message)
+    facts = [f"asked for {_readable(asked[1])}"] if asked else []
+    free = re.search(rf"total capacity of {_SIZE} of which {_SIZE} is free", message)
+    if free:
+        facts.append(f"{free[2]} of {free[1]} free")
+    others = re.findall(rf"Process \d+ has {_SIZE} memory in use", message)
+    if others:
+        facts.append(f"other processes hold {' + '.join(others)}")
+    where = "the GPU" if slots_hint else "the machine"
+    said = f" ({', '.join(facts)})" if facts else ""
+    change = (
+        "fewer --slots-per-gpu, another GPU (CUDA_VISIBLE_DEVICES), or end what else runs there (nvidia-smi)"
+        if slots_hint
+        else "fewer slots (REPROZOO_THREADS), or end what else runs there"
+    )
+    return f"{key}: {where} is out of memory{said}. The batch of {batch_size} is the recipe's and stays; what may change: {change}"
+
+
+def _readable(size: str) -> str:
+    """'400000000000 bytes' as '372.53 GiB'."""
+    number, unit = size.split()
+    value = float(number)
+    if unit != "bytes" or value < 1024:
+        return size
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        value /= 1024
+        if value < 1024 or larger == "TiB":
+            return f"{value:.2f} {larger}"
+    return size
