@@ -297,7 +297,7 @@ def check_data(data_dir: Path | None) -> Check:
     from runner import data
 
     folder = data.data_folder(data_dir)
-    rows = data.status(folder)
+    rows = data.status(folder)["datasets"]
     here = [row["name"] for row in rows if row["present"]]
     foreign = [row["name"] for row in rows if row["present"] and row["verified"] is False]
     missing = [row["name"] for row in rows if not row["present"]]
