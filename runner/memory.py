@@ -39,8 +39,10 @@ def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> 
         if slots_hint
         else "fewer slots (REPROZOO_THREADS), or end what else runs there"
     )
-    stays = f"The batch of {batch_size} is the recipe's and stays; what may change"
-    return f"{key}: {where} is out of memory{said}. {stays}: {change}"
+    return (
+        f"{key}: {where} is out of memory{said}. "
+        f"The batch of {batch_size} is the recipe's and stays; what may change: {change}"
+    )
 
 
 def _readable(size: str) -> str:
