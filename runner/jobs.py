@@ -192,7 +192,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     found = []
     for line in text.splitlines():
-        with suppress(json.JSONDecodeError):
+        with suppress(ValueError, RecursionError):  # torn, a number of thousands of digits, brackets without end
             value = json.loads(line)
             if isinstance(value, dict):
                 found.append(value)
@@ -203,7 +203,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """A small JSON object, or None where it is missing or torn."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -402,14 +402,18 @@ def suites_of_jobs() -> dict[str, set[str]]:
     """The suites under which each fingerprint was submitted."""
     suites: dict[str, set[str]] = {}
     for line in read_submissions():
-        for fingerprint in line.get("fingerprints", []):
+        for fingerprint in _strings(line.get("fingerprints")):
             suites.setdefault(fingerprint, set()).add(str(line.get("suite")))
     return suites
 
 
 def sequential_jobs() -> set[str]:
     """The fingerprints that were submitted because the seeds before them didn't decide the verdict."""
-    return {fingerprint for line in read_submissions() for fingerprint in line.get("sequential", [])}
+    return {fingerprint for line in read_submissions() for fingerprint in _strings(line.get("sequential"))}
+
+
+def _strings(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
