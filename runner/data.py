@@ -526,6 +526,8 @@ def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO
             content = archive.extractfile(member) if member.isfile() else None
             if content is not None:
                 yield str(name), cast(BinaryIO, content)
+        while bounded.read(2**18):  # to the very end, where a .gz has its checksum
+            pass
 
 
 class _TarInfo(tarfile.TarInfo):
