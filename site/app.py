@@ -24,6 +24,9 @@ PAGES = [
 ]
 
 page = st.navigation(PAGES, position="top")
+body, foot = st.container(), st.container()  # the footer stands below also where a page stops early
 with parts.honest():
-    page.run()
-    parts.footer(source.current())
+    with foot:
+        parts.footer(source.current())
+    with body:
+        page.run()

@@ -148,8 +148,13 @@ def board_table(view: pd.DataFrame, papers: Mapping[str, Paper], curves: Sequenc
     table = pd.DataFrame(rows, columns=BOARD_CELLS)
     for name in ("#", "Measured", "±", "Reported", "Gap", "Parameters", "MACs", "Minutes a run"):
         table[name] = table[name].astype(float)
-    table["Last run"] = pd.to_datetime(table["Last run"], utc=True)
+    table["Last run"] = _utc(table["Last run"])
     return table
+
+
+def _utc(moments: pd.Series) -> pd.Series:
+    """Times in UTC without saying so: Streamlit would turn zoned ones to the reader's own zone."""
+    return pd.to_datetime(moments, utc=True).dt.tz_localize(None)
 
 
 def plain_board(table: pd.DataFrame) -> pd.DataFrame:
@@ -225,12 +230,14 @@ def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
                 "Minutes": float(run["train_seconds"]) / 60,
                 "Images/s": float(run["images_per_second"]),
                 "Hardware": words.short(run["hardware"], 80),
-                "Ended": run["finished"],
+                "Ended (UTC)": run["finished"],
                 "By": "" if words.missing(run["submitted_by"]) else words.short(run["submitted_by"], 80),
             }
         )
-    columns = "Run Seed|Error %|Outcome|Standing|Profile|Marks|Overrides|Minutes|Images/s|Hardware|Ended|By"
-    return pd.DataFrame(rows, columns=columns.replace("Run Seed", "Run|Seed").split("|"))
+    columns = "Run|Seed|Error %|Outcome|Standing|Profile|Marks|Overrides|Minutes|Images/s|Hardware|Ended (UTC)|By"
+    table = pd.DataFrame(rows, columns=columns.split("|"))
+    table["Ended (UTC)"] = _utc(table["Ended (UTC)"])
+    return table
 
 
 def run_marks(run: Mapping[Any, Any]) -> list[str]:

@@ -106,7 +106,7 @@ def runs(table: pd.DataFrame, alt: str) -> None:
             "Standing": config.TextColumn(width=160),
             "Minutes": config.NumberColumn(format="%.1f", width=74),
             "Images/s": config.NumberColumn(format="%.0f", width=76),
-            "Ended": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
+            "Ended (UTC)": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
         },
     )
 

@@ -1,0 +1,611 @@
+"""The site: escaping, frames, figures, every page in every state, the export. A browser's part: test_site_browser.py."""
+
+import ast
+import html
+import json
+import math
+import re
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cells
+import charts
+import export
+import pandas as pd
+import pytest
+import source
+import words
+from helpers import MARKUP, fill_root, fill_with_markup, make_record, make_seeds, many_records, publish_records
+from markdown_it import MarkdownIt
+from streamlit.testing.v1 import AppTest
+
+from benchmarks.errors import UserError
+from benchmarks.leaderboard import make_board, make_claims, read
+from benchmarks.wording import MARKS, SYMBOLS, as_csv
+
+SITE = Path(__file__).resolve().parent.parent / "site"
+PAGES = ("leaderboard", "model", "run", "claims", "cost", "compare", "progress", "method")
+STATES = {"empty": lambda root: None, "full": fill_root, "markup": fill_with_markup}
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> source.Reading:
+    root = tmp_path_factory.mktemp("full")
+    fill_root(root)
+    return source.make_reading(read(root / "results", root / ".runs"), root)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> source.Reading:
+    root = tmp_path_factory.mktemp("hostile")
+    fill_with_markup(root)
+    return source.make_reading(read(root / "results", root / ".runs"), root)
+
+
+def view_of(reading: source.Reading, dataset: str = "cifar10", **more) -> pd.DataFrame:
+    return cells.ranked_view(reading.board, dataset, **more)
+
+
+# --- escaping ----------------------------------------------------------------------------------------------------------
+
+
+class Words(HTMLParser):
+    """The text and the tags of HTML, as a browser would take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.tags, self.links = "", [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+        assert not [name for name, _ in attrs if name.startswith("on")], (tag, attrs)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def parsed(text: str) -> Words:
+    found = Words()
+    found.feed(text)
+    found.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    "text", [MARKUP, "# heading", "- item", "1. item", "a\n\n    code", "|a|b|\n|-|-|", "~~x~~", "\\*"]
+)
+def test_markdown_shows_text_from_files_as_it_is(text):
+    """Against another implementation of Markdown, with HTML and every extension on that it has."""
+    shown = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(words.md(text)))
+    assert set(shown.tags) <= {"p"}
+    assert shown.text.strip().replace(words.JOINER, "") == words.short(text)
+
+
+@pytest.mark.parametrize(
+    "text", [":smile:", ":red[x]", ":material/home:", "https://evil.example", "a@b.example", "www.b.example"]
+)
+def test_what_streamlit_replaces_after_parsing_is_parted(text):
+    shown = parsed(MarkdownIt("commonmark").render(words.md(text))).text
+    assert not re.search(r":\w|@\w|www\.", shown)
+
+
+def test_figures_show_text_from_files_as_it_is():
+    shown = words.label(MARKUP, 1_000)
+    assert not re.search(r"[<>$]", shown)
+    assert html.unescape(shown) == words.short(MARKUP, 1_000)
+
+
+def test_long_text_is_cut_and_control_characters_go():
+    assert words.short("x" * 1_000, 10) == "x" * 9 + "…"
+    assert words.short("a\x1b[31m\u202eb\nc") == "a [31m b c"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(None, "–"), (966_986, "966,986"), (10**40, "1e+40"), (math.inf, "inf"), (math.nan, "–")]
+)
+def test_counts_however_absurd(value, said):
+    assert words.count(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(45, "45 s"), (738, "12.3 min"), (7_560, "2.1 h"), (1e308, "1e+308 s"), (None, "–")]
+)
+def test_durations(value, said):
+    assert words.duration(value) == said
+
+
+# --- colours -----------------------------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.1, relative luminance."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+THEMES = tomllib.loads((SITE / ".streamlit" / "config.toml").read_text())["theme"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_figures_have_contrast_in_both_themes(theme):
+    colours = THEMES[theme]
+    for ground in ("backgroundColor", "secondaryBackgroundColor"):
+        for ink in ("textColor", "linkColor", "codeTextColor"):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+    for colour in (*charts.SERIES, charts.GREY):
+        assert contrast(colour, colours["backgroundColor"]) >= 3, colour
+
+
+def test_no_verdict_is_told_by_colour_alone():
+    assert len({symbol for _, symbol in charts.LOOKS.values()}) >= 6
+    judged = [
+        charts.LOOKS[word] for word in ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")
+    ]
+    assert len({symbol for _, symbol in judged}) == len(judged)
+    assert set(charts.LOOKS) <= set(SYMBOLS)
+
+
+# --- frames ------------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_stand_before_any_filter(full):
+    view = view_of(full)
+    for_one = cells.filtered(view, family=["NiN"], search="dropout")
+    assert len(for_one) < len(view)
+    ranks = view.set_index("label")["rank"]
+    assert list(ranks[for_one["label"]].dropna()) == list(for_one["rank"].dropna())
+    errors = view.loc[view["rank"].notna(), "error"]
+    assert list(errors) == sorted(errors)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "holds"),
+    [
+        ({"family": ["NiN"]}, lambda row: row.family == "NiN"),
+        ({"verdict": ["reproduced"]}, lambda row: row.verdict == "reproduced"),
+        ({"verdict": ["published only"]}, lambda row: pd.isna(row.model)),
+        ({"hardware": ["NVIDIA H200"]}, lambda row: "NVIDIA H200" in row.hardware),
+        ({"search": "table 1 NIN"}, lambda row: "nin" in f"{row.label}{row.model}{row.paper}".lower()),
+        ({"search": "("}, lambda row: "(" in row.label),
+        ({"augmentation": ["none"]}, lambda row: row.augmentation == "none"),
+    ],
+)
+def test_a_filter_keeps_what_it_says_and_all_of_it(full, chosen, holds):
+    view = view_of(full)
+    kept = cells.filtered(view, **chosen)
+    assert all(holds(row) for row in kept.itertuples())
+    if "search" not in chosen:
+        assert len(kept) == sum(bool(holds(row)) for row in view.itertuples())
+
+
+def test_a_profile_shows_its_rows_and_never_pools(full):
+    fast = view_of(full, profiles=["fast"])
+    assert set(fast.loc[fast["runs"] > 0, "profile"]) == {"fast"}
+    assert set(view_of(full).loc[lambda v: v["runs"] > 0, "profile"]) == {"reference"}
+
+
+def test_rivals_are_chosen(full):
+    none, these, every = (view_of(full, rivals=name)["model"].isna().sum() for name in ("none", *cells.RIVALS[:2]))
+    assert none == 0 < these < every
+
+
+def test_every_mark_is_said_beside_its_number(full):
+    view = view_of(full).set_index("model")
+    marks = {name: cells.marks(row) for name, row in zip(view.index, view.itertuples(), strict=True)}
+    assert marks["nin_augmentation"] == [MARKS["U"]]
+    assert marks["strided_a"] == [MARKS["S"]]
+    assert marks["nin_fc"] == [MARKS["L"]]
+    assert marks["nin_dropout"] == []
+    runs = full.evidence.runs
+    changed = runs[runs["overrides"] != "{}"].iloc[0]
+    assert "overridden recipe" in cells.run_marks(changed)
+
+
+def test_the_frontier_is_what_nothing_cheaper_beats(full):
+    rows = cells.cost_view(full.board, "cifar10", "parameters")
+    assert rows["frontier"].any()
+    for row in rows[rows["mean"].notna()].itertuples():
+        cheaper = rows[(rows["parameters"] <= row.parameters) & (rows.index != row.Index) & rows["mean"].notna()]
+        assert row.frontier == (not (cheaper["mean"] <= row.mean).any())
+
+
+def test_compare_marks_exactly_the_fields_that_differ(full):
+    models = ["nin", "nin_dropout", "strided_a"]
+    table = cells.compare_table(full.evidence, full.board, "cifar10", models)
+    recipe = table[table["What"].str.startswith("recipe: ")]
+    assert (recipe[""] == "≠").any()
+    for line in recipe.to_dict("records"):
+        field = line["What"].removeprefix("recipe: ")
+        values = [full.evidence.cards[name].datasets["cifar10"].recipe.get(field) for name in models]
+        assert (line[""] == "≠") == any(value != values[0] for value in values), field
+
+
+def test_runs_behind_a_row_are_of_one_profile_and_counted(full):
+    rows = view_of(full)
+    found = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin"])
+    assert set(found["profile"]) == {"reference"}
+    assert len(found) == 5
+
+
+def test_a_run_is_found_by_id_beginning_and_key(full):
+    runs = full.evidence.runs
+    one = runs.iloc[0]
+    for text in (one["run"], one["run"][:8], f" {one['run'][:8]} ", f"{one['key']}-{one['run'][:8]}"):
+        assert list(cells.find_runs(runs, text)["run"]) == [one["run"]]
+    assert one["run"] in set(cells.find_runs(runs, one["key"])["run"])
+    assert not len(cells.find_runs(runs, ""))
+    assert not len(cells.find_runs(runs, "(.*"))
+
+
+def test_the_checklist_answers_from_record_and_row(full):
+    runs = full.evidence.runs
+    run = runs[(runs["model"] == "nin_dropout") & (runs["standing"] == "counted")].iloc[0]
+    row = view_of(full).set_index("model").loc["nin_dropout"].to_dict()
+    record = source.record_of(run)
+    answers = cells.checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
+    assert answers["How many runs stand behind the row?"] == "5 finished of 5 that ended"
+    assert answers["Which error bars?"].startswith(f"standard deviation {row['sd']:.2f}")
+    assert answers["To repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
+    assert not (answers == "").any()
+
+
+def test_the_papers_own_numbers_stand_beside_the_anatomy(full):
+    table = cells.anatomy_table(full.evidence.cards["googlenet"].anatomy["imagenet"])
+    first = table.iloc[0]
+    assert (first["Paper: parameters"], first["Paper: operations"]) == ("2.7K", "34M")
+    assert first["Differs"] == "≠ parameters, macs"
+
+
+def test_progress_puts_what_runs_first_and_takes_holes():
+    rows = [
+        {"key": "a", "state": "done", "epoch": 3, "epochs": 3, "test_error": 1.0, "outcome": "finished", "attempts": 1},
+        {"key": "b", "state": "running", "epoch": 1, "epochs": 4, "test_error": None, "outcome": None, "attempts": 1},
+        {"key": MARKUP, "state": "later"},
+    ]
+    table = cells.progress_table(rows)
+    assert list(table["State"]) == ["running", "done", "later"]
+    assert list(table["Progress"]) == [25.0, 100.0, 0.0]
+
+
+def test_files_to_download_are_those_of_the_report(full, own_root, runner):
+    fill_root(own_root)
+    code, out, _ = runner("report", "--format", "csv")
+    assert code == 0
+    assert as_csv(source.current().board) == out
+
+
+# --- figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_gap_figure_is_sorted_and_holds_the_boards_numbers(full):
+    view = view_of(full)
+    figure = charts.gap_figure(view)
+    rows = charts.gap_order(view)
+    gaps = rows["gap"].dropna()
+    assert list(gaps) == sorted(gaps, reverse=True)
+    measured = {}
+    for trace in figure.data:
+        if trace.customdata is not None and trace.name != "reported":
+            assert trace.name.split(maxsplit=1)[1] in SYMBOLS
+            for x, width, target in zip(trace.x, trace.error_x.array, trace.customdata, strict=True):
+                measured[target[1]] = (x, width)
+    ran = view[view["mean"].notna() & view["model"].notna()]
+    assert set(measured) == set(ran["model"])
+    for row in ran.itertuples():
+        assert measured[row.model] == (pytest.approx(row.mean), pytest.approx(row.half_width))
+
+
+def test_points_lead_to_runs(full):
+    rows = view_of(full)
+    row = next(rows[rows["model"] == "nin_dropout"].itertuples())
+    runs = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin_dropout"])
+    [points] = [trace for trace in charts.seeds_figure(runs, row).data if trace.name == "finished"]
+    assert {tuple(target) for target in points.customdata} == {("run", run) for run in runs["run"]}
+
+
+def test_a_collapsed_run_doesnt_crush_the_scale(full):
+    rows = view_of(full)
+    row = next(rows[rows["model"] == "nin_fc"].itertuples())
+    runs = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin_fc"])
+    figure = charts.seeds_figure(runs, row)
+    assert set(runs["outcome"]) == {"finished", "collapsed", "diverged"}
+    low, high = figure.layout.yaxis.range
+    assert 10 < low < high < 15
+    shown = [y for trace in figure.data if trace.customdata is not None for y in trace.y]
+    assert len(shown) == len(runs)
+    assert all(low < y < high for y in shown)
+
+
+@pytest.mark.parametrize("state", ["full", "hostile"])
+def test_no_figure_carries_markup_from_files(state, request):
+    reading = request.getfixturevalue(state)
+    view = view_of(reading)
+    row = next(view[view["model"] == "nin_dropout"].itertuples())
+    runs = cells.runs_behind(reading.evidence.runs, view[view["model"] == "nin_dropout"])
+    cost = cells.cost_view(reading.board, "cifar10", "parameters")
+    figures = [
+        charts.gap_figure(view),
+        charts.seeds_figure(runs, row),
+        charts.claims_figure(reading.claims),
+        charts.cost_figure(cost, "parameters", "Parameters"),
+        charts.compare_figure(runs, ["nin_dropout"], [row.label]),
+    ]
+    for figure in figures:
+        text = json.loads(figure.to_json())
+        tags = {tag for value in _strings(text) for tag in re.findall(r"<\s*/?\s*(\w+)", value)}
+        assert tags <= {"b", "br", "extra"}
+        assert not [value for value in _strings(text) if "$" in value]
+
+
+def _strings(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part)
+
+
+def test_figures_of_nothing(full):
+    nothing = full.board.iloc[0:0]
+    charts.gap_figure(cells.ranked_view(nothing, "cifar10"))
+    charts.claims_figure(make_claims(nothing, {}))
+    charts.cost_figure(cells.cost_view(nothing, "cifar10", "macs"), "macs", "MACs")
+
+
+# --- pages -------------------------------------------------------------------------------------------------------------
+
+
+def open_page(page: str, **query: str) -> AppTest:
+    app = AppTest.from_file(str(SITE / "app.py"), default_timeout=120)
+    app.switch_page(f"views/{page}.py")
+    for name, value in query.items():
+        app.query_params[name] = value
+    return app.run()
+
+
+def said(app: AppTest) -> str:
+    kinds = (
+        app.title,
+        app.header,
+        app.subheader,
+        app.markdown,
+        app.caption,
+        app.info,
+        app.warning,
+        app.error,
+        app.code,
+    )
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_page_in_every_state(state, own_root):
+    STATES[state](own_root)
+    app = open_page(PAGES[0])
+    for page in PAGES:
+        app.switch_page(f"views/{page}.py").run()
+        assert not app.exception, page
+        assert not app.error, page
+        assert app.title, page
+        assert "Errors are in percent" in said(app), page
+
+
+def test_an_empty_page_says_what_to_type(own_root, checkout):
+    functions = ast.parse((checkout / "runner" / "cli.py").read_text()).body
+    known = {node.name for node in functions if isinstance(node, ast.FunctionDef)}
+    app = open_page(PAGES[0])
+    for page in ("leaderboard", "run", "cost", "claims", "progress"):
+        app.switch_page(f"views/{page}.py").run()
+        commands = [code.value.split() for code in app.code]
+        assert commands, page
+        assert {words[0] for words in commands} == {"runner"}
+        assert {words[1] for words in commands} <= known
+
+
+def test_one_record_is_enough(own_root):
+    publish_records(own_root / "results", make_record(10.5))
+    app = open_page("leaderboard", dataset="cifar10")
+    assert "1 of" in said(app)
+    for page in PAGES:
+        app.switch_page(f"views/{page}.py").run()
+        assert not app.exception, page
+
+
+def test_a_deep_link_opens_what_it_names(own_root):
+    fill_root(own_root)
+    app = open_page("model", model="nin_dropout", dataset="cifar10")
+    assert app.title[0].value.startswith("NiN")
+    assert {metric.label: metric.value for metric in app.metric}["Verdict"] == "✓ reproduced"
+    run = source.current().evidence.runs.iloc[0]
+    app = open_page("run", run=run["run"][:8])
+    assert words.md(run["key"]) in said(app)
+    table = open_page("leaderboard", dataset="cifar10", verdict="reproduced").dataframe[0].value
+    assert set(table["Verdict"]) == {"✓ reproduced"}
+    table = open_page("compare", dataset="cifar10", models=["nin", "nin_dropout"]).table[0].value
+    assert len(table.columns) == 4
+
+
+def test_a_link_to_what_isnt_here_says_so(own_root):
+    fill_root(own_root)
+    for page, query in (
+        ("model", {"model": "nin_dropuot"}),
+        ("leaderboard", {"dataset": "svhn10"}),
+        ("run", {"run": "ffffffff"}),
+    ):
+        app = open_page(page, **query)
+        assert not app.exception
+        assert [w for w in app.warning if words.md(next(iter(query.values()))) in w.value], page
+    assert "No row fits" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
+
+
+def test_marks_and_provenance_stand_on_pages(own_root):
+    fill_root(own_root)
+    text = said(open_page("model", model="nin_augmentation", dataset="cifar10"))
+    assert "Not plain" in text
+    assert "92 images differ" in text
+
+
+def test_a_page_writes_no_markup_of_a_record(own_root):
+    fill_with_markup(own_root)
+    run = source.current().evidence.runs.iloc[0]["run"][:8]
+    pages = [open_page(page) for page in PAGES if page not in ("progress", "method")]
+    pages += [open_page("model", model="nin_dropout", dataset="cifar10"), open_page("run", run=run)]
+    for app in pages:
+        assert not app.exception
+        shown = [
+            e.value for kind in (app.markdown, app.header, app.title, app.warning, app.info, app.caption) for e in kind
+        ]
+        for text in [*shown, *(str(cell) for t in app.table for cell in t.value.to_numpy().ravel())]:
+            found = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text))
+            assert not set(found.tags) & {"img", "script"}, text
+            assert not [link for link in found.links if "evil" in link], text
+            assert "$x^2$" not in text
+
+
+def test_a_wrong_source_is_a_sentence(own_root, monkeypatch):
+    def broken(*_, **__):
+        raise UserError("papers/x.toml: reported[1].error: is 104, expected at most 100")
+
+    monkeypatch.setattr(source, "read", broken)  # the real folder of sources is the package's own
+    app = open_page("leaderboard")
+    assert not app.exception
+    assert "expected at most 100" in said(app)
+
+
+def test_progress_asks_the_runner(own_root):
+    fill_root(own_root)
+    record = make_seeds([12.0], model="nin_fc")[0]
+    folder = own_root / ".runs" / f"{record.key}-{record.fingerprint[:8]}"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(record.job.canonical())
+    table = open_page("progress").dataframe[0].value
+    assert {"done", "pending"} == set(table["State"])
+
+
+def test_where_there_is_no_runner_progress_says_so(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(UserError, match="gave no answer"):
+        source.status()
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reading_is_kept_until_a_file_changes(own_root, monkeypatch):
+    monkeypatch.setattr(source, "PATIENCE", 0)
+    publish_records(own_root / "results", *make_seeds([10.0, 10.1]))
+    first = source.current()
+    assert source.current() is first
+    publish_records(own_root / "results", make_record(10.2, seed=2))
+    second = source.current()
+    assert len(second.evidence.runs) == 3
+    record = next((own_root / "results").glob("*/*/*.json"))
+    record.write_text("{")
+    assert len(source.current().evidence.runs) == 2
+    assert str(record) in source.current().evidence.problems[0]
+    record.unlink()
+    assert not source.current().evidence.problems
+
+
+def test_known_records_give_the_same_frame(tmp_path):
+    many_records(tmp_path, 120)
+    known = {}
+    first = read(tmp_path, known=known)
+    assert len(known) == 120
+    assert not first.problems
+    pd.testing.assert_frame_equal(read(tmp_path, known=known).runs, first.runs)
+    pd.testing.assert_frame_equal(read(tmp_path).runs, first.runs)
+    assert make_board(first)["runs"].sum() == 120
+
+
+def test_site_needs_neither_torch_nor_mlflow(own_root):
+    """Every page and the export, in a process of their own: what is in memory afterwards."""
+    fill_root(own_root)
+    code = f"""
+import sys
+sys.path.insert(0, {str(SITE)!r})
+from pathlib import Path
+from streamlit.testing.v1 import AppTest
+import export, source
+for page in {PAGES!r}:
+    app = AppTest.from_file({str(SITE / "app.py")!r}, default_timeout=120)
+    app.switch_page(f"views/{{page}}.py").run()
+    assert not app.exception, app.exception
+export.export(source.current(), Path({str(own_root / "out")!r}))
+print(*{{name.split(".")[0] for name in sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not set(done.stdout.split()) & {"torch", "torchvision", "mlflow", "zoo", "runner"}
+
+
+# --- the export --------------------------------------------------------------------------------------------------------
+
+
+def test_export_is_whole_and_every_link_leads_somewhere(full, tmp_path):
+    pages = export.export(full, tmp_path / "out")
+    found = sorted((tmp_path / "out").glob("*.html"))
+    assert len(found) == pages
+    for page in found:
+        seen = parsed(page.read_text())
+        assert seen.tags.count("h1") == 1
+        for link in seen.links:
+            if not link.startswith(("http", "data:", "#")):
+                assert (tmp_path / "out" / link).exists(), (page.name, link)
+        scripts = re.findall(r'<script[^>]*src="([^"]+)"', page.read_text())
+        assert scripts == ["plotly.min.js"]
+    board = (tmp_path / "out" / "board-cifar10.html").read_text()
+    assert "✓ reproduced" in board
+    assert "unverified data" in board
+    assert (tmp_path / "out" / "cifar10.csv").read_text() == as_csv(full.board[full.board["dataset"] == "cifar10"])
+
+
+def test_export_of_markup_is_text(hostile, tmp_path):
+    export.export(hostile, tmp_path / "out")
+    for page in (tmp_path / "out").glob("*.html"):
+        text = page.read_text()
+        seen = parsed(text)
+        assert "img" not in seen.tags
+        assert not [link for link in seen.links if "evil" in link]
+        assert "<script>alert" not in text
+        assert "<img" not in re.sub(r"(?s)<script.*?</script>", "", text)
+
+
+def test_export_overwrites_its_own_and_nothing_else(full, tmp_path):
+    export.export(full, tmp_path / "out")
+    stale = tmp_path / "out" / "model-cifar10-gone.html"
+    stale.write_text("old")
+    export.export(full, tmp_path / "out")
+    assert not stale.exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.html").write_text("mine")
+    with pytest.raises(UserError, match="holds other files"):
+        export.export(full, mine)
+    assert (mine / "thesis.html").read_text() == "mine"
+
+
+def test_the_command_exports_and_refuses_in_one_line(own_root, runner, tmp_path):
+    publish_records(own_root / "results", make_record(10.5))
+    code, out, err = runner("site", "--export", str(tmp_path / "out"))
+    assert (code, err) == (0, "")
+    assert "index.html" in out
+    (tmp_path / "file").write_text("")
+    code, _, err = runner("site", "--export", str(tmp_path / "file"))
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    code, _, err = runner("site", "--port", "70000")
+    assert (code, err) == (2, "runner: --port is 70000, expected 1 to 65535\n")
