@@ -1,5 +1,5 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test lint format lock setup check-pr site
+.PHONY: quickstart test test-slurm lint format lock setup check-pr site
 BIN := .venv/bin
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
@@ -10,6 +10,9 @@ quickstart: setup  ## train three small models on real digits and print the tabl
 
 test: setup  ## every test that needs no GPU, network or real data; others: make test ARGS="-m realdata"
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+test-slurm: setup  ## against a SLURM of one node, which the tests start: as root, with Debian's slurmctld slurmd slurm-client munge
+	$(BIN)/pytest -m slurm tests/test_slurm.py $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

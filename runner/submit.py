@@ -143,10 +143,10 @@ def run(
     console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
     waiting = [job for job, state in zip(planned, states, strict=True) if state != "done"]
     if waiting:
-        check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
-        console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
         if table.kind == "slurm":
             _check_slurm()
+        check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
+        console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
 
     submission = secrets.token_hex(8)
     with jobs.submitting():

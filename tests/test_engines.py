@@ -1,0 +1,307 @@
+"""engines.toml, the split into bundles, slots with pretended GPUs, and signals to a worker."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from benchmarks.errors import UserError
+from benchmarks.records import load
+from runner import engine, jobs, slurm
+from runner.checkpoint import Checkpoint
+from runner.engine import Slot, Work, run_local
+from runner.engine_file import Local, Slurm, engine_named, read_engines, walltime_seconds
+from runner.jobs import JobPaths, read_json, read_lines, state_of
+from runner.outlook import Outlook
+from runner.plan import make_jobs
+from runner.worker import Options
+
+# --- the file ----------------------------------------------------------------------------------------------------------
+
+
+def write(text):
+    (jobs.root() / "engines.toml").write_text(text)
+
+
+def test_without_a_file_there_are_three_engines():
+    assert sorted(read_engines()) == ["inline", "local", "slurm"]
+    assert slurm.sbatch_options(engine_named("slurm")) == {"requeue": True}  # SLURM's own defaults decide the rest
+
+
+def test_the_example_is_read_and_becomes_options_of_sbatch(checkout, monkeypatch):
+    monkeypatch.setenv("REPROZOO_ENGINES", str(checkout / "engines.example.toml"))
+    table = engine_named("gpu")
+    assert isinstance(table, Slurm)
+    assert slurm.sbatch_options(table) == {
+        "partition": "gpu", "account": "vision", "gpus-per-node": 1, "cpus-per-task": 4, "mem": "16G", "time": "12:00:00",
+        "requeue": True, "constraint": "a100",
+    }  # fmt: skip
+    assert table.setup == ("module load cuda",)
+    assert engine_named("box") == Local(slots_per_gpu=3)
+
+
+BAD = [
+    ("[engine.gpu", "not TOML"),
+    ("x = 1", "'x': expected tables [engine.NAME] only"),
+    ("engine = 3", "'engine': expected tables"),
+    ("[engine]\ngpu = 3", "[engine.gpu]: expected a table"),
+    ("[engine.gpu]\npartition = 'x'", "[engine.gpu]: the field 'kind' is missing"),
+    ("[engine.gpu]\nkind = 'pbs'", "kind is 'pbs', expected one of local, slurm"),
+    ("[engine.local]\nkind = 'slurm'", "kind is 'slurm', expected 'local'"),
+    ("[engine.inline]\nkind = 'local'", "has no table"),
+    ("[engine.gpu]\nkind = 'slurm'\npartitions = 'x'", "did you mean 'partition'"),
+    ("[engine.gpu]\nkind = 'local'\npartition = 'x'", "unknown field of an engine of kind 'local' 'partition'"),
+    ("[engine.gpu]\nkind = 'slurm'\ngpus = 'two'", "gpus is 'two'"),
+    ("[engine.gpu]\nkind = 'slurm'\ngpus = -1", "gpus is -1"),
+    ("[engine.gpu]\nkind = 'slurm'\ncpus = true", "cpus is True"),
+    ("[engine.gpu]\nkind = 'slurm'\nmemory = '16 gigs'", "memory is '16 gigs'"),
+    ("[engine.gpu]\nkind = 'slurm'\nwalltime = 'a day'", "expected hours:minutes:seconds"),
+    ("[engine.gpu]\nkind = 'slurm'\nwalltime = '0:30'", "a minute or more"),
+    ("[engine.gpu]\nkind = 'slurm'\nsetup = 'module load'", "setup is 'module load'"),
+    ("[engine.gpu]\nkind = 'slurm'\nextra = { '--qos' = 'x' }", "without its dashes"),
+    ("[engine.gpu]\nkind = 'slurm'\nextra = { array = '1-9' }", "'array' is set by the runner itself"),
+    ("[engine.gpu]\nkind = 'slurm'\ntasks = 0", "tasks is 0"),
+    ("[engine.gpu]\nkind = 'local'\nslots_per_gpu = 0", "slots_per_gpu is 0"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), BAD, ids=[text.replace("\n", "; ") for text, _ in BAD])
+def test_a_mistake_in_the_file_is_one_line(runner, text, says):
+    write(text)
+    code, out, err = runner("submit", "--suite", "quickstart", "--engine", "gpu", "--dry-run")
+    assert code == 2
+    assert out == ""
+    assert says in err
+    assert str(jobs.root() / "engines.toml") in err
+    assert len(err.strip().splitlines()) == 1
+    assert not jobs.runs_folder().exists()
+
+
+def test_an_unknown_engine_names_the_nearest_and_a_missing_file_is_said(monkeypatch):
+    write("[engine.gpu]\nkind = 'slurm'")
+    with pytest.raises(UserError, match="did you mean 'gpu'"):
+        engine_named("gpus")
+    monkeypatch.setenv("REPROZOO_ENGINES", "/nowhere/engines.toml")
+    with pytest.raises(UserError, match="REPROZOO_ENGINES names /nowhere"):
+        engine_named("local")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 5400), ("1:30", 90), ("12:00:00", 43_200), ("2-0", 172_800), ("1-12:30", 131_400), ("1-00:00:30", 86_430)],
+)
+def test_walltimes_are_read_as_slurm_reads_them(text, seconds):
+    assert walltime_seconds(text) == seconds
+    assert slurm.signal_seconds(Slurm(walltime=text)) <= seconds / 4
+
+
+def test_slurm_is_missed_before_anything_is_written(runner, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, _, err = runner("submit", "--suite", "quickstart", "--engine", "slurm")
+    assert code == 2
+    assert "squeue isn't installed here" in err
+    assert not jobs.runs_folder().exists()
+
+
+# --- bundles, shares ---------------------------------------------------------------------------------------------------
+
+
+def planned(**changes):
+    """The jobs of the quickstart suite, with their folders."""
+    from benchmarks.suites import get_suite
+    from zoo import load_models
+
+    made = make_jobs(get_suite("quickstart"), load_models(), **changes)
+    return [(job, JobPaths.of(job)) for job in made]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 6, 7, 64])
+def test_bundles_hold_every_job_once_and_one_model_each(most):
+    pairs = planned(seeds=range(5))
+    of = {paths: (job.dataset, job.model) for job, paths in pairs}
+    bundles = slurm.make_bundles(pairs, most)
+    assert sorted(p.folder for bundle in bundles for p in bundle) == sorted(p.folder for _, p in pairs)
+    assert all(len({of[paths] for paths in bundle}) == 1 for bundle in bundles)
+    groups = len(set(of.values()))
+    assert max(groups, min(most, len(pairs))) <= len(bundles) + groups
+    assert len(bundles) <= most + groups
+    epochs = {paths: job.effective_recipe["epochs"] for job, paths in pairs}
+    work = [sum(epochs[paths] for paths in bundle) for bundle in bundles]
+    assert work == sorted(work, reverse=True)
+
+
+def test_a_task_begins_with_its_own_bundle_and_waits_only_for_what_a_lost_node_left():
+    pairs = planned(seeds=[0, 1])
+    own = frozenset({pairs[3][1].folder})
+    share = slurm.Share(pairs, Options(), own=own)
+    assert [paths.folder for _, paths, _ in share.preferred(list(share.open_jobs()))] == list(own)
+
+    for _, paths in pairs:  # another host says that it runs them
+        paths.folder.mkdir(parents=True)
+        lease(paths)
+    assert share.worth_waiting(list(share.open_jobs()))  # so far it may be dead
+    time.sleep(0.01)
+    lease(pairs[3][1])  # it lives: its own task will end the job
+    assert not share.worth_waiting(list(share.open_jobs()))
+
+
+def lease(paths):
+    paths.lease.write_text(f'{{"host": "elsewhere", "time": {time.time() * 1000}}}')
+
+
+# --- slots -------------------------------------------------------------------------------------------------------------
+
+SMALL = {"only": ["lenet"], "overrides": {"batch_size": 200, "epochs": 2}}
+
+
+def laid_down(**changes):
+    pairs = planned(**(SMALL | changes))
+    for job, paths in pairs:
+        paths.write_job(job)
+    return pairs
+
+
+@pytest.fixture
+def own_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROZOO_LOCKS", str(tmp_path / "locks"))
+
+
+def test_two_slots_with_pretended_gpus_each_get_their_own(own_locks):
+    pytest.importorskip("sklearn")
+    pairs = laid_down(seeds=range(4), overrides={"batch_size": 100, "epochs": 4})
+    slots = [Slot("gpu0.0", "cpu", "GPU-aaaa"), Slot("gpu1.0", "cpu", "GPU-bbbb")]
+    seen: dict[int, str] = {}
+
+    def look():
+        for _, paths in pairs:
+            pid = (read_json(paths.lease) or {}).get("pid")
+            if pid is not None and pid not in seen:
+                with contextlib.suppress(psutil.Error):  # it has ended
+                    seen[pid] = psutil.Process(pid).environ()["CUDA_VISIBLE_DEVICES"]
+
+    warnings = []
+    run_local(Work(pairs, Options(submission="s")), slots, look, warnings.append)
+    assert all(state_of(paths) == "done" for _, paths in pairs), warnings
+    assert sorted(seen.values()) == ["GPU-aaaa", "GPU-bbbb"]
+
+
+CLONE = """
+import sys
+sys.path[:0] = {path}
+from test_engines import laid_down
+from runner.engine import Slot, Work, run_local
+from runner.worker import Options
+run_local(Work(laid_down(seeds=[0, 1]), Options(submission="s")), [Slot("gpu0.0", "cpu", "GPU-aaaa")], lambda: None, print)
+"""
+
+
+def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    clones = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        clones.append(
+            subprocess.Popen(
+                [sys.executable, "-c", CLONE.format(path=sys.path)],
+                env={**os.environ, "REPROZOO_ROOT": str(tmp_path / name)},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [clone.communicate(timeout=250)[0] for clone in clones]
+    assert [clone.returncode for clone in clones] == [0, 0]
+    assert sum("taken by another submit" in text for text in said) == 1
+    spans = []
+    for name in ("one", "other"):
+        lines = [line["time"] for p in jobs.all_jobs(tmp_path / name / ".runs") for line in read_lines(p.attempts)]
+        assert len(lines) == 4
+        spans.append((min(lines), max(lines)))
+    first, second = sorted(spans)
+    assert first[1] <= second[0]
+
+
+def test_inside_an_allocation_there_are_no_more_slots_than_cores_were_given(monkeypatch):
+    monkeypatch.setattr(engine, "visible_gpus", list)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    assert len(engine.make_slots(1, 1)) == 1
+
+
+# --- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda n: n.name)
+def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_bits(number, monkeypatch, tmp_path):
+    pytest.importorskip("sklearn")
+    overrides = {"batch_size": 4, "epochs": 4}
+    ((_, paths),) = laid_down(seeds=[0], overrides=overrides)
+    command = [sys.executable, "-m", "runner.worker", str(paths.folder)]
+    worker = subprocess.Popen(command)
+    deadline = time.monotonic() + 200
+    while not ((found := read_json(paths.lease) or {}).get("epoch", 0) >= 1 and found.get("step", 0) > 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    worker.send_signal(number)
+    assert worker.wait(timeout=100) == 0
+    assert state_of(paths) == "interrupted"
+    assert read_lines(paths.attempts)[-1]["outcome"] == "interrupted"
+    saved = Checkpoint.load(paths.checkpoint)
+    assert saved.step > 0  # not at an epoch's end
+    assert subprocess.run(command, check=True).returncode == 0
+    resumed = load(paths.record)
+    assert resumed.attempts == 2
+
+    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "elsewhere"))
+    ((_, other),) = laid_down(seeds=[0], overrides=overrides)
+    subprocess.run([*command[:-1], str(other.folder)], check=True)
+    through = load(other.record)
+    assert (resumed.weights_sha256, resumed.curve_sha256) == (through.weights_sha256, through.curve_sha256)
+
+
+def test_a_signal_before_the_worker_is_ready_waits_for_it(own_root):
+    """Sent at once after the start, when Python would still die of it: it's held back, and nothing is trained."""
+    ((_, paths),) = laid_down(seeds=[0])
+    with engine.signals_held_back():
+        worker = subprocess.Popen([sys.executable, "-m", "runner.worker", str(paths.folder)])
+    worker.send_signal(signal.SIGUSR2)
+    assert worker.wait(timeout=100) == 0
+    assert state_of(paths) == "pending"
+
+
+# --- what will run by itself -------------------------------------------------------------------------------------------
+
+
+def test_waiting_jobs_come_by_themselves_only_while_a_submit_is_at_work():
+    ((_, paths),) = laid_down(seeds=[0])
+    outlook = Outlook()
+    outlook.look([(paths, "pending")])
+    assert not outlook.comes(paths, "pending")
+    with jobs.submitting(), jobs.submitting():
+        outlook.look([(paths, "pending")])
+        assert outlook.comes(paths, "pending")
+        paths.cancel.touch()
+        assert not outlook.comes(paths, "pending")
+        assert outlook.note(paths, "pending") == "cancelled"
+    outlook.look([(paths, "pending")])
+    assert not jobs.someone_submits()
+    assert outlook.comes(paths, "running")
+
+
+def test_a_detached_submit_that_cannot_start_says_so_at_once(runner, tmp_path):
+    code, _, err = runner("submit", "--suite", "mnist", "--detach", "--data-dir", str(tmp_path / "empty"))
+    assert code == 2
+    assert "runner data prepare" in err
+
+
+def test_status_watch_and_logs_follow_end_where_nobody_will_run_a_job(runner):
+    laid_down(seeds=[0])
+    code, out, _ = runner("status", "--watch")
+    assert code == 0
+    assert "1 wait for the next `runner submit`" in out
+    code, _, err = runner("logs", "digits/lenet", "--follow")
+    assert code == 2
+    assert "has no log yet: it is pending" in err
