@@ -231,6 +231,11 @@ class Queue:
         return ", ".join(said)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
+        from runner.data import data_folder
+
+        for bundle in bundles:
+            for paths in bundle:
+                self._count_round(paths)
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
         executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
@@ -238,28 +243,28 @@ class Queue:
         given = {
             "device": "cpu",  # each task looks for itself what it was given
             "threads": self.options.threads,
-            "data_dir": str(self.options.data_dir.absolute()) if self.options.data_dir else None,
+            "data_dir": str(data_folder(self.options.data_dir)),  # a node may not get our environment
             "allow_unverified": self.options.allow_unverified,
             "force_resume": self.options.force_resume,
             "submission": self.options.submission,
             "submitted_by": self.options.submitted_by,
         }
-        for paths in (paths for bundle in bundles for paths in bundle):
-            starts = _starts(paths)
-            self._rounds[paths.folder] = 1 + (
-                self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
-            )
-            self._starts[paths.folder] = starts
-            if self._rounds[paths.folder] > jobs.MAX_FAILURES:
-                raise UserError(
-                    f"SLURM's tasks ended {jobs.MAX_FAILURES} times in a row before they began {paths.folder.name}; "
-                    f"see the newest *_log.out in {runs_folder() / 'slurm'}"
-                )
         calls = [
             (run_task, str(jobs.root()), name, number, given, self.table.slots_per_gpu, self.table.gpus)
             for number in range(len(keys))
         ]
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
+
+    def _count_round(self, paths: JobPaths) -> None:
+        """Note that a job is queued once more; raises UserError where nothing came of it several times in a row."""
+        starts = _starts(paths)
+        before = self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
+        self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
+        if before >= jobs.MAX_FAILURES:
+            raise UserError(
+                f"SLURM's tasks ended {before} times in a row before they began {paths.folder.name}; "
+                f"see the newest *_log.out in {runs_folder() / 'slurm'}"
+            )
 
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
         """Until every job has ended, or the submit is asked to stop: the tasks need nobody who follows them."""
@@ -343,8 +348,7 @@ class Share(Work):
 def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per_gpu: int, gpus: int) -> None:
     """What submitit calls in a task of the array: a `local` engine on what SLURM gave. Raises UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
-    data_dir = given.pop("data_dir")
-    options = Options(**given, data_dir=Path(data_dir) if data_dir else None)
+    options = Options(**{**given, "data_dir": Path(given["data_dir"])})
     for signal_number in (signal.SIGTERM, signal.SIGUSR2):  # preempted, or the walltime is near; instead of submitit's
         signal.signal(signal_number, lambda *_: options.stopping.set())
     bundles = _bundles(name)
