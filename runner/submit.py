@@ -238,7 +238,11 @@ def _last_words(
     failed = [
         (job, paths)
         for job, paths in pairs
-        if states[paths] == "failed" or (states[paths] in jobs.TO_RUN and not received and not paths.cancel.exists())
+        if states[paths] == "failed"
+        or (
+            states[paths] in jobs.TO_RUN
+            and jobs.failures_in_a_row(jobs.read_lines(paths.attempts)) >= jobs.MAX_FAILURES
+        )
     ]
     for job, paths in failed:
         explain_failure(job, paths, console)
