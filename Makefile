@@ -1,5 +1,5 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test test-slurm lint format lock setup check-pr site
+.PHONY: quickstart test test-slurm lint format lock setup check-pr site picture
 BIN := .venv/bin
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
@@ -29,6 +29,9 @@ lock:  ## choose the newest versions that pyproject.toml admits
 
 site: setup  ## the leaderboard in the browser
 	$(BIN)/runner site
+
+picture: setup  ## the README's picture of the board, from results/ (needs Chromium)
+	REPROZOO_PICTURE=$(CURDIR)/.github/board.png $(BIN)/pytest -m browser tests/test_site_browser.py -k picture
 
 setup: .venv/.installed
 .venv/.installed: requirements.lock pyproject.toml

@@ -289,11 +289,14 @@ def _last_words(
     if settings.json:
         _print_json(pairs)
     # Also what was given up where the disk had no room for failure.json.
-    given_up = settings.table().kind != "slurm" and not received
     failed = [
         (job, paths)
         for job, paths in pairs
-        if states[paths] == "failed" or (given_up and states[paths] in jobs.TO_RUN and not paths.cancel.exists())
+        if states[paths] == "failed"
+        or (
+            states[paths] in jobs.TO_RUN
+            and jobs.failures_in_a_row(jobs.read_lines(paths.attempts)) >= jobs.MAX_FAILURES
+        )
     ]
     for job, paths in failed:
         explain_failure(job, paths, console)

@@ -199,10 +199,7 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 def figure_html(figure: go.Figure, name: str) -> Markup:
     """A figure as a part of a page; plotly's script is loaded by the page, and `<` in data is written as \\u003c."""
-    figure = go.Figure(figure).update_layout(
-        template="none", font={"family": "system-ui, sans-serif", "color": charts.GREY}
-    )
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+    figure.update_layout(template="none", font={"family": "system-ui, sans-serif", "color": charts.GREY})
     html = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
     )

@@ -258,4 +258,5 @@ def test_kills_at_random_moments(forks, undisturbed, own_root, tmp_path, monkeyp
                     seen.setdefault(paths.record, paths.record.read_bytes())
         end_it(forks, INLINE, said)
         check(expected, seen)
-    print(f"\n{injected} kills in {rounds} rounds, seed {SEED}: {dict(disturber.ways)}; {dict(stages)}")
+        ways = dict(disturber.ways)
+        print(f"\n{injected} kills in {rounds} rounds, seed {SEED}: {ways}; {dict(stages)}", flush=True)

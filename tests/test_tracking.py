@@ -665,3 +665,38 @@ def test_a_real_server_stopped_and_started(tmp_path, monkeypatch):
         assert run.info.status == "FINISHED"
         assert [step for step, _, _ in curve(client, run, "test_error")] == [1, 2, 3]
         assert len(client.list_artifacts(run.info.run_id)) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_real_server_that_goes_away_in_the_middle_of_a_suite(tmp_path, monkeypatch, runner):
+    """Training goes on, one warning; afterwards `runner sync` completes the store: nothing is lost, nothing is there twice."""
+    pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
+    port = closed_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    words = ["submit", "--suite", "quickstart", "--model", "lenet", "--epochs", "400", "--set", "batch_size=480"]
+
+    def rows(query: str) -> list:
+        with closing(sqlite3.connect(tmp_path / "s.db")) as store:
+            return store.execute(query).fetchall()
+
+    with server(tmp_path, port):
+        submit = subprocess.Popen(
+            [sys.executable, "-m", "runner", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        deadline = time.monotonic() + 240
+        while not rows("SELECT 1 FROM metrics WHERE key = 'test_error'") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert submit.poll() is None, "the suite was over before the server went away"
+    said, _ = submit.communicate(timeout=400)
+    assert submit.returncode == 0, said
+    assert said.count("can't be written") == 1, said
+    assert [jobs.state_of(paths) for paths in jobs.all_jobs()] == ["done", "done"]
+    assert tracking.is_behind()
+    with server(tmp_path, port):
+        code, out, err = runner("sync")
+        assert code == 0, out + err
+        assert runner("sync")[0] == 0  # harmless to repeat
+    assert [status for (status,) in rows("SELECT status FROM runs")] == ["FINISHED"] * 2
+    points = rows("SELECT run_uuid, step FROM metrics WHERE key = 'test_error'")
+    assert len(points) == len(set(points)) == 800
