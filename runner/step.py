@@ -33,6 +33,11 @@ class Step:
         self.forward = torch.compile(model) if compiled else model
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
+        loss, output = self.update(images, labels)
+        add_up(self.sums, loss, output, labels)
+
+    def update(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+        """The weights' part alone; gives the batch's mean loss and the network's output."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             output = self.forward(images)
@@ -40,23 +45,29 @@ class Step:
         loss = self.loss(output, labels)
         loss.backward()
         self.optimizer.step()
-        add_up(self.sums, loss, output, labels)
+        return loss, output
 
 
 class GraphedStep:
     """The same update as a captured CUDA graph, one for each size of batch, captured when it first comes.
 
     A capture needs steps before it, which train: weights, buffers, momentum, sums and the generator are put back, in
-    place, since the graph holds their addresses.
+    place, since the graph holds their addresses. The optimiser's numbers but the rate are baked in: when a schedule
+    changes one, the graphs are captured anew.
     """
 
     def __init__(self, step: Step) -> None:
         self.step = step
+        self._baked: list[tuple[Any, ...]] = []
         self._captured: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
         for group in step.optimizer.param_groups:  # on the device: a number would be baked into the graph
             group["lr"] = torch.tensor(float(group["lr"]), device=step.sums.device)
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
+        baked = [(group["momentum"], group["weight_decay"]) for group in self.step.optimizer.param_groups]
+        if baked != self._baked:
+            self._captured.clear()
+            self._baked = baked
         if len(labels) not in self._captured:
             self._captured[len(labels)] = self._capture(images.clone(), labels.clone())
         graph, own_images, own_labels = self._captured[len(labels)]

@@ -251,13 +251,13 @@ def train(
             "wrong": int(test_sums[1]),
             "time": now_ms(),
             "seconds": round(time.perf_counter() - began, 3),
-            "images_per_second": round((state.trained_images - images_before) / spent, 1),
+            "images_per_second": round((state.trained_images - images_before) / spent, 3),
         }
         state.curve = [*state.curve, row]
         state.epoch, state.step, state.permutation = epoch, 0, None
         hooks.log(
             f"epoch {epoch}/{recipe.epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
-            f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']} images/s"
+            f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']:.1f} images/s"
         )
         hooks.progress(
             {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
