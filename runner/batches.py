@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from runner import preprocess
+from runner.augment import augment
 from runner.data import Data
+from zoo.spec import Recipe
 
 FIT_SHARE = 0.4  # of the free memory: what a preprocessed data set may take
 
@@ -42,6 +44,56 @@ class Prepared:
 
     train: DeviceSet
     test: DeviceSet
+
+
+class Batches:
+    """The training batches of one epoch after another: gathered, preprocessed, augmented, in the network's layout.
+
+    `ahead` batches are made at a time. One after another they stay in a CPU's cache; on a GPU, where each of the ten
+    small kernels would cost a twentieth of a captured step, many are made at once. The draws then fall differently on
+    the images; their distribution is the same.
+    """
+
+    def __init__(
+        self, data: DeviceSet, recipe: Recipe, shifts: torch.Generator, layout: torch.memory_format, ahead: int = 1
+    ) -> None:
+        self.data, self.recipe, self.shifts, self.layout, self.ahead = data, recipe, shifts, layout, ahead
+        self._permutation = torch.empty(0, dtype=torch.int64)
+        self._made: int | None = None  # which group of batches is there
+        self._drawn_from: Tensor | None = None  # the generator's state before that group's draws
+
+    def begin(self, permutation: Tensor) -> None:
+        """Start an epoch in this order of the images."""
+        self._permutation = permutation.to(self.data.labels.device)
+        self._made = None
+
+    def end(self) -> None:
+        """The epoch is over: nothing that was made is of use any more."""
+        self._made = None
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller."""
+        size = self.recipe.batch_size
+        if self.ahead == 1:
+            return self._make(step * size, (step + 1) * size)
+        group, place = divmod(step, self.ahead)
+        if group != self._made:
+            self._drawn_from = self.shifts.get_state()
+            self._images, self._labels = self._make(group * self.ahead * size, (group + 1) * self.ahead * size)
+            self._made = group
+        part = slice(place * size, (place + 1) * size)
+        return self._images[part], self._labels[part]
+
+    def generator_state(self, step: int) -> Tensor:
+        """The state of the augmentation's generator from which the batches from `step` on come out the same again."""
+        if self._made is not None and self._drawn_from is not None and step // self.ahead == self._made:
+            return self._drawn_from
+        return self.shifts.get_state()
+
+    def _make(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        indices = self._permutation[start:stop]
+        images = augment(self.data.images(indices), self.recipe.flip, self.recipe.translate, self.shifts)
+        return images.contiguous(memory_format=self.layout), self.data.labels[indices]
 
 
 def prepare(

@@ -47,6 +47,14 @@ class Format(StrEnum):
     bibtex = "bibtex"
 
 
+class BenchFormat(StrEnum):
+    """How a benchmark is written."""
+
+    table = "table"
+    markdown = "markdown"
+    json = "json"
+
+
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
@@ -552,6 +560,43 @@ def models(
     from runner import cards
 
     cards.show(name, dataset, write_cards=write_cards, as_json=json_, console=_console())
+
+
+@app.command()
+def bench(
+    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    dataset: Annotated[str, typer.Option("--dataset", help="On this data set.")] = "cifar10",
+    profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
+    seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
+    repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 5,
+    format_: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
+    json_: JsonOption = False,
+    equivalence: Annotated[
+        bool,
+        typer.Option("--equivalence", help="Train one --model with both profiles and test whether errors are equal."),
+    ] = False,
+    seeds: Annotated[int, typer.Option("--seeds", help="With --equivalence: so many of each profile.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --equivalence: show its jobs and stop.")] = False,
+    engine: EngineOption = "local",
+    slots_per_gpu: SlotsOption = 1,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+) -> None:
+    """How fast training is here: the bare step, our loop, the loop people write; what a suite would take.
+
+    runner bench --model nin --model allcnn_c
+
+    runner bench --equivalence --model nin_dropout --slots-per-gpu 4
+    """
+    from runner import bench as benching
+
+    if equivalence:
+        if len(model) != 1:
+            raise UserError("--equivalence is for one model: give one --model")
+        settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
+        raise typer.Exit(benching.equivalence_study(dataset, model[0], seeds, settings, _console(), dry_run=dry_run))
+    request = benching.Request(dataset, tuple(model), profile.value, seconds, repeats, data_dir, allow_unverified_data)
+    benching.show(request, "json" if json_ else format_.value, _console(), _console(stderr=True))
 
 
 @app.command("new-model")

@@ -93,6 +93,10 @@ class Standardise(Transform):
 
     name = "standardise"
 
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__(state)
+        self._mean, self._deviation = (self._state[key][:, None, None] for key in ("mean", "deviation"))
+
     @staticmethod
     def fit(images: np.ndarray) -> dict[str, np.ndarray]:
         """Mean and standard deviation (C,) of the pixels 0 to 255, from counts; a constant channel is divided by 1."""
@@ -108,8 +112,7 @@ class Standardise(Transform):
         return {"mean": np.array(means, np.float32), "deviation": np.array(deviations, np.float32)}
 
     def apply(self, images: Tensor) -> Tensor:
-        mean, deviation = (self._state[key][:, None, None] for key in ("mean", "deviation"))
-        return images.float().sub_(mean).div_(deviation)
+        return torch.sub(images, self._mean).div_(self._deviation)
 
 
 class GcnZca(Transform):

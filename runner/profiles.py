@@ -5,6 +5,7 @@ switches stand in every record.
 """
 
 import contextlib
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ def resolve(profile: str, device: torch.device) -> dict[str, bool | str]:
     """The switches of a profile ('reference' or 'fast') on a device, as they are recorded.
 
     channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout.
+    `graphs` is runner/step.py's captured step. `compiled`, torch.compile of the network, is on in `fast` only where the
+    variable REPROZOO_COMPILE is 1: it costs a minute at a start, and no measurement says yet where it pays.
     """
     fast, cuda = profile == "fast", device.type == "cuda"
     return {
@@ -24,11 +27,13 @@ def resolve(profile: str, device: torch.device) -> dict[str, bool | str]:
         "autocast": "bfloat16" if fast and cuda else "off",
         "channels_last": fast or not cuda,
         "cudnn_benchmark": fast and cuda,
+        "graphs": fast and cuda,
+        "compiled": fast and os.environ.get("REPROZOO_COMPILE") == "1",
     }
 
 
 def apply(switches: dict[str, bool | str]) -> None:
-    """Set torch's global switches; `autocast` and `channels_last` are the loop's own."""
+    """Set torch's global switches; those from `autocast` on but cuDNN's are the loop's own."""
     deterministic = bool(switches["deterministic"])
     torch.use_deterministic_algorithms(deterministic)
     debugging: Any = torch.utils.deterministic

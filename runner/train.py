@@ -9,7 +9,6 @@ are fetched once an epoch.
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.records import Job
-from runner import augment
-from runner.batches import DeviceSet, Prepared
+from runner.batches import Batches, DeviceSet, Prepared
 from runner.checkpoint import Checkpoint
 from runner.jobs import now_ms
 from runner.profiles import device_name
+from runner.step import add_up, autocast_of, make_step, set_rate
 from zoo.spec import ModelSpec, Recipe, initialise
 
 EVALUATION_BATCH = 500
+AHEAD = 64  # batches made at once where steps are captured graphs: 100 MB at batch 128 and 32x32
 CHECKPOINT_SECONDS = 30.0  # at most so much work is lost to a kill, and so rarely is the disk waited for
 CHANCE_SHARE = 0.98  # a final training loss of this share of ln C or more is no better than chance
 
@@ -116,15 +116,8 @@ def evaluate(model: nn.Module, data: DeviceSet, spec: ModelSpec, autocast: Any, 
             with autocast():
                 logits = model(data.images(part).contiguous(memory_format=layout))
             logits = logits.float()
-            sums += _sums(spec.loss(logits, labels), logits, labels)
+            add_up(sums, spec.loss(logits, labels), logits, labels)
     return sums
-
-
-def _sums(loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    logits = output[0] if isinstance(output, tuple) else output
-    wrong = (logits.argmax(dim=1) != labels).sum()
-    images = torch.full((), len(labels), device=labels.device)
-    return torch.stack([loss.detach().double() * len(labels), wrong.double(), images.double()])
 
 
 def train(
@@ -154,8 +147,7 @@ def train(
     optimizer = optimizer_for(model, recipe)
     order = torch.Generator().manual_seed(2 * job.seed + 1_000_003)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
-    bf16 = switches["autocast"] == "bfloat16"
-    autocast = (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if bf16 else nullcontext
+    batches = Batches(data.train, recipe, shifts, layout, ahead=AHEAD if switches["graphs"] else 1)
     forced = False
 
     # --- where it goes on ---
@@ -201,12 +193,14 @@ def train(
         state.permutation, state.sums = resume.permutation, resume.sums
         state.train_seconds, state.trained_images = resume.train_seconds, resume.trained_images
     state.forced_resume = forced
-    sums = state.sums.to(device)
+    sums = state.sums.to(device, copy=True)
+    step = make_step(model, optimizer, spec.loss, sums, switches)
 
     def save() -> None:
         """Everything that the rest depends on, as it is between two steps."""
         state.model, state.optimizer, state.sums = model.state_dict(), optimizer.state_dict(), sums.cpu()
-        state.generators = {"order": order.get_state(), "shifts": shifts.get_state(), "cpu": torch.get_rng_state()}
+        drawn_from = batches.generator_state(state.step)
+        state.generators = {"order": order.get_state(), "shifts": drawn_from, "cpu": torch.get_rng_state()}
         if device.type == "cuda":
             state.generators["cuda"] = torch.cuda.get_rng_state(device)
         hooks.save(state)
@@ -225,31 +219,20 @@ def train(
     stop_if_asked()
     while state.epoch < recipe.epochs and diverged_epoch is None:
         began = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate_at(state.epoch) * group["multiplier"]
-            group["momentum"] = recipe.momentum_at(state.epoch)
+        set_rate(optimizer, recipe.rate_at(state.epoch), recipe.momentum_at(state.epoch))
         if state.permutation is None:
             state.permutation = torch.randperm(len(data.train), generator=order)
-            sums = torch.zeros_like(sums)
-        permutation = state.permutation.to(device)
+            sums.zero_()
+        batches.begin(state.permutation)
         images_before = state.trained_images
 
         model.train()
         while state.step < steps:
-            indices = permutation[state.step * recipe.batch_size : (state.step + 1) * recipe.batch_size]
-            labels = data.train.labels[indices]
-            images = augment.augment(data.train.images(indices), recipe.flip, recipe.translate, shifts)
-            optimizer.zero_grad(set_to_none=True)
-            with autocast():
-                output = model(images.contiguous(memory_format=layout))
-            output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
-            loss = spec.loss(output, labels)
-            loss.backward()
-            optimizer.step()
-            sums += _sums(loss, output, labels)
+            images, labels = batches[state.step]
+            step(images, labels)
 
             state.step += 1
-            state.trained_images += len(indices)
+            state.trained_images += len(labels)
             rate = (state.trained_images - images_before) / (time.perf_counter() - began)
             hooks.progress(
                 {"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)}
@@ -264,10 +247,11 @@ def train(
                     saved_at = time.monotonic()
 
         # --- once an epoch: fetch the sums, evaluate, note a row of the curve, perhaps save ---
+        batches.end()
         train_loss, train_error = _means(sums)
         spent = time.perf_counter() - began
         state.train_seconds += spent
-        test_sums = evaluate(model, data.test, spec, autocast, layout)
+        test_sums = evaluate(model, data.test, spec, autocast_of(switches, device), layout)
         test_loss, test_error = _means(test_sums)
         epoch = state.epoch + 1
         if train_loss is None or test_loss is None:  # the last update may spoil the weights after a finite loss
@@ -282,13 +266,13 @@ def train(
             "wrong": int(test_sums[1]),
             "time": now_ms(),
             "seconds": round(time.perf_counter() - began, 3),
-            "images_per_second": round((state.trained_images - images_before) / spent, 1),
+            "images_per_second": round((state.trained_images - images_before) / spent, 3),
         }
         state.curve = [*state.curve, row]
         state.epoch, state.step, state.permutation = epoch, 0, None
         hooks.log(
             f"epoch {epoch}/{recipe.epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
-            f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']} images/s"
+            f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']:.1f} images/s"
         )
         hooks.progress(
             {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}

@@ -107,7 +107,7 @@ def _run_job(paths: JobPaths, options: Options, shared: dict[str, Any], *, own_p
         try:
             job = paths.read_job()
             log(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {job.key}  {job.fingerprint[:8]}  pid {os.getpid()}")
-            attempt = _Attempt(paths, job, run, options, shared, log)
+            attempt = Attempt(paths, job, run, options, shared, log)
             with attempt.lease, attempt.sampler():
                 ended = {"outcome": attempt.execute()}
         except Exception as error:
@@ -175,7 +175,7 @@ def kind_of(error: Exception) -> str:
     return "infrastructure" if accelerator or spoken or memory.is_short(str(error)) else "model"
 
 
-class _Attempt:
+class Attempt:
     """One attempt at one job, in this process, under its lock."""
 
     def __init__(
@@ -231,7 +231,7 @@ class _Attempt:
         if resume is not None:
             log(f"going on after epoch {resume.epoch}, step {resume.step}")
 
-        hooks = train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=log)
+        hooks = self.hooks()
         try:
             trained = train.train(
                 job, self.run, spec, recipe, prepared, dataset.classes, device, switches, hooks,
@@ -249,6 +249,12 @@ class _Attempt:
         return "finished"
 
     # --- the parts of it ---
+
+    def hooks(self) -> Any:
+        """How the loop speaks to this attempt's files."""
+        from runner import train
+
+        return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
         return self.options.stopping.is_set() or self.paths.cancel.exists()
