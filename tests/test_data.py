@@ -496,6 +496,32 @@ def test_held_out_are_first_the_images_set_aside():
     assert SVHN.train_size + SVHN.validation_size == 73_257 + 531_131  # torchvision's and the authors' counts
 
 
+@pytest.mark.parametrize("holdout", [0, 10, 30, 40])
+def test_images_set_aside_are_never_trained_on(tmp_path, holdout):
+    """The error of held-out images is counted on those set aside first, and nothing is both trained and counted on."""
+    import torch
+
+    from runner.batches import prepare
+
+    dataset = datafiles.tiny_svhn(tmp_path)
+    found = load(dataset, tmp_path)
+    prepared = prepare(found, "unit", holdout, torch.device("cpu"), print)
+
+    def of(images) -> set[bytes]:
+        return {image.tobytes() for image in images}
+
+    trained, counted = of(prepared.train.stored.numpy()), of(prepared.test.stored.numpy())
+    aside = of(found.train_images[-30:])
+    assert len(trained) == dataset.training_images(holdout)
+    assert not trained & aside
+    assert not trained & counted
+    if holdout == 0:
+        assert counted == of(found.test_images)
+    else:
+        assert len(counted) == holdout
+        assert counted <= aside if holdout <= 30 else aside < counted
+
+
 def mat(**changes) -> bytes:
     buffer = io.BytesIO()
     images, _ = datafiles.images_and_labels(20, (3, 5, 4))
