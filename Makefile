@@ -1,6 +1,8 @@
 # One or two lines a target; `make setup` is what the others stand on.
 .PHONY: quickstart test test-slurm lint format lock setup check-pr site picture
 BIN := .venv/bin
+# Without bytecode kept, each of the processes would compile torch anew: seconds every time.
+unexport PYTHONDONTWRITEBYTECODE
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
 

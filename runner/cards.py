@@ -12,7 +12,7 @@ from benchmarks.suites import SUITES
 from runner.jobs import results_folder
 from runner.plan import models_of
 from zoo import load_models
-from zoo.anatomy import agrees, count_parameters, layers_of, stages_of
+from zoo.anatomy import agrees, count_parameters, take_apart
 from zoo.spec import Anatomy, ModelSpec, Printed, Variant, plain
 
 
@@ -45,7 +45,7 @@ def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int]) -> dict[s
     """Layers, stages and counts, each stage with what the paper prints of it; `parameters` includes training's heads."""
     with torch.device("meta"):
         model = what.build()
-    layers, stages = layers_of(model, shape), stages_of(model, shape)
+    layers, stages = take_apart(model, shape)
     counts = {"parameters": count_parameters(model), "macs": sum(layer.macs for layer in layers)}
     total = {"output": None, "depth": sum(stage.depth for stage in stages), **counts}
     unknown_stages = what.printed.keys() - {stage.name for stage in stages} - {"total"}

@@ -151,11 +151,12 @@ def test_suites_lists_every_suite(runner):
     assert "quickstart" in runner("suites")[1]
 
 
-def test_output_can_be_piped_into_head():
-    shell = f"{sys.executable} -m runner models --json | head -n 1"
+def test_a_reader_that_leaves_early_is_no_error():
+    """As `head` does; `true` is gone before the first line is written."""
+    shell = f"{sys.executable} -m runner suites --json | true"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
-    assert done.stdout == "[\n"
-    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert done.stderr == ""
 
 
 def test_readme_commands_exist_and_every_command_is_in_the_readme():

@@ -831,6 +831,5 @@ def test_the_packed_cifar10_is_refused_and_on_request_marked(real):
     assert "59,908 of 60,000" in (found.facts.provenance or "")
     assert np.bincount(found.train_labels).tolist() == [5000] * 10
     assert np.bincount(found.test_labels).tolist() == [1000] * 10
-    start = time.perf_counter()
-    load("cifar10", real, allow_unverified=True)
-    assert time.perf_counter() - start < 0.2
+    again = load("cifar10", real, allow_unverified=True)
+    assert isinstance(again.train_images, np.memmap) or isinstance(again.train_images.base, np.memmap)

@@ -200,6 +200,7 @@ run_local(Work(laid_down(seeds=[0, 1]), Options(submission="s")), [Slot("gpu0.0"
 """
 
 
+@pytest.mark.slow
 def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     clones = []
@@ -234,7 +235,9 @@ def test_inside_an_allocation_there_are_no_more_slots_than_cores_were_given(monk
 # --- signals -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGUSR2], ids=lambda n: n.name
+)
 def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_bits(number, monkeypatch, tmp_path):
     pytest.importorskip("sklearn")
     overrides = {"batch_size": 4, "epochs": 4}

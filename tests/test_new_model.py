@@ -33,6 +33,7 @@ def clone(checkout, tmp_path):
     return folder, call
 
 
+@pytest.mark.slow  # it runs pytest over the new model
 def test_the_templates_run_and_the_contract_tests_name_what_is_to_be_written(clone, monkeypatch):
     folder, call = clone
     monkeypatch.setenv("REPROZOO_ROOT", str(folder))

@@ -20,7 +20,7 @@ from runner.train import optimizer_for
 from runner.worker import weights_sha256
 from zoo import load_models
 from zoo.alexnet import alexnet
-from zoo.anatomy import agrees, count_parameters, layers_of, stages_of
+from zoo.anatomy import agrees, count_parameters, layers_of, take_apart
 from zoo.conv import LocallyConnected
 from zoo.googlenet import small
 from zoo.nin import CIFAR10, MNIST, RELEASED, MaskingDropout, nin
@@ -515,7 +515,7 @@ def test_vggs_weight_layers_and_sizes_are_those_of_table_1():
     for name, depth in weight_layers.items():
         with torch.device("meta"):
             model = MODELS[name].anatomy["imagenet"].build()
-        stages = {stage.name: stage for stage in stages_of(model, (3, 224, 224))}
+        stages = {stage.name: stage for stage in take_apart(model, (3, 224, 224))[1]}
         assert sum(stage.depth for stage in stages.values()) == depth
         assert [stages[f"pool{i}"].output for i in range(1, 6)] == [
             (64, 112, 112),
@@ -569,7 +569,7 @@ def test_googlenet_is_table_1_channel_by_channel():
     with torch.device("meta"):
         model = MODELS["googlenet"].anatomy["imagenet"].build()
     shape = (3, 224, 224)
-    stages = {stage.name: stage for stage in stages_of(model, shape)}
+    stages = {stage.name: stage for stage in take_apart(model, shape)[1]}
     layers = {layer.name: layer for layer in layers_of(model, shape)}
     for name, (side, channels, *widths) in GOOGLENET.items():
         stage = stages[f"inception_{name}"]

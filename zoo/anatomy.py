@@ -45,43 +45,33 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def layers_of(model: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
-    """The layers (modules with none inside) in the order of the forward pass of one image of `shape` (C, H, W).
+def take_apart(model: nn.Module, shape: tuple[int, int, int]) -> tuple[list[Layer], list[Layer]]:
+    """Layers and stages, in the order of the forward pass of one image of `shape` (C, H, W).
 
-    In evaluation mode: what only training uses, such as auxiliary heads, isn't among them.
+    Layers are the modules with none inside, stages the network's direct children, each with all that is inside it. In
+    evaluation mode: what only training uses, such as auxiliary heads, isn't among the layers.
     """
     leaves = {name: module for name, module in model.named_modules() if not list(module.children())}
-    return [
-        Layer(
-            name,
-            type(leaves[name]).__name__,
-            tuple(output.shape[1:]),
-            int(isinstance(leaves[name], WEIGHTED)),
-            count_parameters(leaves[name]),
-            _macs(leaves[name], output),
-        )
-        for name, output, _ in _seen(model, leaves, shape)
-    ]
+    children = dict(model.named_children())
+    layers: list[Layer] = []
+    stages: list[Layer] = []
+    before = 0
+    for name, output, depth in _seen(model, leaves | children, shape):
+        if name in leaves:
+            module = leaves[name]
+            counts = int(isinstance(module, WEIGHTED)), count_parameters(module), _macs(module, output)
+            layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), *counts))
+        if name in children:
+            inside = [layer for layer in layers if layer.name == name or layer.name.startswith(f"{name}.")]
+            counts = depth - before, sum(one.parameters for one in inside), sum(one.macs for one in inside)
+            stages.append(Layer(name, type(children[name]).__name__, tuple(output.shape[1:]), *counts))
+            before = depth
+    return layers, stages
 
 
-def stages_of(model: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
-    """The network's direct children in the order of its forward pass, each with all that is inside it."""
-    stages, layers = dict(model.named_children()), layers_of(model, shape)
-    found, before = [], 0
-    for name, output, depth in _seen(model, stages, shape):
-        inside = [layer for layer in layers if layer.name == name or layer.name.startswith(f"{name}.")]
-        found.append(
-            Layer(
-                name,
-                type(stages[name]).__name__,
-                tuple(output.shape[1:]),
-                depth - before,
-                sum(layer.parameters for layer in inside),
-                sum(layer.macs for layer in inside),
-            )
-        )
-        before = depth
-    return found
+def layers_of(model: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
+    """The layers alone, as `take_apart` gives them."""
+    return take_apart(model, shape)[0]
 
 
 def agrees(printed: str, ours: int) -> bool:
