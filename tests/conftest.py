@@ -11,6 +11,17 @@ import pytest
 REAL_DATA = os.environ.get("REPROZOO_DATA")
 
 
+HEAVY = {"slow", "realdata", "slurm", "browser", "gpu"}
+HEAVY_SECONDS = 1800  # a test that hangs ends by then; a machine that others use, too, isn't taken for one
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked as heavy has longer than pyproject.toml's `timeout`, unless it says itself how long."""
+    for item in items:
+        if not item.get_closest_marker("timeout") and any(item.get_closest_marker(name) for name in HEAVY):
+            item.add_marker(pytest.mark.timeout(HEAVY_SECONDS))
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The folder of this checkout: to read its sources and published results, never to write."""
