@@ -131,7 +131,7 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
     table = cells.board_table(view, reading.evidence.papers, source.small_curves(reading, view))
     plain = cells.plain_board(table)
     targets = [
-        model_file(dataset, row.model) if not pd.isna(row.model) else page
+        model_file(dataset, row.model) if not pd.isna(row.model) else page and page.partition("#")[0]
         for row, page in zip(view.itertuples(index=False), table["Page"], strict=True)
     ]
     ran = view[view["runs"] > 0]
@@ -160,17 +160,21 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     card = evidence.cards.get(model)
     variant = card.datasets.get(dataset) if card else None
     paper = evidence.papers.get(row.paper)
-    runs = runs_of(evidence, dataset, model)
+    runs = cells.counted_first(runs_of(evidence, dataset, model))
     counted = cells.runs_behind(runs, chosen)
     found = curves(counted.head(10))
-    table = cells.runs_table(runs).drop(columns="Run")
-    table.insert(0, "Run", runs["run"].str[:8])
+    table = cells.runs_table(runs)
+    ids = table.pop("Run").str.rpartition("=")[2]
+    table.insert(0, "Run", ids)
     return {
         "title": f"{row.label} on {DATASETS[dataset].title}",
         "back": f"board-{dataset}.html",
         "row": row,
         "marks": cells.marks(row),
         "paper": paper,
+        "authors": cells.authors_of(paper) if paper else "",
+        "trained": cells.trained(row),
+        "reason": cells.sentence(row.reason),
         "verdict": cells.verdict_words(row.verdict),
         "reported": cells.reported_table(evidence.papers, dataset, model).drop(columns="Link"),
         "seeds": figure_html(charts.seeds_figure(counted, row), "seeds") if len(counted) else None,
