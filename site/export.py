@@ -164,8 +164,7 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     counted = cells.runs_behind(runs, chosen)
     found = curves(counted.head(10))
     table = cells.runs_table(runs)
-    ids = table.pop("Run").str.rpartition("=")[2]
-    table.insert(0, "Run", ids)
+    table["Run"] = runs["run"].str[:8]
     return {
         "title": f"{row.label} on {DATASETS[dataset].title}",
         "back": f"board-{dataset}.html",

@@ -532,6 +532,7 @@ def test_known_records_give_the_same_frame(tmp_path):
     assert make_board(first)["runs"].sum() == 120
 
 
+@pytest.mark.slow
 def test_site_needs_neither_torch_nor_mlflow(own_root):
     """Every page and the export, in a process of their own: what is in memory afterwards."""
     fill_root(own_root)
