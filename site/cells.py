@@ -11,6 +11,7 @@ from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.leaderboard import PROFILES, Card, CardAnatomy, CardVariant, Evidence, default_view
 from benchmarks.papers import Paper
 from benchmarks.records import RunRecord, utc
+from benchmarks.suites import SUITES
 from benchmarks.wording import MARKS, PUBLISHED_ONLY, concerning, marks_of, ranks, verdict_words
 
 PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
@@ -321,12 +322,17 @@ def value_text(value: Any) -> str:
 
 
 def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.DataFrame) -> str:
-    """What to type to train a model here, and to repeat one published record of those that count."""
+    """What to type to train a model here, and to repeat one published record of those that count.
+
+    A reader pastes it into a shell, so that of a card's suites only those that exist are named.
+    """
     variant = card.datasets.get(dataset) if card else None
     suites = [
         name for name in (card.suites if card and variant else ()) if name == dataset or name.startswith(dataset + "-")
     ]
-    suites = suites or list(card.suites if card else ())
+    fitting = sorted((s for s in SUITES.values() if dataset in s.datasets), key=lambda suite: not suite.every_model)
+    suites = [*suites, *(card.suites if card else ()), *(suite.name for suite in fitting)]
+    suites = [name for name in suites if name in SUITES]
     profile = (
         f" --profile {counted['profile'].iloc[0]}" if len(counted) and counted["profile"].iloc[0] != PROFILES[0] else ""
     )

@@ -134,13 +134,14 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
         model_file(dataset, row.model) if not pd.isna(row.model) else page and page.partition("#")[0]
         for row, page in zip(view.itertuples(index=False), table["Page"], strict=True)
     ]
+    why = [None if words.missing(reason) else cells.sentence(reason) for reason in table["Why"]]
     ran = view[view["runs"] > 0]
     return {
         "title": f"{facts.title}: measured beside reported",
         "dataset": dataset,
         "test_images": facts.test_size,
         "figure": figure_html(charts.gap_figure(view), "gaps") if len(charts.gap_order(view)) else None,
-        "rows": list(zip(plain.to_dict("records"), targets, table["Curve"].map(sparkline), table["Why"], strict=True)),
+        "rows": list(zip(plain.to_dict("records"), targets, table["Curve"].map(sparkline), why, strict=True)),
         "columns": list(plain.columns),
         "nothing": not len(ran),
         "provenance": list(ran["provenance"].dropna().unique()),

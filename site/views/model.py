@@ -136,6 +136,7 @@ if variant:
     departures = [
         f"- **{words.md(departure.get('topic', ''))}**: {words.md(departure.get('text', ''))}"
         for departure in variant.departures
+        if departure
     ]
     st.markdown("\n".join(departures) or "None is declared.")
 elif len(rows):
