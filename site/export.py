@@ -50,6 +50,8 @@ def export(reading: source.Reading, folder: Path) -> int:
     """Write every page into a folder that is new, empty or an earlier export; returns how many."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise UserError(f"{folder} holds other files: name a new folder, an empty one, or an earlier export")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder")
     pages = dict(pages_of(reading))
     files = dict(pages)
     for dataset in datasets_of(reading.board):

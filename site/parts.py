@@ -106,6 +106,7 @@ def runs(table: pd.DataFrame, alt: str) -> None:
             "Seed": config.NumberColumn(width=56),
             "Error %": config.NumberColumn(format="%.2f", width=72),
             "Standing": config.TextColumn(width=300),
+            "Marks": config.ListColumn(width=130),
             "Minutes": config.NumberColumn(format="%.1f", width=74),
             "Images/s": config.NumberColumn(format="%.0f", width=76),
             "Ended (UTC)": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),

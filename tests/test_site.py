@@ -624,11 +624,15 @@ def test_export_overwrites_its_own_and_nothing_else(full, tmp_path):
     assert (mine / "thesis.html").read_text() == "mine"
 
 
-def test_the_command_exports_and_refuses_in_one_line(own_root, runner, tmp_path):
+@pytest.mark.slow
+def test_the_command_exports(own_root, runner, tmp_path):
     publish_records(own_root / "results", make_record(10.5))
     code, out, err = runner("site", "--export", str(tmp_path / "out"))
     assert (code, err) == (0, "")
     assert "index.html" in out
+
+
+def test_the_command_refuses_in_one_line(runner, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = runner("site", "--export", str(tmp_path / "file"))
     assert code == 2

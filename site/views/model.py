@@ -65,14 +65,13 @@ if len(rows):
             others = cells.board_table(rows.assign(rank=None), evidence.papers, [()] * len(rows))
             parts.plain_table(cells.plain_board(others).drop(columns="#"), alt="Every row of this model")
 
-    st.header("What the sources say")
     printed = cells.reported_table(evidence.papers, dataset, model)
-    if len(printed):
-        parts.plain_table(printed.drop(columns="Link"), alt="Every figure that a source prints for this model")
-    else:
-        st.markdown("No test error of this model on this data set, so nothing is judged here.")
     claims = reading.claims
     claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
+    if len(printed) or len(claims):
+        st.header("What the sources say")
+    if len(printed):
+        parts.plain_table(printed.drop(columns="Link"), alt="Every figure that a source prints for this model")
     if len(claims):
         st.markdown(
             "\n".join(
@@ -99,8 +98,8 @@ if len(rows):
                 alt="Training error (dotted) and test error (solid) by epoch, a line a seed.",
                 key="curves",
             )
-            if len(counted) > 10:
-                st.caption(f"The first 10 of {len(counted)} runs.")
+            which = f" The first 10 of {len(counted)} runs." if len(counted) > 10 else ""
+            st.caption(f"Solid: test error. Dotted: training error.{which}")
         else:
             parts.empty("No curve lies beside these records.")
     else:
