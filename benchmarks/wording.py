@@ -41,7 +41,7 @@ SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
     "more seeds": "…",
     "not comparable": "≠",
     "not run": "·",
-    "no paper figure": "-",
+    "no paper figure": "○",
     "holds": "✓",
     "fails": "✗",
     "equivalent": "✓",

@@ -12,6 +12,13 @@ import streamlit as st
 
 st.set_page_config(page_title="reprozoo", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
 
+st.logo(str(Path(__file__).with_name("icon.svg")), size="large")
+# Streamlit has no setting for these two: the empty band above a page, and a Markdown table wider than a phone.
+st.html(
+    "<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 2rem}"
+    "[data-testid=stMarkdownContainer] table {display: block; overflow-x: auto}</style>"
+)
+
 PAGES = [
     st.Page("views/leaderboard.py", title="Leaderboard", default=True),
     st.Page("views/model.py", title="Model", url_path="model"),

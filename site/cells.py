@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pandas as pd
 import words
@@ -11,6 +11,7 @@ from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.leaderboard import PROFILES, Card, CardAnatomy, CardVariant, Evidence, default_view
 from benchmarks.papers import Paper
 from benchmarks.records import RunRecord, utc
+from benchmarks.suites import SUITES
 from benchmarks.wording import MARKS, PUBLISHED_ONLY, concerning, marks_of, ranks, verdict_words
 
 PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
@@ -37,6 +38,21 @@ def run_url(run: str) -> str:
 def marks(row: Any) -> list[str]:
     """In words, what isn't plain about a row's numbers."""
     return [MARKS[letter] for letter in marks_of(row)]
+
+
+def trained(row: Any) -> str:
+    """`4 of 5`: the seeds that trained; a dash where none has run."""
+    return f"{row.n} of {row.runs}" if row.runs else words.NONE
+
+
+def authors_of(paper: Paper) -> str:
+    """`Min Lin, Qiang Chen, Shuicheng Yan` of BibTeX's `Lin, Min` and so on."""
+    return ", ".join(" ".join(reversed(name.split(", ", 1))) for name in paper.authors)
+
+
+def sentence(text: str) -> str:
+    """A verdict's reason as it stands alone: with a capital and a full stop."""
+    return text[:1].upper() + text[1:] + "."
 
 
 # --- the leaderboard ----------------------------------------------------------------------------------------------------
@@ -111,13 +127,13 @@ def filtered(
 
 
 BOARD_CELLS = [
-    *("#", "Model", "Measured", "±", "Reported", "Gap", "Verdict", "Trained", "Marks", "Page", "Curve"),
+    *("#", "Page", "Measured", "±", "Reported", "Gap", "Verdict", "Curve", "Trained", "Marks", "Model"),
     *("Parameters", "MACs", "Minutes a run", "Hardware", "Last run", "Source", "Why"),
 ]
 
 
 def board_table(view: pd.DataFrame, papers: Mapping[str, Paper], curves: Sequence[Sequence[float]]) -> pd.DataFrame:
-    """The leaderboard's cells, one row a row of the view."""
+    """The leaderboard's cells, one row a row of the view. `Page` is a link that ends in # and the label, for the eye."""
     rows = []
     for row, curve in zip(view.itertuples(index=False), curves, strict=True):
         ours = not pd.isna(row.model)
@@ -130,11 +146,11 @@ def board_table(view: pd.DataFrame, papers: Mapping[str, Paper], curves: Sequenc
                 "Verdict": verdict_words(row.verdict),
                 "Measured": row.mean,
                 "±": row.half_width,
-                "Trained": f"{row.n} of {row.runs}" if row.runs else None,
+                "Trained": trained(row) if row.runs else None,
                 "Reported": row.reported,
                 "Gap": row.gap,
                 "Marks": [mark.partition(":")[0] for mark in marks(row)],
-                "Page": page,
+                "Page": f"{page}#{quote(words.short(row.label, 80))}" if page else None,
                 "Curve": list(curve) or None,
                 "Parameters": row.parameters,
                 "MACs": row.macs,
@@ -150,6 +166,12 @@ def board_table(view: pd.DataFrame, papers: Mapping[str, Paper], curves: Sequenc
         table[name] = table[name].astype(float)
     table["Last run"] = _utc(table["Last run"])
     return table
+
+
+def set_apart(table: pd.DataFrame) -> Any:
+    """The board's cells with the figures that are published only on a grey ground: as pandas' Styler."""
+    grey = "background-color: rgba(122, 127, 133, 0.14)"
+    return table.style.apply(lambda row: [grey * (row["Verdict"] == PUBLISHED_ONLY)] * len(row), axis=1)
 
 
 def _utc(moments: pd.Series) -> pd.Series:
@@ -202,7 +224,7 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
                 {
                     "Error %": str(row.printed),
                     "As printed": row.label,
-                    "Source": f"{paper.title} ({paper.year})",
+                    "Source": paper.title + ("" if paper.year == "unknown" else f" ({paper.year})"),
                     "Place": row.where,
                     "Kind": "judged: the source's own recipe" if row.kind == "target" else "context: shown, not judged",
                     "Protocol": "; ".join(said),
@@ -213,8 +235,13 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
     return pd.DataFrame(rows, columns=["Error %", "As printed", "Source", "Place", "Kind", "Protocol", "Note", "Link"])
 
 
+def counted_first(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that count before those that don't, else in their order."""
+    return runs.sort_values("standing", key=lambda s: s != "counted", kind="stable", ignore_index=True)
+
+
 def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Seed by seed: what each record says."""
+    """Seed by seed: what each record says. Columns in which no run has anything are left out."""
     rows = []
     for run in runs.to_dict("records"):
         rows.append(
@@ -237,7 +264,7 @@ def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
     columns = "Run|Seed|Error %|Outcome|Standing|Profile|Marks|Overrides|Minutes|Images/s|Hardware|Ended (UTC)|By"
     table = pd.DataFrame(rows, columns=columns.split("|"))
     table["Ended (UTC)"] = _utc(table["Ended (UTC)"])
-    return table
+    return table.drop(columns=[name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()])
 
 
 def run_marks(run: Mapping[Any, Any]) -> list[str]:
@@ -295,12 +322,17 @@ def value_text(value: Any) -> str:
 
 
 def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.DataFrame) -> str:
-    """What to type to train a model here, and to repeat one published record of those that count."""
+    """What to type to train a model here, and to repeat one published record of those that count.
+
+    A reader pastes it into a shell, so that of a card's suites only those that exist are named.
+    """
     variant = card.datasets.get(dataset) if card else None
     suites = [
         name for name in (card.suites if card and variant else ()) if name == dataset or name.startswith(dataset + "-")
     ]
-    suites = suites or list(card.suites if card else ())
+    fitting = sorted((s for s in SUITES.values() if dataset in s.datasets), key=lambda suite: not suite.every_model)
+    suites = [*suites, *(card.suites if card else ()), *(suite.name for suite in fitting)]
+    suites = [name for name in suites if name in SUITES]
     profile = (
         f" --profile {counted['profile'].iloc[0]}" if len(counted) and counted["profile"].iloc[0] != PROFILES[0] else ""
     )
@@ -505,7 +537,7 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
             "Verdict": verdict_words(row.verdict),
             "Measured %": words.percent(row.mean)
             + ("" if words.missing(row.half_width) else f" ± {row.half_width:.2f}"),
-            "Trained": f"{row.n} of {row.runs}",
+            "Trained": trained(row),
             "Reported %": words.percent(row.reported),
             "Gap": words.percent(row.gap, signed=True),
             "Marks": ", ".join(marks(row)) or words.NONE,
@@ -543,7 +575,7 @@ def progress_table(jobs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             }
         )
     rows.sort(key=lambda row: (order.index(row["State"]) if row["State"] in order else len(order), row["Job"]))
-    columns = ["State", "Job", "Progress", "Epoch", "Error %", "Outcome", "Attempts"]
+    columns = ["State", "Progress", "Job", "Epoch", "Error %", "Outcome", "Attempts"]
     table = pd.DataFrame(rows, columns=columns)
     table["Error %"] = table["Error %"].astype(float)
     return table

@@ -8,16 +8,18 @@ or ["run", run].
 
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from words import label, percent
+from words import label, percent, short
 
 from benchmarks.wording import SYMBOLS
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#C0699A", "#7A7F85"
-SERIES = (BLUE, ORANGE, GREEN, PINK)
+OCHRE = "#A8780A"
+SERIES = (BLUE, ORANGE, GREEN, PINK, OCHRE)
 BAND = "rgba(122, 127, 133, 0.22)"
 GRID = "rgba(122, 127, 133, 0.28)"
 LOOKS = {  # of a verdict: colour and marker; the legend has the word
@@ -52,6 +54,7 @@ def _layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
         },
         hoverlabel={"align": "left"},
         dragmode="pan",
+        showlegend=True,  # also of a single series: plotly would leave its name out
         **more,
     )
     figure.update_xaxes(showgrid=True, gridcolor=GRID, zeroline=False, automargin=True)
@@ -62,12 +65,28 @@ def _layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
 def _name(row: Any) -> str:
     """A row's label; its profile and data where they aren't the plain ones."""
     more = [row.profile] * (row.profile == "fast") + ["unverified"] * (row.data == "unverified")
-    return label(row.label, 34) + (f" ({', '.join(more)})" if more else "")
+    return label(row.label, 60) + (f" ({', '.join(more)})" if more else "")
+
+
+def _tick(row: Any) -> str:
+    """The name in two short lines at most, so that an axis leaves a phone room for its points."""
+    more = [row.profile] * (row.profile == "fast") + ["unverified"] * (row.data == "unverified")
+    text = str(row.label) + (f" ({', '.join(more)})" if more else "")
+    return _two_lines(text, 22)
+
+
+def _two_lines(text: str, width: int) -> str:
+    return "<br>".join(label(line) for line in wrap(short(text, 60), width, max_lines=2, placeholder=" …"))
 
 
 def gap_order(view: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the gap figure shows: largest gap first, then what has no gap, by error. Published ones left out."""
+    """The rows that the gap figure shows: largest gap first, then what has no gap, by error. Published ones left out.
+
+    Once a gap is known, models that haven't run stand in the table alone: they would stretch the axis and say nothing.
+    """
     rows = view[view["model"].notna() & view["error"].notna()]
+    if rows["gap"].notna().any():
+        rows = rows[rows["mean"].notna()]
     return rows.sort_values(["gap", "error"], ascending=[False, True], na_position="last", ignore_index=True)
 
 
@@ -137,10 +156,14 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
         )
     figure.update_yaxes(
-        tickvals=places, ticktext=[_name(row) for row in rows.itertuples(index=False)], range=[0.3, len(rows) + 0.7]
+        tickvals=places, ticktext=[_tick(row) for row in rows.itertuples(index=False)], range=[0.3, len(rows) + 0.7]
     )
+    ends = [x for x in [*spreads_x, *lines_x, *rows["error"]] if x is not None]
+    if ends:
+        margin = 0.06 * (max(ends) - min(ends)) or 0.5
+        figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin])
     figure.update_xaxes(title=ERROR)
-    return _layout(figure, 130 + 27 * len(rows))
+    return _layout(figure, 180 + 36 * len(rows))
 
 
 def _about(row: Any) -> str:
@@ -240,6 +263,7 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
             name="frontier",
             hoverinfo="skip",
         )
+    middle = math.sqrt(rows[cost].min() * rows[cost].max()) if len(rows) else 0.0
     kinds = (
         (rows[rows["mean"].notna() & rows["frontier"]], "measured, on the frontier", BLUE, "circle"),
         (rows[rows["mean"].notna() & ~rows["frontier"]], "measured", ORANGE, "square"),
@@ -251,10 +275,11 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
         figure.add_scatter(
             x=some[cost],
             y=some["error"],
-            error_y={"array": some["half_width"].fillna(0), "color": colour, "thickness": 1.5, "width": 4},
+            error_y={"array": some["half_width"], "color": colour, "thickness": 1.5, "width": 4},
             mode="markers+text",
-            marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2}},
-            textposition="top center",
+            marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
+            textposition=["middle left" if x > middle else "middle right" for x in some[cost]],
+            cliponaxis=False,
             text=[label(row.label, 24) if row.frontier else "" for row in some.itertuples(index=False)],
             hovertext=[label(text) for text in some["label"]],
             name=name,
@@ -304,10 +329,14 @@ def claims_figure(claims: pd.DataFrame) -> go.Figure:
             text=[label(text, 90) for text in some["text"]],
             hovertemplate="%{text}<br>ours: %{x:+.2f} points<extra></extra>",
         )
-    names = [f"{label(row.better, 22)} over {label(row.worse, 22)}, {label(row.dataset)}" for row in rows.itertuples()]
+    one = rows["dataset"].nunique() == 1
+    names = [
+        f"{label(row.better, 24)}<br>over {label(row.worse, 24)}" + ("" if one else f", {label(row.dataset)}")
+        for row in rows.itertuples()
+    ]
     figure.update_yaxes(tickvals=places, ticktext=names, range=[0.3, len(rows) + 0.7])
-    figure.update_xaxes(title="Difference of the errors, percentage points: right of 0 is as claimed")
-    return _layout(figure, 140 + 27 * len(rows))
+    figure.update_xaxes(title="Difference, percentage points")
+    return _layout(figure, 150 + 34 * len(rows))
 
 
 def compare_figure(runs: pd.DataFrame, models: Sequence[str], titles: Sequence[str]) -> go.Figure:
@@ -328,7 +357,10 @@ def compare_figure(runs: pd.DataFrame, models: Sequence[str], titles: Sequence[s
             hovertemplate="%{text}: %{y:.2f} %<extra></extra>",
         )
     figure.update_xaxes(
-        tickvals=list(range(len(models))), ticktext=[label(t, 24) for t in titles], range=[-0.6, len(models) - 0.4]
+        tickvals=list(range(len(models))),
+        ticktext=[_two_lines(title, 14) for title in titles],
+        tickangle=0,
+        range=[-0.6, len(models) - 0.4],
     )
     figure.update_yaxes(title=ERROR)
-    return _layout(figure, 360, showlegend=False)
+    return _layout(figure, 360).update_layout(showlegend=False)

@@ -50,6 +50,8 @@ def export(reading: source.Reading, folder: Path) -> int:
     """Write every page into a folder that is new, empty or an earlier export; returns how many."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise UserError(f"{folder} holds other files: name a new folder, an empty one, or an earlier export")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder")
     pages = dict(pages_of(reading))
     files = dict(pages)
     for dataset in datasets_of(reading.board):
@@ -131,16 +133,17 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
     table = cells.board_table(view, reading.evidence.papers, source.small_curves(reading, view))
     plain = cells.plain_board(table)
     targets = [
-        model_file(dataset, row.model) if not pd.isna(row.model) else page
+        model_file(dataset, row.model) if not pd.isna(row.model) else page and page.partition("#")[0]
         for row, page in zip(view.itertuples(index=False), table["Page"], strict=True)
     ]
+    why = [None if words.missing(reason) else cells.sentence(reason) for reason in table["Why"]]
     ran = view[view["runs"] > 0]
     return {
         "title": f"{facts.title}: measured beside reported",
         "dataset": dataset,
         "test_images": facts.test_size,
         "figure": figure_html(charts.gap_figure(view), "gaps") if len(charts.gap_order(view)) else None,
-        "rows": list(zip(plain.to_dict("records"), targets, table["Curve"].map(sparkline), table["Why"], strict=True)),
+        "rows": list(zip(plain.to_dict("records"), targets, table["Curve"].map(sparkline), why, strict=True)),
         "columns": list(plain.columns),
         "nothing": not len(ran),
         "provenance": list(ran["provenance"].dropna().unique()),
@@ -160,17 +163,20 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     card = evidence.cards.get(model)
     variant = card.datasets.get(dataset) if card else None
     paper = evidence.papers.get(row.paper)
-    runs = runs_of(evidence, dataset, model)
+    runs = cells.counted_first(runs_of(evidence, dataset, model))
     counted = cells.runs_behind(runs, chosen)
     found = curves(counted.head(10))
-    table = cells.runs_table(runs).drop(columns="Run")
-    table.insert(0, "Run", runs["run"].str[:8])
+    table = cells.runs_table(runs)
+    table["Run"] = runs["run"].str[:8]
     return {
         "title": f"{row.label} on {DATASETS[dataset].title}",
         "back": f"board-{dataset}.html",
         "row": row,
         "marks": cells.marks(row),
         "paper": paper,
+        "authors": cells.authors_of(paper) if paper else "",
+        "trained": cells.trained(row),
+        "reason": cells.sentence(row.reason),
         "verdict": cells.verdict_words(row.verdict),
         "reported": cells.reported_table(evidence.papers, dataset, model).drop(columns="Link"),
         "seeds": figure_html(charts.seeds_figure(counted, row), "seeds") if len(counted) else None,

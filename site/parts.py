@@ -14,6 +14,8 @@ from benchmarks.datasets import DATASETS
 from benchmarks.errors import UserError
 from benchmarks.suites import SUITES
 
+ANATOMY_TITLES = {"imagenet": "ImageNet"}  # where networks are taken apart but not trained
+
 
 @contextmanager
 def honest() -> Iterator[None]:
@@ -43,7 +45,7 @@ def footer(reading: source.Reading) -> None:
 
 def dataset_title(name: str) -> str:
     """`CIFAR-10` of `cifar10`."""
-    return DATASETS[name].title if name in DATASETS else name
+    return DATASETS[name].title if name in DATASETS else ANATOMY_TITLES.get(name, name)
 
 
 def suite_of(dataset: str) -> str:
@@ -103,7 +105,8 @@ def runs(table: pd.DataFrame, alt: str) -> None:
             "Run": config.LinkColumn(display_text=r"run=(.*)$", width=90, pinned=True),
             "Seed": config.NumberColumn(width=56),
             "Error %": config.NumberColumn(format="%.2f", width=72),
-            "Standing": config.TextColumn(width=160),
+            "Standing": config.TextColumn(width=300),
+            "Marks": config.ListColumn(width=130),
             "Minutes": config.NumberColumn(format="%.1f", width=74),
             "Images/s": config.NumberColumn(format="%.0f", width=76),
             "Ended (UTC)": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),

@@ -46,7 +46,7 @@ def percent(value: Any, signed: bool = False) -> str:
     """`10.41`, `+0.11`; a dash where there is none."""
     if missing(value):
         return NONE
-    return f"{value:+.2f}" if signed else f"{value:.2f}"
+    return f"{round(value, 2) + 0.0:+.2f}" if signed else f"{value:.2f}"  # + 0.0: no -0.00
 
 
 def count(value: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import get_dataset
+from benchmarks.leaderboard import Card, read_cards
 from benchmarks.records import (
     DataFacts,
     Environment,
@@ -147,21 +148,20 @@ def run_locally(runs: Path, *records: RunRecord) -> None:
         (folder / "job.json").write_text(record.job.canonical())
 
 
+def copy_cards(results: Path) -> dict[str, Card]:
+    """This checkout's cards of the models, copied into another results folder: recipes without torch."""
+    shutil.copytree(Path(__file__).parent.parent / "results" / "cards", results / "cards")
+    return read_cards(results / "cards")[0]
+
+
 def fill_root(root: Path) -> None:
     """Every model's card, and runs of some of them: judged, too few, fast beside reference, unverified, failed, not counted."""
-    from zoo import load_models
-
     results = root / "results"
-    shutil.copytree(Path(__file__).parent.parent / "results" / "cards", results / "cards")
-    models = load_models()
+    cards = copy_cards(results)
 
     def seeds(model: str, errors: list[float], dataset: str = "cifar10", **changes: Any) -> list[RunRecord]:
-        variant = models[model].variants[dataset]
-        own = {
-            "recipe": variant.recipe.to_dict(),
-            "revision": variant.revision,
-            "augmentation": variant.recipe.augmentation,
-        }
+        variant = cards[model].datasets[dataset]
+        own = {"recipe": variant.recipe, "revision": variant.revision, "augmentation": variant.augmentation}
         return make_seeds(errors, model=model, dataset=dataset, parameters=variant.parameters, **own | changes)
 
     publish_records(results, *seeds("nin", [14.5, 14.6, 14.4, 14.5, 14.55]))
@@ -188,12 +188,9 @@ def fill_root(root: Path) -> None:
 
 def many_records(results: Path, count: int) -> None:
     """So many records of the real zoo's models, quickly written: one text a model, with seed and run replaced."""
-    from zoo import load_models
-
-    shutil.copytree(Path(__file__).parent.parent / "results" / "cards", results / "cards")
-    pairs = [(model, name) for model in load_models().values() for name in model.variants]
+    pairs = [(card, name) for card in copy_cards(results).values() for name in card.datasets]
     for position, (model, dataset) in enumerate(pairs):
-        variant = model.variants[dataset]
+        variant = model.datasets[dataset]
         folder = results / dataset / model.name
         folder.mkdir(parents=True)
         for seed in range(position, count, len(pairs)):
@@ -203,7 +200,7 @@ def many_records(results: Path, count: int) -> None:
                 dataset=dataset,
                 model=model.name,
                 seed=seed,
-                recipe=variant.recipe.to_dict(),
+                recipe=variant.recipe,
                 revision=variant.revision,
                 test_images=get_dataset(dataset).test_size,
                 run=f"{seed:032x}",

@@ -100,6 +100,15 @@ def test_figures_show_text_from_files_as_it_is():
     assert html.unescape(shown) == words.short(MARKUP, 1_000)
 
 
+def test_no_gap_reads_minus_zero():
+    assert [words.percent(gap, signed=True) for gap in (-0.004, 0.0, 0.115, -0.31)] == [
+        "+0.00",
+        "+0.00",
+        "+0.12",
+        "-0.31",
+    ]
+
+
 def test_long_text_is_cut_and_control_characters_go():
     assert words.short("x" * 1_000, 10) == "x" * 9 + "…"
     assert words.short("a\x1b[31m\u202eb\nc") == "a [31m b c"
@@ -236,6 +245,16 @@ def test_runs_behind_a_row_are_of_one_profile_and_counted(full):
     found = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin"])
     assert set(found["profile"]) == {"reference"}
     assert len(found) == 5
+
+
+def test_a_command_to_copy_names_only_suites_that_exist(full, hostile):
+    nothing = full.evidence.runs.iloc[0:0]
+    card = hostile.evidence.cards["nin_dropout"]
+    assert card.suites == (MARKUP,)
+    command = cells.reproduce_commands("cifar10", "nin_dropout", card, nothing)
+    assert command == "runner submit --suite cifar10-full --model nin_dropout"
+    card = full.evidence.cards["nin_dropout"]
+    assert "--suite cifar10 " in cells.reproduce_commands("cifar10", "nin_dropout", card, nothing)
 
 
 def test_a_run_is_found_by_id_beginning_and_key(full):
@@ -532,6 +551,7 @@ def test_known_records_give_the_same_frame(tmp_path):
     assert make_board(first)["runs"].sum() == 120
 
 
+@pytest.mark.slow
 def test_site_needs_neither_torch_nor_mlflow(own_root):
     """Every page and the export, in a process of their own: what is in memory afterwards."""
     fill_root(own_root)
@@ -570,6 +590,10 @@ def test_export_is_whole_and_every_link_leads_somewhere(full, tmp_path):
         assert scripts == ["plotly.min.js"]
     board = (tmp_path / "out" / "board-cifar10.html").read_text()
     assert "✓ reproduced" in board
+    for page in found:
+        assert not re.search(
+            r"\b(nan|None|NaT)\b", parsed(re.sub(r"(?s)<script.*?</script>", "", page.read_text())).text
+        ), page
     assert "unverified data" in board
     assert (tmp_path / "out" / "cifar10.csv").read_text() == as_csv(full.board[full.board["dataset"] == "cifar10"])
 
@@ -600,11 +624,15 @@ def test_export_overwrites_its_own_and_nothing_else(full, tmp_path):
     assert (mine / "thesis.html").read_text() == "mine"
 
 
-def test_the_command_exports_and_refuses_in_one_line(own_root, runner, tmp_path):
+@pytest.mark.slow
+def test_the_command_exports(own_root, runner, tmp_path):
     publish_records(own_root / "results", make_record(10.5))
     code, out, err = runner("site", "--export", str(tmp_path / "out"))
     assert (code, err) == (0, "")
     assert "index.html" in out
+
+
+def test_the_command_refuses_in_one_line(runner, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = runner("site", "--export", str(tmp_path / "file"))
     assert code == 2

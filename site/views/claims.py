@@ -12,7 +12,7 @@ reading = source.current()
 st.title("Do the claims hold?")
 st.markdown(
     "A paper's claim is an ordering: *a beats b*. Both sides are trained here with the same profile on the same data; "
-    "the 90 % interval of the difference says whether it holds."
+    "the 90 % interval of the difference says whether it holds. Right of 0 is as claimed."
 )
 claims = reading.claims
 if not len(claims):
@@ -42,10 +42,11 @@ table = cells.claims_table(claims, reading.evidence.papers)
 st.dataframe(
     table,
     hide_index=True,
+    height="content",
     alt="Claims with the paper's difference, ours and the verdict",
     column_config={
         "Verdict": st.column_config.TextColumn(pinned=True, width=110),
-        "Claim": st.column_config.TextColumn(width=360),
+        "Claim": st.column_config.TextColumn(width=420),
         "Why": st.column_config.TextColumn(width=420),
     },
 )

@@ -57,6 +57,8 @@ view = rows.assign(
 st.dataframe(
     view[["Model", "Frontier", "Measured %", "Reported %", title, "Hardware", "Marks"]],
     hide_index=True,
+    placeholder="–",
+    height="content",
     alt="Models with error and cost",
     column_config={
         "Measured %": st.column_config.NumberColumn(format="%.2f"),

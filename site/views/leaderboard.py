@@ -70,27 +70,34 @@ config = st.column_config
 beside, picture = st.columns([3, 2], gap="medium")
 with beside:
     st.dataframe(
-        table,
+        cells.set_apart(table),
         hide_index=True,
         placeholder="–",
-        height=min(38 + 35 * len(table), 720),
+        height="content" if len(table) <= 20 else 720,
         alt=f"Leaderboard of {facts.title}: {len(table)} rows with measured error, reported error, gap and verdict. "
         "The same as plain text stands below, under “As plain text”.",
         column_config={
             "#": config.NumberColumn(pinned=True, format="%d", width=40, help="Rank by error, before any filter."),
-            "Model": config.TextColumn(pinned=True, width=150),
+            "Page": config.LinkColumn(
+                "Model",
+                display_text=r"#(.*)$",
+                pinned=True,
+                alignment="left",
+                width=190,
+                help="Leads to the model's page; of what is published only, to its source.",
+            ),
+            "Model": None,  # the same text without its link, for the plain table
             "Measured": config.NumberColumn(
                 "Measured %", format="%.2f", width=82, help="Mean over the seeds that trained."
             ),
             "±": config.NumberColumn(format="%.2f", width=52, help="Half-width of the 95 % interval of the mean."),
-            "Verdict": config.TextColumn(width=118),
+            "Verdict": config.TextColumn(width=122),
             "Trained": config.TextColumn(width=62, help="Seeds that trained, of those that ran."),
             "Reported": config.NumberColumn("Reported %", format="%.2f", width=82),
             "Gap": config.NumberColumn(format="%+.2f", width=60, help="Measured - reported, percentage points."),
             "Marks": config.ListColumn(width=110, help="What isn't plain about this row's numbers."),
-            "Page": config.LinkColumn(display_text="open", width=54, help="The model's page; a rival's source."),
             "Curve": config.LineChartColumn(
-                "Test error by epoch", width=110, y_min=0, help="Of the first seed that trained."
+                "By epoch", width=84, y_min=0, help="Test error by epoch of the first seed that trained."
             ),
             "Parameters": config.NumberColumn(format="compact", width=86),
             "MACs": config.NumberColumn(format="compact", width=70, help="Multiply-accumulates an image."),
@@ -105,7 +112,7 @@ with beside:
     )
     st.caption(
         f"{facts.title}, {facts.test_size:,} test images. Test error in percent after the last epoch, "
-        "± the 95 % interval of the mean."
+        "± the 95 % interval of the mean. On a grey ground: published only, no model of ours."
     )
 with picture:
     if len(charts.gap_order(shown)):

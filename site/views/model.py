@@ -42,20 +42,21 @@ variant = card and (card.datasets.get(dataset) or card.anatomy.get(dataset))
 st.title(f"{title_of(model)} on {parts.dataset_title(dataset)}")
 paper = evidence.papers.get(card.paper) if card and card.paper else None
 if paper:
-    st.markdown(f"{words.md(paper.title)}, {words.md(', '.join(paper.authors), 200)}, {paper.year}: <{paper.url}>")
+    year = "" if paper.year == "unknown" else f", {paper.year}"
+    st.markdown(f"{words.md(paper.title)}, {words.md(cells.authors_of(paper), 200)}{year}: <{paper.url}>")
 
 rows = ours[(ours["model"] == model) & (ours["dataset"] == dataset)]
-runs = runs_of(evidence, dataset, model)
+runs = cells.counted_first(runs_of(evidence, dataset, model))
 if len(rows):
     row = next(default_view(rows).itertuples())
     with st.container(horizontal=True):
         spread = "" if words.missing(row.half_width) else f" ± {row.half_width:.2f}"
-        st.metric("Measured, %", words.percent(row.mean) + spread, border=True, width=240)
+        st.metric("Measured, %", words.percent(row.mean) + spread, border=True, width=200)
         st.metric("Reported, %", words.NONE if words.missing(row.printed) else row.printed, border=True, width=150)
         st.metric("Gap, points", words.percent(row.gap, signed=True), border=True, width=150)
-        st.metric("Verdict", cells.verdict_words(row.verdict), border=True, width=240)
-        st.metric("Seeds trained", f"{row.n} of {row.runs}", border=True, width=150)
-    st.markdown(words.md(f"{row.reason}."))
+        st.metric("Verdict", cells.verdict_words(row.verdict), border=True, width="content")
+        st.metric("Seeds trained", cells.trained(row), border=True, width=150)
+    st.markdown(words.md(cells.sentence(row.reason)))
     parts.marks_line(cells.marks(row))
     if not words.missing(row.provenance):
         st.warning("Unverified data: " + words.md(row.provenance), icon=":material/warning:")
@@ -64,17 +65,19 @@ if len(rows):
             others = cells.board_table(rows.assign(rank=None), evidence.papers, [()] * len(rows))
             parts.plain_table(cells.plain_board(others).drop(columns="#"), alt="Every row of this model")
 
-    st.header("What the sources say")
     printed = cells.reported_table(evidence.papers, dataset, model)
-    if len(printed):
-        parts.plain_table(printed.drop(columns="Link"), alt="Every figure that a source prints for this model")
-    else:
-        parts.empty("No source prints an error of this model on this data set, so nothing is judged here.")
     claims = reading.claims
     claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
-    for claim in claims.itertuples():
+    if len(printed) or len(claims):
+        st.header("What the sources say")
+    if len(printed):
+        parts.plain_table(printed.drop(columns="Link"), alt="Every figure that a source prints for this model")
+    if len(claims):
         st.markdown(
-            f"- **{words.md(cells.verdict_words(claim.verdict))}**: {words.md(claim.text)} ({words.md(claim.where)})"
+            "\n".join(
+                f"- {words.md(cells.verdict_words(claim.verdict))}: {words.md(claim.text)} ({words.md(claim.where)})"
+                for claim in claims.itertuples()
+            )
         )
 
     st.header("Our runs")
@@ -95,15 +98,15 @@ if len(rows):
                 alt="Training error (dotted) and test error (solid) by epoch, a line a seed.",
                 key="curves",
             )
-            if len(counted) > 10:
-                st.caption(f"The first 10 of {len(counted)} runs.")
+            which = f" The first 10 of {len(counted)} runs." if len(counted) > 10 else ""
+            st.caption(f"Solid: test error. Dotted: training error.{which}")
         else:
             parts.empty("No curve lies beside these records.")
     else:
         parts.empty("No run of this model has ended here yet. To train it:", command)
-
-    st.header("Reproduce it")
-    st.code(command, language="bash", wrap_lines=True)
+    if len(runs):
+        st.header("Reproduce it")
+        st.code(command, language="bash", wrap_lines=True)
 
 if variant:
     st.header("Anatomy")
@@ -115,6 +118,7 @@ if variant:
     st.dataframe(
         anatomy,
         hide_index=True,
+        height="content",
         alt="Layers with output shape, parameters and multiply-accumulates, the paper's own numbers beside ours",
     )
     if "Differs" in anatomy:
@@ -128,10 +132,12 @@ if variant:
         st.caption(f"Augmentation: {words.md(variant.augmentation or 'not known')}; revision {variant.revision}.")
         parts.plain_table(cells.recipe_table(variant.recipe), alt="The recipe, field by field")
     st.header("Departures from the source")
-    for departure in variant.departures:
-        st.markdown(f"- **{words.md(departure.get('topic', ''))}**: {words.md(departure.get('text', ''))}")
-    if not variant.departures:
-        st.markdown("None is declared.")
+    departures = [
+        f"- **{words.md(departure.get('topic', ''))}**: {words.md(departure.get('text', ''))}"
+        for departure in variant.departures
+        if departure
+    ]
+    st.markdown("\n".join(departures) or "None is declared.")
 elif len(rows):
     parts.empty(
         "There is no card of this model here, so layers, recipe and departures are unknown.",
