@@ -169,7 +169,8 @@ def test_a_kill_at_every_file_operation_of_a_worker(forks, undisturbed, own_root
         assert forks.run("runner", *ONE, output=said) == 0, said.read_text()  # has nothing to do but to tidy up
         check(expected, seen, mlflow=False)
     print(f"\n{number - 1} kills, one at each file operation: {dict(stages)}")
-    assert number - 1 >= len(operations)
+    timed = sum("lease" in line for line in operations)  # as many as there was time for
+    assert number - 1 >= len(operations) - timed
     assert len(stages) == 6
 
 
