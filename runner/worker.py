@@ -184,6 +184,7 @@ class Attempt:
         self.paths, self.job, self.run, self.options, self.shared, self.log = paths, job, run, options, shared, log
         self.lease = Lease(paths.lease)
         self.device = options.device
+        self._cancel = str(paths.cancel)  # looked for after each step: making the path takes longer than that
 
     def execute(self) -> str:
         """Train and write the results. Returns how the attempt ended: 'finished' or 'interrupted'."""
@@ -257,7 +258,7 @@ class Attempt:
         return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
-        return self.options.stopping.is_set() or self.paths.cancel.exists()
+        return self.options.stopping.is_set() or os.path.exists(self._cancel)  # noqa: PTH110
 
     def _checkpoint(self) -> Any:
         from runner.checkpoint import Checkpoint
