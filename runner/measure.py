@@ -50,7 +50,7 @@ from zoo.spec import ModelSpec, Recipe, Variant, initialise
 
 WORKERS = 4  # of the DataLoader, at most: one a core
 SETTLE_SECONDS = 0.3  # in which DataLoader's workers fill their queues again: not while something else is timed
-SMALLEST_BATCH = 8
+SMALLEST_BATCH = 32  # below, a step of VGG-16 is weights more than images, and another memory layout is the faster one
 RANDOM_IMAGES = 5_000  # where the data set isn't here
 MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices whose product gives the matrix rate
 COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than most caches hold
@@ -69,23 +69,19 @@ def flops_per_image(layers: Sequence[Layer]) -> int:
 
 
 def bytes_per_image(layers: Sequence[Layer], batch: int, value_bytes: int = 4) -> float:
-    """Bytes that a training step has to move per image at least, with everything fused that can be.
+    """Bytes that a training step has to move per image at least.
 
-    What a convolution, dense layer or pooling gives is written, read forward and read backward, and its gradient is
-    written and read; what follows element by element rides along. Weights (float32) are read forward and backward and
-    their gradient is written; the optimiser reads weight, gradient and momentum and writes weight and momentum.
+    What a convolution or dense layer gives is written, read forward and read backward, and its gradient is written and
+    read; activations, normalisation and pooling ride along. Weights (float32) are read forward and backward and their
+    gradient is written; the optimiser reads weight, gradient and momentum and writes weight and momentum.
     """
-    outputs, before = 0, 0
-    for layer in layers:
-        size = math.prod(layer.output)
-        outputs += size if layer.macs or size != before else 0
-        before = size
+    outputs = sum(math.prod(layer.output) for layer in layers if layer.macs)
     parameters = sum(layer.parameters for layer in layers)
     return 5 * value_bytes * outputs + 8 * 4 * parameters / batch
 
 
 def fitting_batch(batch: int, step_seconds: float, available: float) -> int:
-    """The recipe's batch, halved until a step fits into `available` seconds: on a CPU images/s hardly depend on it."""
+    """The recipe's batch, halved until a step fits into `available` seconds, or it's at SMALLEST_BATCH."""
     while step_seconds > available and batch > SMALLEST_BATCH:
         batch, step_seconds = batch // 2, step_seconds / 2
     return batch

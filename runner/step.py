@@ -88,6 +88,7 @@ class GraphedStep:
             for _ in range(WARM_UP):
                 self.step(images, labels)
         torch.cuda.current_stream(device).wait_stream(side)
+        self.step.optimizer.zero_grad(set_to_none=True)  # the graph makes its own gradients, in its own memory
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may ask the driver things
             self.step(images, labels)
