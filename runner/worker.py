@@ -204,8 +204,6 @@ class Attempt:
             raise UserError(
                 f"torch {torch.__version__} can't use this GPU: is the driver too old, or torch without CUDA?"
             )
-        switches = profiles.resolve(job.profile, device)
-        profiles.apply(switches)
 
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
@@ -215,6 +213,8 @@ class Attempt:
             raise UserError(
                 f"planned for revision {job.revision}, the zoo's is {variant.revision} now: submit the suite again"
             )
+        switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu)
+        profiles.apply(switches)
         recipe = recipe_of(job)
         dataset = get_dataset(job.dataset)
         needed = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
