@@ -1,5 +1,6 @@
 """What `runner bench` says: its floors against torch's own counter, its predictions and tables against plain arithmetic."""
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -120,6 +121,30 @@ def test_random_images_stand_in_for_a_data_set_that_is_not_here(capsys):
     assert subject.prepared.train.images(slice(0, 4)).shape == (4, 1, 28, 28)
     assert "random images" in capsys.readouterr().err
     profiles.apply({**subject.switches, "deterministic": False})
+
+
+def test_freed_memory_is_kept():
+    """Blocks that are taken and freed again cost page faults by default; a process of its own, since it's for good."""
+    if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+        pytest.skip("not glibc")
+    code = """
+import resource
+import numpy as np
+from runner import memory
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    before = faults()
+    for _ in range(20):
+        np.full(2**23, 1.0)  # 64 MB: 16,384 pages
+    return faults() - before
+first = work()
+memory.keep_freed()
+work()
+print(first, work())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = (int(word) for word in done.stdout.split())
+    assert after < before / 10
 
 
 # --- what it would take ------------------------------------------------------------------------------------------------------
