@@ -168,7 +168,8 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
     row = rows[0]
     where = row["hardware"] if row["device"] == "cuda" else f"{row['hardware']}, {row['threads']} thread(s)"
     versions = [f"torch {row['torch']}", f"CUDA {row['cuda']}" if row["cuda"] else "", f"Python {row['python']}"]
-    switches = [name if value is True else f"{name} {value}" for name, value in row["switches"].items() if value]
+    common = [(name, on) for name, on in row["switches"].items() if on and all(r["switches"][name] == on for r in rows)]
+    switches = [name if on is True else f"{name} {on}" for name, on in common]  # the memory layout is a model's own
     text = (
         f"{row['dataset']} ({row['images']} images) on {where}; {', '.join(filter(None, versions))}; profile {row['profile']}: "
         f"{', '.join(switches)}; matrix rate {_rate(max(r['matrix_gflops'] for r in rows))} GFLOP/s, memory rate "
