@@ -1,10 +1,12 @@
 """`runner bench`: how near the loop is to what this machine can do, and whether `fast` gives the errors of `reference`.
 
 Each model is measured in a process of its own (runner/measure.py says what and how), so that start-up time and peak memory
-are one model's and one slot's. Here is the rest: which models, the tables, what a suite would take. Light: no torch.
+are one model's and one slot's. Here is the rest: which models, the tables, what a suite would take.
 """
 
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,9 @@ from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite, get_suite
 from runner import plan
+from runner.engine import Slot, make_slots, threads_per_slot
 from runner.progress import duration
+from runner.worker import prepare_environment
 
 HEADINGS = (
     "model",
@@ -27,80 +31,85 @@ HEADINGS = (
     "bare step",
     "loop",
     "usual loop",
-    "loop / bare",
-    "loop / usual",
+    "loop/bare",
+    "loop/usual",
     "GFLOP/s",
-    "of the matrix rate",
-    "of the memory rate",
+    "arithmetic",
+    "bytes",
     "memory",
     "start",
     "one seed",
 )
 EXPLANATION = (
-    "Images/s of the bare step (forward, backward, optimiser on one batch that never changes), of our whole loop, and of the "
-    "loop that people write (PIL images, DataLoader workers, `.item()` each step); medians, by turns. Arithmetic and bytes "
-    "that a training must do at least, as shares of what a large matrix product and a large copy reach on the same machine. "
-    "One seed: all epochs of the recipe on one slot, evaluations included."
+    "Images/s of the bare step (forward, backward, optimiser, on one batch that never changes), of our whole loop, and of "
+    "the loop that people write (PIL images, transforms, DataLoader workers, `.item()` after each step): medians of turns, and "
+    "of their ratios. Arithmetic and bytes: what a step has to compute and to move at least, as shares of what a large matrix "
+    "product and a large copy reach here. Start: from the process's start to the end of its first step. One seed: all epochs "
+    "of the recipe on one slot, with their evaluations."
 )
+DISTURBED = 0.9  # a process that got less than this share of its cores was disturbed by others
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to measure, and how long: seconds for each model, once it has started up."""
+class Question:
+    """What to measure of one model, and how long: about so many seconds once it has started up."""
 
+    model: str
     dataset: str
-    models: tuple[str, ...] = ()  # none: the headline models of the data set
     profile: str = "reference"
+    device: str = "cpu"
+    threads: int = 1
     seconds: float = 20.0
-    repeats: int = 5
+    repeats: int = 9
     data_dir: Path | None = None
-    allow_unverified: bool = False
+    allow_unverified_data: bool = False
+
+    def argv(self) -> list[str]:
+        """The command line that asks a child: the fields by their names."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, False)}
+        words = [
+            [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])] for name, value in fields.items()
+        ]
+        return [word for pair in words for word in pair]
 
 
-def choose(request: Request, models: Mapping[str, Any]) -> list[str]:
-    """The models to measure; raises UserError for one that the zoo or its recipes don't have."""
-    get_dataset(request.dataset)
-    trainable = [name for name, spec in models.items() if request.dataset in spec.variants]
-    for name in request.models:
+def choose(dataset: str, names: Sequence[str], models: Mapping[str, Any]) -> list[str]:
+    """The models to measure on a data set: those named, else its headline models.
+
+    Raises UserError for a model that the zoo doesn't have, or that has no recipe for the data set.
+    """
+    get_dataset(dataset)
+    for name in names:
         if name not in models:
             raise unknown("model", name, models)
-        if name not in trainable:
-            raise UserError(
-                f"model '{name}' has no recipe for '{request.dataset}': it is for {_datasets(models[name])}"
-            )
-    if not trainable:
-        raise UserError(f"no model has a recipe for '{request.dataset}'")
-    headline = [name for name in trainable if request.dataset in models[name].suites]
-    return list(request.models) or headline or trainable
+        if dataset not in models[name].variants:
+            known = ", ".join(models[name].variants) or "taking apart only"
+            raise UserError(f"model '{name}' has no recipe for '{dataset}': it is for {known}")
+    headline = plan.models_of(get_suite(dataset), models) if dataset in SUITES else {}
+    trainable = [name for name, spec in models.items() if dataset in spec.variants]
+    return list(dict.fromkeys(names)) or [name for name in trainable if name in headline] or trainable
 
 
-def _datasets(spec: Any) -> str:
-    return ", ".join(spec.variants) or "taking apart only"
+def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
+    """The row of one model, as `--json` prints it; None, with what its process said, where it can't be measured."""
+    command = [sys.executable, "-m", "runner.measure", *question.argv()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = done.stderr.strip().splitlines()
+    if done.returncode:
+        why = said[-1] if said else f"exit code {done.returncode}"
+        messages.print(f"runner: {question.dataset}/{question.model} can't be measured: {why}", soft_wrap=True)
+        return None
+    for line in said:
+        messages.print(f"  {line}", soft_wrap=True)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if row["cpu_share"] is not None and row["cpu_share"] < DISTURBED:
+        messages.print(f"  {disturbed(row)}", soft_wrap=True)
+    return row
 
 
-def measure_all(
-    request: Request, names: Sequence[str], device: str, threads: int, console: Console
-) -> list[dict[str, Any]]:
-    """One row a model, as `--json` prints them. Raises UserError, with the child's last line, where one can't be measured."""
-    if request.seconds <= 0:
-        raise UserError(f"--seconds is {request.seconds:g}, expected more than 0")
-    if request.repeats < 1:
-        raise UserError(f"--repeats is {request.repeats}, expected 1 or more")
-    rows = []
-    for name in names:
-        console.print(f"{request.dataset}/{name} ...", style="dim", soft_wrap=True)
-        words = ["--model", name, "--dataset", request.dataset, "--profile", request.profile, "--device", device]
-        words += ["--threads", str(threads), "--seconds", str(request.seconds), "--repeats", str(request.repeats)]
-        words += ["--data-dir", str(request.data_dir)] if request.data_dir else []
-        words += ["--allow-unverified-data"] * request.allow_unverified
-        done = subprocess.run(
-            [sys.executable, "-m", "runner.measure", *words], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise UserError(f"{request.dataset}/{name} can't be measured: {last.removeprefix('runner: ')}")
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    return rows
+def disturbed(row: Mapping[str, Any]) -> str:
+    """That others used the machine."""
+    return f"disturbed by others: it got {100 * row['cpu_share']:.0f} % of its cores"
 
 
 # --- what it would take --------------------------------------------------------------------------------------------------
@@ -110,22 +119,21 @@ def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
     """Seconds for one job at the measured rates (images/s): its epochs' training and their evaluations."""
     facts, recipe = get_dataset(job.dataset), job.effective_recipe
     holdout = recipe.get("holdout", 0)
-    trained = facts.train_size - holdout
+    trained = facts.training_images(holdout)
     if recipe.get("drop_last", False):
         trained -= trained % recipe["batch_size"]
     return float(recipe["epochs"] * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
 
 
-def suite_hours(rows: Sequence[Mapping[str, Any]], suite: Suite, models: Mapping[str, Any], slots: int) -> float | None:
-    """Hours for all jobs of a suite on so many slots; None where one of its models wasn't measured on its data set."""
+def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], slots: int) -> dict[str, float]:
+    """For each suite whose every model was measured on each of its data sets: hours for all its jobs on so many slots."""
     known = {(row["dataset"], row["model"]): row for row in rows}
-    try:
-        wanted = plan.make_jobs(suite, models)
-    except UserError:  # a suite without models
-        return None
-    if not all((job.dataset, job.model) in known for job in wanted):
-        return None
-    return sum(seed_seconds(known[job.dataset, job.model], job) for job in wanted) / slots / 3600
+    hours = {}
+    for suite in SUITES.values():
+        wanted = plan.make_jobs(suite, models) if plan.models_of(suite, models) else []
+        if wanted and all((job.dataset, job.model) in known for job in wanted):
+            hours[suite.name] = sum(seed_seconds(known[job.dataset, job.model], job) for job in wanted) / slots / 3600
+    return hours
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------
@@ -155,74 +163,89 @@ def _rate(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def caption(row: Mapping[str, Any]) -> str:
-    """On what it was measured: hardware, threads, versions, profile with its switches, images."""
+def caption(rows: Sequence[Mapping[str, Any]]) -> str:
+    """On what it was measured: hardware, threads, versions, profile with what it switches on, images; what disturbed it."""
+    row = rows[0]
     where = row["hardware"] if row["device"] == "cuda" else f"{row['hardware']}, {row['threads']} thread(s)"
     versions = [f"torch {row['torch']}", f"CUDA {row['cuda']}" if row["cuda"] else "", f"Python {row['python']}"]
-    switches = ", ".join(f"{name} {str(value).lower()}" for name, value in row["switches"].items())
-    return (
-        f"{row['dataset']} on {where}; {', '.join(filter(None, versions))}; profile {row['profile']} ({switches}); matrix rate "
-        f"{row['matrix_gflops']:,.0f} GFLOP/s, memory rate {row['memory_gbytes']:,.1f} GB/s; {row['images']} images"
-    ).replace("random images images", "random images")
+    common = [(name, on) for name, on in row["switches"].items() if on and all(r["switches"][name] == on for r in rows)]
+    switches = [name if on is True else f"{name} {on}" for name, on in common]  # the memory layout is a model's own
+    text = (
+        f"{row['dataset']} ({row['images']} images) on {where}; {', '.join(filter(None, versions))}; profile {row['profile']}: "
+        f"{', '.join(switches)}; matrix rate {_rate(max(r['matrix_gflops'] for r in rows))} GFLOP/s, memory rate "
+        f"{_rate(max(r['memory_gbytes'] for r in rows))} GB/s; {row['repeats']} turns"
+    )
+    shares = [r for r in rows if r["cpu_share"] is not None]
+    worst = min(shares, key=lambda r: r["cpu_share"], default=None)
+    return f"{text}; {disturbed(worst)}" if worst is not None and worst["cpu_share"] < DISTURBED else text
 
 
-def markdown(
-    rows: Sequence[Mapping[str, Any]], planned: Mapping[str, Job], hours: Mapping[str, float], slots: int
-) -> str:
-    """The README's section: caption, table, hours."""
-    lines = [f"`runner bench --dataset {rows[0]['dataset']}`: {caption(rows[0])}.", ""]
-    lines += ["| " + " | ".join(HEADINGS) + " |", "|" + "|".join(["---", *["---:"] * (len(HEADINGS) - 1)]) + "|"]
-    lines += ["| " + " | ".join(cells(row, planned[row["model"]])) + " |" for row in rows]
-    lines += ["", EXPLANATION, *_hours_lines(hours, slots)]
-    return "\n".join(lines)
-
-
-def _hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
+def hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
+    """What a whole suite would take."""
     return [
         f"Suite {name}: about {value:,.1f} h on {slots} slot(s), if they don't slow each other."
         for name, value in hours.items()
     ]
 
 
-def show(request: Request, format_: str, console: Console, messages: Console) -> None:
-    """Measure, and print as 'table', 'markdown' or 'json'."""
-    from runner.engine import make_slots, threads_per_slot
+def markdown(table: Sequence[Sequence[str]], captions: str, notes: Sequence[str]) -> str:
+    """The README's section: caption, table, notes."""
+    lines = ["| " + " | ".join(line) + " |" for line in table]
+    lines.insert(1, "|" + "|".join(["---", *["---:"] * (len(HEADINGS) - 1)]) + "|")
+    return "\n".join([f"{captions}.", "", *lines, "", *notes])
+
+
+def plain(table: Sequence[Sequence[str]], captions: str, notes: Sequence[str]) -> str:
+    """The same for a terminal: columns as wide as they need to be, so that nothing is cut off where it's piped."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in table
+    ]
+    return "\n".join([*lines, "", f"{captions}.", *notes])
+
+
+def show(asked: Question, names: Sequence[str], format_: str, messages: Console) -> int:
+    """Measure the models `names` as `asked` says (its model and device aside), print as 'table', 'markdown' or 'json'.
+
+    The exit code: 1 where a model couldn't be measured. Raises UserError for what can't be asked.
+    """
     from zoo import load_models
 
-    models = load_models()
-    names = choose(request, models)
-    threads = threads_per_slot()
+    if asked.seconds <= 0:
+        raise UserError(f"--seconds is {asked.seconds:g}, expected more than 0")
+    if asked.repeats < 1:
+        raise UserError(f"--repeats is {asked.repeats}, expected 1 or more")
+    models, threads = load_models(), threads_per_slot()
+    chosen = choose(asked.dataset, names, models)
     slots = make_slots(1, threads)
-    rows = measure_all(request, names, slots[0].device, threads, messages)
+    _enter(slots[0], threads)
+    found = []
+    for number, name in enumerate(chosen, 1):
+        messages.print(f"{number}/{len(chosen)} {asked.dataset}/{name}", soft_wrap=True)
+        question = dataclasses.replace(asked, model=name, device=slots[0].device, threads=threads)
+        found.append(measure_one(question, messages))
+    rows = [row for row in found if row is not None]
     if format_ == "json":
         print(json.dumps(rows, indent=2))
-        return
-    planned = {name: _job(request, models[name]) for name in names}
-    hours = {
-        suite.name: found
-        for suite in SUITES.values()
-        if (found := suite_hours(rows, suite, models, len(slots))) is not None
-    }
-    if format_ == "markdown":
-        print(markdown(rows, planned, hours, len(slots)))
-        return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in rows:
-        table.add_row(*cells(row, planned[row["model"]]))
-    console.print(table)
-    for line in (caption(rows[0]), EXPLANATION, *_hours_lines(hours, len(slots))):
-        console.print(line, style="dim")
+    elif rows:
+        table = [list(HEADINGS), *(cells(row, _job(row, models)) for row in rows)]
+        notes = [EXPLANATION, *hours_lines(suite_hours(rows, models, len(slots)), len(slots))]
+        print((markdown if format_ == "markdown" else plain)(table, caption(rows), notes))
+    return int(len(rows) < len(found))
 
 
-def _job(request: Request, spec: Any) -> Job:
-    variant = spec.variants[request.dataset]
-    return Job(
-        dataset=request.dataset, model=spec.name, revision=variant.revision, recipe=variant.recipe.to_dict(), seed=0
-    )
+def _enter(slot: Slot, threads: int) -> None:
+    """What the children find in their environment: this slot's GPU, or no GPU and so many threads."""
+    if slot.visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.visible
+    prepare_environment(slot.device, threads)
+
+
+def _job(row: Mapping[str, Any], models: Mapping[str, Any]) -> Job:
+    variant = models[row["model"]].variants[row["dataset"]]
+    recipe = variant.recipe.to_dict()
+    return Job(dataset=row["dataset"], model=row["model"], revision=variant.revision, recipe=recipe, seed=0)
 
 
 # --- fast against reference ------------------------------------------------------------------------------------------------
@@ -230,17 +253,12 @@ def _job(request: Request, spec: Any) -> Job:
 
 def suite_of(dataset: str, model: str, models: Mapping[str, Any]) -> Suite:
     """A suite that trains the model's whole recipe on the data set; raises UserError where there is none."""
-    if model not in models:
-        raise unknown("model", model, models)
-    fitting = [
-        suite
-        for suite in SUITES.values()
-        if suite.datasets == (dataset,) and not suite.overrides and suite.sweep == ({},)
-        and model in plan.models_of(suite, models)
-    ]  # fmt: skip
-    if not fitting or dataset not in models[model].variants:
-        raise UserError(f"no suite trains '{model}' on '{dataset}': it is for {_datasets(models[model])}")
-    return get_suite(fitting[0].name)
+    choose(dataset, [model], models)
+    for suite in SUITES.values():
+        whole = suite.datasets == (dataset,) and not suite.overrides and suite.sweep == ({},)
+        if whole and model in plan.models_of(suite, models):
+            return suite
+    raise UserError(f"no suite trains '{model}' on '{dataset}'")
 
 
 def equivalence_study(

@@ -568,17 +568,21 @@ def bench(
     dataset: Annotated[str, typer.Option("--dataset", help="On this data set.")] = "cifar10",
     profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
     seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
-    repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 5,
+    repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 9,
     format_: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
     json_: JsonOption = False,
     equivalence: Annotated[
         bool,
         typer.Option("--equivalence", help="Train one --model with both profiles and test whether errors are equal."),
     ] = False,
-    seeds: Annotated[int, typer.Option("--seeds", help="With --equivalence: so many of each profile.")] = 10,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="With --equivalence: so many of each profile. Default: 10.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --equivalence: show its jobs and stop.")] = False,
-    engine: EngineOption = "local",
-    slots_per_gpu: SlotsOption = 1,
+    engine: Annotated[str, typer.Option("--engine", help="With --equivalence: as for submit.")] = "local",
+    slots_per_gpu: Annotated[
+        int | None, typer.Option("--slots-per-gpu", help="With --equivalence: as for submit.")
+    ] = None,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
 ) -> None:
@@ -586,17 +590,24 @@ def bench(
 
     runner bench --model nin --model allcnn_c
 
+    runner bench --dataset mnist --repeats 30 --seconds 60 --format markdown
+
     runner bench --equivalence --model nin_dropout --slots-per-gpu 4
     """
     from runner import bench as benching
 
-    if equivalence:
-        if len(model) != 1:
-            raise UserError("--equivalence is for one model: give one --model")
-        settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
-        raise typer.Exit(benching.equivalence_study(dataset, model[0], seeds, settings, _console(), dry_run=dry_run))
-    request = benching.Request(dataset, tuple(model), profile.value, seconds, repeats, data_dir, allow_unverified_data)
-    benching.show(request, "json" if json_ else format_.value, _console(), _console(stderr=True))
+    if not equivalence:
+        if dry_run or seeds is not None:
+            raise UserError(f"--{'dry-run' if dry_run else 'seeds'} goes with --equivalence")
+        asked = benching.Question(
+            "", dataset, profile.value, "cpu", 1, seconds, repeats, data_dir, allow_unverified_data
+        )
+        raise typer.Exit(benching.show(asked, model, "json" if json_ else format_.value, _console(stderr=True)))
+    if len(model) != 1:
+        raise UserError("--equivalence is for one model: give one --model")
+    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
+    count = 10 if seeds is None else seeds
+    raise typer.Exit(benching.equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
 
 
 @app.command("new-model")

@@ -6,17 +6,19 @@ Three rates in images a second, by turns, so that a busy machine falls on all al
 (a) the bare step: forward, backward and optimiser on one batch that never changes. The limit of this loop here.
 (b) the loop: `train()` itself, with permutation, gathering, preprocessing, augmentation, the sums of loss and errors, and a
     worker's own hooks: the look for a cancel file and the lease after each step, and a checkpoint, whose cost is counted as
-    often as it comes, every 30 s. The evaluation is timed apart: every loop has one.
+    often as it comes, every 30 s.
 (c) the loop that people write: a torchvision-style data set of PIL images, transforms, a DataLoader with workers, torch's
     own SGD, and `.item()` on loss and errors after each step; in float32, in torch's own memory layout.
-`train()` runs once for two steps, which gives the start-up time, the peak memory and how long a step takes; then with
-epochs of as many steps as fit, and (a) and (c) take their turns between its epochs, where its clock stands still.
+
+`train()` runs once for two steps, which gives the start-up time, the peak memory and how long a step takes. Then it runs with
+an epoch for each turn, of as many steps as fit; the others take their turns between its epochs, where its clock stands still.
+The ratios are medians of the turns' own ratios: what slows the machine for a while slows both sides of one.
 """
 
 import argparse
 import dataclasses
-import gc
 import json
+import math
 import os
 import platform
 import resource
@@ -24,19 +26,40 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from benchmarks.datasets import Dataset, get_dataset
+from benchmarks.errors import UserError
+from benchmarks.records import Job
+from runner import data, profiles, train, worker
+from runner.batches import Batches, DeviceSet, Prepared, prepare
+from runner.bench import Question
+from runner.jobs import JobPaths
+from runner.step import GraphedStep, Step, autocast_of
+from zoo import load_models
+from zoo.anatomy import Layer, layers_of
+from zoo.spec import ModelSpec, Recipe, Variant, initialise
+
 WORKERS = 4  # of the DataLoader, at most: one a core
-EVALUATED = 500  # images in the evaluation: one batch of it
-SMALLEST_BATCH = 8
+SETTLE_SECONDS = 0.3  # in which DataLoader's workers fill their queues again: not while something else is timed
+SMALLEST_BATCH = 32  # below, a step of VGG-16 is weights more than images, and another memory layout is the faster one
+RANDOM_IMAGES = 5_000  # where the data set isn't here
 MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices whose product gives the matrix rate
-COPIED = {"cpu": 2**26, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than any cache holds
-LOADER = "dataloader"
+COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than most caches hold
 
 
-def flops_per_image(layers: Sequence[Any]) -> int:
+# --- the two floors ------------------------------------------------------------------------------------------------------
+
+
+def flops_per_image(layers: Sequence[Layer]) -> int:
     """Floating-point operations of one training step per image: 2 a multiply-accumulate, forward and twice backward.
 
     The first layer's input needs no gradient. Only convolutions and dense layers count; auxiliary heads don't.
@@ -45,253 +68,373 @@ def flops_per_image(layers: Sequence[Any]) -> int:
     return 2 * (3 * sum(macs) - macs[0])
 
 
-def bytes_per_image(layers: Sequence[Any], batch: int, value_bytes: int = 4) -> float:
-    """Bytes that a training step must move per image, as a floor: what each layer gives is written and read forward, read
-    once more backward, and its gradient written and read; weights (float32) are read twice, their gradient written, and the
-    optimiser reads weight, gradient and momentum and writes two of them.
+def bytes_per_image(layers: Sequence[Layer], batch: int, value_bytes: int = 4) -> float:
+    """Bytes that a training step has to move per image at least.
+
+    What a convolution or dense layer gives is written, read forward and read backward, and its gradient is written and
+    read; activations, normalisation and pooling ride along. Weights (float32) are read forward and backward and their
+    gradient is written; the optimiser reads weight, gradient and momentum and writes weight and momentum.
     """
-    outputs = sum(_size(layer.output) for layer in layers)
+    outputs = sum(math.prod(layer.output) for layer in layers if layer.macs)
     parameters = sum(layer.parameters for layer in layers)
     return 5 * value_bytes * outputs + 8 * 4 * parameters / batch
 
 
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
-
-
 def fitting_batch(batch: int, step_seconds: float, available: float) -> int:
-    """The recipe's batch, halved until a step fits into `available` seconds: on a CPU images/s hardly depend on it."""
+    """The recipe's batch, halved until a step fits into `available` seconds, or it's at SMALLEST_BATCH."""
     while step_seconds > available and batch > SMALLEST_BATCH:
         batch, step_seconds = batch // 2, step_seconds / 2
     return batch
 
 
-class Rates:
-    """What was measured of one kind, in images or operations a second, in the order of the turns."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-
-    def median(self) -> float:
-        """The middle one."""
-        return statistics.median(self.found)
-
-    def spread(self) -> list[float]:
-        """The lowest and the highest."""
-        return [round(min(self.found), 3), round(max(self.found), 3)]
+# --- what is measured ----------------------------------------------------------------------------------------------------
 
 
-def measure(
-    model: str,
-    dataset: str,
-    profile: str,
-    device_type: str,
-    threads: int,
-    seconds: float,
-    repeats: int,
-    data_dir: Path | None,
-    allow_unverified: bool,
-) -> dict[str, Any]:
-    """Everything that `runner bench --json` says of one model; takes about `seconds` once it has started up."""
-    import torch
+@dataclass(frozen=True)
+class Subject:
+    """A model on a data set on a device."""
 
-    from benchmarks.datasets import get_dataset
-    from benchmarks.errors import UserError
-    from benchmarks.records import Job
-    from runner import data, profiles, train, worker
-    from runner.batches import Batches, DeviceSet, Prepared, prepare
-    from runner.jobs import JobPaths
-    from runner.step import GraphedStep, Step, autocast_of
-    from zoo import load_models
-    from zoo.anatomy import layers_of
-    from zoo.spec import initialise
+    question: Question
+    facts: Dataset
+    spec: ModelSpec
+    variant: Variant
+    device: torch.device
+    switches: dict[str, bool | str]
+    raw: np.ndarray  # uint8 (N, C, H, W): what (c) makes its PIL images of
+    labels: np.ndarray
+    prepared: Prepared
+    real: bool  # whether these are the data set's images, or random ones
 
-    torch.set_num_threads(threads)
-    device = torch.device(device_type)
-    switches = profiles.resolve(profile, device)
+    @property
+    def layout(self) -> torch.memory_format:
+        """In which `train()` keeps network and images."""
+        return torch.channels_last if self.switches["channels_last"] else torch.contiguous_format
+
+    def network(self) -> nn.Module:
+        """The network as the recipe begins with it, in training mode and torch's own layout."""
+        torch.manual_seed(0)
+        model = self.variant.build()
+        initialise(model, self.variant.recipe)
+        return model.to(self.device).train()
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def subject_of(question: Question) -> Subject:
+    """Load the images and put them on the device; random ones, with a line on stderr, where the data set can't be had."""
+    device = torch.device(question.device)
+    facts, spec = get_dataset(question.dataset), load_models()[question.model]
+    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu)
     profiles.apply(switches)
-    facts, spec = get_dataset(dataset), load_models()[model]
-    variant = spec.variants[dataset]
+    variant = spec.variants[question.dataset]
     recipe = variant.recipe
-    generator = torch.Generator().manual_seed(0)
+    try:
+        loaded = data.load(facts.name, data.data_folder(question.data_dir), question.allow_unverified_data, _to_stderr)
+        prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
+        raw, labels, real = loaded.train_images, loaded.train_labels, True
+    except UserError as error:
+        _to_stderr(f"measuring on random images: {error}")
+        generator = np.random.default_rng(0)
+        raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
+        labels = generator.integers(facts.classes, size=RANDOM_IMAGES)
+        images = DeviceSet(
+            torch.from_numpy(raw).to(device).float().div_(255), torch.from_numpy(labels).to(device), None
+        )
+        prepared, real = Prepared(images, images), False
+    return Subject(question, facts, spec, variant, device, switches, raw, labels, prepared, real)
 
-    def synchronise() -> None:
+
+def run_loop(
+    subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """`train()` with a worker's hooks on the first `images` images: the curve, and seconds for each checkpoint.
+
+    `on_step` gets what the hook for progress gets, after it. The test set is one batch: evaluation is timed apart.
+    """
+    prepared = Prepared(cut(subject.prepared.train, images), cut(subject.prepared.test, recipe.batch_size))
+    job = Job(
+        dataset=subject.facts.name,
+        model=subject.spec.name,
+        revision=subject.variant.revision,
+        recipe=recipe.to_dict(),
+        profile=subject.question.profile,
+        seed=0,
+    )
+    saves: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = JobPaths(Path(folder))
+        options = worker.Options(device=subject.device.type, threads=subject.question.threads)
+        hooks = worker.Attempt(paths, job, "0" * 32, options, {}, worker.Log(paths.log, None)).hooks()
+
+        def progress(told: dict[str, Any]) -> None:
+            hooks.progress(told)
+            on_step(told)
+
+        def save(state: Any) -> None:
+            began = time.perf_counter()
+            hooks.save(state)
+            saves.append(time.perf_counter() - began)
+
+        trained = train.train(
+            job, "0" * 32, subject.spec, recipe, prepared, subject.facts.classes, subject.device, subject.switches,
+            dataclasses.replace(hooks, progress=progress, save=save),
+        )  # fmt: skip
+    return trained.curve, saves
+
+
+def cut(images: DeviceSet, count: int) -> DeviceSet:
+    """The first `count` images."""
+    return DeviceSet(images.stored[:count], images.labels[:count], images.transform)
+
+
+class BareStep(Step):
+    """The update alone, without the sums."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        self.update(images, labels)
+
+
+def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
+    """A turn of (a): so many updates on one batch; gives their images."""
+    shifts = torch.Generator(device=subject.device).manual_seed(0)
+    batches = Batches(cut(subject.prepared.train, recipe.batch_size), recipe, shifts, subject.layout)
+    batches.begin(torch.arange(recipe.batch_size))
+    images, labels = batches[0]
+    model = subject.network().to(memory_format=subject.layout)
+    sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
+    step: Any = BareStep(
+        model,
+        train.optimizer_for(model, recipe),
+        subject.spec.loss,
+        sums,
+        autocast_of(subject.switches, subject.device),
+        bool(subject.switches["compiled"]),
+    )
+    step = GraphedStep(step) if subject.switches["graphs"] else step
+
+    def turn() -> float:
+        for _ in range(steps):
+            step(images, labels)
+        subject.synchronise()
+        return steps * len(labels)
+
+    return turn
+
+
+def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
+    """Evaluate that many images of the test set, as after each epoch; gives their number."""
+    model = subject.network().to(memory_format=subject.layout)
+    test = cut(subject.prepared.test, images)
+    autocast = autocast_of(subject.switches, subject.device)
+
+    def turn() -> float:
+        train.evaluate(model, test, subject.spec, autocast, subject.layout)
+        subject.synchronise()
+        return len(test)
+
+    return turn
+
+
+class UsualLoop:
+    """(c): what people write, with one set of DataLoader workers for all turns."""
+
+    def __init__(self, subject: Subject, recipe: Recipe) -> None:
+        self.subject, self.batch = subject, recipe.batch_size
+        self.model = subject.network()
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=1e-4,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+        )
+        workers = min(WORKERS, os.cpu_count() or 1)
+        self.ahead = 2 * workers  # batches that DataLoader's workers make before anyone asks for them
+        images = UsualImages(subject.raw, subject.labels, recipe)
+        endless = torch.utils.data.RandomSampler(images, replacement=True, num_samples=2**40)
+        self.batches: Iterator[Any] = iter(
+            torch.utils.data.DataLoader(
+                images, self.batch, sampler=endless, num_workers=workers, pin_memory=subject.device.type == "cuda"
+            )
+        )
+
+    def seconds(self, steps: int) -> float:
+        """Seconds for so many steps, after as many as use up what the workers made while others had their turns."""
+        for _ in range(min(self.ahead, steps)):
+            self._step()
+        began = time.perf_counter()
+        for _ in range(steps):
+            self._step()
+        return time.perf_counter() - began
+
+    def _step(self) -> tuple[float, float]:
+        images, labels = (part.to(self.subject.device) for part in next(self.batches))
+        self.optimizer.zero_grad()
+        output = self.model(images)
+        loss = self.subject.spec.loss(output, labels)
+        loss.backward()
+        self.optimizer.step()
+        logits = output[0] if isinstance(output, tuple) else output
+        return loss.item(), (logits.argmax(1) == labels).sum().item()
+
+
+class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """PIL images through torchvision's transforms, one by one, as torchvision's CIFAR10 and MNIST do it."""
+
+    def __init__(self, raw: np.ndarray, labels: np.ndarray, recipe: Recipe) -> None:
+        from torchvision import transforms
+
+        self.raw, self.labels = raw, labels
+        chosen = [transforms.RandomCrop(raw.shape[-1], padding=recipe.translate)] * bool(recipe.translate)
+        chosen += [transforms.RandomHorizontalFlip()] * recipe.flip
+        self.transform = transforms.Compose([*chosen, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        pixels = self.raw[index].transpose(1, 2, 0)
+        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        return self.transform(image), int(self.labels[index])
+
+
+def matrix_turn(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
+    """A few large matrix products; gives their operations."""
+    side, times = MATRIX[device.type], 4
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+
+    def turn() -> float:
+        for _ in range(times):
+            torch.mm(left, right)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        return 2.0 * side**3 * times
 
-    # --- images ---
-    try:
-        loaded = data.load(dataset, data.data_folder(data_dir), allow_unverified, _to_stderr)
-        whole = prepare(loaded, recipe.preprocessing, recipe.holdout, device, _to_stderr)
-        raw, labels = loaded.train_images, loaded.train_labels
-        real: str = "real"
-    except UserError as error:
-        real = f"random images: {error}"
-        count = min(facts.train_size, 5_000)
-        raw = torch.randint(256, (count, *facts.shape), generator=generator, dtype=torch.uint8).numpy()
-        labels = torch.randint(facts.classes, (count,), generator=generator).numpy()
-        pixels = torch.randn(count, *facts.shape, generator=generator).to(device)
-        stand_in = DeviceSet(pixels, torch.from_numpy(labels).to(device), None)
-        whole = Prepared(stand_in, stand_in)
+    return turn
 
-    def cut(images: DeviceSet, count: int) -> DeviceSet:
-        return DeviceSet(images.stored[:count], images.labels[:count], images.transform)
 
-    # --- (b), once for two steps, then as often as asked ---
-    first_step: list[float] = []
-    saves: list[float] = []
+def memory_turn(device: torch.device) -> Callable[[], float]:
+    """A large copy; gives the bytes that it reads and writes."""
+    source = torch.zeros(COPIED[device.type] // 4, device=device)
+    target = torch.zeros_like(source)
 
-    def loop(recipe: Any, images: int, between: Callable[[], None] = lambda: None) -> Any:
-        prepared = Prepared(cut(whole.train, images), cut(whole.test, EVALUATED))
-        job = Job(
-            dataset=dataset, model=model, revision=variant.revision, recipe=recipe.to_dict(), profile=profile, seed=0
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            paths, options = JobPaths(Path(folder)), worker.Options(device=device.type, threads=threads)
-            attempt = worker.Attempt(paths, job, "0" * 32, options, {}, worker.Log(paths.log, None))
-            hooks = attempt.hooks()
+    def turn() -> float:
+        target.copy_(source)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return 2.0 * COPIED[device.type]
 
-            def progress(told: dict[str, Any]) -> None:
-                hooks.progress(told)
-                if len(first_step) < 2:
-                    synchronise()
-                    first_step.append(time.time())
-                if told["step"] == 0:
-                    between()
+    return turn
 
-            def save(state: Any) -> None:
-                began = time.perf_counter()
-                hooks.save(state)
-                saves.append(time.perf_counter() - began)
 
-            return train.train(
-                job, "0" * 32, spec, recipe, prepared, facts.classes, device, switches,
-                dataclasses.replace(hooks, progress=progress, save=save),
-            )  # fmt: skip
+# --- all of it -----------------------------------------------------------------------------------------------------------
 
-    batch = min(recipe.batch_size, len(whole.train) // 2)
-    once = dataclasses.replace(recipe, epochs=1, milestones=(), holdout=0, drop_last=False, batch_size=batch)
-    loop(once, 2 * batch)
-    startup = first_step[0] - _process_began()
-    step_seconds = first_step[1] - first_step[0]
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _peak_resident_bytes()
 
-    turn = seconds / (3 * (repeats + 1))
-    batch = fitting_batch(batch, step_seconds, turn)
-    step_seconds *= batch / once.batch_size
-    images = min(max(1, round(turn / step_seconds)) * batch, len(whole.train))
-    steps = train.steps_per_epoch(images, dataclasses.replace(once, batch_size=batch))
-    timed = dataclasses.replace(once, epochs=repeats + 1, batch_size=batch)
+def measure(question: Question) -> dict[str, Any]:
+    """Everything that `runner bench --json` says of one model."""
+    torch.set_num_threads(question.threads)
+    subject = subject_of(question)
+    device, switches, recipe = subject.device, subject.switches, subject.variant.recipe
 
-    # --- (a) ---
-    layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
-    shifts = torch.Generator(device=device).manual_seed(0)
-    batches = Batches(cut(whole.train, batch), timed, shifts, layout)
-    batches.begin(torch.arange(batch))
-    static_images, static_labels = batches[0]
+    # --- `train()` for two steps ---
+    ends: list[float] = []
 
-    def network() -> torch.nn.Module:
-        torch.manual_seed(0)
-        built = variant.build()
-        initialise(built, recipe)
-        return built.to(device).train()
+    def note(told: dict[str, Any]) -> None:
+        subject.synchronise()
+        ends.append(time.time())
 
-    class BareStep(Step):
-        def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-            self.update(images, labels)
+    batch = min(recipe.batch_size, len(subject.prepared.train) // 2)
+    plain = dataclasses.replace(recipe, epochs=1, milestones=(), holdout=0, drop_last=False, batch_size=batch)
+    run_loop(subject, plain, 2 * batch, note)
+    startup = ends[0] - psutil.Process().create_time()
+    step_seconds = ends[1] - ends[0]
+    peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
 
-    bare_model = network().to(memory_format=layout)
-    optimizer = train.optimizer_for(bare_model, recipe)
-    nothing = torch.zeros(3, dtype=torch.float64, device=device)
-    bare: Any = BareStep(
-        bare_model, optimizer, spec.loss, nothing, autocast_of(switches, device), bool(switches["compiled"])
-    )
-    bare = GraphedStep(bare) if switches["graphs"] else bare
-
-    def bare_turn() -> float:
-        for _ in range(steps):
-            bare(static_images, static_labels)
-        synchronise()
-        return steps * batch
-
-    # --- (c) ---
-    usual_turn = _usual_loop(raw, labels, network(), spec.loss, timed, device, steps)
+    # --- how long a turn is ---
+    available = question.seconds / (4 * (question.repeats + 1))
+    fitting = fitting_batch(batch, step_seconds, available)
+    step_seconds *= fitting / batch
+    steps = max(1, min(round(available / step_seconds), len(subject.prepared.train) // fitting))
+    images = steps * fitting
+    timed = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
 
     # --- by turns ---
-    rates = {name: Rates() for name in ("bare_step", LOADER, "matrix", "memory")}
-    matrix_turn, memory_turn = _machine_turns(
-        device, torch.bfloat16 if switches["autocast"] != "off" else torch.float32
-    )
-    turns = {"bare_step": bare_turn, "matrix": matrix_turn, "memory": memory_turn}
-    passed: list[int] = []
+    matrix_type = torch.bfloat16 if switches["autocast"] != "off" else torch.float32
+    turns = {
+        "bare_step": bare_turn(subject, timed, steps),
+        "evaluation": evaluation_turn(subject, min(images, len(subject.prepared.test))),
+        "matrix": matrix_turn(device, matrix_type),
+        "memory": memory_turn(device),
+    }
+    usual = UsualLoop(subject, timed)
+    rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
+    shares: list[float] = []  # of its cores that this process got
 
-    def between() -> None:
-        synchronise()
-        for name, act in turns.items():
-            began = time.perf_counter()
-            done = act()
-            rates[name].found.append(done / (time.perf_counter() - began))
+    def between(told: dict[str, Any]) -> None:
+        if told["step"]:
+            return  # within an epoch
+        subject.synchronise()
+        for name, turn in turns.items():
+            began, worked = time.perf_counter(), time.process_time()
+            done = turn()
+            spent = time.perf_counter() - began
+            rates[name].append(done / spent)
+            if name == "bare_step":
+                shares.append((time.process_time() - worked) / (spent * question.threads))
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False})  # as people leave them
-        rates[LOADER].found.append(usual_turn())
+        rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
-        passed.append(1)
-        if len(passed) == 1:  # the first turns warm up
-            for rate in rates.values():
-                rate.found.clear()
-        gc.collect()
+        time.sleep(SETTLE_SECONDS)
 
-    saves.clear()
-    trained = loop(timed, images, between)
-    curve = trained.curve[1:]
-    save_share = statistics.median(saves) / train.CHECKPOINT_SECONDS
-    found = Rates()
-    found.found = [row["images_per_second"] / (1 + save_share) for row in curve]
-    evaluation = statistics.median(row["seconds"] - images / row["images_per_second"] for row in curve)
+    curve, saves = run_loop(subject, timed, images, between)
+    checkpoint = statistics.median(saves)
+    rates["loop"] = [row["images_per_second"] / (1 + checkpoint / train.CHECKPOINT_SECONDS) for row in curve]
+    rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
+    median = {name: statistics.median(found) for name, found in rates.items()}
 
     with torch.device("meta"):
-        layers = layers_of(variant.build(), facts.shape)
+        layers = layers_of(subject.variant.build(), subject.facts.shape)
     flops = flops_per_image(layers)
-    moved = bytes_per_image(layers, batch, 2 if switches["autocast"] != "off" else 4)
-    a, b, c = rates["bare_step"].median(), found.median(), rates[LOADER].median()
-    matrix, memory = rates["matrix"].median(), rates["memory"].median()
-    evaluated = min(EVALUATED, len(whole.test)) / max(evaluation, 1e-6)
+    moved = bytes_per_image(layers, fitting, 2 if switches["autocast"] != "off" else 4)
     environment = worker.environment(device, switches)
     return {
-        "model": model,
-        "dataset": dataset,
-        "profile": profile,
+        "model": question.model,
+        "dataset": question.dataset,
+        "profile": question.profile,
         "device": device.type,
-        "bare_step": round(a, 3),
-        "loop": round(b, 3),
-        "dataloader": round(c, 3),
-        "loop_ratio": round(b / a, 4),
-        "speedup": round(b / c, 4),
+        "bare_step": round(median["bare_step"], 3),
+        "loop": round(median["loop"], 3),
+        "dataloader": round(median["dataloader"], 3),
+        "loop_ratio": round(_ratio(rates["loop"], rates["bare_step"]), 4),
+        "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
+        "evaluation": round(median["evaluation"], 3),
         "spread": {
-            "bare_step": rates["bare_step"].spread(),
-            "loop": found.spread(),
-            "dataloader": rates[LOADER].spread(),
+            name: [round(min(rates[name]), 3), round(max(rates[name]), 3)]
+            for name in ("bare_step", "loop", "dataloader")
         },
-        "batch_size": batch,
+        "batch_size": fitting,
         "recipe_batch_size": recipe.batch_size,
         "steps": steps,
-        "repeats": repeats,
-        "images": real,
-        "evaluation": round(evaluated, 1),  # images/s
-        "checkpoint_seconds": round(statistics.median(saves), 4),
+        "repeats": question.repeats,
+        "images": "real" if subject.real else "random",
+        "checkpoint_seconds": round(checkpoint, 4),
         "flops_per_image": flops,
         "bytes_per_image": round(moved),
-        "gflops": round(b * flops / 1e9, 2),
-        "matrix_gflops": round(matrix / 1e9, 2),
-        "arithmetic_share": round(b * flops / matrix, 4),
-        "memory_gbytes": round(memory / 1e9, 2),
-        "memory_share": round(b * moved / memory, 4),
+        "gflops": round(median["loop"] * flops / 1e9, 3),
+        "matrix_gflops": round(median["matrix"] / 1e9, 3),
+        "arithmetic_share": round(median["loop"] * flops / median["matrix"], 4),
+        "memory_gbytes": round(median["memory"] / 1e9, 3),
+        "memory_share": round(median["loop"] * moved / median["memory"], 4),
         "peak_memory_mb": round(peak / 1e6),
         "startup_seconds": round(startup, 2),
+        "cpu_share": round(statistics.median(shares[1:]), 3) if device.type == "cpu" else None,
         "hardware": environment.hardware,
-        "threads": threads,
+        "threads": question.threads,
         "switches": switches,
         "torch": environment.torch,
         "cuda": environment.cuda,
@@ -301,93 +444,9 @@ def measure(
     }
 
 
-def _usual_loop(raw: Any, labels: Any, model: Any, loss_of: Any, recipe: Any, device: Any, steps: int) -> Any:
-    """A turn of (c): starts the workers, takes a batch to warm up, then times `steps` batches; gives images/s."""
-    import torch
-    from PIL import Image
-    from torchvision import transforms
-
-    side = raw.shape[-1]
-    chosen: list[Any] = [transforms.RandomCrop(side, padding=recipe.translate)] * bool(recipe.translate)
-    chosen += [transforms.RandomHorizontalFlip()] * recipe.flip
-    transform = transforms.Compose([*chosen, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
-
-    class Images(torch.utils.data.Dataset):  # type: ignore[type-arg]  # as torchvision's CIFAR10 and MNIST do it
-        def __len__(self) -> int:
-            return len(labels)
-
-        def __getitem__(self, index: int) -> Any:
-            pixels = raw[index].transpose(1, 2, 0)
-            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-            return transform(image), int(labels[index])
-
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=1e-4,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
-    batch = recipe.batch_size
-    loader = torch.utils.data.DataLoader(
-        Images(),
-        batch_size=batch,
-        sampler=torch.utils.data.RandomSampler(range(len(labels)), replacement=True, num_samples=(steps + 1) * batch),
-        num_workers=min(WORKERS, os.cpu_count() or 1),
-        pin_memory=device.type == "cuda",
-    )
-
-    def turn() -> float:
-        running, right, began = 0.0, 0, 0.0
-        for number, (images, targets) in enumerate(loader):
-            images, targets = images.to(device), targets.to(device)
-            optimizer.zero_grad()
-            output = model(images)
-            loss = loss_of(output, targets)
-            loss.backward()
-            optimizer.step()
-            running += loss.item()
-            logits = output[0] if isinstance(output, tuple) else output
-            right += (logits.argmax(1) == targets).sum().item()
-            if number == 0:
-                began = time.perf_counter()
-        return steps * batch / (time.perf_counter() - began)
-
-    return turn
-
-
-def _machine_turns(device: Any, dtype: Any) -> tuple[Callable[[], float], Callable[[], float]]:
-    """A large matrix product (operations done) and a large copy (bytes read and written): what the machine can do at all."""
-    import torch
-
-    side, times = MATRIX[device.type], 4
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    source = torch.zeros(COPIED[device.type] // 4, device=device)
-    target = torch.empty_like(source)
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    def product() -> float:
-        for _ in range(times):
-            torch.mm(left, right)
-        wait()
-        return 2.0 * side**3 * times
-
-    def copy() -> float:
-        for _ in range(times):
-            target.copy_(source)
-        wait()
-        return 2.0 * source.numel() * 4 * times
-
-    return product, copy
-
-
-def _process_began() -> float:
-    import psutil
-
-    return float(psutil.Process().create_time())
+def _ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of the turns' ratios."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def _peak_resident_bytes() -> int:
@@ -396,32 +455,22 @@ def _peak_resident_bytes() -> int:
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(line, file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure one model and print its row as JSON."""
-    from benchmarks.errors import UserError
-    from runner.worker import prepare_environment
-
     parser = argparse.ArgumentParser(prog="python -m runner.measure", description="One model's speed.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--profile", default="reference")
-    parser.add_argument("--device", dest="device_type", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--profile", default=Question.profile)
+    parser.add_argument("--device", default=Question.device, choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=Question.threads)
+    parser.add_argument("--seconds", type=float, default=Question.seconds)
+    parser.add_argument("--repeats", type=int, default=Question.repeats)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--allow-unverified-data", dest="allow_unverified", action="store_true")
-    given = vars(parser.parse_args(argv))
-    prepare_environment(given["device_type"], given["threads"])
-    try:
-        row = measure(**given)
-    except UserError as error:
-        print(f"runner: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(row))
+    parser.add_argument("--allow-unverified-data", action="store_true")
+    print(json.dumps(measure(Question(**vars(parser.parse_args(argv))))))
     return 0
 
 

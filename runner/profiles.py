@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 
-def resolve(profile: str, device: torch.device) -> dict[str, bool | str]:
+def resolve(profile: str, device: torch.device, channels_last_on_cpu: bool = True) -> dict[str, bool | str]:
     """The switches of a profile ('reference' or 'fast') on a device, as they are recorded.
 
-    channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout.
+    channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout. On a CPU
+    the model's spec says which layout is its faster one: see `ModelSpec.channels_last_on_cpu`.
     `graphs` is runner/step.py's captured step. `compiled`, torch.compile of the network, is on in `fast` only where the
     variable REPROZOO_COMPILE is 1: it costs a minute at a start, and no measurement says yet where it pays.
     """
@@ -25,7 +26,7 @@ def resolve(profile: str, device: torch.device) -> dict[str, bool | str]:
         "deterministic": not fast,
         "float32": "tf32" if fast and cuda else "ieee",
         "autocast": "bfloat16" if fast and cuda else "off",
-        "channels_last": fast or not cuda,
+        "channels_last": fast if cuda else channels_last_on_cpu,
         "cudnn_benchmark": fast and cuda,
         "graphs": fast and cuda,
         "compiled": fast and os.environ.get("REPROZOO_COMPILE") == "1",

@@ -7,7 +7,7 @@ generator (a captured graph takes its seed and offset anew for each replay), the
 and a partial last batch has a graph of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -31,10 +31,11 @@ class Step:
     ) -> None:
         self.model, self.optimizer, self.loss, self.sums, self.autocast = model, optimizer, loss, sums, autocast
         self.forward = torch.compile(model) if compiled else model
+        self._parts = sums.unbind()  # once: a view costs as much as an addition
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         loss, output = self.update(images, labels)
-        add_up(self.sums, loss, output, labels)
+        add_up(self._parts, loss, output, labels)
 
     def update(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
         """The weights' part alone; gives the batch's mean loss and the network's output."""
@@ -87,6 +88,7 @@ class GraphedStep:
             for _ in range(WARM_UP):
                 self.step(images, labels)
         torch.cuda.current_stream(device).wait_stream(side)
+        self.step.optimizer.zero_grad(set_to_none=True)  # the graph makes its own gradients, in its own memory
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may ask the driver things
             self.step(images, labels)
@@ -135,10 +137,10 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> 
             group["lr"] = rate * group["multiplier"]
 
 
-def add_up(sums: Tensor, loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> None:
-    """Add a batch's summed loss, number of wrong answers and of images to `sums`, without a wait for the device."""
+def add_up(sums: Sequence[Tensor], loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> None:
+    """Add a batch's summed loss, number of wrong answers and of images to the three sums, without a wait for the device."""
     logits = output[0] if isinstance(output, tuple) else output
-    total, wrong, images = sums.unbind()
+    total, wrong, images = sums
     total.add_(loss.detach(), alpha=len(labels))
     wrong.add_((logits.detach().argmax(dim=1) != labels).sum())
     images.add_(len(labels))

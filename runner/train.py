@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.records import Job
+from runner import memory
 from runner.batches import Batches, DeviceSet, Prepared
 from runner.checkpoint import Checkpoint
 from runner.jobs import now_ms
@@ -109,6 +110,7 @@ def evaluate(model: nn.Module, data: DeviceSet, spec: ModelSpec, autocast: Any, 
     """Summed loss, wrong and images over a set: float64 (3,), still on the device."""
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
+    parts = sums.unbind()
     with torch.no_grad():
         for start in range(0, len(data), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
@@ -116,7 +118,7 @@ def evaluate(model: nn.Module, data: DeviceSet, spec: ModelSpec, autocast: Any, 
             with autocast():
                 logits = model(data.images(part).contiguous(memory_format=layout))
             logits = logits.float()
-            add_up(sums, spec.loss(logits, labels), logits, labels)
+            add_up(parts, spec.loss(logits, labels), logits, labels)
     return sums
 
 
@@ -138,6 +140,9 @@ def train(
     Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
     from, and whatever the model raises.
     """
+    if device.type == "cpu":
+        memory.keep_freed()
+
     # --- model, optimiser, generators: all from the seed ---
     layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
     torch.manual_seed(job.seed)

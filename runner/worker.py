@@ -184,6 +184,7 @@ class Attempt:
         self.paths, self.job, self.run, self.options, self.shared, self.log = paths, job, run, options, shared, log
         self.lease = Lease(paths.lease)
         self.device = options.device
+        self._cancel = str(paths.cancel)  # looked for after each step: making the path takes longer than that
 
     def execute(self) -> str:
         """Train and write the results. Returns how the attempt ended: 'finished' or 'interrupted'."""
@@ -203,8 +204,6 @@ class Attempt:
             raise UserError(
                 f"torch {torch.__version__} can't use this GPU: is the driver too old, or torch without CUDA?"
             )
-        switches = profiles.resolve(job.profile, device)
-        profiles.apply(switches)
 
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
@@ -214,6 +213,8 @@ class Attempt:
             raise UserError(
                 f"planned for revision {job.revision}, the zoo's is {variant.revision} now: submit the suite again"
             )
+        switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu)
+        profiles.apply(switches)
         recipe = recipe_of(job)
         dataset = get_dataset(job.dataset)
         needed = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
@@ -257,7 +258,7 @@ class Attempt:
         return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
-        return self.options.stopping.is_set() or self.paths.cancel.exists()
+        return self.options.stopping.is_set() or os.path.exists(self._cancel)  # noqa: PTH110
 
     def _checkpoint(self) -> Any:
         from runner.checkpoint import Checkpoint

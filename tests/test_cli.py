@@ -41,6 +41,18 @@ MISTAKES = [
     (["submit", "--suite", "mnist", "--until-decided", "--epochs", "1"], "leave out --seeds"),
     (["submit", "--suite", "mnist", "--until-decided", "--max-seeds", "4"], "--max-seeds is 4, expected 5 to 20"),
     (["submit", "--suite", "mnist", "--max-seeds", "9"], "--max-seeds goes with --until-decided"),
+    (["bench", "--model", "nin_dropot"], "did you mean 'nin_dropout'"),
+    (["bench", "--model", "lenet"], "no recipe for 'cifar10': it is for mnist, digits"),
+    (["bench", "--dataset", "cifar11"], "did you mean 'cifar10'"),
+    (["bench", "--seconds", "0"], "--seconds is 0, expected more than 0"),
+    (["bench", "--repeats", "0"], "--repeats is 0, expected 1 or more"),
+    (["bench", "--profile", "faster"], "--profile"),
+    (["bench", "--format", "xml"], "--format"),
+    (["bench", "--seeds", "3"], "--seeds goes with --equivalence"),
+    (["bench", "--dry-run"], "--dry-run goes with --equivalence"),
+    (["bench", "--equivalence"], "give one --model"),
+    (["bench", "--equivalence", "--model", "nin", "--seeds", "1"], "--seeds is 1, expected 2 or more"),
+    (["bench", "--equivalence", "--model", "nn"], "did you mean 'nin'"),
     (["new-model", "My-Net"], "can't be a model's name"),
     (["new-model", "lambda"], "can't be a model's name"),
     (["new-model", "tiny"], "isn't a checkout"),
@@ -69,7 +81,7 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
 
 COMMANDS = [
     *["submit", "status", "logs", "cancel", "retry", "sync", "doctor", "site"],
-    *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data"],
+    *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data", "bench"],
 ]
 
 

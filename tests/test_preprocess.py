@@ -300,3 +300,15 @@ def test_real_cifar10_is_whitened_as_pylearn2_does(realdata, tmp_path):
         white = transform.apply(torch.from_numpy(real.train_images[block])).flatten(1)
         after += (white.T @ white) / 50_000
     assert np.abs(after.numpy() @ (covariance + 0.1 * np.eye(3072)) - covariance).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(name for name, kind in TRANSFORMS.items() if kind.per_channel))
+def test_a_set_preprocessed_once_gives_the_bits_of_preprocessing_each_batch(name):
+    """Which of the two `prepare` does depends on the size of the set, and no training may."""
+    images = random_images(300, (1, 28, 28))
+    transform = fit(name, images, None, "", quiet)
+    stored, order = torch.from_numpy(images), torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    once = transform.apply(stored)
+    for start in range(0, 300, 128):
+        indices = order[start : start + 128]
+        assert torch.equal(once.index_select(0, indices), transform.apply(stored[indices]))

@@ -69,7 +69,7 @@ def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=
         **({"epochs": 2, "batch_size": 4, "milestones": (1,), "decay_epochs": 0} | changes),
     )
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
-    switches = profiles.resolve("reference", CPU)
+    switches = profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
     stopping = Stopping(path, after)
     return train(
         job, RUN, spec, recipe, data or random_data(dataset), get_dataset(dataset).classes, CPU, switches, stopping.hooks(),

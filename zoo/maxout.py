@@ -107,6 +107,7 @@ def _spec(name: str, title: str, recipe: Recipe, *departures: Departure) -> Mode
         paper="goodfellow2013",
         suites=(),
         variants={"cifar10": variant},
+        channels_last_on_cpu=False,
     )
 
 

@@ -177,7 +177,15 @@ def _large(name: str, blocks: Blocks, parameters: int, printed: str) -> ModelSpe
 
 
 def _small(name: str, title: str, paper: str, suites: tuple[str, ...], variants: dict[str, Variant]) -> ModelSpec:
-    return ModelSpec(name=name, title=title, family="VGG", paper=paper, suites=suites, variants=variants)
+    return ModelSpec(
+        name=name,
+        title=title,
+        family="VGG",
+        paper=paper,
+        suites=suites,
+        variants=variants,
+        channels_last_on_cpu=False,
+    )
 
 
 def _on(

@@ -1,0 +1,252 @@
+"""What `runner bench` says: its floors against torch's own counter, its predictions and tables against plain arithmetic."""
+
+import ctypes
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.datasets import get_dataset
+from benchmarks.records import Job
+from runner import bench, jobs, profiles
+from runner.bench import Question
+from runner.measure import bytes_per_image, fitting_batch, flops_per_image, subject_of
+from zoo import load_models
+from zoo.anatomy import layers_of
+
+MODELS = load_models()
+VARIANTS = [
+    pytest.param(spec, dataset, id=f"{spec.name}-{dataset}") for spec in MODELS.values() for dataset in spec.variants
+]
+
+
+# --- the floors ------------------------------------------------------------------------------------------------------------
+
+
+def layers(spec, dataset):
+    with torch.device("meta"):
+        return layers_of(spec.variants[dataset].build(), get_dataset(dataset).shape)
+
+
+@pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
+def test_the_arithmetic_is_what_torch_counts(spec, dataset):
+    facts = get_dataset(dataset)
+    with torch.device("meta"):
+        model, images = spec.variants[dataset].build().train(), torch.zeros(2, *facts.shape)
+        labels = torch.zeros(2, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        spec.loss(model(images), labels).backward()
+    ours, counted = flops_per_image(layers(spec, dataset)), counter.get_total_flops() / 2
+    if spec.family == "GoogLeNet":  # its auxiliary heads are there in training alone
+        assert ours < counted < 1.1 * ours
+    else:
+        assert ours == counted
+
+
+def test_the_bytes_of_lenet_by_hand():
+    """Two convolutions and three dense layers; what lies between them rides along."""
+    outputs = 6 * 28 * 28 + 16 * 10 * 10 + 120 + 84 + 10
+    expected = 5 * 4 * outputs + 8 * 4 * 61_706 / 128
+    assert bytes_per_image(layers(MODELS["lenet"], "mnist"), 128) == pytest.approx(expected)
+
+
+def test_a_batch_is_halved_until_a_step_fits():
+    assert fitting_batch(128, 1.0, 2.0) == 128
+    assert fitting_batch(128, 4.0, 2.0) == 64
+    assert fitting_batch(128, 1000.0, 0.1) == 32
+    assert fitting_batch(8, 1000.0, 0.1) == 8
+
+
+# --- measured --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The command as a user types it, on real digits: (exit code, stdout, stderr)."""
+    pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
+    words = ["bench", "--dataset", "digits", "--model", "lenet", "--seconds", "1", "--repeats", "3", "--json"]
+    folder = tmp_path_factory.mktemp("bench")
+    environment = {"REPROZOO_ROOT": str(folder), "REPROZOO_DATA": str(folder / "data")}
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    return done.returncode, done.stdout, done.stderr, folder
+
+
+@pytest.fixture
+def row(measured):
+    code, out, err, _ = measured
+    assert code == 0, err
+    return json.loads(out)[0]
+
+
+def test_the_command_prints_the_documented_keys(measured, row):
+    assert {"model", "dataset", "profile", "device", "bare_step", "loop", "dataloader", "loop_ratio", "speedup"} <= set(
+        row
+    )
+    assert (row["model"], row["dataset"], row["profile"], row["images"]) == ("lenet", "digits", "reference", "real")
+    assert "1/1 digits/lenet" in measured[2]
+    assert not (measured[3] / ".runs").exists(), "a measurement leaves no run behind"
+
+
+def test_the_numbers_of_a_row_agree_with_each_other(row):
+    for name in ("bare_step", "loop", "dataloader"):
+        low, high = row["spread"][name]
+        assert 0 < low <= row[name] <= high
+    low = row["spread"]["loop"][0] / row["spread"]["bare_step"][1]
+    high = row["spread"]["loop"][1] / row["spread"]["bare_step"][0]
+    assert low * 0.999 <= row["loop_ratio"] <= high * 1.001
+    assert row["gflops"] == pytest.approx(row["loop"] * row["flops_per_image"] / 1e9, abs=1e-3)
+    assert row["arithmetic_share"] == pytest.approx(row["gflops"] / row["matrix_gflops"], rel=0.05, abs=1e-4)
+    moved = row["loop"] * row["bytes_per_image"] / 1e9
+    assert row["memory_share"] == pytest.approx(moved / row["memory_gbytes"], rel=0.05, abs=1e-4)
+    assert 0 < row["arithmetic_share"] < 1
+    assert 0 < row["memory_share"] < 1
+    assert 0 < row["cpu_share"] < 1.1
+    assert (row["batch_size"], row["recipe_batch_size"], row["repeats"]) == (64, 64, 3)
+
+
+def test_random_images_stand_in_for_a_data_set_that_is_not_here(capsys):
+    subject = subject_of(Question("lenet", "mnist"))
+    assert not subject.real
+    assert subject.prepared.train.images(slice(0, 4)).shape == (4, 1, 28, 28)
+    assert "random images" in capsys.readouterr().err
+    profiles.apply({**subject.switches, "deterministic": False})
+
+
+def test_freed_memory_is_kept():
+    """Blocks that are taken and freed again cost page faults by default; a process of its own, since it's for good."""
+    if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+        pytest.skip("not glibc")
+    code = """
+import resource
+import numpy as np
+from runner import memory
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    before = faults()
+    for _ in range(20):
+        np.full(2**23, 1.0)  # 64 MB: 16,384 pages
+    return faults() - before
+first = work()
+memory.keep_freed()
+work()
+print(first, work())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = (int(word) for word in done.stdout.split())
+    assert after < before / 10
+
+
+# --- what it would take ------------------------------------------------------------------------------------------------------
+
+
+def job_of(dataset, model, **overrides):
+    variant = MODELS[model].variants[dataset]
+    recipe = variant.recipe.to_dict()
+    return Job(dataset=dataset, model=model, revision=1, recipe=recipe, overrides=overrides, seed=0)
+
+
+def test_the_seconds_of_a_seed():
+    row = {"loop": 1_000.0, "evaluation": 4_000.0}
+    assert bench.seed_seconds(row, job_of("cifar10", "nin")) == pytest.approx(260 * (50_000 / 1_000 + 10_000 / 4_000))
+    short = job_of("cifar10", "nin", epochs=2, holdout=10_000, drop_last=True, batch_size=128)
+    assert bench.seed_seconds(row, short) == pytest.approx(2 * (39_936 / 1_000 + 10_000 / 4_000))
+
+
+def test_the_hours_of_a_suite_need_all_of_its_models():
+    rates = {"loop": 100.0, "evaluation": 400.0}
+    members = [name for name, spec in MODELS.items() if "quickstart" in spec.suites]
+    rows = [{"dataset": "digits", "model": name, **rates} for name in members]
+    facts = get_dataset("digits")
+    epochs = sum(MODELS[name].variants["digits"].recipe.epochs for name in members)
+    seconds = 2 * epochs * (facts.train_size / 100 + facts.test_size / 400)  # two seeds
+    assert bench.suite_hours(rows, MODELS, 2) == {"quickstart": pytest.approx(seconds / 2 / 3600)}
+    assert bench.suite_hours(rows[1:], MODELS, 2) == {}
+
+
+# --- the tables --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_have_a_cell_for_each_heading_and_cut_nothing(row):
+    table = [list(bench.HEADINGS), bench.cells(row, job_of("digits", "lenet"))]
+    assert len(table[1]) == len(bench.HEADINGS)
+    text = bench.plain(table, bench.caption([row]), ["Note."])
+    first, second = text.splitlines()[:2]
+    assert len(first) == len(second)
+    assert all(cell in second for cell in table[1])
+    lines = bench.markdown(table, bench.caption([row]), ["Note."]).splitlines()
+    assert lines[0] == bench.caption([row]) + "."
+    assert [line.count("|") for line in lines[2:5]] == [len(bench.HEADINGS) + 1] * 3
+
+
+def test_the_caption_names_hardware_versions_and_what_disturbed(row):
+    calm, busy = row | {"cpu_share": 0.99}, row | {"cpu_share": 0.41}
+    text = bench.caption([calm])
+    for part in (row["hardware"], f"torch {torch.__version__}", "profile reference", "digits (real images)"):
+        assert part in text
+    assert "disturbed" not in text
+    assert "disturbed by others: it got 41 % of its cores" in bench.caption([calm, busy])
+
+
+def test_a_smaller_batch_than_the_recipe_s_is_shown(row):
+    assert bench.cells(row | {"batch_size": 32}, job_of("digits", "lenet"))[1] == "32 of 64"
+
+
+def test_a_model_that_can_t_be_measured_is_told_of(capsys):
+    from rich.console import Console
+
+    question = Question("lenet", "digits", device="mps")
+    console = Console(stderr=True, force_terminal=False, width=400)
+    assert bench.measure_one(question, console) is None
+    assert "runner: digits/lenet can't be measured: " in capsys.readouterr().err
+
+
+def test_which_models_are_measured():
+    assert bench.choose("cifar10", ["nin", "nin"], MODELS) == ["nin"]
+    headline = bench.choose("cifar10", [], MODELS)
+    assert "nin_dropout" in headline
+    assert "base_a" not in headline
+    assert bench.choose("digits", [], MODELS) == [name for name, spec in MODELS.items() if "digits" in spec.variants]
+
+
+def test_a_question_is_asked_as_a_command_line():
+    words = Question("nin", "cifar10", seconds=2.5, allow_unverified_data=True).argv()
+    assert words[:4] == ["--model", "nin", "--dataset", "cifar10"]
+    assert words[-1] == "--allow-unverified-data"
+    assert "--data-dir" not in words
+
+
+# --- fast beside reference ---------------------------------------------------------------------------------------------------
+
+
+def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner, monkeypatch):
+    pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
+    spec = MODELS["lenet"]
+    variant = spec.variants["digits"]
+    short = dataclasses.replace(variant, recipe=dataclasses.replace(variant.recipe, epochs=2))
+    models = {"lenet": dataclasses.replace(spec, variants={"digits": short})}
+    monkeypatch.setattr("zoo.load_models", lambda: models)
+    words = ["bench", "--equivalence", "--dataset", "digits", "--model", "lenet", "--seeds", "2", "--engine", "inline"]
+    code, out, err = runner(*words, "--dry-run")
+    assert code == 0, err
+    assert out.splitlines() == [
+        f"pending      digits/lenet/{profile}-seed{seed}" for profile in ("reference", "fast") for seed in (0, 1)
+    ]
+    assert not jobs.runs_folder().exists()
+
+    code, out, err = runner(*words)
+    assert code == 0, out + err
+    last = out.splitlines()[-1]
+    assert last.startswith("digits/lenet, verified data: fast is not yet known beside reference (margin ")
+    code, out, _ = runner(*words, "--dry-run")
+    assert [line.split()[0] for line in out.splitlines()] == ["done"] * 4
