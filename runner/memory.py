@@ -66,8 +66,8 @@ def keep_freed() -> None:
 
     A training step on a CPU frees and takes again hundreds of megabytes. By default each large block is mapped anew, and the
     kernel clears it page by page: 2,000 page faults a step for LeNet, 33,000 for NiN at batch 32. Without them the same
-    step takes 10 % (LeNet) to 18 % (NiN, the baselines with dense heads) less of the processor's time, and no more memory at
-    its peak: measured on two cores of a Xeon, torch 2.15.
+    step took a tenth (LeNet) to a sixth (NiN) less of the processor's time, and no more memory at its peak: best of two runs
+    each on a busy Xeon of two cores, torch 2.15.
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library
         libc = ctypes.CDLL(None)

@@ -58,12 +58,16 @@ def images_for(spec_name, dataset):
 
 
 def few_steps(spec, dataset, steps=STEPS):
-    """The losses of a few updates on one batch, and the initial weights' mean magnitude by tensor."""
+    """The losses of a few updates on one batch, and the initial weights' mean magnitude by tensor.
+
+    In float64: a few steps at a high rate magnify last bits, which differ between processors, threads and layouts.
+    """
     recipe = spec.variants[dataset].recipe
-    model = built(spec, dataset).train()
+    model = built(spec, dataset).train().double()
     start = {name: p.detach().abs().mean().item() for name, p in model.named_parameters()}
     optimizer = optimizer_for(model, recipe)
     x, y = batch(dataset, images_for(spec.name, dataset))
+    x = x.double()
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -141,8 +145,7 @@ def test_the_trained_function_is_the_one_of_its_revision(spec, dataset):
     start, losses = few_steps(spec, dataset)
     assert start == pytest.approx(held["mean_magnitude"], rel=1e-4), "initial weights changed: raise the revision"
     assert losses[0] == pytest.approx(held["losses"][0], rel=1e-4), "the network changed: raise the revision"
-    # threads and processors change last bits, and a few steps at a high rate magnify them
-    assert losses == pytest.approx(held["losses"], rel=2e-2), "training changed: raise the revision"
+    assert losses == pytest.approx(held["losses"], rel=1e-3), "training changed: raise the revision"
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
