@@ -510,7 +510,9 @@ def test_images_set_aside_are_never_trained_on(tmp_path, holdout):
     def of(images) -> set[bytes]:
         return {image.tobytes() for image in images}
 
-    trained, counted = of(prepared.train.stored.numpy()), of(prepared.test.stored.numpy())
+    trained, counted = (
+        of((255 * part.images(slice(None))).round().to(torch.uint8).numpy()) for part in (prepared.train, prepared.test)
+    )
     aside = of(found.train_images[-30:])
     assert len(trained) == dataset.training_images(holdout)
     assert not trained & aside
