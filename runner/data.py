@@ -189,10 +189,19 @@ def amount(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def one_line(text: str) -> str:
+    """Words that someone else wrote, printable and on one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or the nearest above it that is there."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
 def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
     """Raises UserError where the disk of a folder (it need not exist yet) has less free than is needed."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(nearest(folder)).free
     if needed > free:
         raise UserError(
             f"{what}: about {amount(needed)} needed in {folder}, {amount(free)} free: make room, or name another folder "
@@ -228,7 +237,7 @@ def _provenance(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]
     for path in {str(PurePosixPath(item["path"]).with_name(PROVENANCE)): None for item in unofficial}:
         with suppress(OSError), (folder / path).open("rb") as file:
             text = file.read(4096).decode(errors="replace")
-            sentence = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+            sentence = one_line(text)
             if sentence:
                 return sentence[:300]
     names = ", ".join(PurePosixPath(item["path"]).name for item in unofficial)
@@ -422,6 +431,16 @@ def locked(path: Path, if_busy: Callable[[], Any] = lambda: None) -> Iterator[No
         yield
 
 
+@contextmanager
+def sole_writer(dataset: Dataset, folder: Path, if_busy: Callable[[], Any]) -> Iterator[None]:
+    """Within: no other process downloads or imports into the data folder. `dataset` is named where the disk refuses."""
+    lock = folder / ".reprozoo" / "download.lock"
+    with os_errors_in_words(dataset, folder):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock, if_busy):
+        yield
+
+
 def _can_write(root: Path, create: bool = False) -> bool:
     with suppress(OSError):
         if create:
@@ -467,7 +486,7 @@ def _unpacked(dataset: Dataset, folder: Path, found: list[_Found], scratch: Path
             try:
                 unpack(source, targets, most_bytes(dataset))
             except (EOFError, ValueError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
-                reason = f"can't be unpacked ({_detail(error)})"
+                reason = f"can't be unpacked ({detail(error)})"
                 raise UserError(f"{source}: {reason}: truncated, or another file") from error
             members |= {path: Member(target, f"{source} ({path})") for path, target in targets.items()}
     for member in members.values():
@@ -511,6 +530,14 @@ def _untar(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
         raise ValueError(f"it lacks {', '.join(left)}")
 
 
+def name_inside(name: str) -> PurePosixPath:
+    """A name in an archive; raises ValueError where it leaves the archive's own folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"it holds {name[:100]!r}, outside of its own folder")
+    return path
+
+
 def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO]]:
     """An archive's plain files by name, in its order, each to be read before the next; nothing is extracted.
 
@@ -520,9 +547,7 @@ def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO
     bounded = cast(Any, Bounded(file, most_bytes))
     with tarfile.open(fileobj=bounded, mode="r|", tarinfo=_TarInfo) as archive:
         for member in archive:
-            name = PurePosixPath(member.name)
-            if name.is_absolute() or ".." in name.parts:
-                raise ValueError(f"it holds {member.name[:100]!r}, outside of its own folder")
+            name = name_inside(member.name)
             content = archive.extractfile(member) if member.isfile() else None
             if content is not None:
                 yield str(name), cast(BinaryIO, content)
@@ -539,10 +564,9 @@ class _TarInfo(tarfile.TarInfo):
         return super()._proc_member(archive)  # type: ignore[misc]
 
 
-def _detail(error: BaseException) -> str:
+def detail(error: BaseException) -> str:
     """An exception in some words, on one line."""
-    text = " ".join(str(error).split())
-    return (text or type(error).__name__)[:160]
+    return (one_line(str(error)) or type(error).__name__)[:160]
 
 
 # --- readers ---------------------------------------------------------------------------------------------------------
@@ -583,7 +607,7 @@ def read_idx(member: Member, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = read_sn3_pascalvincent_tensor(str(member.path)).numpy()
     except Exception as error:  # the reader asserts, indexes and views: whatever fails, it isn't an idx file
-        reason = f"not a whole idx file ({_detail(error)})"
+        reason = f"not a whole idx file ({detail(error)})"
         raise UserError(f"{member.shown}: {reason}: truncated, or another file") from error
     if array.dtype != np.uint8 or array.shape != shape:
         raise UserError(f"{member.shown}: holds {array.dtype} {array.shape}, expected uint8 {shape}")
@@ -627,7 +651,7 @@ def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, ...]
         labels = [_cifar_labels(batch, key, classes, len(images)) for key, classes in wanted]
         return images.reshape(-1, *dataset.shape), *labels
     except Exception as error:  # arbitrary bytes: whatever fails, the file isn't a batch
-        raise UserError(f"{member.shown}: not a whole CIFAR batch ({_detail(error)})") from error
+        raise UserError(f"{member.shown}: not a whole CIFAR batch ({detail(error)})") from error
 
 
 def _cifar_labels(batch: dict[str, Any], key: str, classes: int, count: int) -> np.ndarray:
@@ -705,7 +729,7 @@ def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     except MemoryError:
         raise
     except Exception as error:  # arbitrary bytes: whatever fails, the file isn't one of SVHN's
-        raise UserError(f"{member.shown}: not a whole .mat file of SVHN ({_detail(error)})") from error
+        raise UserError(f"{member.shown}: not a whole .mat file of SVHN ({detail(error)})") from error
 
 
 class _Array:
@@ -789,10 +813,9 @@ def status(folder: Path) -> dict[str, Any]:
     md5 sums come from the cache where the files haven't changed, else they are computed.
     """
     _refuse_file(folder)
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return {
         "folder": str(folder),
-        "free_bytes": shutil.disk_usage(there).free,
+        "free_bytes": shutil.disk_usage(nearest(folder)).free,
         "datasets": [_status(dataset, folder) for dataset in DATASETS.values()],
         "others": _others(folder),
     }

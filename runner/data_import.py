@@ -25,7 +25,17 @@ import numpy as np
 
 from benchmarks.datasets import DATASETS, Dataset, File
 from benchmarks.errors import UserError
-from runner.data import Bounded, lacking, locked, make_sure_of_room, most_bytes, os_errors_in_words, put_in_place
+from runner.data import (
+    Bounded,
+    detail,
+    lacking,
+    make_sure_of_room,
+    most_bytes,
+    name_inside,
+    os_errors_in_words,
+    put_in_place,
+    sole_writer,
+)
 from runner.data import tar_members as members_of_tar
 
 Log = Callable[[str], Any]
@@ -85,11 +95,8 @@ def import_files(
     needed = sum(found[item.path].bytes for item in wanted)
     make_sure_of_room(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in wanted)))
     touched = dict.fromkeys(known[content.md5].dataset.name for content in found.values())
-    lock = folder / ".reprozoo" / "download.lock"
     if wanted:
-        with os_errors_in_words(wanted[0].dataset, folder):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-        with locked(lock, lambda: log(f"another process writes into {folder}; waiting")):
+        with sole_writer(wanted[0].dataset, folder, lambda: log(f"another process writes into {folder}; waiting")):
             for item in wanted:
                 with os_errors_in_words(item.dataset, folder):
                     how = _take(found[item.path], folder / item.path, item.md5, link, _limits(datasets))
@@ -150,7 +157,7 @@ def _official_below(path: Path, known: dict[str, Known], log: Log) -> list[Conte
         try:
             official, reason = _look(source, known, limits)
         except DAMAGED as error:
-            official, reason = [], f"can't be read ({_words(error)})"
+            official, reason = [], f"can't be read ({detail(error)})"
         found += official
         if not official:
             named = names.get(source.name)
@@ -258,9 +265,7 @@ def _is_tar(start: bytes) -> bool:
 def _members_of_zip(file: BinaryIO, most: int, most_in_all: int) -> Iterator[tuple[str, Iterator[bytes]]]:
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            name = PurePosixPath(member.filename)
-            if name.is_absolute() or ".." in name.parts:
-                raise ValueError(f"it holds {member.filename[:100]!r}, outside of its own folder")
+            name = name_inside(member.filename)
             if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16) or member.file_size > most:
                 continue
             most_in_all -= member.file_size
@@ -324,8 +329,3 @@ def _write(content: Content, temporary: Path, limits: tuple[int, int]) -> str:
         out.flush()
         os.fsync(out.fileno())
     return digest.hexdigest()
-
-
-def _words(error: BaseException) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
-    return (text or type(error).__name__)[:160]

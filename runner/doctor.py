@@ -27,6 +27,7 @@ import psutil
 from benchmarks.errors import UserError
 from benchmarks.records import canonical_json, write_atomically
 from runner import jobs
+from runner.data import nearest
 from runner.engine_file import Slurm, Table, engine_named, engines_file, read_engines
 from runner.jobs import JobPaths, read_json
 
@@ -189,11 +190,6 @@ def check_slots() -> Check:
 # --- files -------------------------------------------------------------------------------------------------------------
 
 
-def _nearest(path: Path) -> Path:
-    """The folder itself, or the nearest above it that is there."""
-    return path if path.exists() else _nearest(path.parent)
-
-
 def file_system(path: Path) -> tuple[str, bool]:
     """The type of the file system that holds a path, and whether several machines may share it."""
     best, kind = "", "unknown"
@@ -208,7 +204,7 @@ def file_system(path: Path) -> tuple[str, bool]:
 
 def check_disk(name: str, path: Path, *, needed: bool) -> Check:
     """Whether a folder can be written, and how much is free there."""
-    there = _nearest(path)
+    there = nearest(path)
     free = shutil.disk_usage(there).free
     kind, _ = file_system(there.resolve())
     says = f"{path}: {free / GIB:.1f} GiB free ({kind})"
@@ -242,7 +238,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 def check_locks() -> Check:
     """Whether flock works in .runs: a lock that another process holds is refused, and freed by its end."""
-    folder = _nearest(jobs.runs_folder())
+    folder = nearest(jobs.runs_folder())
     kind, shared = file_system(folder.resolve())
     code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
     with _scratch(folder) as path, path.open() as file:
@@ -276,7 +272,7 @@ def _refused(descriptor: int) -> bool:
 
 def check_clock() -> Check:
     """This machine's clock beside the one that dates the files of .runs: other hosts' leases are believed by it."""
-    with _scratch(_nearest(jobs.runs_folder())) as path:
+    with _scratch(nearest(jobs.runs_folder())) as path:
         apart = abs(path.stat().st_mtime - time.time())
     return _clock("clock", apart, "the clock and the file system's")
 

@@ -26,7 +26,17 @@ from typing import Any
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
-from runner.data import amount, lacking, load, locked, make_sure_of_room, md5_of, os_errors_in_words, put_in_place
+from runner.data import (
+    amount,
+    lacking,
+    load,
+    make_sure_of_room,
+    md5_of,
+    one_line,
+    os_errors_in_words,
+    put_in_place,
+    sole_writer,
+)
 
 Log = Callable[[str], Any]
 
@@ -77,10 +87,7 @@ def prepare(
 
     failed: list[_Transfer] = []
     if wanted():
-        lock = folder / ".reprozoo" / "download.lock"
-        with os_errors_in_words(chosen[0], folder):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-        with locked(lock, lambda: log(f"another process downloads into {folder}; waiting")):
+        with sole_writer(chosen[0], folder, lambda: log(f"another process downloads into {folder}; waiting")):
             transfers = wanted()  # what the other one has left
             _make_sure_of_room(chosen, transfers, folder)
             failed = _download(transfers, stop, log)
@@ -453,7 +460,7 @@ def _words(error: BaseException) -> str:
     else:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         text = text[:1].lower() + text[1:]
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:160]
+    return one_line(text)[:160]
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
