@@ -74,7 +74,7 @@ RUN_COLUMNS = [
     "path",  # of the record
 ]
 
-BOARD_COLUMNS = [
+ROW_KEYS = (  # of `report --format json` and csv: stable
     "dataset",
     "model",  # null for published only
     "label",  # the model's title, or the label as printed
@@ -89,7 +89,9 @@ BOARD_COLUMNS = [
     "gap",
     "verdict",
     "reason",
-    # beyond `report --format json`
+)
+BOARD_COLUMNS = [
+    *ROW_KEYS,
     "seeds_to_go",  # how many more would probably decide the verdict; 0: decided; NaN: no number that is looked at
     "error",  # what ranks the row: the mean, else the reported error
     "errors",  # of the finished runs, as a tuple
@@ -176,14 +178,10 @@ class _Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class CardVariant(_Card):
-    """What a card says of a model on one data set."""
+class CardAnatomy(_Card):
+    """What a card says of a network taken apart: all there is of one never trained here, such as VGG's at 224x224."""
 
-    revision: Annotated[int, Field(ge=1)]
-    recipe: dict[str, Any]
-    recipe_sha256: Sha256
     parameters: int
-    augmentation: str | None = None
     macs: int | None = None
     depth: int | None = None
     departures: tuple[dict[str, Any], ...] = ()
@@ -191,15 +189,13 @@ class CardVariant(_Card):
     stages: tuple[dict[str, Any], ...] = ()  # the layers as the paper's table groups them, its own values beside
 
 
-class CardAnatomy(_Card):
-    """A network that is taken apart but never trained here, such as VGG's at 224x224."""
+class CardVariant(CardAnatomy):
+    """What a card says of a model on a data set that it's trained on."""
 
-    parameters: int
-    macs: int | None = None
-    depth: int | None = None
-    departures: tuple[dict[str, Any], ...] = ()
-    layers: tuple[dict[str, Any], ...] = ()
-    stages: tuple[dict[str, Any], ...] = ()
+    revision: Annotated[int, Field(ge=1)]
+    recipe: dict[str, Any]
+    recipe_sha256: Sha256
+    augmentation: str | None = None
 
 
 class Card(_Card):
@@ -260,9 +256,13 @@ def files_of(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> 
     stamps = {}
     for path in map(str, [*found, *_local_files(runs)]):
         with suppress(OSError):
-            stat = os.stat(path)  # noqa: PTH116  # no Path for each of ten thousand
-            stamps[path] = (stat.st_mtime_ns, stat.st_size)
+            stamps[path] = _stamp(path)
     return stamps
+
+
+def _stamp(path: str) -> Stamp:
+    stat = os.stat(path)  # noqa: PTH116  # no Path for each of ten thousand
+    return (stat.st_mtime_ns, stat.st_size)
 
 
 def _local_files(runs: Path | None) -> list[Path]:
@@ -282,8 +282,7 @@ def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: 
     for path, local in [(p, False) for p in record_files(results)] + [(p, True) for p in _local_files(runs)]:
         name = str(path)
         try:
-            stat = os.stat(name)  # noqa: PTH116
-            stamp = (stat.st_mtime_ns, stat.st_size)
+            stamp = _stamp(name)
             if name not in known or known[name][0] != stamp:
                 known[name] = (stamp, _row(load(path), name, local))
         except (RecordError, OSError) as error:

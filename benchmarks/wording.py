@@ -14,25 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.leaderboard import default_view
+from benchmarks.leaderboard import ROW_KEYS, default_view
 from benchmarks.papers import Paper
 
-ROW_KEYS = (  # of `report --format json` and csv: stable
-    "dataset",
-    "model",
-    "label",
-    "profile",
-    "data",
-    "n",
-    "runs",
-    "trained",
-    "mean",
-    "sd",
-    "reported",
-    "gap",
-    "verdict",
-    "reason",
-)
 SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
     "reproduced": "✓",
     "better": "▼",

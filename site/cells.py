@@ -8,7 +8,7 @@ import pandas as pd
 import words
 
 from benchmarks.datasets import DATASETS, get_dataset
-from benchmarks.leaderboard import PROFILES, Card, CardAnatomy, CardVariant, Evidence, default_view
+from benchmarks.leaderboard import PROFILES, Card, CardAnatomy, Evidence, default_view
 from benchmarks.papers import Paper
 from benchmarks.records import RunRecord, utc
 from benchmarks.suites import SUITES
@@ -23,6 +23,11 @@ STANDING = {
     "validation": "not counted: error on held-out training images",
     "duplicate": "not counted: weights equal to another record's",
 }
+
+
+def datasets_of(board: pd.DataFrame) -> list[str]:
+    """The data sets that have a row, in their own order."""
+    return [name for name in DATASETS if (board["dataset"] == name).any()]
 
 
 def model_url(model: str, dataset: str) -> str:
@@ -282,7 +287,7 @@ def run_marks(run: Mapping[Any, Any]) -> list[str]:
     return [name for name, holds in given.items() if holds]
 
 
-def anatomy_table(variant: CardVariant | CardAnatomy) -> pd.DataFrame:
+def anatomy_table(variant: CardAnatomy) -> pd.DataFrame:
     """Stage by stage: output, parameters, MACs, with the paper's own values beside where its table prints them."""
     rows = []
     has_paper = any(stage.get("paper") for stage in variant.stages)

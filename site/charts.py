@@ -33,6 +33,7 @@ LOOKS = {  # of a verdict: colour and marker; the legend has the word
     "holds": (GREEN, "circle"),
     "fails": (ORANGE, "x"),
 }
+PRINTED = {"symbol": "diamond-open", "size": 10, "color": GREY, "line": {"width": 2}}  # what a source says
 CLICKS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 ERROR = "Test error, %"
 
@@ -64,15 +65,17 @@ def _layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
 
 def _name(row: Any) -> str:
     """A row's label; its profile and data where they aren't the plain ones."""
+    return label(row.label, 60) + _unusual(row)
+
+
+def _unusual(row: Any) -> str:
     more = [row.profile] * (row.profile == "fast") + ["unverified"] * (row.data == "unverified")
-    return label(row.label, 60) + (f" ({', '.join(more)})" if more else "")
+    return f" ({', '.join(more)})" if more else ""
 
 
 def _tick(row: Any) -> str:
     """The name in two short lines at most, so that an axis leaves a phone room for its points."""
-    more = [row.profile] * (row.profile == "fast") + ["unverified"] * (row.data == "unverified")
-    text = str(row.label) + (f" ({', '.join(more)})" if more else "")
-    return _two_lines(text, 22)
+    return _two_lines(str(row.label) + _unusual(row), 22)
 
 
 def _two_lines(text: str, width: int) -> str:
@@ -131,7 +134,7 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
             x=reported["reported"],
             y=reported["place"],
             mode="markers",
-            marker={"symbol": "diamond-open", "size": 10, "color": GREY, "line": {"width": 2}},
+            marker=PRINTED,
             name="reported",
             customdata=[["model", row.model, row.dataset] for row in reported.itertuples(index=False)],
             text=[
@@ -304,7 +307,7 @@ def claims_figure(claims: pd.DataFrame) -> go.Figure:
             x=printed["reported_difference"],
             y=printed["place"],
             mode="markers",
-            marker={"symbol": "diamond-open", "size": 10, "color": GREY, "line": {"width": 2}},
+            marker=PRINTED,
             name="the paper's difference",
             hovertemplate="paper: %{x:+.2f} points<extra></extra>",
         )

@@ -54,7 +54,7 @@ def export(reading: source.Reading, folder: Path) -> int:
         raise UserError(f"{folder} is a file: name a folder")
     pages = dict(pages_of(reading))
     files = dict(pages)
-    for dataset in datasets_of(reading.board):
+    for dataset in cells.datasets_of(reading.board):
         rows = reading.board[reading.board["dataset"] == dataset]
         files |= {f"{dataset}.csv": as_csv(rows), f"{dataset}.json": as_json(rows)}
     files |= {
@@ -71,15 +71,10 @@ def export(reading: source.Reading, folder: Path) -> int:
     return len(pages)
 
 
-def datasets_of(board: pd.DataFrame) -> list[str]:
-    """The data sets that have a row, in their own order."""
-    return [name for name in DATASETS if (board["dataset"] == name).any()]
-
-
 def pages_of(reading: source.Reading) -> Iterable[tuple[str, str]]:
     """Every page: (file name, HTML)."""
     board = reading.board
-    names = datasets_of(board)
+    names = cells.datasets_of(board)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

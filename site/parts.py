@@ -60,6 +60,12 @@ def liveliest(board: pd.DataFrame, names: Sequence[str]) -> str:
     return max(names, key=lambda name: (judged.get(name, 0), measured.get(name, 0), name == "cifar10"))
 
 
+def dataset_of_page(board: pd.DataFrame, names: Sequence[str]) -> str:
+    """The data set that the reader chose or came for, of those that have a row."""
+    asked_for("dataset", names, "data set")
+    return choose_dataset(names, liveliest(board, names))
+
+
 def choose_dataset(names: Sequence[str], default: str) -> str:
     """The data set of a page, in the address as `dataset`: bound widgets write what they show, so names, no titles."""
     chosen = st.segmented_control(

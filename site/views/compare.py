@@ -6,19 +6,17 @@ import parts
 import source
 import streamlit as st
 
-from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import default_view
 
 reading = source.current()
 board, evidence = reading.board, reading.evidence
 ours = board[board["model"].notna()]
-names = [name for name in DATASETS if (ours["dataset"] == name).any()]
+names = cells.datasets_of(ours)
 st.title("Compare")
 if not names:
     parts.empty("There is no model here yet.", "runner models --write-cards")
     st.stop()
-parts.asked_for("dataset", names, "data set")
-dataset = parts.choose_dataset(names, parts.liveliest(board, names))
+dataset = parts.dataset_of_page(board, names)
 here = list(dict.fromkeys(ours.loc[ours["dataset"] == dataset, "model"]))
 titles = {name: evidence.cards[name].title if name in evidence.cards else name for name in here}
 models = st.multiselect(

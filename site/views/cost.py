@@ -7,17 +7,14 @@ import source
 import streamlit as st
 import words
 
-from benchmarks.datasets import DATASETS
-
 reading = source.current()
 board = reading.board
-names = [name for name in DATASETS if (board["dataset"] == name).any()]
+names = cells.datasets_of(board)
 st.title("What does accuracy cost?")
 if not names:
     parts.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
     st.stop()
-parts.asked_for("dataset", names, "data set")
-dataset = parts.choose_dataset(names, parts.liveliest(board, names))
+dataset = parts.dataset_of_page(board, names)
 cost = st.segmented_control(
     "Cost",
     list(cells.COSTS),

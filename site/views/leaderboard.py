@@ -13,7 +13,7 @@ from benchmarks.wording import as_csv, as_json
 
 reading = source.current()
 board = reading.board
-names = [name for name in DATASETS if (board["dataset"] == name).any()]
+names = cells.datasets_of(board)
 
 st.title("Do the numbers in the papers hold?")
 st.markdown("The test errors that papers print, beside what their recipes give here, over several seeds.")
@@ -21,8 +21,7 @@ if not names:
     parts.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
     st.stop()
 
-parts.asked_for("dataset", names, "data set")
-dataset = parts.choose_dataset(names, parts.liveliest(board, names))
+dataset = parts.dataset_of_page(board, names)
 facts = DATASETS[dataset]
 summary = st.empty()
 
