@@ -22,7 +22,7 @@ from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite, get_suite
 from runner import plan
 from runner.engine import Slot, make_slots, threads_per_slot
-from runner.progress import duration
+from runner.progress import columns, duration
 from runner.worker import prepare_environment
 
 HEADINGS = (
@@ -197,12 +197,7 @@ def markdown(table: Sequence[Sequence[str]], captions: str, notes: Sequence[str]
 
 def plain(table: Sequence[Sequence[str]], captions: str, notes: Sequence[str]) -> str:
     """The same for a terminal: columns as wide as they need to be, so that nothing is cut off where it's piped."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
-        for line in table
-    ]
-    return "\n".join([*lines, "", f"{captions}.", *notes])
+    return "\n".join([*columns(table, left=1), "", f"{captions}.", *notes])
 
 
 def show(asked: Question, names: Sequence[str], format_: str, messages: Console) -> int:

@@ -292,9 +292,9 @@ def status(
 
 
 def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
-    """The jobs as a table, a line each. Set by hand: rich takes a millisecond for a row, and there may be 10,000."""
+    """The jobs as a table, a line each; there may be 10,000."""
     from runner.jobs import TO_RUN, progress_of
-    from runner.progress import SYMBOLS, percent
+    from runner.progress import SYMBOLS, columns, percent
 
     if not found:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
@@ -312,8 +312,6 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
                 str(row["attempts"]),
             )
         )
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip() for cells in table]
     counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
     last = f"{len(found)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     left = [paths for paths, state in found if state in TO_RUN and not outlook.comes(paths, state)]
@@ -321,7 +319,7 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
         last += f"; {outlook.trouble}"
     elif left:
         last += f"; {len(left)} wait for the next `runner submit`"
-    return "\n".join([*lines, last])
+    return "\n".join([*columns(table), last])
 
 
 def _submitted(suite: str | None) -> list[Any]:

@@ -43,7 +43,7 @@ from runner import data, profiles, train, worker
 from runner.batches import Batches, DeviceSet, Prepared, prepare
 from runner.bench import Question
 from runner.jobs import JobPaths
-from runner.step import GraphedStep, Step, autocast_of
+from runner.step import Step, autocast_of, make_step
 from zoo import load_models
 from zoo.anatomy import Layer, layers_of
 from zoo.spec import ModelSpec, Recipe, Variant, initialise
@@ -205,15 +205,8 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     images, labels = batches[0]
     model = subject.network().to(memory_format=subject.layout)
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
-    step: Any = BareStep(
-        model,
-        train.optimizer_for(model, recipe),
-        subject.spec.loss,
-        sums,
-        autocast_of(subject.switches, subject.device),
-        bool(subject.switches["compiled"]),
-    )
-    step = GraphedStep(step) if subject.switches["graphs"] else step
+    optimizer = train.optimizer_for(model, recipe)
+    step = make_step(model, optimizer, subject.spec.loss, sums, subject.switches, BareStep)
 
     def turn() -> float:
         for _ in range(steps):

@@ -114,9 +114,10 @@ def make_step(
     loss: Callable[[Any, Tensor], Tensor],
     sums: Tensor,
     switches: dict[str, bool | str],
+    kind: type[Step] = Step,
 ) -> Callable[[Tensor, Tensor], None]:
     """The update as the profile's switches want it. Made once everything that it changes is in its place."""
-    step = Step(model, optimizer, loss, sums, autocast_of(switches, sums.device), bool(switches["compiled"]))
+    step = kind(model, optimizer, loss, sums, autocast_of(switches, sums.device), bool(switches["compiled"]))
     return GraphedStep(step) if switches["graphs"] else step
 
 
