@@ -219,41 +219,33 @@ MNIST_PARAMETERS = 349_674
 DIGITS_PARAMETERS = 14_930
 
 
-def _on_cifar10(recipe: Recipe, *departures: Departure, dropout: bool = True, head: str = "gap") -> Variant:
-    dense = 0 if head == "gap" else 640 * 10 + 10
+def _released(
+    shape: Shape, recipe: Recipe, parameters: int, *departures: Departure, dropout: bool, head: str = "gap"
+) -> Variant:
+    """A network of the author's configurations, with the departures that all of them share."""
     return Variant(
-        build=lambda: nin(CIFAR10, dropout, head),
+        build=lambda: nin(shape, dropout, head),
         recipe=recipe,
-        parameters=CIFAR10_PARAMETERS + dense,
+        parameters=parameters,
         departures=(ORDER, BIAS_RATE, MOMENTUM, *departures),
     )
 
 
+def _on_cifar10(recipe: Recipe, *departures: Departure, dropout: bool = True, head: str = "gap") -> Variant:
+    parameters = CIFAR10_PARAMETERS if head == "gap" else CIFAR10_PARAMETERS + 640 * 10 + 10
+    return _released(CIFAR10, recipe, parameters, *departures, dropout=dropout, head=head)
+
+
 def _on_cifar100(dropout: bool) -> Variant:
-    return Variant(
-        build=lambda: nin(CIFAR100, dropout),
-        recipe=CIFAR100_RECIPE,
-        parameters=CIFAR100_PARAMETERS,
-        departures=(ORDER, BIAS_RATE, MOMENTUM, CIFAR100_RELEASED),
-    )
+    return _released(CIFAR100, CIFAR100_RECIPE, CIFAR100_PARAMETERS, CIFAR100_RELEASED, dropout=dropout)
 
 
 def _on_svhn(dropout: bool) -> Variant:
-    return Variant(
-        build=lambda: nin(SVHN, dropout),
-        recipe=SVHN_RECIPE,
-        parameters=SVHN_PARAMETERS,
-        departures=(ORDER, BIAS_RATE, MOMENTUM, SVHN_UNPUBLISHED, SVHN_SPLIT),
-    )
+    return _released(SVHN, SVHN_RECIPE, SVHN_PARAMETERS, SVHN_UNPUBLISHED, SVHN_SPLIT, dropout=dropout)
 
 
 def _on_mnist(dropout: bool) -> Variant:
-    return Variant(
-        build=lambda: nin(MNIST, dropout),
-        recipe=MNIST_RECIPE,
-        parameters=MNIST_PARAMETERS,
-        departures=(ORDER, BIAS_RATE, MOMENTUM, MNIST_UNPUBLISHED),
-    )
+    return _released(MNIST, MNIST_RECIPE, MNIST_PARAMETERS, MNIST_UNPUBLISHED, dropout=dropout)
 
 
 def _on_digits(dropout: bool) -> Variant:
