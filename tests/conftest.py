@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forks
 
 # Read before `own_root` takes it away.
 REAL_DATA = os.environ.get("REPROZOO_DATA")
@@ -45,6 +46,14 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     return root
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """A process that has loaded everything, of which runners and workers are forked: starting one costs next to nothing."""
+    made = Forks(tmp_path_factory.mktemp("forks") / "server.txt")
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ class Forks:
     def run(self, *words: str, output: Path, **limits: Any) -> int:
         """Start and wait."""
         return self.wait(self.start(*words, output=output, **limits))
+
+    def run_in(self, root: Path, commands: Iterable[Sequence[str]], **environment: str) -> Path:
+        """Run commands of the runner, each to a good end, in a root with data of its own; gives the root."""
+        import pytest
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"REPROZOO_ROOT": str(root), "REPROZOO_DATA": str(root / "data"), **environment}.items():
+                patch.setenv(name, value)
+            for words in commands:
+                assert self.run("runner", *words, output=root / "said.txt") == 0, (root / "said.txt").read_text()
+        return root
 
     def close(self) -> None:
         """No more forks."""

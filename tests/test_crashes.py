@@ -40,22 +40,9 @@ ROUND = 14  # tries to kill before a suite is left to its end
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    made = Forks(tmp_path_factory.mktemp("forks") / "server.txt")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def undisturbed(forks, tmp_path_factory):
     """A root where the suite ran without a kill; its MLflow store is there, too."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROZOO_ROOT", str(root))
-        patch.setenv("REPROZOO_DATA", str(root / "data"))
-        for words in (INLINE, [*ONE, "--engine", "inline"]):
-            assert forks.run("runner", *words, output=root / "said.txt") == 0, (root / "said.txt").read_text()
-    return root
+    return forks.run_in(tmp_path_factory.mktemp("undisturbed"), [INLINE, [*ONE, "--engine", "inline"]])
 
 
 def records_of(root: Path):

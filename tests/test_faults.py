@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from forked import Forks
 
 from benchmarks.errors import UserError
 from benchmarks.records import load
@@ -39,22 +38,9 @@ INLINE = [*WORDS, "--engine", "inline"]
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    made = Forks(tmp_path_factory.mktemp("forks") / "server.txt")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def undisturbed(forks, tmp_path_factory):
     """What an undisturbed run ends with: its record, and the parsed data."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROZOO_ROOT", str(root))
-        patch.setenv("REPROZOO_DATA", str(root / "data"))
-        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        assert forks.run("runner", *INLINE, output=root / "said.txt") == 0, (root / "said.txt").read_text()
-    return root
+    return forks.run_in(tmp_path_factory.mktemp("undisturbed"), [INLINE], MLFLOW_TRACKING_URI="http://127.0.0.1:9")
 
 
 @pytest.fixture
