@@ -110,7 +110,7 @@ def test_every_parameter_gets_a_gradient_and_the_loss_falls_along_it(spec, datas
                 gradients = [p.grad for p in model.parameters()]
                 length = sum(g.square().sum() for g in gradients)
                 for p, g in zip(model.parameters(), gradients, strict=True):
-                    p -= 0.02 * loss / length * g  # to first order, 2 % of the loss
+                    p -= 0.005 * loss / length * g  # to first order, half a percent of the loss
     assert losses[0] > losses[1] > losses[2], f"{spec.name}: the loss doesn't fall along its gradient: {losses}"
 
 
@@ -298,6 +298,19 @@ def test_a_parameter_that_no_rule_covers_is_refused():
 
     with pytest.raises(ValueError, match=r"conv1\.bias"):
         initialise(nin(MNIST, dropout=False), dataclasses.replace(RELEASED, init=(("*.weight", "normal", 0.05),)))
+
+
+@pytest.mark.parametrize(
+    "kind", ["he_normal", "he_normal_fan_out", "uniform_fan_in", "xavier_uniform", "xavier_normal"]
+)
+def test_a_rule_that_counts_inputs_is_refused_for_a_scale(kind):
+    recipe = replace(RELEASED, init=(("*.weight", kind, 1.0), ("*.bias", "constant", 0.0)))
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    with pytest.raises(ValueError, match=r"can't start '1\.weight', whose shape is \(8,\): add a later rule"):
+        initialise(network, recipe)
+    initialise(network, replace(recipe, init=(*recipe.init, ("1.weight", "constant", 0.5))))
+    assert (network[1].weight == 0.5).all()
+    assert network[0].weight.std() > 0
 
 
 # --- NiN, against references/papers: the author's configuration -------------------------------------------------------------
@@ -541,6 +554,26 @@ def test_zagoruykos_network_drops_where_his_does():
     assert [recipe.rate_at(epoch) for epoch in (23, 24, 48, 49, 299)] == pytest.approx(
         [0.1, 0.05, 0.05, 0.025, 0.1 / 2**12]
     )
+
+
+def test_zagoruykos_network_starts_as_torch7_starts_it():
+    """Convolutions by MSRinit of models/vgg_bn_drop.lua; the rest by torch/nn: BatchNormalization.lua and Linear.lua."""
+    model, names = built(MODELS["vgg16"], "cifar10"), set()
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            assert layer.weight.std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.05)
+            assert (layer.bias == 0).all()
+        elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            assert 0 <= layer.weight.min() < 0.1 < 0.9 < layer.weight.max() <= 1
+            assert layer.weight.mean().item() == pytest.approx(0.5, abs=0.15)
+            assert (layer.bias == 0).all()
+        elif isinstance(layer, nn.Linear):
+            bound = layer.in_features**-0.5
+            assert all(0.5 * bound < parameter.abs().max() <= bound for parameter in (layer.weight, layer.bias))
+        else:
+            continue
+        names.add(name)
+    assert len(names) == 13 + 13 + 1 + 2
 
 
 def test_torch7s_damped_momentum_is_ours_at_a_tenth_of_the_rate():

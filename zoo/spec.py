@@ -197,11 +197,19 @@ class ModelSpec:
     bitwise: bool = True  # same machine, build and threads: the same bits, resumed or not
 
 
+def _uniform_fan_in(weight: Tensor, gain: float) -> None:
+    if weight.dim() < 2:
+        raise ValueError("a vector has no inputs to count")
+    bound = gain / weight[0].numel() ** 0.5
+    nn.init.uniform_(weight, -bound, bound)
+
+
 INITIALISERS: dict[str, Callable[[Tensor, float], Any]] = {
     "normal": lambda w, std: nn.init.normal_(w, 0.0, std),
     "constant": nn.init.constant_,
     "uniform": lambda w, bound: nn.init.uniform_(w, -bound, bound),
-    "uniform_fan_in": lambda w, gain: nn.init.uniform_(w, -gain / w[0].numel() ** 0.5, gain / w[0].numel() ** 0.5),
+    "uniform_from_0": lambda w, bound: nn.init.uniform_(w, 0.0, bound),
+    "uniform_fan_in": _uniform_fan_in,
     "xavier_uniform": lambda w, gain: nn.init.xavier_uniform_(w, gain),
     "xavier_normal": lambda w, gain: nn.init.xavier_normal_(w, gain),
     "he_normal": lambda w, gain: nn.init.kaiming_normal_(w).mul_(gain),
@@ -211,18 +219,20 @@ INITIALISERS: dict[str, Callable[[Tensor, float], Any]] = {
 
 @torch.no_grad()
 def initialise(model: nn.Module, recipe: Recipe) -> None:
-    """Set the weights and biases of every convolution and dense layer as the recipe says, in the order of the layers.
+    """Set every parameter as the recipe says, normalisation layers' too, in the order of the layers.
 
-    Draws from torch's default generator. Normalisation layers keep torch's own start (1 and 0). Raises ValueError for a
-    parameter that no rule covers: a start that nobody chose would be a silent departure.
+    Draws from torch's default generator. Raises ValueError for a parameter that no rule covers, since a start that nobody
+    chose would be a silent departure, and for one that the last rule to match it can't start.
     """
-    for layer_name, layer in model.named_modules():
-        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
-            continue
-        for own_name, parameter in layer.named_parameters(recurse=False):
-            name = f"{layer_name}.{own_name}"
-            rules = [rule for rule in recipe.init if fnmatchcase(name, rule[0])]
-            if not rules:
-                raise ValueError(f"no rule of the recipe's init covers the parameter '{name}'")
-            _, kind, value = rules[-1]
+    for name, parameter in model.named_parameters():
+        rules = [rule for rule in recipe.init if fnmatchcase(name, rule[0])]
+        if not rules:
+            raise ValueError(f"no rule of the recipe's init covers the parameter '{name}'")
+        pattern, kind, value = rules[-1]
+        try:
             INITIALISERS[kind](parameter, value)
+        except ValueError as error:  # a scale has no fan-in
+            raise ValueError(
+                f"the recipe's init rule ('{pattern}', '{kind}', {value:g}) can't start '{name}', whose shape is "
+                f"{tuple(parameter.shape)}: add a later rule for it, such as ('{name}', 'constant', 1.0)"
+            ) from error

@@ -10,9 +10,9 @@ to E at 224x224 are here to be taken apart, not trained: convolutions of 3x3 (in
 each of the five blocks, then dense layers of 4096, 4096 and the classes.
 
 Both small networks have the thirteen convolutions of D at a fifth of the pixels, each followed by batch normalisation.
-Departures (also data below): Zagoruyko's flips of exactly half a batch, his rate in another convention, Torch7's start of
-dense and normalisation layers, and both recipes on the data sets for which their sources have none. A training batch of one
-image fails in `vgg16`, whose dense layer is batch-normalised too: its recipe drops the last, short batch, as its author's did.
+Departures (also data below): Zagoruyko's flips of exactly half a batch, his rate in another convention, and both recipes on
+the data sets for which their sources have none. A training batch of one image fails in `vgg16`, whose dense layer is
+batch-normalised too: its recipe drops the last, short batch, as its author's did.
 """
 
 from collections import OrderedDict
@@ -90,8 +90,10 @@ ZAGORUYKO = Recipe(
     preprocessing="yuv_lcn",
     init=(
         ("conv*.weight", "he_normal_fan_out", 1.0),
-        ("fc*.weight", "uniform_fan_in", 1.0),
+        ("bn*.weight", "uniform_from_0", 1.0),  # as Torch7's nn.BatchNormalization and nn.Linear start
         ("*.bias", "constant", 0.0),
+        ("fc*.weight", "uniform_fan_in", 1.0),
+        ("fc*.bias", "uniform", 512**-0.5),  # one over the root of the inputs
     ),
     milestones=tuple(range(24, 300, 25)),
     decay_factor=0.5,
@@ -106,7 +108,7 @@ HYSTS = Recipe(
     momentum=0.9,
     weight_decay=1e-4,
     preprocessing="standardise",
-    init=(("*.weight", "he_normal_fan_out", 1.0), ("*.bias", "constant", 0.0)),
+    init=(("*.weight", "he_normal_fan_out", 1.0), ("bn*.weight", "constant", 1.0), ("*.bias", "constant", 0.0)),
     milestones=(80, 120),
     decay_factor=0.1,
     flip=True,
@@ -124,12 +126,6 @@ RATE = Departure(
     "rate",
     "His rate of 1 is written as 0.1: Torch7's SGD multiplies each gradient but the first by 1 - momentum, torch's doesn't. It "
     "also divides the rate by 1 + 1e-7 times the number of updates, 1 % at the end; ours is only halved, in the same epochs.",
-)
-INIT = Departure(
-    "initialisation",
-    "Convolutions: He's normal, over the outputs, as in the source. Dense weights: uniform within one over the root of the "
-    "inputs, as in Torch7. Torch7 draws the biases of dense layers and the scales of batch normalisation (0 to 1) at random; "
-    "ours start at 0 and 1.",
 )
 EPOCH = Departure(
     "epoch of the figure",
@@ -196,7 +192,7 @@ def _on(
     )
 
 
-_DROPOUT = (FLIPS, RATE, INIT, EPOCH)
+_DROPOUT = (FLIPS, RATE, EPOCH)
 
 MODELS = (
     _small(
