@@ -410,7 +410,9 @@ def make_board(
 
     boarded = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
     groups: dict[tuple[str, str, str | None, str | None], list[Run]] = {}
-    for run in boarded[_OF_A_RUN].to_dict("records"):  # plain rows from here on: a frame for each group costs seconds
+    # Plain rows from here on: a frame for each group costs seconds, and so does to_dict() with text kept by Arrow.
+    values = [boarded[name].tolist() for name in _OF_A_RUN]
+    for run in (dict(zip(_OF_A_RUN, row, strict=True)) for row in zip(*values, strict=True)):
         groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
     have_run = {(dataset, model) for dataset, model, *_ in groups}
     carded = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}

@@ -104,7 +104,16 @@ def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if row["cpu_share"] is not None and row["cpu_share"] < DISTURBED:
         messages.print(f"  {disturbed(row)}", soft_wrap=True)
+    messages.print(f"  {in_short(row)}", soft_wrap=True)
     return row
+
+
+def in_short(row: Mapping[str, Any]) -> str:
+    """What came out, in a line: said at once, so that a long run that is stopped has not been for nothing."""
+    return (
+        f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} of the bare step's rate, "
+        f"{row['speedup']:.2f} of the usual loop's"
+    )
 
 
 def disturbed(row: Mapping[str, Any]) -> str:

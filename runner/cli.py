@@ -274,7 +274,7 @@ def status(
         return found
 
     if json_:
-        sys.stdout.write(jobs.status_json([jobs.progress_of(p.read_job(), p, state) for p, state in look()]))
+        sys.stdout.write(jobs.status_json((paths.read_job(), paths, state) for paths, state in look()))
         return
     if not watch:
         print(_status_text(look(), outlook))

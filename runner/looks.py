@@ -19,7 +19,7 @@ from benchmarks.records import Job
 from benchmarks.suites import Suite
 from benchmarks.verdicts import LOOKS, MIN_SEEDS, next_look
 from runner import jobs, submit
-from runner.jobs import JobPaths, progress_of, results_folder, runs_folder, state_of
+from runner.jobs import JobPaths, results_folder, runs_folder, state_of
 from runner.plan import make_jobs
 from runner.submit import Settings, taken_up
 
@@ -157,5 +157,5 @@ def run(
 
 def print_json(planned: list[Job]) -> None:
     """The object of `status --json` for these jobs."""
-    rows = [progress_of(job, JobPaths.of(job), state_of(JobPaths.of(job))) for job in planned]
-    sys.stdout.write(jobs.status_json(rows))
+    placed = [(job, JobPaths.of(job)) for job in planned]
+    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in placed))

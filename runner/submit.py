@@ -20,7 +20,7 @@ from benchmarks.records import Job, utc
 from runner import jobs, tracking
 from runner.engine import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
 from runner.engine_file import Slurm, Table, engine_named
-from runner.jobs import JobPaths, State, progress_of, read_json, state_of
+from runner.jobs import JobPaths, State, read_json, state_of
 from runner.progress import Progress, duration
 from runner.worker import Options
 
@@ -322,7 +322,7 @@ def _last_words(
 
 
 def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
-    sys.stdout.write(jobs.status_json([progress_of(job, paths, state_of(paths)) for job, paths in pairs]))
+    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in pairs))
 
 
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
