@@ -108,6 +108,22 @@ def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
     return row
 
 
+def add_at_once(row: dict[str, Any], question: Question, counts: Sequence[int], messages: Console) -> None:
+    """Measure so many jobs of the model at once, into `at_once` of its row: their images/s together, times one alone."""
+    from runner.at_once import measure_at_once
+
+    alone, *several = measure_at_once(question, counts)
+    row["at_once"] = [
+        {"jobs": found.jobs, "images_per_second": round(found.rate, 3), "gain": round(found.gain(alone), 4)}
+        for found in (alone, *several)
+    ]
+    for found in row["at_once"][1:]:
+        messages.print(
+            f"  {found['jobs']} at once: {_rate(found['images_per_second'])} images/s, {found['gain']:.2f} times one alone",
+            soft_wrap=True,
+        )
+
+
 def in_short(row: Mapping[str, Any]) -> str:
     """What came out, in a line: said at once, so that a long run that is stopped has not been for nothing."""
     return (
@@ -197,22 +213,39 @@ def hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
     ]
 
 
-def markdown(table: Sequence[Sequence[str]], captions: str, notes: Sequence[str]) -> str:
-    """The README's section: caption, table, notes."""
+def markdown(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:
+    """The README's section: caption, tables, notes."""
+    blocks = [f"{captions}.", *map(_markdown_table, tables), "\n".join(notes)]
+    return "\n\n".join(blocks)
+
+
+def _markdown_table(table: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(line) + " |" for line in table]
-    lines.insert(1, "|" + "|".join(["---", *["---:"] * (len(HEADINGS) - 1)]) + "|")
-    return "\n".join([f"{captions}.", "", *lines, "", *notes])
+    lines.insert(1, "|" + "|".join(["---", *["---:"] * (len(table[0]) - 1)]) + "|")
+    return "\n".join(lines)
 
 
-def plain(table: Sequence[Sequence[str]], captions: str, notes: Sequence[str]) -> str:
+def plain(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:
     """The same for a terminal: columns as wide as they need to be, so that nothing is cut off where it's piped."""
-    return "\n".join([*columns(table, left=1), "", f"{captions}.", *notes])
+    blocks = ["\n".join(columns(table, left=1)) for table in tables]
+    return "\n\n".join([*blocks, "\n".join([f"{captions}.", *notes])])
 
 
-def show(asked: Question, names: Sequence[str], format_: str, messages: Console) -> int:
+def at_once_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line for each number of jobs of each model: what they get done together."""
+    lines = [["model", "jobs at once", "images/s together", "times one alone"]]
+    for row in rows:
+        for found in row.get("at_once", ()):
+            rate, gain = _rate(found["images_per_second"]), f"{found['gain']:.2f}"
+            lines.append([row["model"], str(found["jobs"]), rate, gain])
+    return lines
+
+
+def show(asked: Question, names: Sequence[str], format_: str, messages: Console, at_once: Sequence[int] = ()) -> int:
     """Measure the models `names` as `asked` says (its model and device aside), print as 'table', 'markdown' or 'json'.
 
-    The exit code: 1 where a model couldn't be measured. Raises UserError for what can't be asked.
+    `at_once`: also with so many jobs of each model side by side on one GPU, or each on its own share of the processor. The
+    exit code: 1 where a model couldn't be measured. Raises UserError for what can't be asked.
     """
     from zoo import load_models
 
@@ -220,6 +253,8 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console)
         raise UserError(f"--seconds is {asked.seconds:g}, expected more than 0")
     if asked.repeats < 1:
         raise UserError(f"--repeats is {asked.repeats}, expected 1 or more")
+    if at_once and min(at_once) < 2:
+        raise UserError(f"--at-once is {min(at_once)}, expected 2 or more")
     models, threads = load_models(), threads_per_slot()
     chosen = choose(asked.dataset, names, models)
     slots = make_slots(1, threads)
@@ -228,14 +263,18 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console)
     for number, name in enumerate(chosen, 1):
         messages.print(f"{number}/{len(chosen)} {asked.dataset}/{name}", soft_wrap=True)
         question = dataclasses.replace(asked, model=name, device=slots[0].device, threads=threads)
-        found.append(measure_one(question, messages))
+        row = measure_one(question, messages)
+        if row is not None and at_once:
+            add_at_once(row, question, at_once, messages)
+        found.append(row)
     rows = [row for row in found if row is not None]
     if format_ == "json":
         print(json.dumps(rows, indent=2))
     elif rows:
-        table = [list(HEADINGS), *(cells(row, _job(row, models)) for row in rows)]
+        tables = [[list(HEADINGS), *(cells(row, _job(row, models)) for row in rows)]]
+        tables += [at_once_table(rows)] * bool(at_once)
         notes = [EXPLANATION, *hours_lines(suite_hours(rows, models, len(slots)), len(slots))]
-        print((markdown if format_ == "markdown" else plain)(table, caption(rows), notes))
+        print((markdown if format_ == "markdown" else plain)(tables, caption(rows), notes))
     return int(len(rows) < len(found))
 
 

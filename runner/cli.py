@@ -567,6 +567,9 @@ def bench(
     profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
     seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
     repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 9,
+    at_once: Annotated[
+        list[int], typer.Option("--at-once", metavar="K", help="Also K jobs of a model at once; may be repeated.")
+    ] = [],  # noqa: B006
     format_: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
     json_: JsonOption = False,
     equivalence: Annotated[
@@ -590,6 +593,8 @@ def bench(
 
     runner bench --dataset mnist --repeats 30 --seconds 60 --format markdown
 
+    runner bench --model nin --profile fast --at-once 2 --at-once 4
+
     runner bench --equivalence --model nin_dropout --slots-per-gpu 4
     """
     from runner import bench as benching
@@ -600,7 +605,10 @@ def bench(
         asked = benching.Question(
             "", dataset, profile.value, "cpu", 1, seconds, repeats, data_dir, allow_unverified_data
         )
-        raise typer.Exit(benching.show(asked, model, "json" if json_ else format_.value, _console(stderr=True)))
+        shape = "json" if json_ else format_.value
+        raise typer.Exit(benching.show(asked, model, shape, _console(stderr=True), at_once))
+    if at_once:
+        raise UserError("--at-once doesn't go with --equivalence")
     if len(model) != 1:
         raise UserError("--equivalence is for one model: give one --model")
     settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)

@@ -140,11 +140,18 @@ def subject_of(question: Question) -> Subject:
         generator = np.random.default_rng(0)
         raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
         labels = generator.integers(facts.classes, size=RANDOM_IMAGES)
-        images = DeviceSet(
-            torch.from_numpy(raw).to(device).float().div_(255), torch.from_numpy(labels).to(device), None
-        )
+        pixels, black = torch.from_numpy(raw).to(device).float().div_(255), torch.zeros(raw.shape[1], 1, 1)
+        images = DeviceSet(pixels, torch.from_numpy(labels).to(device), None, black.to(device))
         prepared, real = Prepared(images, images), False
     return Subject(question, facts, spec, variant, device, switches, raw, labels, prepared, real)
+
+
+def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
+    """The recipe without what only a whole training has: milestones, a hold-out, a batch that is left out."""
+    batch = min(subject.variant.recipe.batch_size, len(subject.prepared.train) // 2)
+    return dataclasses.replace(
+        subject.variant.recipe, epochs=epochs, milestones=(), holdout=0, drop_last=False, batch_size=batch
+    )
 
 
 def run_loop(
@@ -187,7 +194,7 @@ def run_loop(
 
 def cut(images: DeviceSet, count: int) -> DeviceSet:
     """The first `count` images."""
-    return DeviceSet(images.stored[:count], images.labels[:count], images.transform)
+    return dataclasses.replace(images, stored=images.stored[:count], labels=images.labels[:count])
 
 
 class BareStep(Step):
@@ -341,8 +348,8 @@ def measure(question: Question) -> dict[str, Any]:
         subject.synchronise()
         ends.append(time.time())
 
-    batch = min(recipe.batch_size, len(subject.prepared.train) // 2)
-    plain = dataclasses.replace(recipe, epochs=1, milestones=(), holdout=0, drop_last=False, batch_size=batch)
+    plain = plain_recipe(subject)
+    batch = plain.batch_size
     run_loop(subject, plain, 2 * batch, note)
     startup = ends[0] - psutil.Process().create_time()
     step_seconds = ends[1] - ends[0]
@@ -451,9 +458,9 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure one model and print its row as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m runner.measure", description="One model's speed.")
+def question_of(argv: list[str] | None) -> Question:
+    """The question that a command line asks."""
+    parser = argparse.ArgumentParser(description="One model's speed.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--profile", default=Question.profile)
@@ -463,7 +470,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=Question.repeats)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--allow-unverified-data", action="store_true")
-    print(json.dumps(measure(Question(**vars(parser.parse_args(argv))))))
+    return Question(**vars(parser.parse_args(argv)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure one model and print its row as JSON."""
+    print(json.dumps(measure(question_of(argv))))
     return 0
 
 

@@ -12,8 +12,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.datasets import get_dataset
+from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner import bench, jobs, profiles
+from runner.at_once import AtOnce, measure_at_once
 from runner.bench import Question
 from runner.measure import bytes_per_image, fitting_batch, flops_per_image, subject_of
 from zoo import load_models
@@ -70,6 +72,7 @@ def measured(tmp_path_factory):
     """The command as a user types it, on real digits: (exit code, stdout, stderr)."""
     pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
     words = ["bench", "--dataset", "digits", "--model", "lenet", "--seconds", "1", "--repeats", "3", "--json"]
+    words += ["--at-once", "2"]
     folder = tmp_path_factory.mktemp("bench")
     environment = {"REPROZOO_ROOT": str(folder), "REPROZOO_DATA": str(folder / "data")}
     done = subprocess.run(
@@ -113,6 +116,28 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
     assert 0 < row["memory_share"] < 1
     assert 0 < row["cpu_share"] < 1.1
     assert (row["batch_size"], row["recipe_batch_size"], row["repeats"]) == (64, 64, 3)
+
+
+def test_jobs_at_once_are_set_beside_one_alone(measured, row):
+    alone, two = row["at_once"]
+    assert (alone["jobs"], alone["gain"], two["jobs"]) == (1, 1.0, 2)
+    assert 0.2 * row["loop"] < alone["images_per_second"] < 5 * row["loop"], "the same loop, measured another way"
+    assert two["gain"] > 0
+    assert "  2 at once: " in measured[2]
+    (_, _, second) = bench.at_once_table([row])
+    assert second[:2] == ["lenet", "2"]
+
+
+def test_what_several_jobs_gain_is_the_median_of_the_turns_ratios():
+    """A machine that is slowed in the third turn slows both sides of its ratio."""
+    alone, four = AtOnce(1, (100.0, 100.0, 20.0)), AtOnce(4, (250.0, 240.0, 50.0))
+    assert four.gain(alone) == pytest.approx(2.5)
+    assert (alone.gain(alone), four.rate) == (1.0, 240.0)
+
+
+def test_children_that_can_t_be_asked_end_the_measurement_in_a_line():
+    with pytest.raises(UserError, match="invalid choice: 'mps'"):
+        measure_at_once(Question("lenet", "digits", device="mps"), [2])
 
 
 def test_random_images_stand_in_for_a_data_set_that_is_not_here(capsys):
@@ -180,11 +205,12 @@ def test_the_hours_of_a_suite_need_all_of_its_models():
 def test_the_tables_have_a_cell_for_each_heading_and_cut_nothing(row):
     table = [list(bench.HEADINGS), bench.cells(row, job_of("digits", "lenet"))]
     assert len(table[1]) == len(bench.HEADINGS)
-    text = bench.plain(table, bench.caption([row]), ["Note."])
+    text = bench.plain([table], bench.caption([row]), ["Note."])
     first, second = text.splitlines()[:2]
     assert len(first) == len(second)
     assert all(cell in second for cell in table[1])
-    lines = bench.markdown(table, bench.caption([row]), ["Note."]).splitlines()
+    lines = bench.markdown([table, bench.at_once_table([row])], bench.caption([row]), ["Note."]).splitlines()
+    assert lines[6].startswith("| model | jobs at once |")
     assert lines[0] == bench.caption([row]) + "."
     assert [line.count("|") for line in lines[2:5]] == [len(bench.HEADINGS) + 1] * 3
 
