@@ -13,6 +13,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from benchmarks.errors import UserError
 from runner import preprocess
 from runner.augment import augment
 from runner.data import Data
@@ -29,6 +30,9 @@ class DeviceSet:
     stored: Tensor
     labels: Tensor  # int64 (N,)
     transform: preprocess.Transform | None  # None: already applied
+    black: Tensor | None = (
+        None  # (C, 1, 1): a black pixel, preprocessed; None where that depends on the pixels around it
+    )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +63,10 @@ class Batches:
     def __init__(
         self, data: DeviceSet, recipe: Recipe, shifts: torch.Generator, layout: torch.memory_format, ahead: int = 1
     ) -> None:
+        if recipe.black_border and data.black is None:
+            raise UserError(f"black_border: after {recipe.preprocessing} there is no one black pixel; leave it out")
         self.data, self.recipe, self.shifts, self.layout, self.ahead = data, recipe, shifts, layout, ahead
+        self._border = data.black if recipe.black_border else None
         self._permutation = torch.empty(0, dtype=torch.int64)
         self._made: int | None = None  # which group of batches is there
         self._drawn_from: Tensor | None = None  # the generator's state before that group's draws
@@ -94,7 +101,8 @@ class Batches:
 
     def _make(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         indices = self._permutation[start:stop]
-        images = augment(self.data.images(indices), self.recipe.flip, self.recipe.translate, self.shifts)
+        images = self.data.images(indices)
+        images = augment(images, self.recipe.flip, self.recipe.translate, self.shifts, self._border)
         return images.contiguous(memory_format=self.layout), self.data.labels.index_select(0, indices)
 
 
@@ -125,10 +133,11 @@ def _on_device(
 ) -> DeviceSet:
     stored = torch.from_numpy(np.array(images)).to(device)
     target = torch.from_numpy(np.asarray(labels).astype(np.int64)).to(device)
+    black = transform.apply(torch.zeros_like(stored[:1, :, :1, :1]))[0] if transform.per_channel else None
     size = 4 * stored.numel()
     if size < SMALL or (not transform.per_channel and size < FIT_SHARE * free_memory(device)):
-        return DeviceSet(transform.apply(stored), target, None)
-    return DeviceSet(stored, target, transform)
+        return DeviceSet(transform.apply(stored), target, None, black)
+    return DeviceSet(stored, target, transform, black)
 
 
 def free_memory(device: torch.device) -> int:

@@ -1,5 +1,8 @@
 """Augmentation: every output is a crop of the padded image, and how often which one comes is what torchvision does."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from benchmarks.errors import UserError
 from runner.augment import augment
+from runner.batches import Batches, DeviceSet, prepare
+from runner.preprocess import fit
+from zoo.nin import RELEASED
 
 CASES = [(True, 2), (True, 0), (False, 3)]
 
@@ -61,6 +68,36 @@ def test_every_output_is_one_crop_of_the_padded_input(count, shape, case, seed, 
     assert (out.shape, out.dtype) == (images.shape, images.dtype)
     for image, made in zip(images, out, strict=True):
         assert any(torch.equal(crop, made) for crop in crops(image, flip, translate))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["standardise", "unit"])
+def test_with_a_black_border_it_is_as_if_the_picture_had_been_shifted_before_it_was_normalised(name, layout):
+    """Against torchvision's order of things: pad the uint8 picture with black, crop it, flip it, then normalise."""
+    from torchvision.transforms.v2.functional import pad
+
+    pixels = np.random.default_rng(0).integers(1, 256, (20, 3, 6, 7), dtype=np.uint8)
+    facts = SimpleNamespace(
+        train_images=pixels, train_labels=np.zeros(20), test_images=pixels, test_labels=np.zeros(20)
+    )
+    facts.validation_size, facts.cache_folder, facts.facts = 0, None, SimpleNamespace(sha256="")
+    prepared = prepare(facts, name, 0, torch.device("cpu"), lambda line: None)
+    recipe = replace(RELEASED, batch_size=20, flip=True, translate=2, preprocessing=name, black_border=True)
+    batches = Batches(prepared.train, recipe, generator(), layout)
+    batches.begin(torch.arange(20))
+    normalise = fit(name, pixels, None, "").apply
+    for raw, made in zip(torch.from_numpy(pixels), batches[0][0], strict=True):
+        wide = pad(raw, [2, 2, 2, 2])
+        windows = [wide[:, down : down + 6, right : right + 7] for down in range(5) for right in range(5)]
+        expected = normalise(torch.stack([side for window in windows for side in (window, window.flip(2))]))
+        assert any(torch.equal(made, one) for one in expected)
+
+
+def test_a_black_border_needs_a_preprocessing_that_has_one():
+    images = DeviceSet(numbered(3), torch.zeros(3, dtype=torch.int64), None)
+    recipe = replace(RELEASED, flip=True, translate=2, black_border=True)
+    with pytest.raises(UserError, match="black_border: after gcn_zca there is no one black pixel"):
+        Batches(images, recipe, generator(), torch.contiguous_format)
 
 
 @pytest.mark.parametrize(("flip", "translate"), CASES)

@@ -133,7 +133,8 @@ def train_on_gpu(spec, dataset, switches, path, after=None, resume=None):
     facts, generator = get_dataset(dataset), torch.Generator().manual_seed(5)
     images = torch.randn(20, *facts.shape, generator=generator).to(CUDA)
     labels = torch.randint(facts.classes, (20,), generator=generator).to(CUDA)
-    data = Prepared(DeviceSet(images, labels, None), DeviceSet(images[:6], labels[:6], None))
+    black = torch.full((facts.shape[0], 1, 1), -2.0, device=CUDA)
+    data = Prepared(DeviceSet(images, labels, None, black), DeviceSet(images[:6], labels[:6], None))
     changes = {"epochs": 2, "batch_size": 8, "milestones": (1,), "decay_factor": 0.1, "decay_epochs": 0}
     recipe = dataclasses.replace(spec.variants[dataset].recipe, **changes)
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), profile="fast", seed=0)

@@ -44,7 +44,8 @@ def random_data(dataset, train_images=10, test_images=6):
 
     def images(n):
         pixels = torch.randn(n, *facts.shape, generator=generator)
-        return DeviceSet(pixels, torch.randint(facts.classes, (n,), generator=generator), None)
+        labels = torch.randint(facts.classes, (n,), generator=generator)
+        return DeviceSet(pixels, labels, None, black=torch.full((facts.shape[0], 1, 1), -2.0))
 
     return Prepared(images(train_images), images(test_images))
 

@@ -42,7 +42,8 @@ class Recipe:
         tuple[str, float], ...
     ] = ()  # (pattern, bound of the norm of a unit's weights), the last match wins
     flip: bool = False  # training images are mirrored with probability 1/2
-    translate: int = 0  # training images are shifted by up to so many pixels, zeros moving in
+    translate: int = 0  # training images are shifted by up to so many pixels, zeros moving in,
+    black_border: bool = False  # or black pixels, as where they are shifted before they are preprocessed
     nesterov: bool = False
     decay_all: bool = False  # weight decay on biases and normalisation parameters too, not on weights alone
     drop_last: bool = False  # leave out an epoch's last, partial batch
