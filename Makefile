@@ -1,5 +1,5 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test test-slurm lint format lock setup check-pr site picture
+.PHONY: quickstart test test-slurm lint format lock setup check-pr site results picture
 BIN := .venv/bin
 # Without bytecode kept, each of the processes would compile torch anew: seconds every time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -31,6 +31,11 @@ lock:  ## choose the newest versions that pyproject.toml admits
 
 site: setup  ## the leaderboard in the browser
 	$(BIN)/runner site
+
+results: setup  ## the README's table, from results/ alone
+	REPROZOO_ROOT=$$(mktemp -d) && ln -s $(CURDIR)/results $$REPROZOO_ROOT/ && export REPROZOO_ROOT && \
+	    $(BIN)/runner report --measured --format markdown >$$REPROZOO_ROOT/table.md && \
+	    sed -i -e '/^<!-- make results -->/,/^<!-- end -->/{//!d}' -e "/^<!-- make results -->/r $$REPROZOO_ROOT/table.md" README.md
 
 picture: setup  ## the README's picture of the board, from results/ (needs Chromium)
 	REPROZOO_PICTURE=$(CURDIR)/.github/board.png $(BIN)/pytest -m browser tests/test_site_browser.py -k picture

@@ -458,11 +458,14 @@ def doctor(
 def report(
     suite: AnySuite = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Only what has run; in Markdown as one table, for a README.")
+    ] = False,
 ) -> None:
     """The board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
     from runner import report as reporting
 
-    reporting.show(suite, format_.value)
+    reporting.show(suite, format_.value, measured)
 
 
 @app.command()

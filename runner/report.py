@@ -55,16 +55,21 @@ COLOURS = {  # beside symbol and word, which say it without
 }
 
 
-def show(suite: str | None, fmt: str) -> None:
-    """Print the report of a suite, or of everything, from this checkout's results and runs."""
+def show(suite: str | None, fmt: str, measured: bool = False) -> None:
+    """Print the report of a suite, or of everything, from this checkout's results and runs; `measured`: rows with runs."""
     problems, board, claims, papers = _read(suite)
+    if measured:
+        board = board[board["runs"] > 0]
+        claims = claims[claims["verdict"] != "not run"]
     if problems:
         print(
             f"{len(problems)} problems in records or cards that can't be read; the first: {problems[0]}",
             file=sys.stderr,
         )
     as_of = as_of_line(board, commit_of(root()))
-    if fmt == "table":
+    if measured and fmt == "markdown":
+        print(measured_table(board))
+    elif fmt == "table":
         print_table(Console(), suite, board, claims, as_of)
     else:
         sys.stdout.write(render(suite, board, claims, papers, fmt, as_of=as_of))
@@ -291,11 +296,7 @@ def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_o
         lines += [f"## {facts.title} ({facts.test_size:,} test images)", ""]
         lines += ["| # | Model | Error | Trained | Paper | Gap | Verdict |", "|--:|---|--:|--:|--:|--:|---|"]
         for rank, row in _ranked(rows):
-            marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
-            error = _error(row) + (f" ({marks})" if marks else "")
-            source = "" if pd.isna(row.reported) else f"{_reported(row)} ({_escape(row.paper)}, {_escape(row.where)})"
-            cells = [rank, _escape(row.label), error, _trained(row), source, _gap(row), verdict_words(row.verdict)]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append("| " + " | ".join([rank, *_markdown_cells(row)]) + " |")
         lines.append("")
     if len(view):
         lines += [LEGEND, ""]
@@ -317,6 +318,22 @@ def _markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_o
         lines += ["## Profiles", "", *profiles, ""]
     notes = [f"- {_escape(note)}" for note in [*_notes(suite, board, view), *([as_of] * bool(as_of))]]
     return "\n".join(lines + notes).rstrip("\n") + "\n"
+
+
+def _markdown_cells(row: Any) -> list[str]:
+    """Model, error, trained, paper, gap, verdict."""
+    marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
+    error = _error(row) + (f" ({marks})" if marks else "")
+    source = "" if pd.isna(row.reported) else f"{_reported(row)} ({_escape(row.paper)}, {_escape(row.where)})"
+    return [_escape(row.label), error, _trained(row), source, _gap(row), verdict_words(row.verdict)]
+
+
+def measured_table(board: pd.DataFrame) -> str:
+    """One Markdown table of all data sets' rows that have runs: what a README shows."""
+    lines = ["| Data set | Model | Error | Trained | Paper | Gap | Verdict |", "|---|---|--:|--:|--:|--:|---|"]
+    for row in concerning(board[board["runs"] > 0]).itertuples(index=False):
+        lines.append("| " + " | ".join([get_dataset(row.dataset).title, *_markdown_cells(row)]) + " |")
+    return "\n".join(lines)
 
 
 def _escape(value: Any) -> str:

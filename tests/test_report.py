@@ -12,8 +12,10 @@ from helpers import make_record, make_seeds, publish_records, run_locally
 from rich.console import Console
 
 from benchmarks.errors import UserError
-from benchmarks.leaderboard import Evidence, make_board, make_claims, read
-from runner.report import FORMATS, print_table, render, show
+from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
+from runner.report import FORMATS, measured_table, print_table, render, show
+
+ROOT = Path(__file__).resolve().parent.parent
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]
 KEYS = ["dataset", "model", "label", "profile", "data", "n", "runs", "trained"]
@@ -53,6 +55,22 @@ def test_json_holds_every_row_with_exactly_the_documented_keys(evidence: Evidenc
         "verdict": "reproduced",
         "data": "verified",
     }
+
+
+def test_only_what_was_measured(evidence: Evidence) -> None:
+    board = make_board(evidence, ["cifar10"])
+    head, rule, *lines = measured_table(board).splitlines()
+    assert head.count("|") == rule.count("|") == 8
+    assert [line.split(" | ")[1].replace("\\", "") for line in lines] == [
+        row.label for row in default_view(board).itertuples() if row.runs > 0
+    ]
+    assert all(line.startswith("| CIFAR-10 | ") and line.count("|") == 8 for line in lines)
+
+
+def test_the_readme_s_table_is_of_the_published_records() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("<!-- make results -->\n")[2].partition("<!-- end -->")[0]
+    assert shown == measured_table(make_board(read(ROOT / "results"))) + "\n", "run: make results"
 
 
 def test_json_is_null_where_nothing_is_defined(evidence: Evidence) -> None:
