@@ -92,7 +92,9 @@ UNPUBLISHED = (
     Departure(
         "initialisation",
         "Not published. Ours is the start of the closest published attempt (9.75 %): weights uniform within the root of 3 "
-        "over the number of inputs, which Caffe calls xavier, and zero biases. From other starts a replication stayed at 90 %.",
+        "over the number of inputs, which Caffe calls xavier, and zero biases. From other starts a replication stayed at 90 %. "
+        "Tried here with ALL-CNN-C: ten steps' mean loss is 2.22 after 160 steps and 2.17 after 180 (that attempt's log: 2.17 "
+        "after 200); with the mean of inputs and outputs in place of the inputs it hadn't left 2.303 after 40.",
     ),
     Departure(
         "padding",
