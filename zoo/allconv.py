@@ -95,7 +95,7 @@ UNPUBLISHED = (
         "outputs, and zero biases. The closest published attempt (9.75 %) starts with Caffe's xavier, over the inputs alone. "
         "Tried here at the rate 0.05: with that one ALL-CNN-C leaves the loss of chance some 50 steps sooner (2.24 after 130, "
         "against 2.29), but the last ReLU died within 80 steps in two of three seeds of base A and in the one of base C; with "
-        "ours in neither of two seeds of base A.",
+        "ours in none of the same bases' three.",
     ),
     Departure(
         "padding",
