@@ -1,17 +1,20 @@
-"""Memory, of a GPU or of the machine: what to say when it's short, and how the C library hands it out."""
+"""Memory, of a GPU or of the machine: what to say when it's short, how the C library hands it out, room for a thread."""
 
 import contextlib
 import ctypes
 import re
+import threading
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h numbers them
 SIGNS = (
     "CUDA out of memory",
     "can't allocate memory",
     "not enough memory",
+    "can't start new thread",
     "could not create a primitive",  # oneDNN, whose workspaces are asked for without a word of how much
     "could not execute a primitive",
 )
+THREAD_BYTES = 2**24  # what a thread may need to begin with, many times over
 _SIZE = r"([\d.]+ (?:bytes|[KMGT]iB))"
 
 
@@ -59,6 +62,15 @@ def _readable(size: str) -> str:
         if value < 1024 or larger == "TiB":
             return f"{value:.2f} {larger}"
     return size
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread where there is room for it; raises MemoryError where there is none.
+
+    `Thread.start` waits until the thread says that it runs: for ever, where its first allocation fails.
+    """
+    bytearray(THREAD_BYTES)
+    thread.start()
 
 
 def keep_freed() -> None:

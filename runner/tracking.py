@@ -47,6 +47,7 @@ from runner.jobs import (
     state_of,
     suites_of_jobs,
 )
+from runner.memory import start_thread
 
 RUN_TAG = "reprozoo.run"  # our random run id, by which the MLflow run is found again
 SYNCED_TAG = "reprozoo.synced"  # sha256 of the record.json that has arrived whole
@@ -671,7 +672,7 @@ class BackgroundSync:
     def __enter__(self) -> "BackgroundSync":
         _behind().parent.mkdir(parents=True, exist_ok=True)
         _behind().touch()
-        self._thread.start()
+        start_thread(self._thread)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -296,7 +296,7 @@ class Attempt:
         """Samples processor, memory and GPU into system.jsonl while the attempt lasts."""
         done = threading.Event()
         thread = threading.Thread(target=_sample, args=(self.paths.system, self.device, done), daemon=True)
-        thread.start()
+        memory.start_thread(thread)
         try:
             yield
         finally:
@@ -482,7 +482,7 @@ class Lease:
 
     def __enter__(self) -> "Lease":
         self._write()
-        self._thread.start()
+        memory.start_thread(self._thread)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -390,6 +390,34 @@ def test_a_real_lack_of_memory_on_the_host_fails_one_job_and_the_others_go_on(fo
     assert forks.run("runner", *words, output=said) == 0, said.read_text()  # with room enough the same command goes on
 
 
+def test_a_thread_without_room_is_an_error_and_no_wait_for_ever():
+    """As for a job after one that took all memory: glibc has kept a thread's stack, and nothing else is left."""
+    code = """
+import resource, threading
+from runner.memory import start_thread
+first = threading.Thread(target=int)
+first.start()
+first.join()
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**24,) * 2)
+waiting, held = threading.Thread(target=print, daemon=True), []
+try:
+    while True:
+        held.append(bytes(1000))
+except MemoryError:
+    pass
+try:
+    start_thread(waiting)
+except MemoryError:
+    held.clear()
+    print("refused")
+"""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs Linux")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "refused\n"
+
+
 @pytest.mark.slow
 def test_a_killed_worker_says_that_memory_may_have_been_short(calm, tmp_path):
     """The kernel ends a process that took the last memory by SIGKILL, like anybody else's kill -9."""
