@@ -107,7 +107,7 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
             lines_x += [row.reported, row.mean, None]
             lines_y += [place, place, None]
         if not (pd.isna(row.mean) or pd.isna(row.prediction)):
-            spreads_x += [row.mean - row.prediction, row.mean + row.prediction, None]
+            spreads_x += [max(0.0, row.mean - row.prediction), row.mean + row.prediction, None]  # no error is below 0
             spreads_y += [place, place, None]
     if spreads_x:
         figure.add_scatter(

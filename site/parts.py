@@ -54,10 +54,19 @@ def suite_of(dataset: str) -> str:
 
 
 def liveliest(board: pd.DataFrame, names: Sequence[str]) -> str:
-    """The data set that a page opens with: that with the most judged rows, then measured ones, then CIFAR-10."""
+    """The data set that a page opens with: that with the most judged rows, then measured ones, then CIFAR-10.
+
+    Of what is only measured, first where sources report anything: that is what people come for.
+    """
     ran = board[board["runs"] > 0]
     judged, measured = ran[ran["reported"].notna()]["dataset"].value_counts(), ran["dataset"].value_counts()
-    return max(names, key=lambda name: (judged.get(name, 0), measured.get(name, 0), name == "cifar10"))
+    reported = set(board.loc[board["reported"].notna(), "dataset"])
+
+    def life(name: str) -> tuple[int, bool, int, bool]:
+        count = int(measured.get(name, 0))
+        return int(judged.get(name, 0)), bool(count) and name in reported, count, name == "cifar10"
+
+    return max(names, key=life)
 
 
 def dataset_of_page(board: pd.DataFrame, names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ import cells
 import charts
 import export
 import pandas as pd
+import parts
 import pytest
 import source
 import words
@@ -24,7 +25,7 @@ from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.errors import UserError
-from benchmarks.leaderboard import make_board, make_claims, read
+from benchmarks.leaderboard import BOARD_COLUMNS, make_board, make_claims, read
 from benchmarks.wording import MARKS, SYMBOLS, as_csv
 
 SITE = Path(__file__).resolve().parent.parent / "site"
@@ -331,6 +332,23 @@ def test_points_lead_to_runs(full):
     runs = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin_dropout"])
     [points] = [trace for trace in charts.seeds_figure(runs, row).data if trace.name == "finished"]
     assert {tuple(target) for target in points.customdata} == {("run", run) for run in runs["run"]}
+
+
+def test_a_band_ends_where_errors_do():
+    row = {"label": "A", "model": "a", "dataset": "digits", "mean": 2.0, "half_width": 1.0, "prediction": 5.0}
+    empty = dict.fromkeys(BOARD_COLUMNS) | {"profile": "reference", "data": "verified", "verdict": "no paper figure"}
+    view = pd.DataFrame([empty | row | {"n": 5, "runs": 5, "error": 2.0}]).astype({"reported": float, "gap": float})
+    band = next(trace for trace in charts.gap_figure(view).data if trace.name == "95 % for one new run")
+    assert list(band.x[:2]) == [0.0, 7.0]
+
+
+def test_a_page_opens_with_a_data_set_that_sources_report_on(tmp_path):
+    """Digits have more rows, but no paper's number to set beside them."""
+    publish_records(tmp_path, *(make_record(10.0, dataset="digits", model=name) for name in ("lenet", "nin")))
+    names = ["digits", "mnist", "cifar10"]
+    assert parts.liveliest(make_board(read(tmp_path)), names) == "digits"
+    publish_records(tmp_path, make_record(0.9, dataset="mnist", model="lenet"))
+    assert parts.liveliest(make_board(read(tmp_path)), names) == "mnist"
 
 
 def test_a_collapsed_run_doesnt_crush_the_scale(full):
