@@ -10,6 +10,7 @@ Parent and children speak in lines: a child says `ready` once it has trained a f
 line that it is sent, says how many images a second that were, and ends with its input.
 """
 
+import contextlib
 import dataclasses
 import statistics
 import subprocess
@@ -70,8 +71,9 @@ def measure_at_once(question: Question, counts: Sequence[int]) -> list[AtOnce]:
 
 def _write(child: "subprocess.Popen[str]") -> None:
     assert child.stdin is not None
-    child.stdin.write("\n")
-    child.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it has ended: its answer will say so
+        child.stdin.write("\n")
+        child.stdin.flush()
 
 
 def _answer(child: "subprocess.Popen[str]", said: IO[str]) -> str:

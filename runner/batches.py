@@ -30,9 +30,7 @@ class DeviceSet:
     stored: Tensor
     labels: Tensor  # int64 (N,)
     transform: preprocess.Transform | None  # None: already applied
-    black: Tensor | None = (
-        None  # (C, 1, 1): a black pixel, preprocessed; None where that depends on the pixels around it
-    )
+    black: Tensor | None = None  # (C, 1, 1): a black pixel, preprocessed; None where its neighbours decide
 
     def __len__(self) -> int:
         return len(self.labels)

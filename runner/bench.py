@@ -108,11 +108,18 @@ def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
     return row
 
 
-def add_at_once(row: dict[str, Any], question: Question, counts: Sequence[int], messages: Console) -> None:
-    """Measure so many jobs of the model at once, into `at_once` of its row: their images/s together, times one alone."""
+def add_at_once(row: dict[str, Any], question: Question, counts: Sequence[int], messages: Console) -> bool:
+    """Measure so many jobs of the model at once, into `at_once` of its row: their images/s together, times one alone.
+
+    False, and a line, where they can't be: there may be no memory for so many.
+    """
     from runner.at_once import measure_at_once
 
-    alone, *several = measure_at_once(question, counts)
+    try:
+        alone, *several = measure_at_once(question, counts)
+    except UserError as error:
+        messages.print(f"runner: {max(counts)} at once can't be measured: {error}", soft_wrap=True)
+        return False
     row["at_once"] = [
         {"jobs": found.jobs, "images_per_second": round(found.rate, 3), "gain": round(found.gain(alone), 4)}
         for found in (alone, *several)
@@ -122,6 +129,7 @@ def add_at_once(row: dict[str, Any], question: Question, counts: Sequence[int], 
             f"  {found['jobs']} at once: {_rate(found['images_per_second'])} images/s, {found['gain']:.2f} times one alone",
             soft_wrap=True,
         )
+    return True
 
 
 def in_short(row: Mapping[str, Any]) -> str:
@@ -259,15 +267,15 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
     chosen = choose(asked.dataset, names, models)
     slots = make_slots(1, threads)
     _enter(slots[0], threads)
-    found = []
+    rows, complete = [], True
     for number, name in enumerate(chosen, 1):
         messages.print(f"{number}/{len(chosen)} {asked.dataset}/{name}", soft_wrap=True)
         question = dataclasses.replace(asked, model=name, device=slots[0].device, threads=threads)
         row = measure_one(question, messages)
-        if row is not None and at_once:
-            add_at_once(row, question, at_once, messages)
-        found.append(row)
-    rows = [row for row in found if row is not None]
+        complete &= row is not None
+        if row is not None:
+            rows.append(row)
+            complete &= not at_once or add_at_once(row, question, at_once, messages)
     if format_ == "json":
         print(json.dumps(rows, indent=2))
     elif rows:
@@ -275,7 +283,7 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
         tables += [at_once_table(rows)] * bool(at_once)
         notes = [EXPLANATION, *hours_lines(suite_hours(rows, models, len(slots)), len(slots))]
         print((markdown if format_ == "markdown" else plain)(tables, caption(rows), notes))
-    return int(len(rows) < len(found))
+    return int(not complete)
 
 
 def _enter(slot: Slot, threads: int) -> None:

@@ -140,6 +140,16 @@ def test_children_that_can_t_be_asked_end_the_measurement_in_a_line():
         measure_at_once(Question("lenet", "digits", device="mps"), [2])
 
 
+def test_a_row_outlives_what_can_t_be_measured_at_once(capsys):
+    from rich.console import Console
+
+    row = {"loop": 1.0}
+    console = Console(stderr=True, force_terminal=False, width=400)
+    assert not bench.add_at_once(row, Question("lenet", "digits", device="mps"), [2], console)
+    assert row == {"loop": 1.0}
+    assert "runner: 2 at once can't be measured: " in capsys.readouterr().err
+
+
 def test_random_images_stand_in_for_a_data_set_that_is_not_here(capsys):
     subject = subject_of(Question("lenet", "mnist"))
     assert not subject.real
