@@ -248,6 +248,7 @@ def test_a_filter_goes_into_the_address_and_back(visit, full):
 def test_the_board_sorts_by_a_click(visit, full):
     page = visit(full.address + "/?dataset=cifar10&verdict=reproduced&verdict=worse&verdict=better")
     grid = page.locator("[data-testid=stDataFrame]").first
+    grid.locator("[role=columnheader]", has_text="Measured %").wait_for(state="attached")  # drawn after the page is
     headers = grid.locator("[role=columnheader]").all_text_contents()
     column = headers.index("Measured %")
 
