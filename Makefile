@@ -33,9 +33,7 @@ site: setup  ## the leaderboard in the browser
 	$(BIN)/runner site
 
 results: setup  ## the README's table, from results/ alone
-	REPROZOO_ROOT=$$(mktemp -d) && ln -s $(CURDIR)/results $$REPROZOO_ROOT/ && export REPROZOO_ROOT && \
-	    $(BIN)/runner report --measured --format markdown >$$REPROZOO_ROOT/table.md && \
-	    sed -i -e '/^<!-- make results -->/,/^<!-- end -->/{//!d}' -e "/^<!-- make results -->/r $$REPROZOO_ROOT/table.md" README.md
+	$(BIN)/python .ci/readme_table.py
 
 picture: setup  ## the README's picture of the board, from results/ (needs Chromium)
 	REPROZOO_PICTURE=$(CURDIR)/.github/board.png $(BIN)/pytest -m browser tests/test_site_browser.py -k picture

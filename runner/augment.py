@@ -34,9 +34,9 @@ def augment(
     source = table[drawn.to(images.device, non_blocking=True)]  # (N, H*W)
     padded = F.pad(images, (translate,) * 4)
     if border is not None and translate:
-        inside = padded[:, :, translate : translate + h, translate : translate + w]
-        padded.copy_(border)
-        inside.copy_(images)
+        t = translate
+        for side in (padded[:, :, :t], padded[:, :, -t:], padded[..., :t], padded[..., -t:]):
+            side.copy_(border)
     if images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous():
         pixels = padded.permute(0, 2, 3, 1).flatten(1, 2)  # (N, padded pixels, C), as they lie in memory
         out = pixels.gather(1, source[:, :, None].expand(n, h * w, c))
