@@ -180,6 +180,7 @@ class RunRecord(_Frozen):
     best_epoch: Annotated[int, Field(ge=1)] | None = None  # a diagnostic: chosen on the test set, so it counts nowhere
     best_test_error: float | None = None
     final_train_loss: float | None = None
+    chance_loss: Annotated[float, Field(gt=0)] | None = None  # a constant answer's: the entropy of the training labels
     protocol: Protocol
     parameters: Annotated[int, Field(ge=0)]
     recipe_sha256: Sha256
@@ -246,8 +247,9 @@ class RunRecord(_Frozen):
 def record_json(record: RunRecord) -> str:
     """The file's text: indented, keys sorted, a newline at the end."""
     data = record.model_dump(mode="json")
-    if not record.sequential:
-        del data["sequential"]  # records from before this field keep their bytes
+    for field in ("sequential", "chance_loss"):
+        if not data[field]:
+            del data[field]  # records from before these fields keep their bytes
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -4,6 +4,7 @@ Preprocessed once to float32 where the set is small or its preprocessing costs m
 else uint8 with the preprocessing done per batch: a quarter of the memory, and per channel cheap beside a large network.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,10 @@ class DeviceSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, count: int) -> "DeviceSet":
+        """The first `count` images."""
+        return dataclasses.replace(self, stored=self.stored[:count], labels=self.labels[:count])
 
     def images(self, indices: Tensor | slice) -> Tensor:
         """Preprocessed float32 images (n, C, H, W)."""

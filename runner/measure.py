@@ -161,7 +161,7 @@ def run_loop(
 
     `on_step` gets what the hook for progress gets, after it. The test set is one batch: evaluation is timed apart.
     """
-    prepared = Prepared(cut(subject.prepared.train, images), cut(subject.prepared.test, recipe.batch_size))
+    prepared = Prepared(subject.prepared.train.first(images), subject.prepared.test.first(recipe.batch_size))
     job = Job(
         dataset=subject.facts.name,
         model=subject.spec.name,
@@ -186,15 +186,10 @@ def run_loop(
             saves.append(time.perf_counter() - began)
 
         trained = train.train(
-            job, "0" * 32, subject.spec, recipe, prepared, subject.facts.classes, subject.device, subject.switches,
+            job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
             dataclasses.replace(hooks, progress=progress, save=save),
         )  # fmt: skip
     return trained.curve, saves
-
-
-def cut(images: DeviceSet, count: int) -> DeviceSet:
-    """The first `count` images."""
-    return dataclasses.replace(images, stored=images.stored[:count], labels=images.labels[:count])
 
 
 class BareStep(Step):
@@ -207,7 +202,7 @@ class BareStep(Step):
 def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
     """A turn of (a): so many updates on one batch; gives their images."""
     shifts = torch.Generator(device=subject.device).manual_seed(0)
-    batches = Batches(cut(subject.prepared.train, recipe.batch_size), recipe, shifts, subject.layout)
+    batches = Batches(subject.prepared.train.first(recipe.batch_size), recipe, shifts, subject.layout)
     batches.begin(torch.arange(recipe.batch_size))
     images, labels = batches[0]
     model = subject.network().to(memory_format=subject.layout)
@@ -227,7 +222,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
 def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     """Evaluate that many images of the test set, as after each epoch; gives their number."""
     model = subject.network().to(memory_format=subject.layout)
-    test = cut(subject.prepared.test, images)
+    test = subject.prepared.test.first(images)
     autocast = autocast_of(subject.switches, subject.device)
 
     def turn() -> float:

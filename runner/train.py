@@ -27,7 +27,7 @@ from zoo.spec import ModelSpec, Recipe, initialise
 EVALUATION_BATCH = 500
 AHEAD = 64  # batches made at once where steps are captured graphs: 100 MB at batch 128 and 32x32
 CHECKPOINT_SECONDS = 30.0  # at most so much work is lost to a kill, and so rarely is the disk waited for
-CHANCE_SHARE = 0.98  # a final training loss of this share of ln C or more is no better than chance
+CHANCE_SHARE = 0.98  # a final training loss of this share of a constant answer's, or more, is no better than chance
 
 
 class Stopped(Exception):
@@ -46,6 +46,9 @@ class Hooks:
     save: Callable[[Checkpoint], None]  # durable when it returns
     progress: Callable[[dict[str, Any]], None]  # cheap; called after each step
     log: Callable[[str], None]
+    watch: Callable[[int, Tensor], None] | None = (
+        None  # after each step: how many are left of the epoch, its sums so far
+    )
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Trained:
     wrong: int | None
     test_images: int | None
     weights: dict[str, Tensor]
+    chance_loss: float  # what a network that gives every image the same answer can reach
     parameters: int
     train_seconds: float
     trained_images: int
@@ -101,6 +105,15 @@ def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
         parameter.mul_(norms.clamp(max=bound) / (norms + 1e-7))
 
 
+def constant_answer(labels: Tensor) -> tuple[float, float]:
+    """Mean loss (nats) and error (percent) of the best answer that doesn't look at the image, on labels of shape (N,).
+
+    The loss is the entropy of the labels: ln C where every class is as frequent, less on SVHN, where one in five is a 1.
+    """
+    shares = labels.bincount().double() / len(labels)
+    return -torch.xlogy(shares, shares).sum().item(), 100 * (1 - shares.max().item())
+
+
 def steps_per_epoch(images: int, recipe: Recipe) -> int:
     """How many updates an epoch has; the partial last batch counts unless the recipe drops it."""
     return images // recipe.batch_size if recipe.drop_last else math.ceil(images / recipe.batch_size)
@@ -128,7 +141,6 @@ def train(
     spec: ModelSpec,
     recipe: Recipe,
     data: Prepared,
-    classes: int,
     device: torch.device,
     switches: dict[str, bool | str],
     hooks: Hooks,
@@ -242,6 +254,8 @@ def train(
             hooks.progress(
                 {"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)}
             )
+            if hooks.watch is not None:
+                hooks.watch(steps - state.step, sums)
             if state.step < steps:
                 stop_if_asked()
                 if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
@@ -290,17 +304,18 @@ def train(
         if not last:
             stop_if_asked()
 
-    final = state.curve[-1]
+    final, (chance_loss, _) = state.curve[-1], constant_answer(data.train.labels)
     if diverged_epoch is not None:
         outcome = "diverged"
     else:
-        outcome = "collapsed" if final["train_loss"] >= CHANCE_SHARE * math.log(classes) else "finished"
+        outcome = "collapsed" if final["train_loss"] >= CHANCE_SHARE * chance_loss else "finished"
     return Trained(
         outcome=outcome,
         curve=state.curve,
         wrong=None if diverged_epoch is not None else final["wrong"],
         test_images=None if diverged_epoch is not None else len(data.test),
         weights={name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()},
+        chance_loss=chance_loss,
         parameters=sum(p.numel() for p in model.parameters()),
         train_seconds=state.train_seconds,
         trained_images=state.trained_images,

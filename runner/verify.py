@@ -172,7 +172,12 @@ def _check_values(record: RunRecord, error: Note) -> None:
         if found not in (expected, None):
             error(field, f"is {found}, job and data set give {expected}")
 
-    loss, chance = record.final_train_loss, CHANCE_SHARE * math.log(dataset.classes)
+    at_most = math.log(dataset.classes)
+    if record.chance_loss is not None and record.chance_loss > at_most + 1e-5:
+        error(
+            "chance_loss", f"is {record.chance_loss}, but {dataset.classes} classes give ln C = {at_most:.6f} at most"
+        )
+    loss, chance = record.final_train_loss, CHANCE_SHARE * (record.chance_loss or at_most)
     if (record.outcome == "diverged") != (loss is None):
         error("final_train_loss", f"is {loss}, but the outcome is {record.outcome}")
     elif loss is not None and (record.outcome == "collapsed") != (loss >= chance):

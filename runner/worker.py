@@ -216,7 +216,6 @@ class Attempt:
         switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu)
         profiles.apply(switches)
         recipe = recipe_of(job)
-        dataset = get_dataset(job.dataset)
         needed = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
         if self.shared.get("needed") != needed:
             self.shared.clear()
@@ -235,7 +234,7 @@ class Attempt:
         hooks = self.hooks()
         try:
             trained = train.train(
-                job, self.run, spec, recipe, prepared, dataset.classes, device, switches, hooks,
+                job, self.run, spec, recipe, prepared, device, switches, hooks,
                 resume=resume, force_resume=self.options.force_resume,
             )  # fmt: skip
         except train.Stopped:
@@ -330,6 +329,7 @@ class Attempt:
             best_epoch=best["epoch"] if best else None,
             best_test_error=round(best["test_error"], 6) if best else None,
             final_train_loss=trained.curve[-1]["train_loss"],
+            chance_loss=round(trained.chance_loss, 6),
             protocol=Protocol(
                 evaluation="validation" if recipe.holdout else "test",
                 augmentation=recipe.augmentation,

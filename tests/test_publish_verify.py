@@ -162,6 +162,8 @@ def test_good_records_have_no_problem(results: Path) -> None:
         ({"wrong": 900}, "record", "test_error is 10.4, but wrong / test_images gives 9.0"),
         ({"final_train_loss": 0.5}, "final_train_loss", "the last row"),
         ({"outcome": "collapsed"}, "outcome", "says otherwise"),
+        ({"chance_loss": 0.05}, "outcome", "chance: 0.0490"),
+        ({"chance_loss": 2.4}, "chance_loss", "2.302585 at most"),
         ({"best_epoch": 2, "best_test_error": 1.0}, "best_epoch", "has the test error 25.0"),
         ({"curve_sha256": "a" * 64}, "curve_sha256", "is aaaaaaaa..."),
         ({"started": "2999-01-01T00:00:00Z", "finished": "2999-01-02T00:00:00Z"}, "finished", "in the future"),

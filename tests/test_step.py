@@ -146,7 +146,7 @@ def train_on_gpu(spec, dataset, switches, path, after=None, resume=None):
         return asked == after
 
     hooks = Hooks(stop, lambda state: state.save(path), lambda facts: None, lambda line: None)
-    return train(job, "0" * 32, spec, recipe, data, facts.classes, CUDA, switches, hooks, resume=resume)
+    return train(job, "0" * 32, spec, recipe, data, CUDA, switches, hooks, resume=resume)
 
 
 @pytest.mark.gpu

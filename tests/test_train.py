@@ -6,13 +6,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner import profiles
 from runner.batches import DeviceSet, Prepared
 from runner.checkpoint import Checkpoint
-from runner.train import Hooks, ResumeRefused, Stopped, steps_per_epoch, train
+from runner.train import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, constant_answer, steps_per_epoch, train
 from runner.worker import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.spec import initialise
@@ -73,7 +74,7 @@ def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=
     switches = profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
     stopping = Stopping(path, after)
     return train(
-        job, RUN, spec, recipe, data or random_data(dataset), get_dataset(dataset).classes, CPU, switches, stopping.hooks(),
+        job, RUN, spec, recipe, data or random_data(dataset), CPU, switches, stopping.hooks(),
         resume=resume, force_resume=force,
     )  # fmt: skip
 
@@ -127,7 +128,7 @@ def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minut
     job = Job(dataset="digits", model=spec.name, revision=1, recipe=recipe.to_dict(), seed=0)
     hooks = Hooks(lambda: False, save, lambda facts: None, lambda line: None)
     with pytest.raises(Killed):
-        train(job, RUN, spec, recipe, random_data("digits"), 10, CPU, profiles.resolve("reference", CPU), hooks)
+        train(job, RUN, spec, recipe, random_data("digits"), CPU, profiles.resolve("reference", CPU), hooks)
     assert saved == [(0, 1), (0, 2)]
     assert bits(run(spec, "digits", path, resume=Checkpoint.load(path))) == through
 
@@ -209,6 +210,25 @@ def test_a_network_that_stays_at_chance_collapsed(tmp_path):
     trained = run(MODELS["nin"], "digits", tmp_path / "c.pt", init=(("*", "constant", 0.0),))
     assert trained.curve[-1]["train_loss"] == pytest.approx(math.log(10), rel=0.02)
     assert trained.outcome == "collapsed"
+
+
+def test_a_network_that_only_learns_how_frequent_the_classes_are_collapsed(tmp_path):
+    data = random_data("digits", train_images=200)
+    data.train.labels[:100] = 1  # as SVHN's, whose 1 is three times as frequent as its 9
+    zeros = (("*", "constant", 0.0),)  # of which the last layer's bias alone can move
+    trained = run(
+        MODELS["lenet"], "digits", tmp_path / "c.pt", data=data, init=zeros, epochs=20, batch_size=50, learning_rate=0.5
+    )
+    assert trained.curve[-1]["train_loss"] < CHANCE_SHARE * math.log(10)
+    assert trained.outcome == "collapsed"
+
+
+def test_a_constant_answer_has_the_entropy_of_the_labels_as_its_loss():
+    labels = torch.tensor([0, 1, 1, 1, 3, 3])
+    loss, error = constant_answer(labels)
+    assert loss == pytest.approx(stats.entropy([1, 3, 2]))
+    assert error == pytest.approx(50)
+    assert constant_answer(torch.arange(100).repeat(7))[0] == pytest.approx(math.log(100))
 
 
 def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):
