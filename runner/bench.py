@@ -266,7 +266,7 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
     models, threads = load_models(), threads_per_slot()
     chosen = choose(asked.dataset, names, models)
     slots = make_slots(1, threads)
-    _enter(slots[0], threads)
+    enter(slots[0], threads)
     rows, complete = [], True
     for number, name in enumerate(chosen, 1):
         messages.print(f"{number}/{len(chosen)} {asked.dataset}/{name}", soft_wrap=True)
@@ -286,8 +286,8 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
     return int(not complete)
 
 
-def _enter(slot: Slot, threads: int) -> None:
-    """What the children find in their environment: this slot's GPU, or no GPU and so many threads."""
+def enter(slot: Slot, threads: int) -> None:
+    """What torch finds in the environment, here and in children: this slot's GPU, or no GPU and so many threads."""
     if slot.visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.visible
     prepare_environment(slot.device, threads)

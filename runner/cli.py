@@ -619,6 +619,38 @@ def bench(
     raise typer.Exit(benching.equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
 
 
+@app.command("try")
+def try_(
+    model: Annotated[str, typer.Argument(help="A model; `runner models` lists them.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="On this data set. Default: the model's first.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="So many batches.")] = 200,
+    every: Annotated[int, typer.Option("--every", help="A line for so many of them: their mean.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="Initial weights, order, augmentation, dropout.")] = 0,
+    profile: Annotated[Profile, typer.Option(help="As for submit.")] = Profile.reference,
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
+    ] = [],  # noqa: B006
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train a recipe's first steps: does it learn at all? Writes nothing; exit code 1 where it's still at chance.
+
+    runner try nin --dataset cifar10 --steps 300
+
+    runner try vgg16 --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0]]'
+    """
+    from runner import first_steps, plan
+
+    overrides = dict(plan.parse_override(text) for text in changes)
+    attempt = first_steps.Attempt(
+        model, dataset, steps, every, seed, profile.value, overrides, data_dir, allow_unverified_data
+    )
+    raise typer.Exit(first_steps.show(attempt, _console(), as_json=json_))
+
+
 @app.command("new-model")
 def new_model(
     name: Annotated[str, typer.Argument(help="Small letters, digits and _: also the name of its files.")],

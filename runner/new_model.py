@@ -95,9 +95,10 @@ read = "TODO: which text the numbers were read from"
 NEXT = """Next:
   1. write what they mark with TODO
   2. runner models {name}                   shows what was built, layer by layer
-  3. runner models {name} --write-cards     writes results/cards/{name}.json
-  4. python tests/test_zoo.py {name}        holds the first steps of its training to its revision
-  5. make test                              says in one line each what is still missing
+  3. runner try {name}                      trains its first steps on the real images: does it learn at all?
+  4. runner models {name} --write-cards     writes results/cards/{name}.json
+  5. python tests/test_zoo.py {name}        holds the first steps of its training to its revision
+  6. make test                              says in one line each what is still missing
 CONTRIBUTING.md walks through an example."""
 
 

@@ -1,0 +1,243 @@
+"""`runner try MODEL`: the first steps of a recipe, to see whether it learns at all before hours are spent on it.
+
+The loop is `train()` itself on the data set's own images, at the recipe's own batch size and rate. Nothing is written, and
+the test set isn't looked at. Many recipes of these papers stay at chance for some hundred steps, some for good: a wrong start,
+a rate that kills the last ReLU and a picture that is scaled twice all look the same on the board, and show here within
+minutes.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.errors import UserError, unknown
+from benchmarks.records import Job
+from runner import batches, data, plan, profiles, train
+from runner.bench import enter, suite_of
+from runner.engine import make_slots, threads_per_slot
+from runner.worker import recipe_of
+from zoo import load_models
+from zoo.spec import ModelSpec, Recipe
+
+DEVIATIONS = 4.0  # of a constant answer's error: by so many a window's error has to lie below it, not to be luck
+HEADINGS = ("steps", "loss", "error", "images/s")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What to try: `every` steps are a window, whose mean loss and error are shown."""
+
+    model: str
+    dataset: str | None = None  # None: the model's first
+    steps: int = 200
+    every: int = 10
+    seed: int = 0
+    profile: str = "reference"
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data_dir: Path | None = None
+    allow_unverified_data: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps: the last one's number, their images, mean loss, share of wrong answers in percent, speed."""
+
+    steps: int
+    images: int
+    loss: float | None  # None: not finite
+    error: float
+    images_per_second: float
+
+    def cells(self) -> tuple[str, ...]:
+        """A text for each of HEADINGS."""
+        return (
+            str(self.steps),
+            "not finite" if self.loss is None else f"{self.loss:.4f}",
+            f"{self.error:.2f} %",
+            f"{self.images_per_second:,.1f}",
+        )
+
+    def learned(self, chance_error: float) -> bool:
+        """Whether fewer answers are wrong than luck explains where `chance_error` percent of a constant answer's are."""
+        share = chance_error / 100
+        deviation = 100 * math.sqrt(share * (1 - share) / self.images)
+        return self.loss is not None and self.error < chance_error - DEVIATIONS * deviation
+
+
+class Watch:
+    """The loop's hook: cuts the steps into windows, over the end of an epoch too, and ends the training after the last."""
+
+    def __init__(self, last: int, every: int, show: Callable[[Window], None]) -> None:
+        self.last, self.every, self.show = last, every, show
+        self.steps, self.window, self.counted = 0, [0.0] * 3, [0.0] * 3
+        self.began = time.perf_counter()
+
+    def __call__(self, left: int, sums: Tensor) -> None:
+        """`sums`: summed loss, wrong answers and images of the epoch so far. Raises Stopped once enough is seen."""
+        self.steps += 1
+        whole = self.steps % self.every == 0 or self.steps == self.last
+        if not whole and left:
+            return  # nothing is fetched from the device
+        now = sums.tolist()
+        self.window = [had + new - old for had, new, old in zip(self.window, now, self.counted, strict=True)]
+        self.counted = now if left else [0.0] * 3
+        if not whole:
+            return
+        loss, wrong, images = self.window
+        spent = time.perf_counter() - self.began
+        mean = loss / images if math.isfinite(loss) else None
+        shown = Window(self.steps, round(images), mean, 100 * wrong / images, images / spent)
+        self.show(shown)
+        if self.steps == self.last or mean is None:
+            raise train.Stopped
+        self.window, self.began = [0.0] * 3, time.perf_counter()
+
+
+def show(attempt: Attempt, console: Console, *, as_json: bool = False) -> int:
+    """Train the first steps and print a line a window, or all as JSON. The exit code: 1 where nothing was learned.
+
+    Raises UserError for what can't be asked, or where the data set isn't there.
+    """
+    messages = Console(stderr=True, highlight=False)
+    trial = prepare(attempt, messages)
+    loss, error = trial.chance
+    (messages if as_json else console).print(
+        f"{trial.job.key}: {trial.steps} steps of {trial.recipe.batch_size} images on {trial.device}; "
+        f"a constant answer has a loss of {loss:.4f} and an error of {error:.2f} %",
+        soft_wrap=True,
+    )
+    if not as_json:
+        console.print(_line(HEADINGS))
+    windows: list[Window] = []
+
+    def note(window: Window) -> None:
+        windows.append(window)
+        if not as_json:
+            console.print(_line(window.cells()))
+
+    train_first_steps(trial, Watch(trial.steps, attempt.every, note))
+    since = left_chance(windows, error)
+    if as_json:
+        rows = [dataclasses.asdict(window) for window in windows]
+        facts = {
+            "job": trial.job.model_dump(mode="json"),
+            "chance_loss": loss,
+            "chance_error": error,
+            "left_chance": since,
+        }
+        print(json.dumps(facts | {"windows": rows}, indent=2))
+    else:
+        console.print(verdict(windows, since), soft_wrap=True)
+    return int(since is None)
+
+
+def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
+    """The steps after which every window was better than a constant answer; None if the last wasn't."""
+    since = None
+    for window in reversed(windows):
+        if not window.learned(chance_error):
+            break
+        since = window.steps
+    return since
+
+
+def verdict(windows: Sequence[Window], since: int | None) -> str:
+    """What came of it, in a line."""
+    if windows[-1].loss is None:
+        return f"The loss isn't finite after {windows[-1].steps} steps: it diverged."
+    if since is None:
+        return f"No better than chance after {windows[-1].steps} steps: more of them (--steps), or look for a cause."
+    return f"Better than chance since step {since}."
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, (7, 10, 8, 9), strict=True))
+
+
+# --- the training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A job with everything that its training takes, on the device."""
+
+    job: Job
+    spec: ModelSpec
+    recipe: Recipe
+    data: batches.Prepared
+    device: torch.device
+    switches: dict[str, bool | str]
+    steps: int
+    chance: tuple[float, float]  # loss (nats) and error (percent) of a constant answer
+
+
+def prepare(attempt: Attempt, messages: Console) -> Trial:
+    """Data and job, on the first GPU or, with all cores, on the processor; raises UserError for what can't be tried."""
+    for name in ("steps", "every"):
+        if getattr(attempt, name) < 1:
+            raise UserError(f"--{name} is {getattr(attempt, name)}, expected 1 or more")
+    models = load_models()
+    if attempt.model not in models:
+        raise unknown("model", attempt.model, models)
+    spec = models[attempt.model]
+    dataset = attempt.dataset or next(iter(spec.variants), None)
+    if dataset is None:
+        raise UserError(f"model '{attempt.model}' is for taking apart only: it has no recipe")
+    [job] = plan.make_jobs(
+        suite_of(dataset, attempt.model, models),
+        models,
+        only=[attempt.model],
+        seeds=[attempt.seed],
+        profile=attempt.profile,
+        overrides=attempt.overrides,
+    )
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = threads_per_slot() if "REPROZOO_THREADS" in os.environ else cores
+    slot = make_slots(1, threads)[0]
+    enter(slot, threads)
+    torch.set_num_threads(threads)
+    device, recipe = torch.device(slot.device), recipe_of(job)
+    switches = profiles.resolve(attempt.profile, device, spec.channels_last_on_cpu)
+    profiles.apply(switches)
+    log = messages.print
+    loaded = data.load(dataset, data.data_folder(attempt.data_dir), attempt.allow_unverified_data, log)
+    prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
+    # An epoch's end evaluates: on training images, so that nothing is ever chosen by the test set.
+    seen = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
+    whole = recipe.epochs * train.steps_per_epoch(len(prepared.train), recipe)
+    chance = train.constant_answer(prepared.train.labels)
+    return Trial(job, spec, recipe, seen, device, switches, min(attempt.steps, whole), chance)
+
+
+def train_first_steps(trial: Trial, watch: Watch) -> None:
+    """`train()` until the watch has seen enough; it saves nothing."""
+    hooks = train.Hooks(
+        stop=lambda: False,
+        save=lambda state: None,
+        progress=lambda told: None,
+        log=lambda line: None,
+        watch=watch,
+    )
+    with contextlib.suppress(train.Stopped):
+        train.train(
+            job=trial.job,
+            run="0" * 32,
+            spec=trial.spec,
+            recipe=trial.recipe,
+            data=trial.data,
+            device=trial.device,
+            switches=trial.switches,
+            hooks=hooks,
+        )
