@@ -13,6 +13,9 @@ Three rates in images a second, by turns, so that a busy machine falls on all al
 `train()` runs once for two steps, which gives the start-up time, the peak memory and how long a step takes. Then it runs with
 an epoch for each turn, of as many steps as fit; the others take their turns between its epochs, where its clock stands still.
 The ratios are medians of the turns' own ratios: what slows the machine for a while slows both sides of one.
+
+Where a step takes seconds, (b) and (a) differ by less than two turns of either. So what the loop itself costs is measured
+once more by itself: both with a network that does next to nothing, at the recipe's batch, the difference in seconds an image.
 """
 
 import argparse
@@ -46,12 +49,13 @@ from runner.jobs import JobPaths
 from runner.step import Step, autocast_of, make_step
 from zoo import load_models
 from zoo.anatomy import Layer, layers_of
-from zoo.spec import ModelSpec, Recipe, Variant, initialise
+from zoo.spec import ModelSpec, Recipe, Variant, cross_entropy, initialise
 
 WORKERS = 4  # of the DataLoader, at most: one a core
 SETTLE_SECONDS = 0.3  # in which DataLoader's workers fill their queues again: not while something else is timed
 SMALLEST_BATCH = 32  # below, a step of VGG-16 is weights more than images, and another memory layout is the faster one
 RANDOM_IMAGES = 5_000  # where the data set isn't here
+OWN_STEPS, OWN_TURNS = 400, 5  # of the loop around a network that does nothing
 MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices whose product gives the matrix rate
 COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than most caches hold
 
@@ -219,6 +223,39 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     return turn
 
 
+def averaging(subject: Subject) -> Subject:
+    """The subject with a network that does next to nothing: it averages each channel's pixels and has one dense layer."""
+    channels, classes = subject.facts.shape[0], subject.facts.classes
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+    recipe = dataclasses.replace(subject.variant.recipe, init=(("*", "constant", 0.0),))
+    variant = dataclasses.replace(subject.variant, build=build, recipe=recipe)
+    spec = dataclasses.replace(subject.spec, variants={subject.facts.name: variant}, loss=cross_entropy)
+    return dataclasses.replace(subject, spec=spec, variant=variant)
+
+
+def own_seconds(subject: Subject) -> float:
+    """What the loop itself costs, in seconds an image: an epoch's, less its steps', with a network that does nothing."""
+    nothing = averaging(subject)
+    recipe = plain_recipe(nothing, epochs=OWN_TURNS + 1)
+    steps = min(OWN_STEPS, len(subject.prepared.train) // recipe.batch_size)
+    turn = bare_turn(nothing, recipe, steps)
+    bare: list[float] = []
+
+    def between(told: dict[str, Any]) -> None:
+        if not told["step"]:
+            subject.synchronise()
+            began = time.perf_counter()
+            images = turn()
+            bare.append((time.perf_counter() - began) / images)
+
+    curve, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
+    spent = [1 / row["images_per_second"] - step for row, step in zip(curve, bare, strict=True)]
+    return max(0.0, statistics.median(spent[1:]))  # the first turns warm up
+
+
 def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     """Evaluate that many images of the test set, as after each epoch; gives their number."""
     model = subject.network().to(memory_format=subject.layout)
@@ -350,6 +387,8 @@ def measure(question: Question) -> dict[str, Any]:
     step_seconds = ends[1] - ends[0]
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
 
+    own = own_seconds(subject)
+
     # --- how long a turn is ---
     available = question.seconds / (4 * (question.repeats + 1))
     fitting = fitting_batch(batch, step_seconds, available)
@@ -408,6 +447,10 @@ def measure(question: Question) -> dict[str, Any]:
         "loop_ratio": round(_ratio(rates["loop"], rates["bare_step"]), 4),
         "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
         "evaluation": round(median["evaluation"], 3),
+        "own_microseconds": round(1e6 * own, 4),  # an image
+        "own_share": round(
+            own * median["bare_step"] + checkpoint / train.CHECKPOINT_SECONDS, 6
+        ),  # of the bare step's time
         "spread": {
             name: [round(min(rates[name]), 3), round(max(rates[name]), 3)]
             for name in ("bare_step", "loop", "dataloader")
