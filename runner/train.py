@@ -236,7 +236,8 @@ def train(
     stop_if_asked()
     while state.epoch < recipe.epochs and diverged_epoch is None:
         began = time.perf_counter()
-        set_rate(optimizer, recipe.rate_at(state.epoch), recipe.momentum_at(state.epoch))
+        momentum, rising = recipe.momentum_at(state.epoch), state.epoch < recipe.warmup_epochs
+        set_rate(optimizer, recipe.rate_at(state.epoch), momentum)
         if state.permutation is None:
             state.permutation = torch.randperm(len(data.train), generator=order)
             sums.zero_()
@@ -245,6 +246,8 @@ def train(
 
         model.train()
         while state.step < steps:
+            if rising:
+                set_rate(optimizer, recipe.rate_at(state.epoch, state.step / steps), momentum)
             images, labels = batches[state.step]
             step(images, labels)
 

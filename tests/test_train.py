@@ -108,6 +108,35 @@ def test_the_same_bits_where_an_epoch_ends_with_a_partial_batch(tmp_path):
     assert bits(run(MODELS["nin_dropout"], "digits", path, resume=resume)) == through
 
 
+def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(tmp_path, monkeypatch):
+    """Three steps an epoch; the rates as torch's own LambdaLR gives them, one call of it after each step."""
+    used, step = [], torch.optim.SGD.step
+
+    def spy(self, *args, **kwargs):
+        used.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", spy)
+        run(MODELS["lenet"], "digits", tmp_path / "c.pt", epochs=4, milestones=(3,), decay_factor=0.1, warmup_epochs=2)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=MODELS["lenet"].variants["digits"].recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, n / 6) * (0.1 if n >= 9 else 1.0))
+    expected = []
+    for _ in range(12):
+        expected += schedule.get_last_lr()
+        optimizer.step()
+        schedule.step()
+    assert used == pytest.approx(expected)
+
+
+def test_a_warm_up_that_was_stopped_goes_on_where_it_was(tmp_path):
+    path, changes = tmp_path / "c.pt", {"warmup_epochs": 2, "epochs": 3}
+    through = bits(run(MODELS["lenet"], "digits", path, **changes))
+    with pytest.raises(Stopped):
+        run(MODELS["lenet"], "digits", path, after=3, **changes)
+    assert bits(run(MODELS["lenet"], "digits", path, resume=Checkpoint.load(path), **changes)) == through
+
+
 def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minute(tmp_path, monkeypatch):
     """The loop saves inside an epoch too; going on from there gives the same bits."""
     monkeypatch.setattr("runner.train.CHECKPOINT_SECONDS", 0.0)

@@ -229,6 +229,8 @@ def test_a_shortened_schedule_keeps_its_proportions():
     assert (recipe.epochs, recipe.milestones) == (26, (20, 23))
     halvings = MODELS["vgg16"].variants["svhn"].recipe
     assert (halvings.epochs, len(halvings.milestones), halvings.milestones[-1]) == (30, 12, 29)
+    warmed = MODELS["googlenet"].variants["svhn"].recipe
+    assert (warmed.epochs, warmed.milestones, warmed.warmup_epochs) == (20, (6, 12, 16), 1)
 
 
 def test_cards_say_what_the_code_says(checkout):

@@ -33,6 +33,9 @@ class Recipe:
     milestones: tuple[int, ...] = ()  # after this many epochs the rate is multiplied by decay_factor
     decay_factor: float = 1.0
     decay_epochs: int = 0  # the rate falls along a line, to decay_factor of itself, over so many epochs: no milestones
+    warmup_epochs: int = (
+        0  # the rate rises along a line from 0, step by step, over so many epochs, beside what else moves it
+    )
     rates: tuple[
         tuple[str, float], ...
     ] = ()  # (pattern of parameter names, multiplier of the rate): all matches multiply
@@ -55,7 +58,7 @@ class Recipe:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
-        counts = ("translate", "holdout", "decay_epochs", "momentum_epochs")
+        counts = ("translate", "holdout", "decay_epochs", "momentum_epochs", "warmup_epochs")
         for name in ("weight_decay", "momentum", "final_momentum", *counts):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
@@ -100,14 +103,19 @@ class Recipe:
             milestones=tuple(epoch // factor for epoch in self.milestones),
             decay_epochs=self.decay_epochs // factor,
             momentum_epochs=self.momentum_epochs // factor,
+            warmup_epochs=-(-self.warmup_epochs // factor),  # at least one, where there are any
         )
 
-    def rate_at(self, epoch: int) -> float:
-        """The base learning rate of an epoch, counted from 0."""
+    def rate_at(self, epoch: int, done: float = 1.0) -> float:
+        """The base learning rate of an epoch, counted from 0, once the share `done` of its steps is done.
+
+        Within an epoch it moves in a warm-up only, whose first step has the rate 0, as weiaicunzai/pytorch-cifar100's WarmUpLR.
+        """
         if self.decay_epochs:  # as pylearn2's LinearDecayOverEpoch(start=1), which counts epochs from 1
-            return self.learning_rate * (1 - (1 - self.decay_factor) * min(1.0, (epoch + 1) / self.decay_epochs))
-        drops = sum(epoch >= milestone for milestone in self.milestones)
-        return self.learning_rate * self.decay_factor**drops
+            rate = self.learning_rate * (1 - (1 - self.decay_factor) * min(1.0, (epoch + 1) / self.decay_epochs))
+        else:
+            rate = self.learning_rate * self.decay_factor ** sum(epoch >= milestone for milestone in self.milestones)
+        return rate * min(1.0, (epoch + done) / self.warmup_epochs) if self.warmup_epochs else rate
 
     def momentum_at(self, epoch: int) -> float:
         """The momentum of an epoch, counted from 0."""
