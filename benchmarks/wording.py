@@ -107,6 +107,23 @@ def as_of_line(board: pd.DataFrame, commit: str | None) -> str:
     return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
 
 
+def own_line(runs: pd.DataFrame) -> str:
+    """What of a board is this checkout's own, not published yet: '' where nothing is. `runs` as `frame_of` gives them."""
+    own = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
+    if own.empty:
+        return ""
+    published = runs.loc[~runs["local"] & (runs["standing"] == "counted"), "weights_sha256"]
+    same = int((own["weights_sha256"].isin(published) & (own["outcome"] != "diverged")).sum())  # NaN tells nothing
+    plural = "s" if len(own) > 1 else ""
+    line = f"Of this checkout, not published: {len(own)} run{plural}"
+    if not same:
+        return f"{line}."
+    which = "all" if same == len(own) > 1 else "it" if same == len(own) else str(same)
+    return (
+        f"{line}; {which} gave, bit for bit, the weights of a published run, and count{'s' * (same == 1)} once with it."
+    )
+
+
 def rows_of(board: pd.DataFrame) -> list[dict[str, Any]]:
     """Every row with ROW_KEYS, None where undefined, floats without the dust of binary fractions."""
     rows = board[list(ROW_KEYS)].to_dict("records")

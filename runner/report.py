@@ -31,6 +31,7 @@ from benchmarks.wording import (
     commit_of,
     concerning,
     marks_of,
+    own_line,
     ranks,
     verdict_words,
 )
@@ -57,7 +58,7 @@ COLOURS = {  # beside symbol and word, which say it without
 
 def show(suite: str | None, fmt: str, measured: bool = False) -> None:
     """Print the report of a suite, or of everything, from this checkout's results and runs; `measured`: rows with runs."""
-    problems, board, claims, papers = _read(suite)
+    problems, board, claims, papers, own = _read(suite)
     if measured:
         board = board[board["runs"] > 0]
         claims = claims[claims["verdict"] != "not run"]
@@ -66,7 +67,7 @@ def show(suite: str | None, fmt: str, measured: bool = False) -> None:
             f"{len(problems)} problems in records or cards that can't be read; the first: {problems[0]}",
             file=sys.stderr,
         )
-    as_of = as_of_line(board, commit_of(root()))
+    as_of = " ".join(filter(None, [own, as_of_line(board, commit_of(root()))]))
     if measured and fmt == "markdown":
         print(measured_table(board))
     elif fmt == "table":
@@ -75,8 +76,8 @@ def show(suite: str | None, fmt: str, measured: bool = False) -> None:
         sys.stdout.write(render(suite, board, claims, papers, fmt, as_of=as_of))
 
 
-def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFrame, Mapping[str, Paper]]:
-    """Problems, board, claims and sources of a suite's data sets and models; of all where it is None."""
+def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFrame, Mapping[str, Paper], str]:
+    """Problems, board, claims and sources of a suite's data sets and models (None: all), and what of them is one's own."""
     datasets, models = None, None
     if suite is not None:
         from runner.plan import models_of
@@ -86,7 +87,10 @@ def _read(suite: str | None) -> tuple[tuple[str, ...], pd.DataFrame, pd.DataFram
         datasets, models = found.datasets, models_of(found, load_models())
     evidence = read(results_folder(), runs_folder())
     board = make_board(evidence, datasets, models)
-    return evidence.problems, board, make_claims(board, evidence.papers), evidence.papers
+    runs = evidence.runs
+    if datasets is not None and models is not None:
+        runs = runs[runs["dataset"].isin(datasets) & runs["model"].isin(models)]
+    return evidence.problems, board, make_claims(board, evidence.papers), evidence.papers, own_line(runs)
 
 
 def render(

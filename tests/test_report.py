@@ -257,6 +257,32 @@ def test_a_suite_is_reported_from_this_checkouts_runs_and_results(
         show("nin_ablatoin", "json")
 
 
+@pytest.mark.parametrize(
+    ("same", "other", "says"),
+    [
+        (0, 0, None),
+        (0, 1, "Of this checkout, not published: 1 run. Outside"),
+        (0, 2, "Of this checkout, not published: 2 runs. Outside"),
+        (1, 0, "1 run; it gave, bit for bit, the weights of a published run, and counts once with it."),
+        (1, 2, "3 runs; 1 gave, bit for bit, the weights of a published run, and counts once with it."),
+        (3, 0, "3 runs; all gave, bit for bit, the weights of a published run, and count once with it."),
+    ],
+)
+def test_the_report_says_what_of_it_is_one_s_own(
+    own_root: Path, capsys: pytest.CaptureFixture[str], same: int, other: int, says: str | None
+) -> None:
+    published = make_seeds(FIVE)
+    publish_records(own_root / "results", *published)
+    again = [record.model_copy(update={"run": f"{record.job.seed:032x}"}) for record in published[:same]]
+    new = [make_record(10.0, seed=seed) for seed in (7, 8)][:other]
+    elsewhere = make_record(0.5, dataset="mnist", model="nin", test_images=10_000, training_images=60_000)
+    run_locally(own_root / ".runs", *again, *new, elsewhere)
+    show("nin_ablation", "markdown")
+    out = capsys.readouterr().out
+    assert (says in out) if says else ("this checkout" not in out)
+    assert f"{5 + other} of {5 + other}" in out
+
+
 def test_an_unknown_format_names_the_known_ones(evidence: Evidence) -> None:
     with pytest.raises(UserError, match="did you mean 'json'"):
         text_of(evidence, "jsn")
