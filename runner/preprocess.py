@@ -28,8 +28,9 @@ PREPROCESSING: dict[str, str] = {
     "yuv_lcn": "YUV; Y by its local contrast (Gaussian of 7), U and V by mean and standard deviation, as in cifar.torch",
 }
 
-VERSION = 1  # raised whenever the same images would be fitted to something else: names the cached files
+VERSION = 2  # raised whenever the same images would be fitted to something else: names the cached files
 FIT_BLOCK = 5_000  # images at a time while fitting: 120 MB as float64
+FIT_THREADS = 4  # always: their number decides the last bits of a fit, and other slots wait for it
 
 GCN_SCALE = 55.0
 GCN_MIN_DIVISOR = 1e-8
@@ -234,17 +235,18 @@ def fit(
 ) -> Transform:
     """Fit a preprocessing on the training images in use, uint8 (N, C, H, W).
 
-    Runs on the CPU: the same bits each time with the same torch and number of threads. Kept in `cache_folder` by these,
-    name, N and the data's sha256 (so the images are the data set's first N); fitted once even where several processes ask.
+    Runs on the CPU, in FIT_THREADS threads however many the caller has: the same torch gives the same bits. Kept in
+    `cache_folder` by torch, name, N and the data's sha256 (so the images are the data set's first N); fitted once even where
+    several processes ask.
     Raises UserError for an unknown name.
     """
     if name not in TRANSFORMS:
         raise unknown("preprocessing", name, TRANSFORMS)
     kind = TRANSFORMS[name]
     if cache_folder is None or kind.fit is Transform.fit:
-        return _to_transform(kind, kind.fit(train_images))
-    build = f"torch{torch.__version__}-{torch.get_num_threads()}threads"  # both decide the last bits of a fit
-    path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}-{build}.npz"
+        with _threads(FIT_THREADS):
+            return _to_transform(kind, kind.fit(train_images))
+    path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}-torch{torch.__version__}.npz"
     state = _read(path)
     if state is None:
         cache_folder.mkdir(parents=True, exist_ok=True)
@@ -252,7 +254,8 @@ def fit(
             state = _read(path)
             if state is None:
                 log(f"{name}: fitting on {len(train_images):,} images, once")
-                state = kind.fit(train_images)
+                with _threads(FIT_THREADS):
+                    state = kind.fit(train_images)
                 buffer = io.BytesIO()
                 np.savez(buffer, allow_pickle=False, **state)
                 with suppress(OSError):  # a full disk costs the next job a fit, not this one its run
@@ -318,6 +321,17 @@ def _yuv(images: Tensor) -> Tensor:
     """RGB images (N, 3, H, W) as Torch7's image.rgb2yuv turns them, of the same type."""
     matrix = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
     return torch.einsum("dc,nchw->ndhw", torch.tensor(matrix, dtype=images.dtype, device=images.device), images)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for as long as this lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -107,6 +107,19 @@ def test_fitting_twice_gives_the_same_bits(name):
     assert (fit(name, train[:200], None, "").digest == first.digest) == (name in ("unit", "gcn_lcn"))
 
 
+def test_a_fit_does_not_depend_on_the_caller_s_threads():
+    train, before = random_images(3000, (3, 16, 16)), torch.get_num_threads()
+    digests = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            digests.append(fit("gcn_zca", train, None, "").digest)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(digests)) == 1
+
+
 @pytest.mark.parametrize("name", PREPROCESSING)
 @settings(deadline=None, max_examples=20)
 @given(start=st.integers(0, 299), count=st.integers(1, 300))
