@@ -113,15 +113,13 @@ def own_line(runs: pd.DataFrame) -> str:
     if own.empty:
         return ""
     published = runs.loc[~runs["local"] & (runs["standing"] == "counted"), "weights_sha256"]
-    same = int((own["weights_sha256"].isin(published) & (own["outcome"] != "diverged")).sum())  # NaN tells nothing
-    plural = "s" if len(own) > 1 else ""
-    line = f"Of this checkout, not published: {len(own)} run{plural}"
-    if not same:
+    again = own[
+        (own["standing"] == "duplicate") & own["weights_sha256"].isin(published) & (own["outcome"] != "diverged")
+    ]
+    line = f"Of this checkout, not published: {len(own)} run{'s' * (len(own) > 1)}"
+    if again.empty:
         return f"{line}."
-    which = "all" if same == len(own) > 1 else "it" if same == len(own) else str(same)
-    return (
-        f"{line}; {which} gave, bit for bit, the weights of a published run, and count{'s' * (same == 1)} once with it."
-    )
+    return f"{line}, {len(again)} with the very weights, bit for bit, of published ones: counted once."
 
 
 def rows_of(board: pd.DataFrame) -> list[dict[str, Any]]:

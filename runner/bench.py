@@ -44,10 +44,11 @@ HEADINGS = (
 EXPLANATION = (
     "Images/s of the bare step (forward, backward, optimiser, on one batch that never changes), of our whole loop, and of "
     "the loop that people write (PIL images, transforms, DataLoader workers, `.item()` after each step): medians of turns, and "
-    "of their ratios. Own: what our loop itself costs, checkpoints too, as a share of the bare step; measured around a network "
-    "that does next to nothing, where it isn't lost in the differences between turns. Arithmetic and bytes: what a step has to "
-    "compute and to move at least, as shares of what a large matrix product and a large copy reach here. Start: from the "
-    "process's start to the end of its first step. One seed: all epochs of the recipe on one slot, with their evaluations."
+    "of their ratios. Own, on a CPU: what our loop itself costs, checkpoints too, as a share of the bare step; measured around "
+    "a network that does next to nothing, where it isn't lost in the differences between turns. Arithmetic and bytes: what a "
+    "step has to compute and to move at least, as shares of what a large matrix product and a large copy reach here. Start: "
+    "from the process's start to the end of its first step. One seed: all epochs of the recipe on one slot, with their "
+    "evaluations."
 )
 DISTURBED = 0.9  # a process that got less than this share of its cores was disturbed by others
 
@@ -136,9 +137,9 @@ def add_at_once(row: dict[str, Any], question: Question, counts: Sequence[int], 
 
 def in_short(row: Mapping[str, Any]) -> str:
     """What came out, in a line: said at once, so that a long run that is stopped has not been for nothing."""
+    own = "" if row["own_share"] is None else f" (the loop itself costs {100 * row['own_share']:.2f} %)"
     return (
-        f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} of the bare step's rate "
-        f"(the loop itself costs {100 * row['own_share']:.2f} %), "
+        f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} of the bare step's rate{own}, "
         f"{row['speedup']:.2f} of the usual loop's"
     )
 
@@ -185,7 +186,7 @@ def cells(row: Mapping[str, Any], job: Job) -> list[str]:
         batch,
         *(_rate(row[name]) for name in ("bare_step", "loop", "dataloader")),
         f"{row['loop_ratio']:.3f}",
-        f"{100 * row['own_share']:.2f} %",
+        "-" if row["own_share"] is None else f"{100 * row['own_share']:.2f} %",
         f"{row['speedup']:.2f}",
         _rate(row["gflops"]),
         f"{100 * row['arithmetic_share']:.0f} %",

@@ -636,11 +636,11 @@ def try_(
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,
 ) -> None:
-    """Train a recipe's first steps: does it learn at all? Writes nothing; exit code 1 where it's still at chance.
+    """Train a recipe's first steps: does it learn at all? Keeps nothing; exit code 1 where it's still at chance.
 
     runner try nin --dataset cifar10 --steps 300
 
-    runner try vgg16 --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0]]'
+    runner try conv_gap --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0],["*.bias","constant",0.0]]'
     """
     from runner import first_steps, plan
 

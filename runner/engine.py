@@ -62,9 +62,9 @@ def visible_gpus() -> list[str]:
     return [uuids[int(word)] if word.isdigit() and int(word) < len(uuids) else word for word in wanted if word != "-1"]
 
 
-def threads_per_slot() -> int:
+def threads_per_slot(default: int = 1) -> int:
     """Threads of one worker on a CPU: variable REPROZOO_THREADS, else 1, which gives the most per core on small networks."""
-    text = os.environ.get("REPROZOO_THREADS", "1")
+    text = os.environ.get("REPROZOO_THREADS", str(default))
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"REPROZOO_THREADS is '{text}', expected a whole number from 1")
     return int(text)
@@ -75,13 +75,15 @@ def make_slots(slots_per_gpu: int, threads: int) -> list[Slot]:
     gpus = visible_gpus()
     if gpus:
         return [Slot(f"gpu{i}.{k}", "cuda", uuid) for k in range(slots_per_gpu) for i, uuid in enumerate(gpus)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = os.environ.get(
-        "SLURM_CPUS_ON_NODE", ""
-    )  # inside an allocation, whether SLURM binds processes to cores or not
-    cores = min(cores, int(given)) if given.isdigit() else cores
     by_memory = psutil.virtual_memory().available // MEMORY_PER_SLOT
-    return [Slot(f"cpu{i}", "cpu") for i in range(max(1, min(cores // threads, by_memory)))]
+    return [Slot(f"cpu{i}", "cpu") for i in range(max(1, min(usable_cores() // threads, by_memory)))]
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; inside SLURM's allocation no more than its, whether it binds processes or not."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return min(cores, int(given)) if given.isdigit() else cores
 
 
 # --- one submit ----------------------------------------------------------------------------------------------------------

@@ -1,16 +1,14 @@
 """`runner try MODEL`: the first steps of a recipe, to see whether it learns at all before hours are spent on it.
 
-The loop is `train()` itself on the data set's own images, at the recipe's own batch size and rate. Nothing is written, and
-the test set isn't looked at. Many recipes of these papers stay at chance for some hundred steps, some for good: a wrong start,
-a rate that kills the last ReLU and a picture that is scaled twice all look the same on the board, and show here within
-minutes.
+The loop is `train()` itself on the data set's own images, at the recipe's own batch size and rate. No job, no record and no
+checkpoint comes of it, and the test set isn't looked at. Many recipes of these papers stay at chance for some hundred steps,
+some for good: a wrong start, a rate that kills the last ReLU and a picture that is scaled twice all look the same on the
+board, and show here within minutes.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +21,12 @@ from torch import Tensor
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
-from runner import batches, data, plan, profiles, train
+from runner import batches, data, memory, plan, profiles, train
 from runner.bench import enter, suite_of
-from runner.engine import make_slots, threads_per_slot
+from runner.engine import make_slots, threads_per_slot, usable_cores
 from runner.worker import recipe_of
 from zoo import load_models
-from zoo.spec import ModelSpec, Recipe
+from zoo.spec import ModelSpec, Recipe, initialise
 
 DEVIATIONS = 4.0  # of a constant answer's error: by so many a window's error has to lie below it, not to be luck
 HEADINGS = ("steps", "loss", "error", "images/s")
@@ -75,32 +73,42 @@ class Window:
         return self.loss is not None and self.error < chance_error - DEVIATIONS * deviation
 
 
+class EnoughError(Exception):
+    """The steps asked for are done."""
+
+
 class Watch:
-    """The loop's hook: cuts the steps into windows, over the end of an epoch too, and ends the training after the last."""
+    """The loop's hook: cuts the steps into windows, over the end of an epoch too, and ends the training after the last.
+
+    Steps that are left over make the last window longer: a short one would tell little.
+    """
 
     def __init__(self, last: int, every: int, show: Callable[[Window], None]) -> None:
         self.last, self.every, self.show = last, every, show
         self.steps, self.window, self.counted = 0, [0.0] * 3, [0.0] * 3
+        self.diverged = False
         self.began = time.perf_counter()
 
     def __call__(self, left: int, sums: Tensor) -> None:
-        """`sums`: summed loss, wrong answers and images of the epoch so far. Raises Stopped once enough is seen."""
+        """`left`: steps that the epoch still has; `sums`: its loss, wrong answers and images. Raises EnoughError at the end."""
         self.steps += 1
-        whole = self.steps % self.every == 0 or self.steps == self.last
-        if not whole and left:
+        ends = self.steps == self.last or (self.steps % self.every == 0 and self.last - self.steps >= self.every)
+        if not ends and left:
             return  # nothing is fetched from the device
         now = sums.tolist()
         self.window = [had + new - old for had, new, old in zip(self.window, now, self.counted, strict=True)]
         self.counted = now if left else [0.0] * 3
-        if not whole:
+        ends |= not math.isfinite(now[0])  # the training ends with the epoch
+        if not ends:
             return
         loss, wrong, images = self.window
         spent = time.perf_counter() - self.began
         mean = loss / images if math.isfinite(loss) else None
         shown = Window(self.steps, round(images), mean, 100 * wrong / images, images / spent)
         self.show(shown)
-        if self.steps == self.last or mean is None:
-            raise train.Stopped
+        self.diverged = mean is None
+        if self.steps == self.last or self.diverged:
+            raise EnoughError
         self.window, self.began = [0.0] * 3, time.perf_counter()
 
 
@@ -126,8 +134,8 @@ def show(attempt: Attempt, console: Console, *, as_json: bool = False) -> int:
         if not as_json:
             console.print(_line(window.cells()))
 
-    train_first_steps(trial, Watch(trial.steps, attempt.every, note))
-    since = left_chance(windows, error)
+    diverged = train_first_steps(trial, Watch(trial.steps, attempt.every, note))
+    since = None if diverged else left_chance(windows, error)
     if as_json:
         rows = [dataclasses.asdict(window) for window in windows]
         facts = {
@@ -135,15 +143,16 @@ def show(attempt: Attempt, console: Console, *, as_json: bool = False) -> int:
             "chance_loss": loss,
             "chance_error": error,
             "left_chance": since,
+            "diverged": diverged,
         }
         print(json.dumps(facts | {"windows": rows}, indent=2))
     else:
-        console.print(verdict(windows, since), soft_wrap=True)
+        console.print(verdict(windows, since, diverged), soft_wrap=True)
     return int(since is None)
 
 
 def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
-    """The steps after which every window was better than a constant answer; None if the last wasn't."""
+    """The end of the first window from which on all were better than a constant answer; None if the last wasn't."""
     since = None
     for window in reversed(windows):
         if not window.learned(chance_error):
@@ -152,12 +161,12 @@ def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
     return since
 
 
-def verdict(windows: Sequence[Window], since: int | None) -> str:
+def verdict(windows: Sequence[Window], since: int | None, diverged: bool) -> str:
     """What came of it, in a line."""
-    if windows[-1].loss is None:
+    if diverged:
         return f"The loss isn't finite after {windows[-1].steps} steps: it diverged."
     if since is None:
-        return f"No better than chance after {windows[-1].steps} steps: more of them (--steps), or look for a cause."
+        return f"No better than chance after {windows[-1].steps} steps: try more (--steps), or look for a cause."
     return f"Better than chance since step {since}."
 
 
@@ -203,12 +212,16 @@ def prepare(attempt: Attempt, messages: Console) -> Trial:
         overrides=attempt.overrides,
     )
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = threads_per_slot() if "REPROZOO_THREADS" in os.environ else cores
+    threads = threads_per_slot(default=usable_cores())
     slot = make_slots(1, threads)[0]
     enter(slot, threads)
     torch.set_num_threads(threads)
     device, recipe = torch.device(slot.device), recipe_of(job)
+    profiles.check_device(device)
+    try:
+        initialise(spec.variants[dataset].build(), recipe)
+    except ValueError as error:
+        raise UserError(f"{dataset}/{attempt.model}: {error}") from error
     switches = profiles.resolve(attempt.profile, device, spec.channels_last_on_cpu)
     profiles.apply(switches)
     log = messages.print
@@ -221,8 +234,11 @@ def prepare(attempt: Attempt, messages: Console) -> Trial:
     return Trial(job, spec, recipe, seen, device, switches, min(attempt.steps, whole), chance)
 
 
-def train_first_steps(trial: Trial, watch: Watch) -> None:
-    """`train()` until the watch has seen enough; it saves nothing."""
+def train_first_steps(trial: Trial, watch: Watch) -> bool:
+    """`train()` until the watch has seen enough; it saves nothing. Gives whether it diverged.
+
+    Raises UserError where the memory doesn't suffice, and whatever the model raises.
+    """
     hooks = train.Hooks(
         stop=lambda: False,
         save=lambda state: None,
@@ -230,14 +246,15 @@ def train_first_steps(trial: Trial, watch: Watch) -> None:
         log=lambda line: None,
         watch=watch,
     )
-    with contextlib.suppress(train.Stopped):
-        train.train(
-            job=trial.job,
-            run="0" * 32,
-            spec=trial.spec,
-            recipe=trial.recipe,
-            data=trial.data,
-            device=trial.device,
-            switches=trial.switches,
-            hooks=hooks,
+    try:
+        trained = train.train(
+            trial.job, "0" * 32, trial.spec, trial.recipe, trial.data, trial.device, trial.switches, hooks
         )
+    except EnoughError:
+        return watch.diverged
+    except Exception as error:
+        if isinstance(error, MemoryError) or memory.is_short(str(error)):
+            gpu = trial.device.type == "cuda"
+            raise UserError(memory.out_of_memory(trial.job.key, trial.recipe.batch_size, str(error), gpu)) from error
+        raise
+    return trained.outcome == "diverged"

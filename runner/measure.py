@@ -55,7 +55,7 @@ WORKERS = 4  # of the DataLoader, at most: one a core
 SETTLE_SECONDS = 0.3  # in which DataLoader's workers fill their queues again: not while something else is timed
 SMALLEST_BATCH = 32  # below, a step of VGG-16 is weights more than images, and another memory layout is the faster one
 RANDOM_IMAGES = 5_000  # where the data set isn't here
-OWN_STEPS, OWN_TURNS = 400, 5  # of the loop around a network that does nothing
+OWN_STEPS, OWN_TURNS = 200, 5  # of the loop around a network that does nothing
 MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices whose product gives the matrix rate
 COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than most caches hold
 
@@ -387,7 +387,7 @@ def measure(question: Question) -> dict[str, Any]:
     step_seconds = ends[1] - ends[0]
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
 
-    own = own_seconds(subject)
+    own = own_seconds(subject) if device.type == "cpu" else None  # a GPU's work hides the host's, and adds its own
 
     # --- how long a turn is ---
     available = question.seconds / (4 * (question.repeats + 1))
@@ -427,7 +427,8 @@ def measure(question: Question) -> dict[str, Any]:
 
     curve, saves = run_loop(subject, timed, images, between)
     checkpoint = statistics.median(saves)
-    rates["loop"] = [row["images_per_second"] / (1 + checkpoint / train.CHECKPOINT_SECONDS) for row in curve]
+    checkpoint_share = checkpoint / train.CHECKPOINT_SECONDS
+    rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in curve]
     rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
     median = {name: statistics.median(found) for name, found in rates.items()}
 
@@ -447,10 +448,10 @@ def measure(question: Question) -> dict[str, Any]:
         "loop_ratio": round(_ratio(rates["loop"], rates["bare_step"]), 4),
         "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
         "evaluation": round(median["evaluation"], 3),
-        "own_microseconds": round(1e6 * own, 4),  # an image
-        "own_share": round(
-            own * median["bare_step"] + checkpoint / train.CHECKPOINT_SECONDS, 6
-        ),  # of the bare step's time
+        "own_microseconds": None if own is None else round(1e6 * own, 4),  # an image
+        "own_share": None
+        if own is None
+        else round(own * median["bare_step"] + checkpoint_share, 6),  # of the bare step
         "spread": {
             name: [round(min(rates[name]), 3), round(max(rates[name]), 3)]
             for name in ("bare_step", "loop", "dataloader")

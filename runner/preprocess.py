@@ -235,9 +235,9 @@ def fit(
 ) -> Transform:
     """Fit a preprocessing on the training images in use, uint8 (N, C, H, W).
 
-    Runs on the CPU, in FIT_THREADS threads however many the caller has: the same torch gives the same bits. Kept in
-    `cache_folder` by torch, name, N and the data's sha256 (so the images are the data set's first N); fitted once even where
-    several processes ask.
+    Runs on the CPU, in FIT_THREADS threads however many the caller has: the same torch gives the same bits on the same kind
+    of processor. Kept in `cache_folder` by torch, name, N and the data's sha256 (so the images are the data set's first N);
+    fitted once even where several processes ask.
     Raises UserError for an unknown name.
     """
     if name not in TRANSFORMS:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.errors import UserError
+
 
 def resolve(profile: str, device: torch.device, channels_last_on_cpu: bool = True) -> dict[str, bool | str]:
     """The switches of a profile ('reference' or 'fast') on a device, as they are recorded.
@@ -44,6 +46,12 @@ def apply(switches: dict[str, bool | str]) -> None:
     backends: Any = torch.backends  # these switches are newer than torch's own types
     for place in (backends, backends.cuda.matmul, backends.cudnn.conv):
         place.fp32_precision = switches["float32"]
+
+
+def check_device(device: torch.device) -> None:
+    """Raises UserError for a GPU that the driver knows and torch can't use."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"torch {torch.__version__} can't use this GPU: is the driver too old, or torch without CUDA?")
 
 
 def device_name(device: torch.device) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.spec import cross_entropy
+
 WARM_UP = 3  # eager steps before a capture: cuDNN chooses its kernels, libraries take their workspaces
 
 
@@ -139,8 +141,16 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> 
 
 
 def add_up(sums: Sequence[Tensor], loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> None:
-    """Add a batch's summed loss, number of wrong answers and of images to the three sums, without a wait for the device."""
-    logits = output[0] if isinstance(output, tuple) else output
+    """Add a batch's summed loss, number of wrong answers and of images to the three sums, without a wait for the device.
+
+    `loss` is the mean that was trained on. Where auxiliary heads share in it, the classifier's own counts: a training loss
+    can be set beside the test loss, and beside chance, only without them.
+    """
+    if isinstance(output, tuple):
+        logits = output[0].detach()
+        loss = cross_entropy(logits, labels)
+    else:
+        logits = output
     total, wrong, images = sums
     total.add_(loss.detach(), alpha=len(labels))
     wrong.add_((logits.detach().argmax(dim=1) != labels).sum())

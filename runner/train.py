@@ -46,9 +46,7 @@ class Hooks:
     save: Callable[[Checkpoint], None]  # durable when it returns
     progress: Callable[[dict[str, Any]], None]  # cheap; called after each step
     log: Callable[[str], None]
-    watch: Callable[[int, Tensor], None] | None = (
-        None  # after each step: how many are left of the epoch, its sums so far
-    )
+    watch: Callable[[int, Tensor], None] | None = None  # told after each step: how many the epoch still has, its sums
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
 def constant_answer(labels: Tensor) -> tuple[float, float]:
     """Mean loss (nats) and error (percent) of the best answer that doesn't look at the image, on labels of shape (N,).
 
-    The loss is the entropy of the labels: ln C where every class is as frequent, less on SVHN, where one in five is a 1.
+    The loss is the entropy of the labels: ln C where every class is as frequent, less where they aren't, as in SVHN.
     """
     shares = labels.bincount().double() / len(labels)
     return -torch.xlogy(shares, shares).sum().item(), 100 * (1 - shares.max().item())

@@ -200,10 +200,7 @@ class Attempt:
         if self._stop():
             return "interrupted"
         device = torch.device(self.device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise UserError(
-                f"torch {torch.__version__} can't use this GPU: is the driver too old, or torch without CUDA?"
-            )
+        profiles.check_device(device)
 
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None

@@ -112,7 +112,7 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
     assert row["arithmetic_share"] == pytest.approx(row["gflops"] / row["matrix_gflops"], rel=0.05, abs=1e-4)
     moved = row["loop"] * row["bytes_per_image"] / 1e9
     assert row["memory_share"] == pytest.approx(moved / row["memory_gbytes"], rel=0.05, abs=1e-4)
-    assert 0 < row["own_microseconds"] < 1e6 / row["loop"], "the loop without its step takes less than with it"
+    assert 0 <= row["own_microseconds"] < 1e6 / row["loop"], "the loop without its step takes less than with it"
     assert row["own_share"] >= row["own_microseconds"] * row["bare_step"] / 1e6 * 0.999
     assert 0 < row["arithmetic_share"] < 1
     assert 0 < row["memory_share"] < 1

@@ -1,13 +1,20 @@
 """`runner try`: its figures against the loop's own curve, its verdicts on starts that can and can't learn."""
 
+import dataclasses
 import json
+import re
 
 import pytest
 import torch
 from rich.console import Console
 
+from runner import cli
 from runner.first_steps import Attempt, Watch, Window, left_chance, prepare, train_first_steps
+from runner.plan import parse_override
+from zoo import load_models
+from zoo.spec import initialise
 
+MODELS = load_models()
 DEAD = 'init=[["*","constant",0.0]]'
 
 
@@ -40,7 +47,7 @@ def test_a_window_of_an_epoch_is_the_curves_row(runner, own_root):
 def test_windows_run_over_the_end_of_an_epoch(runner):
     _, out, _ = runner("try", "lenet", "--dataset", "digits", "--steps", "34", "--every", "10", "--json")
     windows = json.loads(out)["windows"]
-    assert [(window["steps"], window["images"]) for window in windows] == [(10, 640), (20, 640), (30, 605), (34, 256)]
+    assert [(window["steps"], window["images"]) for window in windows] == [(10, 640), (20, 640), (34, 605 + 256)]
 
 
 def test_what_learns_says_since_when_and_writes_nothing(runner, own_root):
@@ -79,6 +86,44 @@ def test_the_test_set_is_not_looked_at(own_root):
 def test_no_more_steps_than_the_recipe_has(own_root):
     attempt = Attempt("lenet", "digits", steps=1000, overrides={"epochs": 1})
     assert prepare(attempt, Console(stderr=True)).steps == 23
+
+
+@pytest.mark.parametrize(("every", "last"), [(20, 20), (50, 23), (10, 10)])
+def test_a_divergence_is_seen_wherever_it_falls(runner, every, last):
+    """An epoch of the digits has 23 steps, and `train()` ends with the one whose loss isn't finite."""
+    words = ("--steps", "60", "--every", str(every), "--set", "learning_rate=1e30", "--json")
+    code, out, _ = runner("try", "lenet", "--dataset", "digits", *words)
+    tried = json.loads(out)
+    assert (code, tried["diverged"], tried["left_chance"]) == (1, True, None)
+    assert [(window["steps"], window["loss"]) for window in tried["windows"]] == [(last, None)]
+
+
+def test_weights_that_the_last_update_of_an_epoch_spoils_are_a_divergence(own_root):
+    """The evaluation alone sees it: no window's loss is anything but finite."""
+    trial = prepare(
+        Attempt("lenet", "digits", steps=40, overrides={"batch_size": 1437, "epochs": 40}), Console(stderr=True)
+    )
+    shown: list[Window] = []
+    recipe = dataclasses.replace(trial.recipe, learning_rate=1e30)
+    assert train_first_steps(dataclasses.replace(trial, recipe=recipe), Watch(40, 1, shown.append))
+    assert shown
+    assert all(window.loss is not None for window in shown)
+
+
+def test_a_start_that_leaves_parameters_out_is_one_line(runner):
+    code, out, err = runner("try", "lenet", "--dataset", "digits", "--set", 'init=[["*.weight","he_normal",1.0]]')
+    assert (code, out) == (2, "")
+    assert "runner: digits/lenet: no rule of the recipe's init covers the parameter 'conv1.bias'" in err
+
+
+def test_the_examples_of_the_help_can_be_tried():
+    changes = re.findall(r"--set '?([^\s']+)", cli.try_.__doc__)
+    assert len(changes) == 2
+    models = re.findall(r"runner try (\w+)", cli.try_.__doc__)
+    overrides = dict(parse_override(text) for text in changes)
+    recipe = dataclasses.replace(MODELS[models[-1]].variants["cifar10"].recipe, **overrides)
+    for model in models:
+        initialise(MODELS[model].variants["cifar10"].build(), recipe)
 
 
 @pytest.mark.parametrize(

@@ -263,9 +263,9 @@ def test_a_suite_is_reported_from_this_checkouts_runs_and_results(
         (0, 0, None),
         (0, 1, "Of this checkout, not published: 1 run. Outside"),
         (0, 2, "Of this checkout, not published: 2 runs. Outside"),
-        (1, 0, "1 run; it gave, bit for bit, the weights of a published run, and counts once with it."),
-        (1, 2, "3 runs; 1 gave, bit for bit, the weights of a published run, and counts once with it."),
-        (3, 0, "3 runs; all gave, bit for bit, the weights of a published run, and count once with it."),
+        (1, 0, "1 run, 1 with the very weights, bit for bit, of published ones: counted once."),
+        (1, 2, "3 runs, 1 with the very weights, bit for bit, of published ones: counted once."),
+        (3, 0, "3 runs, 3 with the very weights, bit for bit, of published ones: counted once."),
     ],
 )
 def test_the_report_says_what_of_it_is_one_s_own(
@@ -281,6 +281,16 @@ def test_the_report_says_what_of_it_is_one_s_own(
     out = capsys.readouterr().out
     assert (says in out) if says else ("this checkout" not in out)
     assert f"{5 + other} of {5 + other}" in out
+
+
+def test_equal_weights_in_another_row_are_two_measurements(own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a CPU `fast` may well give the bits of `reference`: it has a row of its own all the same."""
+    published = make_seeds(FIVE)
+    publish_records(own_root / "results", *published)
+    same = {"weights_sha256": published[0].weights_sha256}
+    run_locally(own_root / ".runs", make_record(FIVE[0], seed=0, profile="fast", **same))
+    show("nin_ablation", "table")
+    assert "not published: 1 run. " in capsys.readouterr().out
 
 
 def test_an_unknown_format_names_the_known_ones(evidence: Evidence) -> None:

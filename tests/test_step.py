@@ -54,8 +54,16 @@ def test_the_sums_are_of_losses_wrong_answers_and_images():
     sums = torch.zeros(3, dtype=torch.float64)
     logits = torch.tensor([[2.0, 1.0], [0.0, 5.0], [3.0, 1.0]])
     add_up(sums.unbind(), torch.tensor(0.5), logits, torch.tensor([0, 0, 1]))
-    add_up(sums.unbind(), torch.tensor(0.25), (logits[:2], logits[:2]), torch.tensor([0, 1]))
-    assert sums.tolist() == [3 * 0.5 + 2 * 0.25, 2, 5]
+    assert sums.tolist() == [3 * 0.5, 2, 3]
+
+
+def test_auxiliary_heads_train_but_don_t_count():
+    """Neither their losses nor their answers: the first head's alone, so that training and test loss can be compared."""
+    sums = torch.zeros(3, dtype=torch.float64)
+    logits = torch.tensor([[2.0, 1.0], [0.0, 5.0]])
+    add_up(sums.unbind(), torch.tensor(7.5), (logits, -logits, -logits), torch.tensor([0, 1]))
+    expected = math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-5))
+    assert sums.tolist() == [pytest.approx(expected), 0, 2]
 
 
 # --- on a GPU --------------------------------------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ def test_a_network_that_stays_at_chance_collapsed(tmp_path):
 
 def test_a_network_that_only_learns_how_frequent_the_classes_are_collapsed(tmp_path):
     data = random_data("digits", train_images=200)
-    data.train.labels[:100] = 1  # as SVHN's, whose 1 is three times as frequent as its 9
+    data.train.labels[:100] = 1
     zeros = (("*", "constant", 0.0),)  # of which the last layer's bias alone can move
     trained = run(
         MODELS["lenet"], "digits", tmp_path / "c.pt", data=data, init=zeros, epochs=20, batch_size=50, learning_rate=0.5

@@ -33,9 +33,7 @@ class Recipe:
     milestones: tuple[int, ...] = ()  # after this many epochs the rate is multiplied by decay_factor
     decay_factor: float = 1.0
     decay_epochs: int = 0  # the rate falls along a line, to decay_factor of itself, over so many epochs: no milestones
-    warmup_epochs: int = (
-        0  # the rate rises along a line from 0, step by step, over so many epochs, beside what else moves it
-    )
+    warmup_epochs: int = 0  # the rate rises along a line from 0, step by step, over so many epochs
     rates: tuple[
         tuple[str, float], ...
     ] = ()  # (pattern of parameter names, multiplier of the rate): all matches multiply
