@@ -134,7 +134,13 @@ def show(attempt: Attempt, console: Console, *, as_json: bool = False) -> int:
         if not as_json:
             console.print(_line(window.cells()))
 
-    diverged = train_first_steps(trial, Watch(trial.steps, attempt.every, note))
+    watch = Watch(trial.steps, attempt.every, note)
+    with (messages if as_json else console).status("the first step ...") as status:  # shown on a terminal alone
+
+        def tick(told: dict[str, Any]) -> None:
+            status.update(f"step {watch.steps + 1} of {trial.steps}, {told['images_per_second']:,.1f} images/s")
+
+        diverged = train_first_steps(trial, watch, tick)
     since = None if diverged else left_chance(windows, error)
     if as_json:
         rows = [dataclasses.asdict(window) for window in windows]
@@ -234,15 +240,17 @@ def prepare(attempt: Attempt, messages: Console) -> Trial:
     return Trial(job, spec, recipe, seen, device, switches, min(attempt.steps, whole), chance)
 
 
-def train_first_steps(trial: Trial, watch: Watch) -> bool:
+def train_first_steps(trial: Trial, watch: Watch, tick: Callable[[dict[str, Any]], None] = lambda told: None) -> bool:
     """`train()` until the watch has seen enough; it saves nothing. Gives whether it diverged.
+
+    `tick` hears after each step what a worker's lease would.
 
     Raises UserError where the memory doesn't suffice, and whatever the model raises.
     """
     hooks = train.Hooks(
         stop=lambda: False,
         save=lambda state: None,
-        progress=lambda told: None,
+        progress=tick,
         log=lambda line: None,
         watch=watch,
     )
