@@ -431,6 +431,7 @@ def measure(question: Question) -> dict[str, Any]:
     rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in curve]
     rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
     median = {name: statistics.median(found) for name, found in rates.items()}
+    own_share = None if own is None else round(own * median["bare_step"] + checkpoint_share, 6)
 
     with torch.device("meta"):
         layers = layers_of(subject.variant.build(), subject.facts.shape)
@@ -449,9 +450,7 @@ def measure(question: Question) -> dict[str, Any]:
         "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
         "evaluation": round(median["evaluation"], 3),
         "own_microseconds": None if own is None else round(1e6 * own, 4),  # an image
-        "own_share": None
-        if own is None
-        else round(own * median["bare_step"] + checkpoint_share, 6),  # of the bare step
+        "own_share": own_share,  # of the bare step's time
         "spread": {
             name: [round(min(rates[name]), 3), round(max(rates[name]), 3)]
             for name in ("bare_step", "loop", "dataloader")

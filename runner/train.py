@@ -108,7 +108,7 @@ def constant_answer(labels: Tensor) -> tuple[float, float]:
 
     The loss is the entropy of the labels: ln C where every class is as frequent, less where they aren't, as in SVHN.
     """
-    shares = labels.bincount().double() / len(labels)
+    shares = labels.cpu().bincount().double() / len(labels)
     return -torch.xlogy(shares, shares).sum().item(), 100 * (1 - shares.max().item())
 
 
