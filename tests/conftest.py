@@ -1,6 +1,7 @@
 """Fixtures that every test gets or may ask for."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ REAL_DATA = os.environ.get("REPROZOO_DATA")
 
 HEAVY = {"slow", "realdata", "slurm", "browser", "gpu"}
 HEAVY_SECONDS = 1800  # a test that hangs ends by then; a machine that others use, too, isn't taken for one
+
+
+def pytest_configure() -> None:
+    """A shell that started us with `&` had Ctrl-C ignored, and every child would inherit that: their tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
