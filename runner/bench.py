@@ -6,7 +6,6 @@ are one model's and one slot's. Here is the rest: which models, the tables, what
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,8 @@ from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite, get_suite
 from runner import plan
-from runner.engine import Slot, make_slots, threads_per_slot
+from runner.engine import enter, make_slots, threads_per_slot
 from runner.progress import columns, duration
-from runner.worker import prepare_environment
 
 HEADINGS = (
     "model",
@@ -289,13 +287,6 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
         notes = [EXPLANATION, *hours_lines(suite_hours(rows, models, len(slots)), len(slots))]
         print((markdown if format_ == "markdown" else plain)(tables, caption(rows), notes))
     return int(not complete)
-
-
-def enter(slot: Slot, threads: int) -> None:
-    """What torch finds in the environment, here and in children: this slot's GPU, or no GPU and so many threads."""
-    if slot.visible is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = slot.visible
-    prepare_environment(slot.device, threads)
 
 
 def _job(row: Mapping[str, Any], models: Mapping[str, Any]) -> Job:

@@ -79,6 +79,13 @@ def make_slots(slots_per_gpu: int, threads: int) -> list[Slot]:
     return [Slot(f"cpu{i}", "cpu") for i in range(max(1, min(usable_cores() // threads, by_memory)))]
 
 
+def enter(slot: Slot, threads: int) -> None:
+    """What torch finds in the environment, here and in children: this slot's GPU, or no GPU and so many threads."""
+    if slot.visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.visible
+    prepare_environment(slot.device, threads)
+
+
 def usable_cores() -> int:
     """How many cores this process may use; inside SLURM's allocation no more than its, whether it binds processes or not."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -144,9 +151,7 @@ def run_inline(work: Work, slot: Slot, tick: Callable[[], None]) -> None:
     lock = _SlotLock(slot)
     if not lock.acquire():
         raise UserError(f"the slot {slot.name} is taken by another submit: wait for it, or use --slots-per-gpu 2")
-    if slot.visible is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = slot.visible
-    prepare_environment(work.options.device, work.options.threads)
+    enter(slot, work.options.threads)
     while not work.options.stopping.is_set():
         group = choose_group(list(work.open_jobs()), [])
         if not group:

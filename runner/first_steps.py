@@ -22,8 +22,8 @@ from torch import Tensor
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from runner import batches, data, memory, plan, profiles, train
-from runner.bench import enter, suite_of
-from runner.engine import make_slots, threads_per_slot, usable_cores
+from runner.bench import suite_of
+from runner.engine import enter, make_slots, threads_per_slot, usable_cores
 from runner.worker import recipe_of
 from zoo import load_models
 from zoo.spec import ModelSpec, Recipe, initialise
@@ -261,7 +261,7 @@ def train_first_steps(trial: Trial, watch: Watch, tick: Callable[[dict[str, Any]
     except EnoughError:
         return watch.diverged
     except Exception as error:
-        if isinstance(error, MemoryError) or memory.is_short(str(error)):
+        if memory.ran_short(error):
             gpu = trial.device.type == "cuda"
             raise UserError(memory.out_of_memory(trial.job.key, trial.recipe.batch_size, str(error), gpu)) from error
         raise

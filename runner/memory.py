@@ -23,6 +23,11 @@ def is_short(message: str) -> bool:
     return any(words in message for words in SIGNS)
 
 
+def ran_short(error: BaseException) -> bool:
+    """Whether an error means that memory was short: Python's own says nothing."""
+    return isinstance(error, MemoryError) or is_short(str(error))
+
+
 def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> str:
     """One line for a job that ran out of memory: which, how much was asked and free, what to change.
 

@@ -244,8 +244,7 @@ def fit(
         raise unknown("preprocessing", name, TRANSFORMS)
     kind = TRANSFORMS[name]
     if cache_folder is None or kind.fit is Transform.fit:
-        with _threads(FIT_THREADS):
-            return _to_transform(kind, kind.fit(train_images))
+        return _to_transform(kind, _fitted(kind, train_images))
     path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}-torch{torch.__version__}.npz"
     state = _read(path)
     if state is None:
@@ -254,8 +253,7 @@ def fit(
             state = _read(path)
             if state is None:
                 log(f"{name}: fitting on {len(train_images):,} images, once")
-                with _threads(FIT_THREADS):
-                    state = kind.fit(train_images)
+                state = _fitted(kind, train_images)
                 buffer = io.BytesIO()
                 np.savez(buffer, allow_pickle=False, **state)
                 with suppress(OSError):  # a full disk costs the next job a fit, not this one its run
@@ -323,13 +321,12 @@ def _yuv(images: Tensor) -> Tensor:
     return torch.einsum("dc,nchw->ndhw", torch.tensor(matrix, dtype=images.dtype, device=images.device), images)
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many threads for as long as this lasts."""
+def _fitted(kind: type[Transform], images: np.ndarray) -> dict[str, np.ndarray]:
+    """What `kind` has to know of the images, found in FIT_THREADS threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(FIT_THREADS)
     try:
-        yield
+        return kind.fit(images)
     finally:
         torch.set_num_threads(before)
 

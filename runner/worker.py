@@ -143,7 +143,7 @@ def _failed(paths: JobPaths, error: Exception, log: "Log", device: str) -> dict[
     else:
         kind, what = kind_of(error), f"{type(error).__name__}: {error}"
         log("".join(traceback.format_exception(error)))
-        if isinstance(error, MemoryError) or memory.is_short(str(error)):
+        if memory.ran_short(error):
             job = paths.read_job()
             what = memory.out_of_memory(job.key, job.effective_recipe["batch_size"], str(error), device == "cuda")
             log(f"error: {what}")
