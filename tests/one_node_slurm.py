@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scancel", "scontrol")
+DAEMONS = ("slurmctld", "slurmd")  # those with a log
 
 CONFIGURATION = """
 ClusterName={name}
@@ -169,6 +170,17 @@ class Slurm:
             words, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60, check=True
         )
         return done.stdout.strip()
+
+    def logged(self) -> dict[str, int]:
+        """How much each daemon has written so far: what `print_log` starts at."""
+        return {name: path.stat().st_size for name in DAEMONS if (path := self.folder / f"{name}.log").exists()}
+
+    def print_log(self, after: dict[str, int]) -> None:
+        """What the daemons have written since; pytest shows it where a test failed."""
+        for name in DAEMONS:
+            with contextlib.suppress(OSError), (self.folder / f"{name}.log").open(errors="replace") as file:
+                file.seek(after.get(name, 0))
+                print(f"--- {name}.log\n{file.read()}")
 
     def is_up(self) -> bool:
         """Whether the node takes jobs."""

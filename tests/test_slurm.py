@@ -57,7 +57,9 @@ def on_slurm(cluster, own_root, monkeypatch):
         '[engine.broken]\nkind = "slurm"\nsetup = ["exit 3"]\n'
         '[engine.nowhere]\nkind = "slurm"\npartition = "nowhere"\n'
     )
+    before = cluster.logged()
     yield cluster
+    cluster.print_log(before)
     cluster.ask("scancel", "--user=root", "--full")
     wait_for(lambda: not cluster.ask("squeue", "--noheader"), "the queue to empty")
 
@@ -115,6 +117,16 @@ def hold_in_the_middle():
     return worker
 
 
+def let_go_once_signalled(worker, seconds=60):
+    """Wait until SLURM's signal has reached a worker that is held, then let it go on.
+
+    SLURM sends SIGCONT right behind some signals: then the worker has ended before anyone could see the signal wait.
+    """
+    wait_for(lambda: _pending(worker) or outcomes(the_job()), "SLURM's signal", seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGCONT)
+
+
 def starts(paths):
     return [line for line in read_lines(paths.attempts) if line["event"] == "start"]
 
@@ -159,9 +171,7 @@ def test_preempted_in_the_middle_of_an_epoch_it_resumes_to_the_same_bits(on_slur
     following = submit(*LONG, "--engine", engine)
     worker = hold_in_the_middle()
     on_slurm.ask("sbatch", "--partition=urgent", "--cpus-per-task=2", "--wrap=sleep 3", "--output=/dev/null")
-    wait_for(lambda: _pending(worker) or outcomes(the_job()), "SLURM's signal")
-    with contextlib.suppress(ProcessLookupError):  # SLURM lets what it ends go on
-        os.kill(worker, signal.SIGCONT)
+    let_go_once_signalled(worker)
     said, _ = following.communicate(timeout=300)
     assert following.returncode == 0, said + task_logs()
     record = load(the_job().record)
@@ -178,8 +188,7 @@ def test_at_the_end_of_its_walltime_a_job_goes_on_in_the_next_allocation(on_slur
     (task,) = on_slurm.ask("squeue", "--noheader", "--format=%i %M").splitlines()
     id_, spent = task.split()
     on_slurm.ask("scontrol", "update", f"JobId={id_}", f"TimeLimit={int(spent.split(':')[0]) + 2}")
-    wait_for(lambda: _pending(worker), "SLURM's warning", 120)
-    os.kill(worker, signal.SIGCONT)
+    let_go_once_signalled(worker, 120)
     said, _ = following.communicate(timeout=400)
     assert following.returncode == 0, said + task_logs()
     assert "stopped after checkpoints; requeued" in task_logs()
