@@ -214,13 +214,14 @@ def test_a_lost_node_costs_at_most_what_came_after_the_last_checkpoint(on_slurm,
     time.sleep(8)  # the controller saves its state every few seconds
     on_slurm.kill_node()
     assert state_of(the_job()) in ("killed", "interrupted")
-    wait_for(lambda: "down" in on_slurm.ask("sinfo", "--noheader", "--format=%T"), "the node to be missed", 120)
+    wait_for(lambda: "down" in on_slurm.ask("sinfo", "--noheader", "--format=%T"), "the node to be missed", 200)
     on_slurm.start()
     said, _ = following.communicate(timeout=300)
     assert following.returncode == 0, said + task_logs()
     assert same_training(load(the_job().record), undisturbed)
-    assert len(starts(the_job())) >= 2  # more where a busy machine's node answers too late once again
-    assert outcomes(the_job()) == ["finished"]
+    # The lost start has no end. There may be further ones, where a busy machine's node answers too late once again.
+    assert len(starts(the_job())) > len(outcomes(the_job()))
+    assert outcomes(the_job())[-1] == "finished"
 
 
 def test_the_controller_may_die_while_jobs_run(on_slurm, runner, undisturbed):
