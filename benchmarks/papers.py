@@ -20,6 +20,7 @@ from benchmarks.records import Name, problems_of
 
 FOLDER = Path(__file__).parent / "papers"
 ATTEMPTS = Path(__file__).parent / "attempts"
+UNREADABLE = (OSError, ValueError, RecursionError)  # no file; not UTF-8, not TOML; brackets nested by the thousand
 
 Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["target", "context"]
@@ -154,7 +155,7 @@ def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
         found: list[str] = []
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except UNREADABLE as error:
             found.append(f"can't be read as TOML: {error}")
         else:
             attempts[path.stem] = _rows("attempt", Attempt, data.pop("attempt", []), found)
@@ -172,7 +173,7 @@ def _load(path: Path) -> tuple[Paper | None, list[str]]:
     """One file's source, or what is wrong with it."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UNREADABLE as error:
         return None, [f"can't be read as TOML: {error}"]
     problems: list[str] = []
     raw = data.pop("reported", [])

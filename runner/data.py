@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+from pydantic_core import from_json
 
 from benchmarks.datasets import DATASETS, Dataset, File, get_dataset
 from benchmarks.errors import UserError
@@ -286,7 +287,7 @@ def _cached(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[Path
     for root in _cache_roots(folder):
         entry = root / dataset.name / _key(dataset, stamp)
         with suppress(OSError, ValueError, KeyError, TypeError, EOFError):  # missing, or torn
-            manifest = json.loads((entry / "manifest.json").read_bytes())
+            manifest = from_json((entry / "manifest.json").read_bytes())
             DataFacts(**manifest["facts"])
             _map_arrays(dataset, entry, manifest)
             return entry, manifest

@@ -23,6 +23,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
@@ -149,7 +151,7 @@ class _Transfer:
     def validator(self, url: str) -> str | None:
         """By what this very address tells whether it still has the file that the part is of (RFC 9110, If-Range)."""
         with suppress(OSError, ValueError, AttributeError):
-            note = json.loads(self.note.read_bytes())
+            note = from_json(self.note.read_bytes())
             if note.get("url") == url and isinstance(note.get("validator"), str):
                 return str(note["validator"])
         return None

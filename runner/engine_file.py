@@ -111,7 +111,7 @@ def read_engines() -> dict[str, Table]:
         return dict(BUILT_IN)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
-    except ValueError as error:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8; brackets nested by the thousand
         raise UserError(f"{path}: not TOML: {error}") from error
     strange = sorted(set(content) - {"engine"})
     if strange or not isinstance(content.get("engine", {}), dict):

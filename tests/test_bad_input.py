@@ -209,6 +209,14 @@ def test_attempts_are_read_or_refused_with_their_file(tmp_path, content):
         assert isinstance(load_attempts(tmp_path), dict)
 
 
+@pytest.mark.parametrize("read", [load_papers, load_attempts])
+def test_brackets_nested_by_the_thousand_are_refused_with_their_file(tmp_path, read):
+    """They exhaust a reader that calls itself for each."""
+    (tmp_path / "x.toml").write_text("attempt = " + "[" * 5000)
+    with pytest.raises(PaperError, match=r"x\.toml: can't be read as TOML"):
+        read(tmp_path)
+
+
 @quick
 @given(damaged(make_record().job.canonical().encode()))
 def test_a_job_file_is_read_or_refused_in_one_line(tmp_path, content):

@@ -47,6 +47,7 @@ def test_the_example_is_read_and_becomes_options_of_sbatch(checkout, monkeypatch
 
 BAD = [
     ("[engine.gpu", "not TOML"),
+    ("x = " + "[" * 5000, "not TOML"),
     ("x = 1", "'x': expected tables [engine.NAME] only"),
     ("engine = 3", "'engine': expected tables"),
     ("[engine]\ngpu = 3", "[engine.gpu]: expected a table"),
@@ -70,7 +71,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("text", "says"), BAD, ids=[text.replace("\n", "; ") for text, _ in BAD])
+@pytest.mark.parametrize(("text", "says"), BAD, ids=[text.replace("\n", "; ")[:60] for text, _ in BAD])
 def test_a_mistake_in_the_file_is_one_line(runner, text, says):
     write(text)
     code, out, err = runner("submit", "--suite", "quickstart", "--engine", "gpu", "--dry-run")
