@@ -215,12 +215,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:
-    """A JSON object, or None where it's torn; pydantic's parser, since a status may read tens of thousands."""
+    """A JSON object, or None where it's torn; pydantic's parser, since a status may read tens of thousands.
+
+    An integer beyond 64 bits was never written here, and can't be made a float: such an object counts as torn.
+    """
     try:
         value = from_json(text)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict) or any(isinstance(item, int) and item.bit_length() > 63 for item in value.values()):
+        return None
+    return value
 
 
 # --- who runs it -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 from forked import Forks
+from hypothesis import settings
+
+# The same examples each time: a commit passes or it doesn't. `--hypothesis-profile default` searches on at random.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 # Read before `own_root` takes it away.
 REAL_DATA = os.environ.get("REPROZOO_DATA")
