@@ -20,7 +20,6 @@ from benchmarks.records import Name, problems_of
 
 FOLDER = Path(__file__).parent / "papers"
 ATTEMPTS = Path(__file__).parent / "attempts"
-UNREADABLE = (OSError, ValueError, RecursionError)  # no file; not UTF-8, not TOML; brackets nested by the thousand
 
 Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["target", "context"]
@@ -154,9 +153,9 @@ def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
     for path in sorted(folder.glob("*.toml")):
         found: list[str] = []
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-        except UNREADABLE as error:
-            found.append(f"can't be read as TOML: {error}")
+            data = _tables(path)
+        except PaperError as error:
+            found.append(str(error))
         else:
             attempts[path.stem] = _rows("attempt", Attempt, data.pop("attempt", []), found)
             found += [f"{name}: only [[attempt]] rows stand here" for name in sorted(data)]
@@ -166,15 +165,23 @@ def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
     return attempts
 
 
+def _tables(path: Path) -> dict[str, Any]:
+    """What a file holds, its numbers with the digits that stand there; raises PaperError, which leaves the file to name."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, brackets nested by the thousand
+        raise PaperError(f"can't be read as TOML: {error}") from error
+
+
 Row = TypeVar("Row", bound=_Frozen)
 
 
 def _load(path: Path) -> tuple[Paper | None, list[str]]:
     """One file's source, or what is wrong with it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except UNREADABLE as error:
-        return None, [f"can't be read as TOML: {error}"]
+        data = _tables(path)
+    except PaperError as error:
+        return None, [str(error)]
     problems: list[str] = []
     raw = data.pop("reported", [])
     reported = _rows("reported", ReportedError, raw, problems)

@@ -28,11 +28,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from pydantic_core import from_json
 
 from benchmarks.datasets import DATASETS, Dataset, File, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import DataFacts, sha256_of
+from runner.jobs import read_json
 
 Log = Callable[[str], Any]
 Arrays = dict[str, np.ndarray]
@@ -286,8 +286,12 @@ def _cached(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[Path
     """The cache entry of these very files and its manifest, if there is a whole one."""
     for root in _cache_roots(folder):
         entry = root / dataset.name / _key(dataset, stamp)
-        with suppress(OSError, ValueError, KeyError, TypeError, EOFError):  # missing, or torn
-            manifest = from_json((entry / "manifest.json").read_bytes())
+        manifest = read_json(entry / "manifest.json")
+        if manifest is None:
+            continue
+        with suppress(
+            OSError, ValueError, KeyError, TypeError, EOFError
+        ):  # not as we write it, or arrays missing or torn
             DataFacts(**manifest["facts"])
             _map_arrays(dataset, entry, manifest)
             return entry, manifest

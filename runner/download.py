@@ -23,8 +23,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
@@ -39,6 +37,7 @@ from runner.data import (
     put_in_place,
     sole_writer,
 )
+from runner.jobs import read_json
 
 Log = Callable[[str], Any]
 
@@ -150,11 +149,9 @@ class _Transfer:
 
     def validator(self, url: str) -> str | None:
         """By what this very address tells whether it still has the file that the part is of (RFC 9110, If-Range)."""
-        with suppress(OSError, ValueError, AttributeError):
-            note = from_json(self.note.read_bytes())
-            if note.get("url") == url and isinstance(note.get("validator"), str):
-                return str(note["validator"])
-        return None
+        note = read_json(self.note) or {}
+        known = note.get("validator") if note.get("url") == url else None
+        return known if isinstance(known, str) else None
 
     @contextmanager
     def writer(self, at: int, note: dict[str, Any]) -> Iterator[Callable[[bytes], None]]:

@@ -14,13 +14,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scancel", "scontrol")
-DAEMONS = ("slurmctld", "slurmd")  # those with a log
 
 CONFIGURATION = """
 ClusterName={name}
@@ -171,16 +170,13 @@ class Slurm:
         )
         return done.stdout.strip()
 
-    def logged(self) -> dict[str, int]:
-        """How much each daemon has written so far: what `print_log` starts at."""
-        return {name: path.stat().st_size for name in DAEMONS if (path := self.folder / f"{name}.log").exists()}
-
-    def print_log(self, after: dict[str, int]) -> None:
-        """What the daemons have written since; pytest shows it where a test failed."""
-        for name in DAEMONS:
-            with contextlib.suppress(OSError), (self.folder / f"{name}.log").open(errors="replace") as file:
-                file.seek(after.get(name, 0))
-                print(f"--- {name}.log\n{file.read()}")
+    @contextlib.contextmanager
+    def printing_logs(self) -> Iterator[None]:
+        """What the daemons log within is printed at the end; pytest shows it where a test failed."""
+        before = {path: path.stat().st_size for path in self.folder.glob("*.log")}
+        yield
+        for path in sorted(self.folder.glob("*.log")):
+            print(f"--- {path.name}\n{path.read_bytes()[before.get(path, 0) :].decode(errors='replace')}")
 
     def is_up(self) -> bool:
         """Whether the node takes jobs."""

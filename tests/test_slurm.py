@@ -57,9 +57,8 @@ def on_slurm(cluster, own_root, monkeypatch):
         '[engine.broken]\nkind = "slurm"\nsetup = ["exit 3"]\n'
         '[engine.nowhere]\nkind = "slurm"\npartition = "nowhere"\n'
     )
-    before = cluster.logged()
-    yield cluster
-    cluster.print_log(before)
+    with cluster.printing_logs():
+        yield cluster
     cluster.ask("scancel", "--user=root", "--full")
     wait_for(lambda: not cluster.ask("squeue", "--noheader"), "the queue to empty")
 
