@@ -146,13 +146,23 @@ class JobPaths:
             raise UserError(f"{self.job}: {problems_of(error)[0]}; remove the folder and submit again") from error
 
     def write_job(self, job: Job) -> None:
-        """Lay the job down, once: its text is the fingerprint's own."""
-        if not self.job.exists():
-            write_atomically(self.job, job.canonical())
+        """Lay the job down, once: its text is the fingerprint's own.
+
+        Under the job's lock, which the caller must not hold: a worker that another submit has started meanwhile tidies
+        what is half-written.
+        """
+        if self.job.exists():
+            return
+        with job_lock(self):
+            if not self.job.exists():
+                write_atomically(self.job, job.canonical())
 
     def set_aside(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
-        """Move one file, or everything but the job (and `keep`), into old/<utc>/: it starts afresh and nothing is lost."""
-        kept = {self.job, self.lock, self.old, *keep}
+        """Move one file, or everything but the job (and `keep`), into old/<utc>/: it starts afresh and nothing is lost.
+
+        To be called under the job's lock. A cancellation stays: it may have come a moment ago.
+        """
+        kept = {self.job, self.lock, self.cancel, self.old, *keep}
         moved = [path for path in self.folder.iterdir() if path == only or (only is None and path not in kept)]
         # A kill in between: without attempts the next one is another run, and sets aside what is left.
         moved.sort(key=lambda path: (path != self.attempts, path != self.record))

@@ -213,7 +213,9 @@ def _lay_down(
                     raise UserError(f"{job.key} is running: `runner cancel` it first")
                 paths.set_aside()
         elif taken_up(paths, state, settings):
-            paths.set_aside(only=paths.failure)
+            with jobs.job_lock(paths) as held:
+                if held:  # else another submit has taken it up
+                    paths.set_aside(only=paths.failure)
     jobs.record_submission(
         {
             "time": utc(datetime.now(UTC)),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,16 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner import jobs
-from runner.jobs import JobPaths, append_line, failures_in_a_row, find_job, read_last_line, read_lines, state_of
+from runner.jobs import (
+    JobPaths,
+    append_line,
+    failures_in_a_row,
+    find_job,
+    job_lock,
+    read_last_line,
+    read_lines,
+    state_of,
+)
 
 
 def a_job(**changes) -> Job:
@@ -166,6 +176,35 @@ def test_set_aside_moves_everything_but_the_job(paths):
     paths.set_aside()
     assert state_of(paths) == "pending"
     assert [p.name for p in sorted(paths.old.glob("*/*"))] == ["attempts.jsonl", "record.json"]
+
+
+def test_a_cancellation_is_never_set_aside(paths):
+    start(paths)
+    paths.cancel.touch()
+    paths.set_aside()
+    assert paths.cancel.exists()
+
+
+def test_a_job_is_laid_down_beside_a_worker_of_another_submit_that_tidies(paths):
+    """Both submits saw no job.json; the first one's worker has begun while the second one still writes."""
+    job, done = a_job(), threading.Event()
+
+    def tidy() -> None:
+        while not done.wait(0.0005):
+            with job_lock(paths) as held:
+                assert held
+                paths.tidy()
+
+    worker = threading.Thread(target=tidy)
+    worker.start()
+    try:
+        for _ in range(100):
+            paths.job.unlink()
+            paths.write_job(job)  # without the lock: FileNotFoundError, its temporary file is gone
+    finally:
+        done.set()
+        worker.join()
+    assert paths.read_job() == job
 
 
 def lay_down(tmp_path, *made):
