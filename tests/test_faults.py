@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -324,6 +324,37 @@ def test_many_submits_at_once_on_one_suite_run_each_job_once(forks, calm, tmp_pa
             assert [line["event"] for line in lines] == ["start", "end"]
         submissions = (jobs.runs_folder() / "submissions.jsonl").read_text().splitlines()
         assert len([json.loads(line) for line in submissions]) == 6
+
+
+@pytest.mark.slow
+def test_any_commands_at_once_on_one_checkout_end_in_words_and_in_the_same_bits(forks, calm, tmp_path):
+    """Six at a time of a hundred, as several people might type them; some are stopped or killed at some moment."""
+    rng, key = random.Random(1), calm.key
+    commands = [
+        *[INLINE, WORDS] * 4, [*INLINE, "--force"], [*INLINE, "--json"], [*WORDS, "--dry-run"], ["status"],
+        ["status", "--json"], ["cancel", key], ["cancel", "--all"], ["retry", key], ["retry", "--failed"], ["logs", key],
+        ["report", "--suite", "quickstart"], ["publish"], ["doctor"], ["sync"],
+    ]  # fmt: skip
+    living: dict[int, Path] = {}
+    for number in range(100):
+        said = tmp_path / f"said-{number}.txt"
+        living[forks.start("runner", *rng.choice(commands), output=said, checkpoint_seconds=0.02)] = said
+        while len(living) == 6 or (number == 99 and living):
+            time.sleep(0.02)
+            if rng.random() < 0.05:
+                with suppress(ProcessLookupError):
+                    os.killpg(rng.choice(list(living)), rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+            for pid in [pid for pid in living if forks.ended(pid) is not None]:
+                said = living.pop(pid)
+                text = said.read_text() if said.exists() else ""
+                assert forks.ended(pid) in (0, 1, 2, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT), text
+                assert "Traceback" not in text
+                assert "No such file" not in text
+    [paths] = jobs.all_jobs()
+    while forks.run("runner", *INLINE, output=tmp_path / "end.txt") or state_of(paths) != "done":
+        time.sleep(0.2)  # a worker of a killed submit is still at it
+    assert bits(load(paths.record)) == bits(calm)
+    assert not [left for left in paths.folder.rglob("*.tmp") if paths.old not in left.parents]
 
 
 # --- whose failure it is -------------------------------------------------------------------------------------------------
