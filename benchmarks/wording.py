@@ -42,7 +42,7 @@ MARKS = {  # what isn't plain about a row's numbers: the letter of narrow tables
     "R": "went on under another build or device",
     "O": "runs of another revision or recipe not counted",
 }
-LEGEND = "Test error in percent after the last epoch, ± one standard deviation over the seeds that trained."
+LEGEND = "Test error in percent after the last epoch: the mean of the seeds that trained, ± its 95 % interval."
 
 
 def clean(value: Any) -> str:

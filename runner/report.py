@@ -123,7 +123,7 @@ def render(
 
 
 def _error(row: Any) -> str:
-    spread = "" if pd.isna(row.sd) else f" ± {row.sd:.2f}"
+    spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
     return "" if pd.isna(row.mean) else f"{row.mean:.2f}{spread}"
 
 

@@ -25,7 +25,7 @@ from benchmarks.datasets import DATASETS
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curves, default_view, runs_of
 from benchmarks.records import write_atomically
-from benchmarks.wording import as_csv, as_json
+from benchmarks.wording import LEGEND, as_csv, as_json
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 MARK = "reprozoo.txt"  # lies in every exported folder: what lies in another is never overwritten
@@ -137,6 +137,7 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
         "title": f"{facts.title}: measured beside reported",
         "dataset": dataset,
         "test_images": facts.test_size,
+        "legend": LEGEND,
         "figure": figure_html(charts.gap_figure(view), "gaps") if len(charts.gap_order(view)) else None,
         "rows": list(zip(plain.to_dict("records"), targets, table["Curve"].map(sparkline), why, strict=True)),
         "columns": list(plain.columns),

@@ -101,7 +101,7 @@ def test_the_table_fits_80_columns_and_needs_no_colour(evidence: Evidence) -> No
     assert max(len(line) for line in tables.splitlines()) <= 80
     assert "\x1b" not in text
     line = next(line for line in text.splitlines() if line.split()[1:2] == ["nin_dropout"])
-    assert "10.52 ± 0.14" in line
+    assert "10.52 ± 0.17" in line  # t(0.975, 4) = 2.776, times the seeds' deviation of 0.135, by sqrt(5)
     assert "5 of 5" in line
     assert "✓ reproduced" in line
     assert "published only" in text

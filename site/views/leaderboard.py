@@ -9,7 +9,7 @@ import words
 
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import PROFILES
-from benchmarks.wording import as_csv, as_json
+from benchmarks.wording import LEGEND, as_csv, as_json
 
 reading = source.current()
 board = reading.board
@@ -110,8 +110,7 @@ with beside:
         },
     )
     st.caption(
-        f"{facts.title}, {facts.test_size:,} test images. Test error in percent after the last epoch, "
-        "± the 95 % interval of the mean. On a grey ground: published only, no model of ours."
+        f"{facts.title}, {facts.test_size:,} test images. {LEGEND} On a grey ground: published only, no model of ours."
     )
 with picture:
     if len(charts.gap_order(shown)):
