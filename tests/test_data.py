@@ -708,7 +708,7 @@ def test_several_processes_build_it_once_and_without_torch(tmp_path):
         for child in children:
             assert child.stdout is not None
             assert "another process is reading it; waiting" in child.stdout.readline()
-    outputs = [child.communicate(timeout=60)[0] for child in children]
+    outputs = [child.communicate(timeout=240)[0] for child in children]
     assert sum("reading 48 images" in output for output in outputs) == 1
     ends = {output.splitlines()[-1] for output in outputs}
     assert len(ends) == 1
