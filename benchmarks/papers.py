@@ -40,7 +40,7 @@ class ReportedProtocol(_Frozen):
     training_images: Annotated[int, Field(ge=1)] | None = None
     evaluation: Literal["test", "validation"] = "test"
     networks: Annotated[int, Field(ge=1)] = 1  # more: their predictions were averaged
-    statistic: Text = "single run"  # or "best of 4 rates", "median of 3 runs", as far as the source says
+    statistic: Text | None = None  # of several runs: "median", "one of 4 rates"
     epoch: Literal["last", "best"] | None = None  # best: chosen by the error that is reported
     runs: Annotated[int, Field(ge=1)] | None = None  # behind the figure, where it says
     spread: Annotated[float, Field(ge=0)] | None = None  # their standard deviation, percentage points, where it says

@@ -221,7 +221,7 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
                 f"augmentation: {protocol.augmentation or 'not stated'}",
                 f"training images: {words.count(protocol.training_images) if protocol.training_images else 'not stated'}",
                 f"{protocol.evaluation} set" if protocol.evaluation == "test" else "validation images",
-                protocol.statistic,
+                f"runs: {protocol.runs or 'not stated'}" + (f" ({protocol.statistic})" if protocol.statistic else ""),
                 f"epoch: {protocol.epoch or 'not stated'}",
             ]
             notes = [row.note, f"read in: {row.secondary}" if row.secondary else None]

@@ -88,6 +88,10 @@ def test_what_is_known_of_how_a_figure_came_about_stands_beside_it() -> None:
     assert epochs["nyquixt"] == {None}  # not said
     secondary = {key for key in FIGURES for row in papers[key].reported if row.secondary}
     assert secondary == {"simplenet"}
+    assert all(row.secondary for row in papers["springenberg2014"].reported)  # its own text could not be read
+    [hysts] = papers["hysts2018"].reported
+    assert (hysts.protocol.epoch, hysts.protocol.runs, hysts.protocol.statistic) == ("last", 3, "median")
+    assert {row.protocol.epoch for row in papers["kuangliu2017"].reported} == {"best"}
     images = {str(row.printed): row.protocol.training_images for row in papers["goodfellow2013"].reported}
     assert (images["11.68"], images["13.2"], images["41.48"]) == (50_000, 40_000, 40_000)
     assert "ImageNet" in papers["bigballon"].reported[0].label

@@ -6,8 +6,8 @@ Convolutions 11x11/4-96, 5x5-256, 3x3-384, 3x3-384, 3x3-256 with three poolings 
 the classes. The first dense layer's 256 x 5 x 5 x 4096 weights are the "26M" that lectures quote, between LeNet's 48k and
 VGG's 102M. With one channel and ten classes, as in the lecture, it has 46,764,746 parameters.
 
-Departures from Krizhevsky et al. 2012: one stream instead of two on two GPUs, no response normalisation, wider third and
-smaller first padding, so that the last maps are 5x5. No source here reports a figure for it, so it has no recipe.
+Departures from Krizhevsky et al. 2012: one stream instead of two on two GPUs, no response normalisation, and a border of 1
+around the image, so that the last maps are 5x5. No source here reports a figure for it, so it has no recipe.
 """
 
 from collections import OrderedDict
@@ -62,7 +62,8 @@ MODELS = (
                     Departure(
                         "architecture",
                         "As in lectures (d2l.ai), with three channels and 1000 classes: one stream, no response "
-                        "normalisation; the 2012 network ran in two streams on two GPUs.",
+                        "normalisation, a border of 1 around the image, so that the last maps are 5x5; the 2012 network ran "
+                        "in two streams on two GPUs.",
                     ),
                 ),
             )

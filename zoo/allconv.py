@@ -81,8 +81,9 @@ MNIST_RECIPE = replace(PUBLISHED, preprocessing="standardise")
 UNPUBLISHED = (
     Departure(
         "rate",
-        "The paper tried 0.25, 0.1, 0.05 and 0.01 for each network and doesn't say which won. Ours is 0.05 for all, the one "
-        "that published replications used, until the suite allconv_rates has chosen on held-out training images.",
+        "The paper tried 0.25, 0.1, 0.05 and 0.01 for each network and doesn't say which won. Ours is 0.05 for all, "
+        "as in three published replications (neon's, mateuszbuda's, DeepOBS's; others used 0.01 for some or for all), until "
+        "the suite allconv_rates has chosen on held-out training images.",
     ),
     Departure(
         "batch size",
@@ -100,7 +101,8 @@ UNPUBLISHED = (
     Departure(
         "padding",
         "Every convolution keeps its input's size, except the last 3x3, which has no padding: 8x8 becomes 6x6, the size "
-        "over which the paper's Table 1 averages. Some replications pad it. What replaces a pooling halves 32 to 16 and 8.",
+        "over which the paper's Table 1 averages. Some replications pad it. A pooling, and what replaces it, has a border of "
+        "1: it halves 32 to 16 and 8.",
     ),
     Departure(
         "dropout",
@@ -131,12 +133,12 @@ CIFAR100_OURS = Departure(
 )
 SVHN_OURS = Departure(
     "SVHN",
-    "The paper has no SVHN result. Ours: the CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 times the images), "
-    "and maxout's global and local contrast normalisation.",
+    "No result of the paper on SVHN is known. Ours: the CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 times "
+    "the images), and maxout's global and local contrast normalisation.",
 )
 MNIST_OURS = Departure(
     "MNIST",
-    "The paper has no MNIST result. Ours: the CIFAR-10 recipe, and images shifted and scaled to mean 0 and standard "
+    "No result of the paper on MNIST is known. Ours: the CIFAR-10 recipe, and images shifted and scaled to mean 0 and standard "
     "deviation 1 over the training set.",
 )
 

@@ -9,8 +9,8 @@ pooling 5x5/3, 1x1-128, dense 1024, 70 % dropout, classes) give 0.3 of their los
 network then returns three logits, in evaluation one.
 
 The paper has no result on CIFAR, SVHN or MNIST. The small version keeps Table 1's modules, true 5x5 branches and both heads,
-and replaces the stem by one 3x3 convolution of 192, as published small variants do; those replace the 5x5 by two 3x3 and
-leave the heads out, so their figures are context.
+and replaces the stem by one 3x3 convolution of 192, as published small variants do; none of those has a 5x5 (3x3
+convolutions stand in its place) nor the heads, so their figures are context.
 
 Departures (also data below): batch normalisation instead of response normalisation, and a recipe of others, since the
 paper says that its own training can't be told in full. Parameters and operations of Table 1 don't all follow from its
@@ -206,7 +206,7 @@ RECIPE = Departure(
 )
 FIGURES = Departure(
     "figures",
-    "No paper reports an error of GoogLeNet here. The figures beside ours are of variants: two 3x3 in place of the 5x5, no "
+    "No paper reports an error of GoogLeNet here. What others report is of variants: 3x3 convolutions in place of the 5x5, no "
     "auxiliary heads, other schedules.",
 )
 CIFAR100_OURS = Departure("CIFAR-100", "The CIFAR-10 recipe.")

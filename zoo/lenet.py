@@ -1,6 +1,6 @@
 """LeNet-5 as lectures teach it: the small baseline of the suite.
 
-    runner submit --suite mnist --model lenet          about two minutes a seed on one CPU core
+    runner submit --suite mnist --model lenet          three to six minutes a seed on one CPU core
 
 conv 6 @ 5x5 (pad 2), average pool, conv 16 @ 5x5, average pool, dense 120, 84, classes: 61,706 parameters on MNIST, of
 which the first dense layer's 16 x 5 x 5 x 120 weights are the "48k" that lectures quote. No source in benchmarks/papers

@@ -153,7 +153,10 @@ class Printed:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A model on one data set. `revision` is raised whenever the trained function changes with the recipe unchanged."""
+    """A model on one data set. `revision` is raised with each change of the recipe or of the trained function.
+
+    Where no records of it are published yet, there is nothing to tell apart, and it may stay.
+    """
 
     build: Callable[
         [], nn.Module

@@ -9,7 +9,7 @@ follow (szagoruyko/cifar.torch, hysts/pytorch_image_classification), each with i
 to E at 224x224 are here to be taken apart, not trained: convolutions of 3x3 (in C some of 1x1), 2x2/2 max pooling after
 each of the five blocks, then dense layers of 4096, 4096 and the classes.
 
-Both small networks have the thirteen convolutions of D at a fifth of the pixels, each followed by batch normalisation.
+Both small networks have the thirteen convolutions of D, for images of 32x32, each followed by batch normalisation.
 Departures (also data below): Zagoruyko's flips of exactly half a batch, his rate in another convention, and both recipes on
 the data sets for which their sources have none. A training batch of one image fails in `vgg16`, whose dense layer is
 batch-normalised too: its recipe drops the last, short batch, as its author's did.
@@ -127,7 +127,12 @@ FLIPS = Departure(
 RATE = Departure(
     "rate",
     "His rate of 1 is written as 0.1: Torch7's SGD multiplies each gradient but the first by 1 - momentum, torch's doesn't. It "
-    "also divides the rate by 1 + 1e-7 times the number of updates, 1 % at the end; ours is only halved, in the same epochs.",
+    "also divides the rate by 1 + 1e-7 times the number of updates, 1 % after his 300 epochs; ours is only halved, as his is.",
+)
+YUV = Departure(
+    "preprocessing",
+    "As in Zagoruyko's code: YUV, Y by its local contrast, U and V by mean and standard deviation. His blog says "
+    "mean-std normalised, no more.",
 )
 EPOCH = Departure(
     "epoch of the figure",
@@ -194,8 +199,6 @@ def _on(
     )
 
 
-_DROPOUT = (FLIPS, RATE, EPOCH)
-
 MODELS = (
     _small(
         "vgg16",
@@ -203,10 +206,10 @@ MODELS = (
         "zagoruyko2015",
         ("mnist", "cifar10", "cifar100", "svhn"),
         {
-            "cifar10": _on(3, True, ZAGORUYKO, 14_991_946, *_DROPOUT),
-            "cifar100": _on(3, True, ZAGORUYKO, 15_038_116, *_DROPOUT, CIFAR100_OURS, classes=100),
-            "svhn": _on(3, True, DROPOUT_SVHN, 14_991_946, *_DROPOUT, SVHN_OURS),
-            "mnist": _on(1, True, DROPOUT_MNIST, 14_990_794, *_DROPOUT, MNIST_OURS),
+            "cifar10": _on(3, True, ZAGORUYKO, 14_991_946, FLIPS, RATE, YUV, EPOCH),
+            "cifar100": _on(3, True, ZAGORUYKO, 15_038_116, FLIPS, RATE, YUV, CIFAR100_OURS, classes=100),
+            "svhn": _on(3, True, DROPOUT_SVHN, 14_991_946, RATE, YUV, SVHN_OURS),
+            "mnist": _on(1, True, DROPOUT_MNIST, 14_990_794, RATE, MNIST_OURS),
         },
     ),
     _small(
