@@ -42,7 +42,7 @@ class ResumeRefused(Exception):
 class Hooks:
     """How the loop speaks to the process around it."""
 
-    stop: Callable[[], bool]  # asked before the first step and after each
+    stop: Callable[[], bool]  # asked before the first step, after each, and between an evaluation's batches
     save: Callable[[Checkpoint], None]  # durable when it returns
     progress: Callable[[dict[str, Any]], None]  # cheap; called after each step
     log: Callable[[str], None]
@@ -117,13 +117,22 @@ def steps_per_epoch(images: int, recipe: Recipe) -> int:
     return images // recipe.batch_size if recipe.drop_last else math.ceil(images / recipe.batch_size)
 
 
-def evaluate(model: nn.Module, data: DeviceSet, spec: ModelSpec, autocast: Any, layout: torch.memory_format) -> Tensor:
-    """Summed loss, wrong and images over a set: float64 (3,), still on the device."""
+def evaluate(
+    model: nn.Module,
+    data: DeviceSet,
+    spec: ModelSpec,
+    autocast: Any,
+    layout: torch.memory_format,
+    between: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Summed loss, wrong and images over a set: float64 (3,), still on the device. `between` is called between batches."""
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
     parts = sums.unbind()
     with torch.no_grad():
         for start in range(0, len(data), EVALUATION_BATCH):
+            if start:
+                between()
             part = slice(start, start + EVALUATION_BATCH)
             labels = data.labels[part]
             with autocast():
@@ -220,18 +229,26 @@ def train(
             state.generators["cuda"] = torch.cuda.get_rng_state(device)
         hooks.save(state)
 
-    def stop_if_asked() -> None:
+    def stop_if_asked(since: float) -> None:
+        """Stops after a checkpoint; `since` is the training time's start that `train_seconds` hasn't in it yet."""
         if hooks.stop():
-            state.train_seconds += time.perf_counter() - began
+            state.train_seconds += time.perf_counter() - since
             save()
             raise Stopped
+
+    def while_evaluating() -> None:
+        """Minutes on a CPU: the epoch's steps are saved and a stop is heard. Going on from there, all of it is evaluated."""
+        nonlocal saved_at
+        stop_if_asked(time.perf_counter())
+        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            save()
+            saved_at = time.monotonic()
 
     # --- the epochs ---
     steps = steps_per_epoch(len(data.train), recipe)
     saved_at = time.monotonic()
     diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
-    began = time.perf_counter()
-    stop_if_asked()
+    stop_if_asked(time.perf_counter())
     while state.epoch < recipe.epochs and diverged_epoch is None:
         began = time.perf_counter()
         momentum, rising = recipe.momentum_at(state.epoch), state.epoch < recipe.warmup_epochs
@@ -258,7 +275,7 @@ def train(
             if hooks.watch is not None:
                 hooks.watch(steps - state.step, sums)
             if state.step < steps:
-                stop_if_asked()
+                stop_if_asked(began)
                 if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                     spent = time.perf_counter() - began
                     state.train_seconds += spent
@@ -269,9 +286,9 @@ def train(
         # --- once an epoch: fetch the sums, evaluate, note a row of the curve, perhaps save ---
         batches.end()
         train_loss, train_error = _means(sums)
-        spent = time.perf_counter() - began
+        spent, trained = time.perf_counter() - began, state.trained_images - images_before
         state.train_seconds += spent
-        test_sums = evaluate(model, data.test, spec, autocast_of(switches, device), layout)
+        test_sums = evaluate(model, data.test, spec, autocast_of(switches, device), layout, while_evaluating)
         test_loss, test_error = _means(test_sums)
         epoch = state.epoch + 1
         if train_loss is None or test_loss is None:  # the last update may spoil the weights after a finite loss
@@ -286,7 +303,8 @@ def train(
             "wrong": int(test_sums[1]),
             "time": now_ms(),
             "seconds": round(time.perf_counter() - began, 3),
-            "images_per_second": round((state.trained_images - images_before) / spent, 3),
+            # An attempt that only evaluates has no rate of its own: that of the whole run so far.
+            "images_per_second": round(trained / spent if trained else state.trained_images / state.train_seconds, 3),
         }
         state.curve = [*state.curve, row]
         state.epoch, state.step, state.permutation = epoch, 0, None
@@ -301,9 +319,8 @@ def train(
         if last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             save()  # also at the very end: a kill while the results are written costs nothing
             saved_at = time.monotonic()
-        began = time.perf_counter()
         if not last:
-            stop_if_asked()
+            stop_if_asked(time.perf_counter())
 
     final, (chance_loss, _) = state.curve[-1], constant_answer(data.train.labels)
     if diverged_epoch is not None:

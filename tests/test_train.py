@@ -162,6 +162,34 @@ def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minut
     assert bits(run(spec, "digits", path, resume=Checkpoint.load(path))) == through
 
 
+def test_a_stop_is_heard_while_an_epoch_is_evaluated(tmp_path):
+    """The steps of the epoch aren't trained again, and the whole test set is evaluated: to the same bits."""
+    path, spec, data = (
+        tmp_path / "c.pt",
+        MODELS["nin_dropout"],
+        random_data("digits", test_images=1_200),
+    )  # three batches
+    through = bits(run(spec, "digits", path, data=data))
+    resume = None
+    for after in (5, 3):  # three steps are three questions, the first before the first step; then the evaluation's two
+        with pytest.raises(Stopped):
+            run(spec, "digits", path, after=after, resume=resume, data=data)
+        resume = Checkpoint.load(path)
+        assert (resume.epoch, resume.step, resume.curve) == (0, 3, [])
+    trained = run(spec, "digits", path, resume=resume, data=data)
+    assert bits(trained) == through
+    assert all(row["images_per_second"] > 0 for row in trained.curve)
+
+
+def test_a_kill_in_an_evaluation_costs_no_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("runner.train.CHECKPOINT_SECONDS", 0.0)
+    path, spec, data = tmp_path / "c.pt", MODELS["nin_dropout"], random_data("digits", test_images=1_200)
+    saved = []
+    monkeypatch.setattr(Checkpoint, "save", lambda state, path: saved.append((state.epoch, state.step)))
+    run(spec, "digits", path, data=data, epochs=1, milestones=())
+    assert saved == [(0, 1), (0, 2), (0, 3), (0, 3), (1, 0)]
+
+
 def test_weights_spoilt_by_the_very_last_update_are_diverged(tmp_path):
     """One step: its loss is finite, what it leaves behind is not."""
     trained = run(
