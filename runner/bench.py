@@ -208,7 +208,7 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
     switches = [name if on is True else f"{name} {on}" for name, on in common]  # the memory layout is a model's own
     text = (
         f"{row['dataset']} ({row['images']} images) on {where}; {', '.join(filter(None, versions))}; profile {row['profile']}: "
-        f"{', '.join(switches)}; matrix rate {_rate(max(r['matrix_gflops'] for r in rows))} GFLOP/s, memory rate "
+        f"{', '.join(switches)}; matrix rate up to {_rate(max(r['matrix_gflops'] for r in rows))} GFLOP/s, memory rate up to "
         f"{_rate(max(r['memory_gbytes'] for r in rows))} GB/s; {row['repeats']} turns"
     )
     shares = [r for r in rows if r["cpu_share"] is not None]

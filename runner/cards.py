@@ -100,7 +100,10 @@ def card_json(card: dict[str, Any]) -> str:
 
 
 def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: bool, console: Any) -> None:
-    """Print the zoo, or one model; write the cards where asked. Raises UserError for an unknown name."""
+    """Print the zoo, or one model, whose JSON holds its card too; write the cards where asked.
+
+    Raises UserError for an unknown name.
+    """
     models = load_models()
     if name is not None and name not in models:
         raise unknown("model", name, models)
@@ -111,16 +114,23 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
             raise unknown("data set" if name is None else f"data set of {name}", dataset, known)
     chosen = [models[name]] if name else [s for s in models.values() if dataset in (None, *s.variants, *s.anatomy)]
     cards = [card_of(spec) for spec in chosen]
+    if dataset and not write_cards:
+        cards = [
+            card
+            | {part: {d: facts for d, facts in card[part].items() if d == dataset} for part in ("datasets", "anatomy")}
+            for card in cards
+        ]
     if write_cards:
         for card in cards:
             write_atomically(results_folder() / "cards" / f"{card['name']}.json", card_json(card))
         console.print(f"{len(cards)} cards written to {results_folder() / 'cards'}", soft_wrap=True)
     elif as_json:
-        print(json.dumps(listing(cards), indent=2))
+        whole = [{} if name is None else {part: card[part] for part in ("datasets", "anatomy")} for card in cards]
+        print(json.dumps([row | more for row, more in zip(listing(cards), whole, strict=True)], indent=2))
     elif name is None:
         _show_all(cards, console)
     else:
-        for on in [dataset] if dataset else _facts(cards[0]):
+        for on in _facts(cards[0]):
             _show_one(cards[0], on, console)
 
 

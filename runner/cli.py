@@ -16,7 +16,20 @@ import typer
 
 from benchmarks.errors import UserError
 
+
+class _Commands(typer.core.TyperGroup):
+    """Lists each command with the whole first line of its help, which click would cut off."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, (command.help or "").partition("\n")[0]) for name, command in commands if command]
+            )
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Train models from their papers' recipes, and set the measured errors beside the reported ones.\n\n"
     "Start with: runner submit --suite quickstart",
     no_args_is_help=True,
@@ -25,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="The data sets: what is here, and how to get it.", no_args_is_help=True, rich_markup_mode=None
+    cls=_Commands, help="The data sets: what is here, and how to get it.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 
@@ -179,8 +192,7 @@ def submit(
     if force and "running" in states:
         raise UserError("--force: some of these jobs are running; `runner cancel` them first")
     if dry_run:
-        again = ["pending" if force else state for state in states]
-        _show_plan(submitting.plan_object(planned, again, settings), json_)
+        _show_plan(planned, ["pending" if force else state for state in states], settings)
         return
     if detach and settings.table().kind == "slurm":  # its queue is the one that lasts: nothing needs to go on here
         settings = dataclasses.replace(settings, follow=False)
@@ -209,7 +221,7 @@ def _until_decided(
     console = _console(stderr=settings.json)
     code, planned = looks.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
-        _show_plan(submitting.plan_object(planned, submitting.states_of(planned), settings), settings.json)
+        _show_plan(planned, submitting.states_of(planned), settings)
     elif settings.json:
         looks.print_json(planned)
     elif not planned:
@@ -217,14 +229,15 @@ def _until_decided(
     raise typer.Exit(code)
 
 
-def _show_plan(plan_object: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(plan_object, indent=2))
+def _show_plan(planned: Any, states: Any, settings: Any) -> None:
+    from runner import submit as submitting
+
+    if settings.json:
+        print(json.dumps(submitting.plan_object(planned, states, settings), indent=2))
         return
-    for row in plan_object["jobs"]:
-        print(f"{row['state']:<12} {row['key']}")
-    counts = plan_object["counts"]
-    print(f"{counts['total']} jobs: {counts['done']} done, {counts['to_run']} to run")
+    for job, state in zip(planned, states, strict=True):
+        print(f"{state:<12} {job.key}")
+    print(submitting.plan_line(planned, states, settings, settings.slots()))
 
 
 def _detach() -> None:
@@ -583,7 +596,9 @@ def bench(
         int | None, typer.Option("--seeds", help="With --equivalence: so many of each profile. Default: 10.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --equivalence: show its jobs and stop.")] = False,
-    engine: Annotated[str, typer.Option("--engine", help="With --equivalence: as for submit.")] = "local",
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="With --equivalence: as for submit. Default: local.")
+    ] = None,
     slots_per_gpu: Annotated[
         int | None, typer.Option("--slots-per-gpu", help="With --equivalence: as for submit.")
     ] = None,
@@ -603,18 +618,19 @@ def bench(
     from runner import bench as benching
 
     if not equivalence:
-        if dry_run or seeds is not None:
-            raise UserError(f"--{'dry-run' if dry_run else 'seeds'} goes with --equivalence")
+        given = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
+        for option in [name for name, value in (given | {"engine": engine is not None}).items() if value]:
+            raise UserError(f"--{option} goes with --equivalence")
         asked = benching.Question(
             "", dataset, profile.value, "cpu", 1, seconds, repeats, data_dir, allow_unverified_data
         )
         shape = "json" if json_ else format_.value
         raise typer.Exit(benching.show(asked, model, shape, _console(stderr=True), at_once))
-    if at_once:
-        raise UserError("--at-once doesn't go with --equivalence")
+    for option in ["at-once"] * bool(at_once) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table):
+        raise UserError(f"--{option} doesn't go with --equivalence")
     if len(model) != 1:
         raise UserError("--equivalence is for one model: give one --model")
-    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
+    settings = _settings(engine or "local", slots_per_gpu, data_dir, allow_unverified_data, False)
     count = 10 if seeds is None else seeds
     raise typer.Exit(benching.equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
 

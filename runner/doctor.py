@@ -491,7 +491,7 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
 
 def _no_answer(name: str, table: Table) -> str:
     if not isinstance(table, Slurm):
-        return "run python -m runner.doctor by hand to see why"
+        return f"""`{sys.executable} -c "import torch, runner.worker"` in the checkout shows why"""
     return f"does a node see {jobs.root()} and {sys.executable}? set `setup` in [engine.{name}] to what it needs first"
 
 

@@ -61,8 +61,10 @@ def make_jobs(
         if name not in models:
             raise unknown("model", name, members)
         if name not in members:
+            others = [other.name for other in SUITES.values() if name in models_of(other, models)]
+            elsewhere = f" (it's in {', '.join(others)})" if others else ""
             raise UserError(
-                f"model '{name}' isn't in the suite '{suite.name}': it has {', '.join(members) or 'no models'}"
+                f"model '{name}' isn't in the suite '{suite.name}'{elsewhere}: it has {', '.join(members) or 'no models'}"
             )
     settings = [dict(suite.overrides) | dict(setting) | dict(overrides or {}) for setting in suite.sweep]
     made: dict[str, Job] = {}

@@ -21,12 +21,14 @@ SYMBOLS: dict[str, str] = {
 
 
 def duration(seconds: float | None) -> str:
-    """'1 h 50 min', '12 min', '40 s'; '?' where it isn't known."""
+    """'72 days', '1 h 50 min', '12 min', '40 s'; '?' where it isn't known."""
     if seconds is None:
         return "?"
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{round(seconds)} s"
+    if seconds >= 48 * 3600:
+        return f"{round(seconds / 86_400)} days"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 

@@ -15,14 +15,20 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job, utc
+from benchmarks.suites import SUITES
 from runner import jobs, tracking
 from runner.engine import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
 from runner.engine_file import Slurm, Table, engine_named
 from runner.jobs import JobPaths, State, read_json, state_of
 from runner.progress import Progress, duration
 from runner.worker import Options
+
+OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
+CPU_RATE = 6e10  # operations a second: what `runner bench` measured for the larger networks on one core
+WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,14 @@ class Settings:
         if self.slots_per_gpu < 1:
             raise UserError(f"--slots-per-gpu is {self.slots_per_gpu}, expected 1 or more")
         return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
+
+    def slots(self) -> list[Slot]:
+        """Where workers run here; none where SLURM says how many run at once. Raises UserError as `table` does."""
+        table = self.table()
+        if table.kind == "slurm":
+            return []
+        made = make_slots(table.slots_per_gpu, threads_per_slot())
+        return made[:1] if table.kind == "inline" else made
 
 
 def states_of(planned: Sequence[Job]) -> list[State]:
@@ -83,10 +97,15 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     if counts["to_run"] and not slots:
         line += f" by SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
-        seconds = _expected_seconds([job for job, state in zip(planned, states, strict=True) if state != "done"])
-        about = f", about {duration(seconds / len(slots))}" if seconds is not None else ""
-        kind = "GPU" if slots[0].device == "cuda" else "CPU"
-        line += f"{about} on {len(slots)} {kind} slot{'s' if len(slots) > 1 else ''}"
+        left = [job for job, state in zip(planned, states, strict=True) if state != "done"]
+        on_cpu, known = slots[0].device == "cpu", _expected_seconds(left)
+        rough = _rough_seconds(left) if on_cpu and known is None else 0.0
+        if known is not None:
+            line += f", about {duration(known / len(slots))}"
+        elif rough > WORTH_SAYING:
+            line += f", roughly {duration(rough / len(slots))}"
+        line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
+        line += " (runner bench measures it)" if rough > WORTH_SAYING else ""
     return line
 
 
@@ -107,6 +126,17 @@ def _expected_seconds(planned: Sequence[Job]) -> float | None:
         if seen is None:
             return None
         total += statistics.median(seen) * job.effective_recipe["epochs"]
+    return total
+
+
+def _rough_seconds(planned: Sequence[Job]) -> float:
+    """Training seconds on one CPU slot by the multiply-accumulates on the models' cards; models without a card add none."""
+    total = 0.0
+    for job in planned:
+        card = read_json(jobs.results_folder() / "cards" / f"{job.model}.json") or {}
+        macs = card.get("datasets", {}).get(job.dataset, {}).get("macs", 0)
+        images = get_dataset(job.dataset).train_size * job.effective_recipe["epochs"]
+        total += OPERATIONS_A_MAC * macs * images / CPU_RATE
     return total
 
 
@@ -137,9 +167,7 @@ def run(
     pairs = [(job, JobPaths.of(job)) for job in planned]
     states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
-    slots = [] if table.kind == "slurm" else make_slots(table.slots_per_gpu, threads)
-    if table.kind == "inline":
-        slots = slots[:1]
+    slots = settings.slots()
     console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
     waiting = [job for job, state in zip(planned, states, strict=True) if state != "done"]
     if waiting:
@@ -307,7 +335,8 @@ def _last_words(
     if received:
         end = "stopped. The same command goes on from the checkpoints."
         if settings.table().kind == "slurm":
-            end = f"SLURM goes on with the rest. The same command follows it; runner cancel --suite {suite} ends it."
+            which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
+            end = f"SLURM goes on with the rest. The same command follows it; runner cancel {which} ends it."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
     if failed:
@@ -319,7 +348,8 @@ def _last_words(
         others = f"{running} running elsewhere (runner status)" if running else "the others were cancelled"
         console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
         return 0
-    console.print(f"{line}. Next: runner report --suite {suite}", highlight=False, soft_wrap=True)
+    following = f" Next: runner report --suite {suite}" if suite in SUITES else ""
+    console.print(f"{line}.{following}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -229,6 +229,8 @@ def train(
             state.generators["cuda"] = torch.cuda.get_rng_state(device)
         hooks.save(state)
 
+    saved_at = time.monotonic()
+
     def stop_if_asked(since: float) -> None:
         """Stops after a checkpoint; `since` is the training time's start that `train_seconds` hasn't in it yet."""
         if hooks.stop():
@@ -246,7 +248,6 @@ def train(
 
     # --- the epochs ---
     steps = steps_per_epoch(len(data.train), recipe)
-    saved_at = time.monotonic()
     diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
     stop_if_asked(time.perf_counter())
     while state.epoch < recipe.epochs and diverged_epoch is None:

@@ -1,6 +1,8 @@
 """The commands as a user types them: a mistake is one line and exit code 2, and nothing changes on the disk."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +17,7 @@ MISTAKES = [
     (["submit"], "--suite"),
     (["submit", "--suite", "quikstart"], "did you mean 'quickstart'"),
     (["submit", "--suite", "quickstart", "--model", "lenet5"], "did you mean 'lenet'"),
+    (["submit", "--suite", "cifar10", "--model", "maxout"], "(it's in cifar10-full, all)"),
     (["submit", "--suite", "quickstart", "--seeds", "0"], "--seeds is 0"),
     (["submit", "--suite", "quickstart", "--seeds", "2", "--seed", "1"], "exclude each other"),
     (["submit", "--suite", "quickstart", "--seed", "-3"], "-3"),
@@ -50,6 +53,9 @@ MISTAKES = [
     (["bench", "--format", "xml"], "--format"),
     (["bench", "--seeds", "3"], "--seeds goes with --equivalence"),
     (["bench", "--dry-run"], "--dry-run goes with --equivalence"),
+    (["bench", "--engine", "local"], "--engine goes with --equivalence"),
+    (["bench", "--slots-per-gpu", "2"], "--slots-per-gpu goes with --equivalence"),
+    (["bench", "--equivalence", "--model", "nin", "--json"], "--json doesn't go with --equivalence"),
     (["bench", "--equivalence"], "give one --model"),
     (["bench", "--equivalence", "--model", "nin", "--seeds", "1"], "--seeds is 1, expected 2 or more"),
     (["bench", "--equivalence", "--model", "nn"], "did you mean 'nin'"),
@@ -100,6 +106,37 @@ def test_every_command_has_help(runner, command):
     assert code == 0
     assert f"runner {command}" in out
     assert len(out.splitlines()) > 4
+
+
+def test_the_list_of_commands_cuts_no_sentence_off(runner):
+    code, out, _ = runner("--help")
+    assert code == 0
+    assert "..." not in out.partition("Commands:")[2]
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_a_plan_says_roughly_how_long_it_keeps_a_cpu_busy(runner, own_root, checkout, monkeypatch):
+    """By the models' cards; `runner bench` found 68 h 40 min for a seed of NiN on CIFAR-10, on one core like this."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    shutil.copytree(checkout / "results" / "cards", own_root / "results" / "cards")
+    words = ["--dry-run", "--engine", "inline", "--model"]
+    for suite, model, roughly in (("cifar10", "nin", range(54, 84)), ("mnist", "lenet", None)):
+        code, out, _ = runner("submit", "--suite", suite, "--seed", "0", *words, model)
+        assert code == 0
+        line = out.splitlines()[-1]
+        if roughly is None:
+            assert line == "1 jobs: 0 done, 1 to run on 1 CPU slot"
+        else:
+            days = re.fullmatch(r"1 jobs: 0 done, 1 to run, roughly (\d+) days on 1 CPU slot \(runner bench .*\)", line)
+            assert 24 * int(days[1]) in roughly
+
+
+def test_one_models_json_holds_its_card_too(runner, checkout):
+    _, out, _ = runner("models", "nin", "--dataset", "mnist", "--json")
+    [row] = json.loads(out)
+    card = json.loads((checkout / "results" / "cards" / "nin.json").read_text())
+    assert row["parameters"] == {"mnist": 349_674}
+    assert row["datasets"] == {"mnist": card["datasets"]["mnist"]}
 
 
 def test_dry_run_prints_the_documented_object_and_writes_nothing(runner):

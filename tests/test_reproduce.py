@@ -164,4 +164,5 @@ def test_a_published_record_is_trained_again_to_the_same_weights(runner, own_roo
     assert len(list(before.old.iterdir())) == 1
     text = runner("reproduce", "digits/lenet", *words)[1]
     assert "identical weights: the final weights are the same, bit by bit." in text
+    assert "--suite reproduce" not in text  # no such suite: nothing to type next
     assert "environment, code and data are the same" in text
