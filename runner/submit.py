@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
-from benchmarks.records import Job, utc
+from benchmarks.records import Job, RecordError, load, utc
 from benchmarks.suites import SUITES
 from runner import jobs, tracking
 from runner.engine import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
@@ -113,13 +113,14 @@ def _expected_seconds(planned: Sequence[Job]) -> float | None:
     """Training seconds by what the same models took here before; None where one of them never ran here."""
     known: dict[tuple[str, str, str], list[float]] = {}
     for paths in jobs.all_jobs():
-        record = read_json(paths.record)
-        if record is not None:
-            job = record["job"]
-            epochs = (job["recipe"] | job["overrides"])["epochs"]
-            known.setdefault((job["dataset"], job["model"], job["profile"]), []).append(
-                record["train_seconds"] / epochs
-            )
+        if not paths.record.exists():
+            continue
+        with contextlib.suppress(RecordError):  # a later version's, or torn: `runner verify` says so
+            record = load(paths.record)
+            epochs = record.job.effective_recipe.get("epochs")
+            if isinstance(epochs, int) and epochs > 0:
+                trained = (record.job.dataset, record.job.model, record.job.profile)
+                known.setdefault(trained, []).append(record.train_seconds / epochs)
     total = 0.0
     for job in planned:
         seen = known.get((job.dataset, job.model, job.profile))
@@ -131,12 +132,14 @@ def _expected_seconds(planned: Sequence[Job]) -> float | None:
 
 def _rough_seconds(planned: Sequence[Job]) -> float:
     """Training seconds on one CPU slot by the multiply-accumulates on the models' cards; models without a card add none."""
+    from benchmarks.leaderboard import read_cards
+
+    cards, _ = read_cards(jobs.results_folder() / "cards")
     total = 0.0
     for job in planned:
-        card = read_json(jobs.results_folder() / "cards" / f"{job.model}.json") or {}
-        macs = card.get("datasets", {}).get(job.dataset, {}).get("macs", 0)
-        images = get_dataset(job.dataset).train_size * job.effective_recipe["epochs"]
-        total += OPERATIONS_A_MAC * macs * images / CPU_RATE
+        if job.model in cards and job.dataset in cards[job.model].datasets:
+            images = get_dataset(job.dataset).train_size * job.effective_recipe["epochs"]
+            total += OPERATIONS_A_MAC * (cards[job.model].datasets[job.dataset].macs or 0) * images / CPU_RATE
     return total
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import make_record, run_locally
 
 from benchmarks.records import Job
 from runner import cli, jobs
@@ -129,6 +130,18 @@ def test_a_plan_says_roughly_how_long_it_keeps_a_cpu_busy(runner, own_root, chec
         else:
             days = re.fullmatch(r"1 jobs: 0 done, 1 to run, roughly (\d+) days on 1 CPU slot \(runner bench .*\)", line)
             assert 24 * int(days[1]) in roughly
+
+
+def test_a_plan_says_how_long_by_what_ran_here(runner, own_root, monkeypatch):
+    """Ten minutes for 20 epochs: 40 epochs take twice as long, whatever a card says."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    record = make_record(dataset="digits", model="lenet", recipe={"epochs": 20}, train_seconds=600.0)
+    run_locally(own_root / ".runs", record)
+    words = ["--suite", "quickstart", "--seed", "7", "--epochs", "40", "--dry-run", "--engine", "inline"]
+    _, out, _ = runner("submit", *words, "--model", "lenet")
+    assert out.splitlines()[-1] == "1 jobs: 0 done, 1 to run, about 20 min on 1 CPU slot"
+    _, out, _ = runner("submit", *words)  # two others never ran here
+    assert out.splitlines()[-1] == "3 jobs: 0 done, 3 to run on 1 CPU slot"
 
 
 def test_one_models_json_holds_its_card_too(runner, checkout):
