@@ -245,7 +245,8 @@ def _detach() -> None:
 
     Returns once it is at work; if it ends before that, with what it said and its exit code.
     """
-    from runner.jobs.paths import host, now_ms, read_submissions, runs_folder
+    from runner.jobs.find import read_submissions
+    from runner.jobs.paths import host, now_ms, runs_folder
 
     output = runs_folder() / f"submit-{now_ms()}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -275,19 +276,19 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """What was submitted here, and how far it is."""
-    from runner.jobs import paths as jobs
+    from runner.jobs.state import state_of, status_json
     from runner.submit.watch import Outlook
 
     outlook = Outlook()
 
     def look() -> list[tuple[Any, Any]]:
-        found = [(paths, jobs.state_of(paths)) for paths in _submitted(suite)]
+        found = [(paths, state_of(paths)) for paths in _submitted(suite)]
         if not json_:
             outlook.look(found)
         return found
 
     if json_:
-        sys.stdout.write(jobs.status_json((paths.read_job(), paths, state) for paths, state in look()))
+        sys.stdout.write(status_json((paths.read_job(), paths, state) for paths, state in look()))
         return
     if not watch:
         print(_status_text(look(), outlook))
@@ -306,8 +307,9 @@ def status(
 
 def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
     """The jobs as a table, a line each; there may be 10,000."""
-    from runner.jobs.paths import TO_RUN, progress_of
-    from runner.submit.progress import SYMBOLS, columns, percent
+    from runner.jobs.state import TO_RUN, progress_of
+    from runner.submit.progress import SYMBOLS
+    from runner.text import columns, percent
 
     if not found:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
@@ -338,13 +340,13 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
 def _submitted(suite: str | None) -> list[Any]:
     """The folders of the jobs submitted here, of one suite or all."""
     from benchmarks.suites import get_suite
-    from runner.jobs import paths as jobs
+    from runner.jobs.find import all_jobs, suites_of_jobs
 
-    found = jobs.all_jobs()
+    found = all_jobs()
     if suite is None:
         return found
     get_suite(suite)
-    of_suite = {fingerprint[:8] for fingerprint, suites in jobs.suites_of_jobs().items() if suite in suites}
+    of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
     return [paths for paths in found if paths.folder.name[-8:] in of_suite]
 
 
@@ -356,14 +358,15 @@ def logs(
     ] = False,
 ) -> None:
     """A job's log."""
-    from runner.jobs import paths as jobs
+    from runner.jobs.find import find_job
+    from runner.jobs.state import state_of
     from runner.submit.watch import Outlook
 
-    paths = jobs.find_job(key)
+    paths = find_job(key)
     position = 0
     outlook = Outlook()
     while True:
-        state = jobs.state_of(paths)
+        state = state_of(paths)
         outlook.look([(paths, state)])
         ended = not outlook.comes(paths, state)
         if paths.log.exists():
@@ -386,15 +389,16 @@ def cancel(
     all_: Annotated[bool, typer.Option("--all", help="Every job that was submitted here.")] = False,
 ) -> None:
     """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit takes them up again."""
-    from runner.jobs import paths as jobs
+    from runner.jobs.find import find_job
+    from runner.jobs.state import state_of
 
     if (key is not None) + (suite is not None) + all_ != 1:
         raise UserError("say what to cancel: a KEY, or --suite S, or --all")
-    found = [jobs.find_job(key)] if key is not None else _submitted(suite)
-    asked = [paths for paths in found if jobs.state_of(paths) not in ("done", "failed")]
+    found = [find_job(key)] if key is not None else _submitted(suite)
+    asked = [paths for paths in found if state_of(paths) not in ("done", "failed")]
     for paths in asked:
         paths.cancel.touch()
-    running = sum(jobs.state_of(paths) == "running" for paths in asked)
+    running = sum(state_of(paths) == "running" for paths in asked)
     _cancel_in_slurm()
     print(f"{len(asked)} cancelled, {running} of them running: they stop after a checkpoint")
 
@@ -421,17 +425,18 @@ def retry(
     json_: JsonOption = False,
 ) -> None:
     """Run failed jobs afresh; what they left moves to old/."""
-    from runner.jobs import paths as jobs
+    from runner.jobs.find import find_job, suites_of_jobs
+    from runner.jobs.state import state_of
     from runner.submit import run as submitting
 
     if failed == (key is not None):
         raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
     settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False, json_)
-    found = [jobs.find_job(key)] if key is not None else _submitted(suite)
-    again = [paths for paths in found if jobs.state_of(paths) == "failed"]
+    found = [find_job(key)] if key is not None else _submitted(suite)
+    again = [paths for paths in found if state_of(paths) == "failed"]
     if not again:
         raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
-    suites = jobs.suites_of_jobs()
+    suites = suites_of_jobs()
     planned = [paths.read_job() for paths in again]
     named = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
     raise typer.Exit(submitting.run(planned, named, settings, _console(stderr=json_), afresh=True))
@@ -692,12 +697,12 @@ def data_prepare(
     from benchmarks.datasets import get_dataset
     from benchmarks.suites import get_suite
     from runner.data import download
-    from runner.data import readers as data
+    from runner.data.folder import data_folder
 
     names = [name for each in suite for name in get_suite(each).datasets] + [get_dataset(each).name for each in dataset]
     if not names:
         raise UserError("say what to prepare: --suite S or --dataset D; both may be repeated")
-    download.prepare(dict.fromkeys(names), data.data_folder(data_dir), allow_unverified_data)
+    download.prepare(dict.fromkeys(names), data_folder(data_dir), allow_unverified_data)
 
 
 @data_app.command("import")
@@ -713,21 +718,22 @@ def data_import(
     runner data import ~/.keras/datasets ~/Downloads/cifar-10-python.tar.gz
     """
     from runner.data import importing
-    from runner.data import readers as data
+    from runner.data.folder import data_folder
 
-    importing.import_files(paths, data.data_folder(data_dir), link)
+    importing.import_files(paths, data_folder(data_dir), link)
 
 
 @data_app.command("status")
 def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
     """Which data sets are here, whole or in part, and whether their files are the official ones."""
-    from runner.data import readers as data
+    from runner.data import status
+    from runner.data.folder import data_folder
 
-    found = data.status(data.data_folder(data_dir))
+    found = status.status(data_folder(data_dir))
     if json_:
         print(json.dumps(found, indent=2))
         return
-    data.show_status(found, _console())
+    status.show_status(found, _console())
 
 
 def main() -> None:

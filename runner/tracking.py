@@ -32,21 +32,11 @@ from typing import Any
 from benchmarks import records
 from benchmarks.datasets import DATASETS
 from benchmarks.records import Job, RunRecord, canonical_json
-from runner.jobs.paths import (
-    JobPaths,
-    State,
-    all_jobs,
-    is_locked,
-    last_run,
-    leased_elsewhere,
-    locked_within,
-    now_ms,
-    read_json,
-    read_lines,
-    runs_folder,
-    state_of,
-    suites_of_jobs,
-)
+from runner.files import read_json, read_lines
+from runner.jobs.find import all_jobs, suites_of_jobs
+from runner.jobs.paths import JobPaths, now_ms, runs_folder
+from runner.jobs.state import State, is_locked, last_run, leased_elsewhere, state_of
+from runner.locks import locked_within
 from runner.training.memory import start_thread
 
 RUN_TAG = "reprozoo.run"  # our random run id, by which the MLflow run is found again

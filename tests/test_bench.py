@@ -18,7 +18,7 @@ from runner.bench import command as bench
 from runner.bench.command import Question
 from runner.bench.concurrency import AtOnce, measure_at_once
 from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, subject_of
-from runner.jobs import paths as jobs
+from runner.jobs.paths import runs_folder
 from runner.training import profiles
 from zoo import load_models
 from zoo.anatomy import layers_of
@@ -282,7 +282,7 @@ def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner
     assert out.splitlines() == [
         f"pending      digits/lenet/{profile}-seed{seed}" for profile in ("reference", "fast") for seed in (0, 1)
     ]
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
     code, out, err = runner(*words)
     assert code == 0, out + err

@@ -11,8 +11,9 @@ from helpers import make_record, run_locally
 
 from benchmarks.records import Job
 from runner import cli
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, append_line
+from runner.files import append_line
+from runner.jobs.find import record_submission
+from runner.jobs.paths import JobPaths, root, runs_folder
 
 MISTAKES = [
     (["submitt"], "submit"),
@@ -78,13 +79,13 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_changes_nothing(runner, words, says):
-    before = sorted(jobs.root().rglob("*"))
+    before = sorted(root().rglob("*"))
     code, out, err = runner(*words)
     assert code == 2
     assert out == ""
     assert says in err
     assert len(err.strip().splitlines()) == 1
-    assert sorted(jobs.root().rglob("*")) == before
+    assert sorted(root().rglob("*")) == before
 
 
 def test_missing_data_end_a_submit_before_anything_starts(runner):
@@ -93,7 +94,7 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
     assert out.startswith("30 jobs: 0 done, 30 to run")
     assert "runner data prepare" in err
     assert len(err.strip().splitlines()) == 1
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 COMMANDS = [
@@ -162,7 +163,7 @@ def test_dry_run_prints_the_documented_object_and_writes_nothing(runner):
     }  # fmt: skip
     assert set(plan["jobs"][0]) == {"key", "dataset", "model", "seed", "profile", "overrides", "fingerprint", "state"}
     assert plan["jobs"][0]["overrides"] == {"batch_size": 32}
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def submitted():
     job = Job(dataset="digits", model="lenet", revision=1, recipe={"epochs": 3}, seed=0)
     paths = JobPaths.of(job)
     paths.write_job(job)
-    jobs.record_submission({"suite": "quickstart", "fingerprints": [job.fingerprint]})
+    record_submission({"suite": "quickstart", "fingerprints": [job.fingerprint]})
     return paths
 
 

@@ -16,8 +16,10 @@ from runner.engines import local as engine
 from runner.engines import slurm
 from runner.engines.config import Local, Slurm, engine_named, read_engines, walltime_seconds
 from runner.engines.local import Slot, Work, run_local
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, read_json, read_lines, state_of
+from runner.files import read_json, read_lines
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths, root, runs_folder
+from runner.jobs.state import someone_submits, state_of, submitting
 from runner.submit.plan import make_jobs
 from runner.submit.watch import Outlook
 from runner.training.checkpoint import Checkpoint
@@ -27,7 +29,7 @@ from runner.worker.attempt import Options
 
 
 def write(text):
-    (jobs.root() / "engines.toml").write_text(text)
+    (root() / "engines.toml").write_text(text)
 
 
 def test_without_a_file_there_are_three_engines():
@@ -80,9 +82,9 @@ def test_a_mistake_in_the_file_is_one_line(runner, text, says):
     assert code == 2
     assert out == ""
     assert says in err
-    assert str(jobs.root() / "engines.toml") in err
+    assert str(root() / "engines.toml") in err
     assert len(err.strip().splitlines()) == 1
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 def test_an_unknown_engine_names_the_nearest_and_a_missing_file_is_said(monkeypatch):
@@ -108,7 +110,7 @@ def test_slurm_is_missed_before_anything_is_written(runner, monkeypatch):
     code, _, err = runner("submit", "--suite", "quickstart", "--engine", "slurm")
     assert code == 2
     assert "squeue isn't installed here" in err
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 # --- bundles, shares ---------------------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monke
     assert sum("taken by another submit" in text for text in said) == 1
     spans = []
     for name in ("one", "other"):
-        lines = [line["time"] for p in jobs.all_jobs(tmp_path / name / ".runs") for line in read_lines(p.attempts)]
+        lines = [line["time"] for p in all_jobs(tmp_path / name / ".runs") for line in read_lines(p.attempts)]
         assert len(lines) == 4
         spans.append((min(lines), max(lines)))
     first, second = sorted(spans)
@@ -286,14 +288,14 @@ def test_waiting_jobs_come_by_themselves_only_while_a_submit_is_at_work():
     outlook = Outlook()
     outlook.look([(paths, "pending")])
     assert not outlook.comes(paths, "pending")
-    with jobs.submitting(), jobs.submitting():
+    with submitting(), submitting():
         outlook.look([(paths, "pending")])
         assert outlook.comes(paths, "pending")
         paths.cancel.touch()
         assert not outlook.comes(paths, "pending")
         assert outlook.note(paths, "pending") == "cancelled"
     outlook.look([(paths, "pending")])
-    assert not jobs.someone_submits()
+    assert not someone_submits()
     assert outlook.comes(paths, "running")
 
 

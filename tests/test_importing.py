@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -16,7 +17,6 @@ from test_data import load, the_line
 
 from benchmarks.datasets import Dataset
 from runner.data import importing as data_import
-from runner.data import readers as data
 
 
 @pytest.fixture(autouse=True)
@@ -313,8 +313,8 @@ def test_no_plain_files(tmp_path, mnist, monkeypatch):
 
 def test_no_room_is_said_before_anything_is_written(tmp_path, mnist, monkeypatch):
     datafiles.write(tmp_path / "have", mnist[1])
-    few = data.shutil._ntuple_diskusage(10**9, 10**9 - 5, 5)  # type: ignore[attr-defined]
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: few)
+    few = shutil._ntuple_diskusage(10**9, 10**9 - 5, 5)  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: few)
     assert "5 bytes free" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "have")
     assert not (tmp_path / "data").exists()
 

@@ -6,7 +6,8 @@ import pytest
 from helpers import make_record, make_seeds, publish_records, run_locally
 
 from benchmarks.records import Job, load
-from runner.jobs import paths as jobs
+from runner.jobs.find import all_jobs, sequential_jobs
+from runner.jobs.paths import JobPaths, runs_folder
 from runner.submit import sequential as looks
 from runner.submit.sequential import Row, next_step
 from zoo import load_models
@@ -86,7 +87,7 @@ def test_the_plan_holds_what_each_row_lacks_and_writes_nothing(runner, own_root)
 def test_what_was_trained_short_or_failed_for_good_takes_no_row_further(runner, own_root) -> None:
     run_locally(own_root / ".runs", *own([50.0], "nin_fc", overrides={"epochs": 1}))
     failed = own([11.0], "nin_fc")[0].job
-    paths = jobs.JobPaths.of(failed)
+    paths = JobPaths.of(failed)
     paths.write_job(failed)
     paths.failure.write_text('{"kind": "model"}')
     assert plan(runner, "--model", "nin_fc") == {"nin_fc": [1, 2, 3, 4, 5]}
@@ -98,7 +99,7 @@ def test_where_no_paper_reports_anything_there_is_nothing_to_decide(runner) -> N
     assert code == 0
     assert "digits/lenet: no paper figure" in out
     assert "Nothing to run" in out
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 @pytest.mark.slow
@@ -125,7 +126,7 @@ def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root,
     assert code == 0, err
     [only] = json.loads(out)["jobs"]  # nine were there: one for the look at ten; fifteen is past the limit
     assert (only["seed"], only["state"]) == (0, "done")
-    [paths] = jobs.all_jobs()
+    [paths] = all_jobs()
     assert load(paths.record).sequential
-    assert jobs.sequential_jobs() == {only["fingerprint"]}
+    assert sequential_jobs() == {only["fingerprint"]}
     assert "the last look" in err

@@ -21,7 +21,7 @@ from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite, get_suite
 from runner.engines.local import enter, make_slots, threads_per_slot
 from runner.submit import plan
-from runner.submit.progress import columns, duration
+from runner.text import columns, duration, markdown_table
 
 HEADINGS = (
     "model",
@@ -226,14 +226,8 @@ def hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
 
 def markdown(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:
     """The README's section: caption, tables, notes."""
-    blocks = [f"{captions}.", *map(_markdown_table, tables), "\n".join(notes)]
+    blocks = [f"{captions}.", *map(markdown_table, tables), "\n".join(notes)]
     return "\n\n".join(blocks)
-
-
-def _markdown_table(table: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(line) + " |" for line in table]
-    lines.insert(1, "|" + "|".join(["---", *["---:"] * (len(table[0]) - 1)]) + "|")
-    return "\n".join(lines)
 
 
 def plain(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:

@@ -43,7 +43,8 @@ from benchmarks.datasets import Dataset, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.bench.command import Question
-from runner.data import readers as data
+from runner.data import cache
+from runner.data.folder import data_folder
 from runner.jobs.paths import JobPaths
 from runner.training import loop as train
 from runner.training import profiles
@@ -139,7 +140,7 @@ def subject_of(question: Question) -> Subject:
     variant = spec.variants[question.dataset]
     recipe = variant.recipe
     try:
-        loaded = data.load(facts.name, data.data_folder(question.data_dir), question.allow_unverified_data, _to_stderr)
+        loaded = cache.load(facts.name, data_folder(question.data_dir), question.allow_unverified_data, _to_stderr)
         prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
         raw, labels, real = loaded.train_images, loaded.train_labels, True
     except UserError as error:

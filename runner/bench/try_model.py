@@ -22,7 +22,8 @@ from torch import Tensor
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from runner.bench.command import suite_of
-from runner.data import readers as data
+from runner.data import cache
+from runner.data.folder import data_folder
 from runner.engines.local import enter, make_slots, threads_per_slot, usable_cores
 from runner.submit import plan
 from runner.training import batches, memory, profiles
@@ -234,7 +235,7 @@ def prepare(attempt: Attempt, messages: Console) -> Trial:
     switches = profiles.resolve(attempt.profile, device, spec.channels_last_on_cpu)
     profiles.apply(switches)
     log = messages.print
-    loaded = data.load(dataset, data.data_folder(attempt.data_dir), attempt.allow_unverified_data, log)
+    loaded = cache.load(dataset, data_folder(attempt.data_dir), attempt.allow_unverified_data, log)
     prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
     # An epoch's end evaluates: on training images, so that nothing is ever chosen by the test set.
     seen = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))

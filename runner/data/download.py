@@ -26,18 +26,10 @@ from typing import Any
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
-from runner.data.readers import (
-    amount,
-    lacking,
-    load,
-    make_sure_of_room,
-    md5_of,
-    one_line,
-    os_errors_in_words,
-    put_in_place,
-    sole_writer,
-)
-from runner.jobs.paths import read_json
+from runner.data.cache import lacking, load
+from runner.data.folder import make_sure_of_room, md5_of, os_errors_in_words, put_in_place, sole_writer
+from runner.files import read_json
+from runner.text import amount, duration, one_line
 
 Log = Callable[[str], Any]
 
@@ -521,8 +513,6 @@ class _Show:
 
 
 def _line(task: Any) -> str:
-    from runner.submit.progress import duration
-
     of = f" of {amount(task.total)}" if task.total else ""
     rate = f", {amount(task.speed)}/s" if task.speed else ""
     left = f", about {duration(task.time_remaining)} left" if task.time_remaining is not None else ""

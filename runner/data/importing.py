@@ -25,18 +25,10 @@ import numpy as np
 
 from benchmarks.datasets import DATASETS, Dataset, File
 from benchmarks.errors import UserError
-from runner.data.readers import (
-    Bounded,
-    detail,
-    lacking,
-    make_sure_of_room,
-    most_bytes,
-    name_inside,
-    os_errors_in_words,
-    put_in_place,
-    sole_writer,
-)
-from runner.data.readers import tar_members as members_of_tar
+from runner.data.archives import Bounded, detail, most_bytes, name_inside
+from runner.data.archives import tar_members as members_of_tar
+from runner.data.cache import lacking
+from runner.data.folder import make_sure_of_room, os_errors_in_words, put_in_place, sole_writer
 
 Log = Callable[[str], Any]
 

@@ -22,8 +22,9 @@ import psutil
 
 from benchmarks.errors import UserError
 from benchmarks.records import Job, canonical_json, write_atomically
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, State, log_tail, now_ms, read_json, read_lines, state_of
+from runner.files import read_json, read_lines
+from runner.jobs.paths import JobPaths, host, now_ms, runs_folder
+from runner.jobs.state import MAX_FAILURES, TO_RUN, State, given_up, log_tail, state_of
 from runner.worker.attempt import Options, prepare_environment, run_bundle, signals_held_back
 
 POLL_SECONDS = 0.2
@@ -110,7 +111,7 @@ class Work:
             if paths.folder in self.ended:
                 continue
             state = state_of(paths)
-            tired = state in jobs.TO_RUN and jobs.given_up(paths, self.options.submission)
+            tired = state in TO_RUN and given_up(paths, self.options.submission)
             if state in ("done", "failed") or tired or (state != "running" and paths.cancel.exists()):
                 self.ended.add(paths.folder)
                 continue
@@ -137,7 +138,7 @@ def choose_group(
     """The jobs for a free slot: the group with the most left to do for each worker that it has or would have."""
     groups: dict[tuple[str, str], list[tuple[Job, JobPaths]]] = {}
     for job, paths, state in open_jobs:
-        if state in jobs.TO_RUN:
+        if state in TO_RUN:
             groups.setdefault((job.dataset, job.model), []).append((job, paths))
 
     def left(group: tuple[str, str]) -> float:
@@ -183,7 +184,7 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                 children.remove(child)
                 free.append(taken.pop(child.process.pid).release())
                 stillborn = stillborn + 1 if _died_between_jobs(child, work, warn) else 0
-                if stillborn >= jobs.MAX_FAILURES:
+                if stillborn >= MAX_FAILURES:
                     raise UserError(f"{stillborn} workers in a row ended before they began a job; see {child.output}")
             if work.options.stopping.is_set():
                 break
@@ -218,9 +219,7 @@ def _claimable(open_now: list[tuple[Job, JobPaths, State]], children: list[_Chil
     starting = [c.group for c in children if not _has_begun(c, open_now)]
     waiting = list(open_now)
     for group in starting:
-        mine = next(
-            (item for item in waiting if (item[0].dataset, item[0].model) == group and item[2] in jobs.TO_RUN), None
-        )
+        mine = next((item for item in waiting if (item[0].dataset, item[0].model) == group and item[2] in TO_RUN), None)
         if mine is not None:
             waiting.remove(mine)
     return choose_group(waiting, [c.group for c in children])
@@ -233,7 +232,7 @@ def _has_begun(child: _Child, open_now: list[tuple[Job, JobPaths, State]]) -> bo
 
 def _is_of(line: dict[str, Any], child: _Child) -> bool:
     """Whether a lease or an attempt's start was written by this child: another host has the same pids."""
-    return (line.get("host"), line.get("pid")) == (jobs.host(), child.process.pid)
+    return (line.get("host"), line.get("pid")) == (host(), child.process.pid)
 
 
 def _start(lock: "_SlotLock", group: list[tuple[Job, JobPaths]], work: Work) -> _Child:
@@ -243,7 +242,7 @@ def _start(lock: "_SlotLock", group: list[tuple[Job, JobPaths]], work: Work) -> 
     if slot.visible is not None:
         environment["CUDA_VISIBLE_DEVICES"] = slot.visible
     folders = [str(paths.folder) for _, paths in group]
-    output = jobs.runs_folder() / "workers" / f"{options.submission[:8]}-{slot.name}.txt"
+    output = runs_folder() / "workers" / f"{options.submission[:8]}-{slot.name}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("ab") as target, signals_held_back():
         process = subprocess.Popen(

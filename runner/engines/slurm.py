@@ -27,8 +27,10 @@ from benchmarks.errors import UserError
 from benchmarks.records import Job, write_atomically
 from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, make_slots, note_death, run_local
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, State, locked_within, read_json, read_lines, runs_folder
+from runner.files import read_json, read_lines
+from runner.jobs.paths import JobPaths, host, root, runs_folder
+from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
+from runner.locks import locked_within
 from runner.worker.attempt import Options
 
 LOOK_SECONDS = 15.0  # how often a following submit asks for the queue
@@ -219,9 +221,9 @@ class Queue:
             waiting = [
                 (job, paths)
                 for job, paths, state in open_now
-                if state in jobs.TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
+                if state in TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
             ]
-            already = sum(state in jobs.TO_RUN for *_, state in open_now) - len(waiting)
+            already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
             said = [f"{already} in SLURM's queue already"] * bool(already)
             if waiting:
                 bundles = make_bundles(waiting, self.table.tasks)
@@ -231,7 +233,7 @@ class Queue:
         return ", ".join(said)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
-        from runner.data.readers import data_folder
+        from runner.data.folder import data_folder
 
         for bundle in bundles:
             for paths in bundle:
@@ -250,7 +252,7 @@ class Queue:
             "submitted_by": self.options.submitted_by,
         }
         calls = [
-            (run_task, str(jobs.root()), name, number, given, self.table.slots_per_gpu, self.table.gpus)
+            (run_task, str(root()), name, number, given, self.table.slots_per_gpu, self.table.gpus)
             for number in range(len(keys))
         ]
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
@@ -260,7 +262,7 @@ class Queue:
         starts = _starts(paths)
         before = self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
         self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
-        if before >= jobs.MAX_FAILURES:
+        if before >= MAX_FAILURES:
             raise UserError(
                 f"SLURM's tasks ended {before} times in a row before they began {paths.folder.name}; "
                 f"see the newest *_log.out in {runs_folder() / 'slurm'}"
@@ -281,14 +283,14 @@ class Queue:
         open_now = list(work.open_jobs())
         try:
             tasks = tasks_of_jobs()
-            lost = [item for item in open_now if item[2] in jobs.TO_RUN and self._is_lost(item[1], tasks, work, warn)]
+            lost = [item for item in open_now if item[2] in TO_RUN and self._is_lost(item[1], tasks, work, warn)]
             if lost:
                 for job, paths, _ in lost:
                     if note_death(
                         paths, "its SLURM task ended without a word: node lost, killed, or out of memory", "SLURM"
                     ):
                         warn(f"{job.key}: its SLURM task ended without a word; log: {paths.log}")
-                said = self.queue([(job, paths, jobs.state_of(paths)) for job, paths, _ in lost])
+                said = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
                 if said:
                     warn(f"SLURM has lost {len(lost)} jobs: {said}")
             self._away = False
@@ -327,7 +329,7 @@ class Share(Work):
     def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
         """The task's own jobs while one of them waits, else all."""
         own = [item for item in open_now if item[1].folder in self.own]
-        return own if any(state in jobs.TO_RUN for *_, state in own) else open_now
+        return own if any(state in TO_RUN for *_, state in own) else open_now
 
     def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
         """Whether there may be something to begin: a job that waits, or an own one whose lease nobody renews.
@@ -336,13 +338,12 @@ class Share(Work):
         requeued at once. Jobs that truly run elsewhere are left to where they run.
         """
         return any(
-            state in jobs.TO_RUN or (paths.folder in self.own and self._looks_dead(paths))
-            for _, paths, state in open_now
+            state in TO_RUN or (paths.folder in self.own and self._looks_dead(paths)) for _, paths, state in open_now
         )
 
     def _looks_dead(self, paths: JobPaths) -> bool:
         lease = (read_json(paths.lease) or {}).get("time")
-        return not jobs.is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
+        return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
 
 
 def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per_gpu: int, gpus: int) -> None:
@@ -355,11 +356,11 @@ def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per
     slots = list(_slots(slots_per_gpu, options.threads))
     if gpus and slots[0].device == "cpu":
         raise UserError(
-            f"{jobs.host()}: {gpus} GPU{'s' if gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
+            f"{host()}: {gpus} GPU{'s' if gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
         )
     where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
     print(
-        f"task {task_id()} on {jobs.host()}, start {1 + int(os.environ.get('SLURM_RESTART_COUNT') or 0)}: "
+        f"task {task_id()} on {host()}, start {1 + int(os.environ.get('SLURM_RESTART_COUNT') or 0)}: "
         f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}; {where}",
         flush=True,
     )
@@ -367,7 +368,7 @@ def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per
     pairs = [(JobPaths(folder).read_job(), JobPaths(folder)) for bundle in order for folder in bundle]
     work = Share(pairs, options, own=frozenset(bundles[number]))
     run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
-    if options.stopping.is_set() and any(state in jobs.TO_RUN for *_, state in work.open_jobs()):
+    if options.stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
         requeue_if_running()
 
 

@@ -6,7 +6,6 @@ fingerprint that the record's job gives. Nothing is checked out: a record of ano
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job, RunRecord, canonical_json, load, load_all
 from benchmarks.suites import Suite
 from benchmarks.verdicts import MIN_SEEDS, differ_by, summarise
-from runner.jobs.paths import JobPaths, results_folder, state_of
+from runner.jobs.paths import JobPaths, results_folder
+from runner.jobs.state import state_of
 from runner.submit import run as submit
 from runner.submit.plan import make_jobs, parse_override
 from runner.submit.run import Settings
+from runner.text import percent
 
 SUITE = "reproduce"  # under which such jobs are submitted: no suite of benchmarks/suites.py
 
@@ -230,7 +231,7 @@ def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, cons
     for heading in ("", "theirs", "ours"):
         table.add_column(heading, overflow="fold")
     rows = [("run", theirs.run8, ours.run8), ("outcome", theirs.outcome, ours.outcome)]
-    rows += [("test error", _percent(theirs.test_error), _percent(ours.test_error))]
+    rows += [("test error", percent(theirs.test_error), percent(ours.test_error))]
     rows += [("weights", theirs.weights_sha256[:12], ours.weights_sha256[:12])]
     rows += [(what, _short(one), _short(other)) for what, one, other in found.environment]
     for row in rows:
@@ -241,10 +242,6 @@ def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, cons
         console.print("environment, code and data are the same")
     console.print(Text(f"{found.word}: {found.reason}."), soft_wrap=True)
     console.print(Text(f"ours: {path}", style="dim"), soft_wrap=True)
-
-
-def _percent(error: float | None) -> str:
-    return "-" if error is None or math.isnan(error) else f"{error:.2f} %"
 
 
 def _short(value: Any) -> str:

@@ -22,9 +22,23 @@ from benchmarks.suites import SUITES
 from runner import tracking
 from runner.engines.config import Slurm, Table, engine_named
 from runner.engines.local import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, State, read_json, state_of
-from runner.submit.progress import Progress, duration
+from runner.files import read_json, read_lines
+from runner.jobs.find import all_jobs, record_submission
+from runner.jobs.paths import JobPaths, host, job_lock, results_folder, runs_folder
+from runner.jobs.state import (
+    MAX_FAILURES,
+    TO_RUN,
+    State,
+    count_states,
+    failures_in_a_row,
+    plan_row,
+    state_of,
+    status_json,
+    submitting,
+)
+from runner.locks import locked_within
+from runner.submit.progress import Progress
+from runner.text import duration
 from runner.worker.attempt import Options
 
 OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
@@ -77,13 +91,13 @@ def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
 
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
     """What `submit --dry-run --json` prints."""
-    rows = [jobs.plan_row(job, state) for job, state in zip(planned, states, strict=True)]
+    rows = [plan_row(job, state) for job, state in zip(planned, states, strict=True)]
     return {"jobs": rows, "counts": _counts(planned, states, settings)}
 
 
 def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
     again = sum(taken_up(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
-    counts = jobs.count_states(list(states))
+    counts = count_states(list(states))
     return counts | {"to_run": counts["to_run"] + again}
 
 
@@ -113,7 +127,7 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
 def _expected_seconds(planned: Sequence[Job]) -> float | None:
     """Training seconds by what the same models took here before; None where one of them never ran here."""
     known: dict[tuple[str, str, str], list[float]] = {}
-    for paths in jobs.all_jobs():
+    for paths in all_jobs():
         if not paths.record.exists():
             continue
         with contextlib.suppress(RecordError):  # a later version's, or torn: `runner verify` says so
@@ -135,7 +149,7 @@ def _rough_seconds(planned: Sequence[Job]) -> float:
     """Training seconds on one CPU slot by the multiply-accumulates on the models' cards; models without a card add none."""
     from benchmarks.leaderboard import read_cards
 
-    cards, _ = read_cards(jobs.results_folder() / "cards")
+    cards, _ = read_cards(results_folder() / "cards")
     total = 0.0
     for job in planned:
         if job.model in cards and job.dataset in cards[job.model].datasets:
@@ -146,11 +160,12 @@ def _rough_seconds(planned: Sequence[Job]) -> float:
 
 def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
     """Read every data set once before anything starts: a missing or foreign file ends the submit here, in one line."""
-    from runner.data import readers as data
+    from runner.data import cache
+    from runner.data.folder import data_folder
 
-    folder = data.data_folder(settings.data_dir)
+    folder = data_folder(settings.data_dir)
     for name in dict.fromkeys(job.dataset for job in planned):
-        data.load(name, folder, settings.allow_unverified, say)
+        cache.load(name, folder, settings.allow_unverified, say)
 
 
 def run(
@@ -181,7 +196,7 @@ def run(
         console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
 
     submission = secrets.token_hex(8)
-    with jobs.submitting():
+    with submitting():
         _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
         if not waiting:
             if tracking.is_behind():  # a submit before this one was killed
@@ -233,28 +248,28 @@ def _lay_down(
     """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
     for (job, paths), state in zip(pairs, states, strict=True):
         if state == "done":
-            with jobs.locked_within(paths.lock, 0) as held:
+            with locked_within(paths.lock, 0) as held:
                 if held:
                     paths.tidy()
             continue
         paths.write_job(job)
         paths.cancel.unlink(missing_ok=True)
         if afresh:
-            with jobs.job_lock(paths) as held:
+            with job_lock(paths) as held:
                 if not held:
                     raise UserError(f"{job.key} is running: `runner cancel` it first")
                 paths.set_aside()
         elif taken_up(paths, state, settings):
-            with jobs.job_lock(paths) as held:
+            with job_lock(paths) as held:
                 if held:  # else another submit has taken it up
                     paths.set_aside(only=paths.failure)
-    jobs.record_submission(
+    record_submission(
         {
             "time": utc(datetime.now(UTC)),
             "submission": submission,
             "suite": suite,
             "fingerprints": [job.fingerprint for job, _ in pairs],
-            "host": jobs.host(),
+            "host": host(),
             "pid": os.getpid(),
         }
         | ({"sequential": sorted(sequential)} if sequential else {})
@@ -297,9 +312,7 @@ def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
 
     def hang_up(_number: int, _frame: Any) -> None:
         """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
-        target = os.open(
-            jobs.runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
-        )
+        target = os.open(runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for descriptor in (1, 2):
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file goes on being written
                 os.dup2(target, descriptor)
@@ -327,10 +340,7 @@ def _last_words(
         (job, paths)
         for job, paths in pairs
         if states[paths] == "failed"
-        or (
-            states[paths] in jobs.TO_RUN
-            and jobs.failures_in_a_row(jobs.read_lines(paths.attempts)) >= jobs.MAX_FAILURES
-        )
+        or (states[paths] in TO_RUN and failures_in_a_row(read_lines(paths.attempts)) >= MAX_FAILURES)
     ]
     for job, paths in failed:
         explain_failure(job, paths, console)
@@ -358,7 +368,7 @@ def _last_words(
 
 
 def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
-    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in pairs))
+    sys.stdout.write(status_json((job, paths, state_of(paths)) for job, paths in pairs))
 
 
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:

@@ -18,8 +18,9 @@ from benchmarks.leaderboard import make_board, read
 from benchmarks.records import Job
 from benchmarks.suites import Suite
 from benchmarks.verdicts import LOOKS, MIN_SEEDS, next_look
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, results_folder, runs_folder, state_of
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths, results_folder, runs_folder
+from runner.jobs.state import state_of, status_json
 from runner.submit import run as submit
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings, taken_up
@@ -99,16 +100,17 @@ def _data_status(dataset: str, settings: Settings) -> str:
     """In which of a model's rows new runs will stand: only accepted foreign files make unverified ones."""
     if not settings.allow_unverified:
         return "verified"
-    from runner.data import readers as data
+    from runner.data import cache
+    from runner.data.folder import data_folder
 
-    loaded = data.load(dataset, data.data_folder(settings.data_dir), True, lambda _: None)
+    loaded = cache.load(dataset, data_folder(settings.data_dir), True, lambda _: None)
     return "verified" if loaded.facts.verified else "unverified"
 
 
 def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
     """Seeds of this row that .runs holds a record or a lasting failure of; and how many failures."""
     done, failed = set(), set()
-    for paths in jobs.all_jobs():
+    for paths in all_jobs():
         if paths.folder.parts[-3:-1] != (template.dataset, template.model):
             continue
         job = paths.read_job()
@@ -159,4 +161,4 @@ def run(
 def print_json(planned: list[Job]) -> None:
     """The object of `status --json` for these jobs."""
     placed = [(job, JobPaths.of(job)) for job in planned]
-    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in placed))
+    sys.stdout.write(status_json((job, paths, state_of(paths)) for job, paths in placed))

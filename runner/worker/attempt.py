@@ -42,8 +42,11 @@ from benchmarks.records import (
     save,
     write_atomically,
 )
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, append_line, job_lock, now_ms, read_lines, state_of
+from runner import nvml
+from runner.files import append_line, read_lines
+from runner.jobs.find import sequential_jobs
+from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
+from runner.jobs.state import LEASE_SECONDS, TO_RUN, given_up, last_run, log_tail, state_of
 from runner.training import memory
 
 SAMPLE_SECONDS = 10.0  # between two samples of processor, memory and GPU
@@ -85,10 +88,10 @@ def run_bundle(folders: list[Path], options: Options, *, own_process: bool) -> N
         if options.stopping.is_set():
             return
         paths = JobPaths(folder)
-        if state_of(paths) not in jobs.TO_RUN or paths.cancel.exists() or jobs.given_up(paths, options.submission):
+        if state_of(paths) not in TO_RUN or paths.cancel.exists() or given_up(paths, options.submission):
             continue
         with job_lock(paths) as held:
-            if held and state_of(paths, holding_lock=True) in jobs.TO_RUN:
+            if held and state_of(paths, holding_lock=True) in TO_RUN:
                 outcome = _run_job(paths, options, shared, own_process=own_process)
                 if outcome == "infrastructure" and own_process:
                     return  # a GPU that failed once fails until the process ends: the next jobs get a fresh one
@@ -100,7 +103,7 @@ def _run_job(paths: JobPaths, options: Options, shared: dict[str, Any], *, own_p
     paths.tidy()
     if not attempts:  # nothing else is there, unless a kill cut short the moving aside
         paths.set_aside(keep=(paths.log, paths.lease))
-    run = jobs.last_run(attempts) or secrets.token_hex(16)
+    run = last_run(attempts) or secrets.token_hex(16)
     log = Log(paths.log, options.echo)
     ended: dict[str, Any] = {"outcome": "infrastructure"}
     with log.capture() if own_process else contextlib.nullcontext():
@@ -125,8 +128,8 @@ def _start_line(paths: JobPaths, run: str, options: Options) -> dict[str, Any]:
     return {
         "event": "start",
         "time": now_ms(),
-        "host": jobs.host(),
-        "boot": jobs.boot_id(),
+        "host": host(),
+        "boot": boot_id(),
         "pid": os.getpid(),
         "run": run,
         "submission": options.submission,
@@ -154,7 +157,7 @@ def _failed(paths: JobPaths, error: Exception, log: "Log", device: str) -> dict[
         "what": what[:2000],
         "where": f"{Path(frame.filename).name}:{frame.lineno}",
         "time": now_ms(),
-        "log_tail": jobs.log_tail(paths),
+        "log_tail": log_tail(paths),
     }
     with contextlib.suppress(OSError):  # a full disk: the attempt's end line may still fit
         write_atomically(paths.failure, canonical_json(note))
@@ -191,7 +194,8 @@ class Attempt:
         """Train and write the results. Returns how the attempt ended: 'finished' or 'interrupted'."""
         import torch
 
-        from runner.data import readers as data
+        from runner.data import cache
+        from runner.data.folder import data_folder
         from runner.training import batches, profiles
         from runner.training import loop as train
         from zoo import load_models
@@ -219,8 +223,8 @@ class Attempt:
         needed = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
         if self.shared.get("needed") != needed:
             self.shared.clear()
-            folder = data.data_folder(self.options.data_dir)
-            loaded = data.load(job.dataset, folder, self.options.allow_unverified, log)
+            folder = data_folder(self.options.data_dir)
+            loaded = cache.load(job.dataset, folder, self.options.allow_unverified, log)
             began = time.perf_counter()
             prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
             log(
@@ -347,7 +351,7 @@ class Attempt:
             finished=max(started, datetime.now(UTC)),  # the clock may have been set back meanwhile
             attempts=len(attempts),
             forced_resume=trained.forced_resume,
-            sequential=self.job.fingerprint in jobs.sequential_jobs(),
+            sequential=self.job.fingerprint in sequential_jobs(),
             curve_sha256=hashlib.sha256(text.encode()).hexdigest(),
             weights_sha256=weights_sha256(trained.weights),
             submitted_by=self.options.submitted_by,
@@ -421,20 +425,10 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
         torch=str(torch.__version__),
         cuda=torch.version.cuda if cuda else None,
         cudnn=str(torch.backends.cudnn.version()) if cuda else None,
-        driver=_driver() if cuda else None,
+        driver=nvml.driver_version() if cuda else None,
         threads=torch.get_num_threads(),
         precision=switches,
     )
-
-
-def _driver() -> str | None:
-    with contextlib.suppress(Exception):  # NVML may be missing or refuse: the record then has no driver
-        import pynvml
-
-        pynvml.nvmlInit()
-        found = pynvml.nvmlSystemGetDriverVersion()
-        return found.decode() if isinstance(found, bytes) else found
-    return None
 
 
 @cache
@@ -474,7 +468,7 @@ class Lease:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._facts: dict[str, Any] = {"host": jobs.host(), "boot": jobs.boot_id(), "pid": os.getpid()}
+        self._facts: dict[str, Any] = {"host": host(), "boot": boot_id(), "pid": os.getpid()}
         self._written = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
@@ -496,7 +490,7 @@ class Lease:
             self._write()
 
     def _renew(self) -> None:
-        while not self._done.wait(jobs.LEASE_SECONDS):
+        while not self._done.wait(LEASE_SECONDS):
             self._write()
 
     def _write(self) -> None:
@@ -513,42 +507,16 @@ def _sample(path: Path, device: str, done: threading.Event) -> None:
 
     process = psutil.Process()
     process.cpu_percent()
-    gpu = _gpu_handle() if device == "cuda" else None
+    gpu = nvml.GpuSampler() if device == "cuda" else None
     while not done.wait(SAMPLE_SECONDS):
         facts = {
             "time": now_ms(),
             "cpu_percent": process.cpu_percent(),
             "memory_mb": round(process.memory_info().rss / 1e6, 1),
-            **_gpu_sample(gpu),
+            **(gpu.sample() if gpu else {}),
         }
         with contextlib.suppress(OSError):
             append_line(path, facts)
-
-
-def _gpu_handle() -> Any:
-    with contextlib.suppress(Exception):  # without NVML there are no samples of the GPU, and nothing else changes
-        import pynvml
-
-        pynvml.nvmlInit()
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-        if visible.startswith("GPU-"):
-            return pynvml.nvmlDeviceGetHandleByUUID(visible)
-        return pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-    return None
-
-
-def _gpu_sample(handle: Any) -> dict[str, float]:
-    if handle is None:
-        return {}
-    with contextlib.suppress(Exception):
-        import pynvml
-
-        return {
-            "gpu_percent": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
-            "gpu_memory_mb": round(pynvml.nvmlDeviceGetMemoryInfo(handle).used / 1e6, 1),
-            "gpu_power_w": round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000, 1),
-        }
-    return {}
 
 
 class Log:
