@@ -104,12 +104,20 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False)
 
 
-def _settings(
-    engine: str, slots: int | None, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
-) -> Any:
+def _run_options() -> Any:
+    """Return the options of a run among the flags of the command that is running."""
+    from click import get_current_context
+
+    from runner.worker.options import RunOptions
+
+    flags = get_current_context().params
+    return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
+
+
+def _settings(engine: str, slots: int | None, as_json: bool = False) -> Any:
     from runner.submit.run import Settings
 
-    settings = Settings(engine, slots, data_dir, allow, force_resume, as_json)
+    settings = Settings(_run_options(), engine, slots, as_json)
     settings.table()  # its mistakes first
     return settings
 
@@ -168,7 +176,7 @@ def submit(
         raise UserError(f"--seeds is {seeds}, expected 1 or more")
     if max_seeds is not None and not until_decided:
         raise UserError("--max-seeds goes with --until-decided; for a fixed number of seeds: --seeds N")
-    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, force_resume, json_)
+    settings = _settings(engine, slots_per_gpu, json_)
     if until_decided:
         if seeds is not None or seed or changes or epochs is not None or force:
             raise UserError(
@@ -431,7 +439,7 @@ def retry(
 
     if failed == (key is not None):
         raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
-    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False, json_)
+    settings = _settings(engine, slots_per_gpu, json_)
     found = [find_job(key)] if key is not None else _submitted(suite)
     again = [paths for paths in found if state_of(paths) == "failed"]
     if not again:
@@ -540,7 +548,7 @@ def reproduce(
     """
     from runner.reporting import reproduce as reproducing
 
-    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
+    settings = _settings(engine, slots_per_gpu)
     raise typer.Exit(reproducing.run(key, settings, _console(stderr=json_), force=force, as_json=json_))
 
 
@@ -588,8 +596,9 @@ def bench(
     profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
     seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
     repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 9,
-    at_once: Annotated[
-        list[int], typer.Option("--at-once", metavar="K", help="Also K jobs of a model at once; may be repeated.")
+    concurrent: Annotated[
+        list[int],
+        typer.Option("--concurrent", metavar="K", help="Also K jobs of a model side by side; may be repeated."),
     ] = [],  # noqa: B006
     format_: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
     json_: JsonOption = False,
@@ -616,28 +625,32 @@ def bench(
 
     runner bench --dataset mnist --repeats 30 --seconds 60 --format markdown
 
-    runner bench --model nin --profile fast --at-once 2 --at-once 4
+    runner bench --model nin --profile fast --concurrent 2 --concurrent 4
 
     runner bench --equivalence --model nin_dropout --slots-per-gpu 4
     """
     from runner.bench import command as benching
+    from runner.bench.equivalence import equivalence_study
+    from runner.bench.question import Question
 
     if not equivalence:
         given = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
         for option in [name for name, value in (given | {"engine": engine is not None}).items() if value]:
             raise UserError(f"--{option} goes with --equivalence")
-        asked = benching.Question(
-            "", dataset, profile.value, "cpu", 1, seconds, repeats, data_dir, allow_unverified_data
+        asked = Question(
+            model="", dataset=dataset, profile=profile.value, seconds=seconds, repeats=repeats, options=_run_options()
         )
         shape = "json" if json_ else format_.value
-        raise typer.Exit(benching.show(asked, model, shape, _console(stderr=True), at_once))
-    for option in ["at-once"] * bool(at_once) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table):
+        raise typer.Exit(benching.show(asked, model, shape, _console(stderr=True), concurrent))
+    for option in (
+        ["concurrent"] * bool(concurrent) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table)
+    ):
         raise UserError(f"--{option} doesn't go with --equivalence")
     if len(model) != 1:
         raise UserError("--equivalence is for one model: give one --model")
-    settings = _settings(engine or "local", slots_per_gpu, data_dir, allow_unverified_data, False)
+    settings = _settings(engine or "local", slots_per_gpu)
     count = 10 if seeds is None else seeds
-    raise typer.Exit(benching.equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
+    raise typer.Exit(equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
 
 
 @app.command("try")
@@ -663,14 +676,12 @@ def try_(
 
     runner try conv_gap --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0],["*.bias","constant",0.0]]'
     """
-    from runner.bench import try_model as first_steps
+    from runner.bench import try_model
     from runner.submit import plan
 
     overrides = dict(plan.parse_override(text) for text in changes)
-    attempt = first_steps.Attempt(
-        model, dataset, steps, every, seed, profile.value, overrides, data_dir, allow_unverified_data
-    )
-    raise typer.Exit(first_steps.show(attempt, _console(), as_json=json_))
+    asked = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, _run_options())
+    raise typer.Exit(try_model.show(asked, _console(), as_json=json_))
 
 
 @app.command("new-model")

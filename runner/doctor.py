@@ -149,7 +149,7 @@ def check_gpus(found: Gpus | str | None) -> Check:
 
 def check_slots() -> Check:
     """How many jobs run at once with `--engine local`."""
-    from runner.engines.local import make_slots, threads_per_slot
+    from runner.engines.slots import make_slots, threads_per_slot
 
     threads = threads_per_slot()
     slots = make_slots(1, threads)

@@ -82,7 +82,7 @@ def check(expected: dict, first_seen: dict[Path, bytes], *, mlflow: bool = True)
     """Every job is done exactly once, to the same bits, and nothing is torn, doubled or left lying about."""
     import torch
 
-    from runner.worker.attempt import weights_sha256
+    from runner.worker.record import weights_sha256
 
     found = all_jobs()
     assert {paths.read_job().key for paths in found} == set(expected)

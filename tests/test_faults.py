@@ -273,10 +273,11 @@ CLONE = """
 import sys
 from pathlib import Path
 from runner.jobs.find import all_jobs
-from runner.engines.local import Slot, Work, run_local
-from runner.worker.attempt import Options
+from runner.engines.local import Work, run_local
+from runner.engines.slots import Slot
+from runner.worker.options import RunOptions
 [paths] = all_jobs()
-work = Work([(paths.read_job(), paths)], Options(submission=sys.argv[1]))
+work = Work([(paths.read_job(), paths)], RunOptions(submission=sys.argv[1]))
 run_local(work, [Slot("gpu0.0", "cpu", "GPU-pretended")], lambda: None, print)
 """
 
@@ -384,7 +385,8 @@ FAILURES = [
 
 @pytest.mark.parametrize(("make", "kind"), FAILURES, ids=[str(make()) for make, _ in FAILURES])
 def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
-    from runner.worker.attempt import Log, Options, _failed, kind_of
+    from runner.worker.attempt import _failed, kind_of
+    from runner.worker.lease import Log
 
     error = make()
     if not isinstance(error, UserError):
@@ -397,7 +399,7 @@ def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
     try:
         raise error
     except Exception as caught:
-        ended = _failed(paths, caught, Log(paths.log, None), Options().device)
+        ended = _failed(paths, caught, Log(paths.log, None), "cpu")
     assert ended["outcome"] == kind
     append_line(paths.attempts, {"event": "start", "submission": "s", "checkpoint": 0, "run": "r"})
     append_line(paths.attempts, {"event": "end", **ended})

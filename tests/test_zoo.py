@@ -17,7 +17,7 @@ from benchmarks.suites import SUITES
 from runner.reporting.cards import card_json, card_of
 from runner.submit.plan import make_jobs
 from runner.training.loop import optimizer_for
-from runner.worker.attempt import weights_sha256
+from runner.worker.record import weights_sha256
 from zoo import load_models
 from zoo.alexnet import alexnet
 from zoo.anatomy import agrees, count_parameters, layers_of, take_apart

@@ -9,12 +9,12 @@ NAME is the array's name in SLURM: a submit killed between the two leaves nothin
 
 import contextlib
 import io
-import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,14 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from benchmarks.records import Job, write_atomically
+from benchmarks.records import Job
+from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
-from runner.engines.local import Work, epochs_left, make_slots, note_death, run_local
+from runner.engines.local import Work, epochs_left, note_death, run_local
+from runner.engines.slots import make_slots
 from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, host, root, runs_folder
 from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
 from runner.locks import locked_within
-from runner.worker.attempt import Options
+from runner.worker.options import JsonModel, RunOptions
 
 LOOK_SECONDS = 15.0  # how often a following submit asks for the queue
 GONE_SECONDS = 45.0  # for so long a job is missed in the queue before it's queued again: shared files are seen late
@@ -80,6 +82,15 @@ class Task:
 
     def __str__(self) -> str:
         return f"SLURM {self.id} {self.state.lower()}" + (f", {self.reason}" if self.reason != "None" else "")
+
+
+class Array(JsonModel):
+    """bundles.json: what the tasks of an array have to know, each by its index."""
+
+    options: RunOptions
+    bundles: tuple[tuple[str, ...], ...]  # folders below .runs
+    slots_per_gpu: int
+    gpus: int  # that each task asked for
 
 
 def _bundles(name: str) -> list[list[Path]]:
@@ -206,7 +217,7 @@ class Queue:
     """The jobs of one submit and SLURM's queue."""
 
     table: Slurm
-    options: Options
+    options: RunOptions
     _missing: dict[Path, float] = field(default_factory=dict)  # since when a job isn't in the queue
     _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without an attempt since
     _starts: dict[Path, int] = field(default_factory=dict)
@@ -233,28 +244,22 @@ class Queue:
         return ", ".join(said)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
-        from runner.data.folder import data_folder
-
         for bundle in bundles:
             for paths in bundle:
                 self._count_round(paths)
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
         executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
-        write_atomically(executor.folder / "bundles.json", json.dumps({"bundles": keys}))
-        given = {
-            "device": "cpu",  # each task looks for itself what it was given
-            "threads": self.options.threads,
-            "data_dir": str(data_folder(self.options.data_dir)),  # a node may not get our environment
-            "allow_unverified": self.options.allow_unverified,
-            "force_resume": self.options.force_resume,
-            "submission": self.options.submission,
-            "submitted_by": self.options.submitted_by,
-        }
-        calls = [
-            (run_task, str(root()), name, number, given, self.table.slots_per_gpu, self.table.gpus)
-            for number in range(len(keys))
-        ]
+        # A node may not get our environment, and each task looks for itself which device it was given.
+        changes = {"device": "cpu", "data_dir": data_folder(self.options.data_dir)}
+        array = Array(
+            options=self.options.model_copy(update=changes),
+            bundles=tuple(tuple(bundle) for bundle in keys),
+            slots_per_gpu=self.table.slots_per_gpu,
+            gpus=self.table.gpus,
+        )
+        array.write(executor.folder / "bundles.json")
+        calls = [(run_task, str(root()), name, number) for number in range(len(keys))]
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
 
     def _count_round(self, paths: JobPaths) -> None:
@@ -271,12 +276,12 @@ class Queue:
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
         """Until every job has ended, or the submit is asked to stop: the tasks need nobody who follows them."""
         looked = time.monotonic()
-        while not work.options.stopping.is_set() and any(True for _ in work.open_jobs()):
+        while not work.stopping.is_set() and any(True for _ in work.open_jobs()):
             if time.monotonic() - looked > LOOK_SECONDS:
                 self.look(work, warn)
                 looked = time.monotonic()
             tick()
-            work.options.stopping.wait(1.0)
+            work.stopping.wait(1.0)
 
     def look(self, work: Work, warn: Callable[[str], None]) -> None:
         """Queue again what SLURM lost: jobs that wait, whose task has been gone for a while without having been cancelled."""
@@ -320,7 +325,7 @@ def _starts(paths: JobPaths) -> int:
 
 
 @dataclass
-class Share(Work):
+class TaskWork(Work):
     """The work of one task: its own bundle first, then whatever of the array waits."""
 
     own: frozenset[Path] = frozenset()
@@ -346,17 +351,18 @@ class Share(Work):
         return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
 
 
-def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per_gpu: int, gpus: int) -> None:
+def run_task(root: str, name: str, number: int) -> None:
     """What submitit calls in a task of the array: a `local` engine on what SLURM gave. Raises UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
-    options = Options(**{**given, "data_dir": Path(given["data_dir"])})
+    array = Array.read(runs_folder() / "slurm" / name / "bundles.json")
+    options, stopping = array.options, threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGUSR2):  # preempted, or the walltime is near; instead of submitit's
-        signal.signal(signal_number, lambda *_: options.stopping.set())
+        signal.signal(signal_number, lambda *_: stopping.set())
     bundles = _bundles(name)
-    slots = list(_slots(slots_per_gpu, options.threads))
-    if gpus and slots[0].device == "cpu":
+    slots = list(_slots(array.slots_per_gpu, options.threads))
+    if array.gpus and slots[0].device == "cpu":
         raise UserError(
-            f"{host()}: {gpus} GPU{'s' if gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
+            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
         )
     where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
     print(
@@ -366,9 +372,9 @@ def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per
     )
     order = bundles[number:] + bundles[:number]
     pairs = [(JobPaths(folder).read_job(), JobPaths(folder)) for bundle in order for folder in bundle]
-    work = Share(pairs, options, own=frozenset(bundles[number]))
+    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[number]))
     run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
-    if options.stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
+    if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
         requeue_if_running()
 
 

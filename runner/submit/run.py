@@ -8,9 +8,8 @@ import stat
 import statistics
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +20,8 @@ from benchmarks.records import Job, RecordError, load, utc
 from benchmarks.suites import SUITES
 from runner import tracking
 from runner.engines.config import Slurm, Table, engine_named
-from runner.engines.local import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
+from runner.engines.local import Work, run_inline, run_local
+from runner.engines.slots import Slot, make_slots, threads_per_slot
 from runner.files import read_json, read_lines
 from runner.jobs.find import all_jobs, record_submission
 from runner.jobs.paths import JobPaths, host, job_lock, results_folder, runs_folder
@@ -39,7 +39,7 @@ from runner.jobs.state import (
 from runner.locks import locked_within
 from runner.submit.progress import Progress
 from runner.text import duration
-from runner.worker.attempt import Options
+from runner.worker.options import RunOptions
 
 OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
 CPU_RATE = 6e10  # operations a second: what `runner bench` measured for the larger networks on one core
@@ -50,11 +50,9 @@ WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody w
 class Settings:
     """How to run, whatever is run."""
 
+    options: RunOptions = field(default_factory=RunOptions)
     engine: str = "local"
     slots_per_gpu: int | None = None  # the engine's own
-    data_dir: Path | None = None
-    allow_unverified: bool = False
-    force_resume: bool = False
     json: bool = False
     follow: bool = True  # SLURM's tasks: until they have ended
 
@@ -86,7 +84,7 @@ def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
     if state != "failed":
         return False
     kind = (read_json(paths.failure) or {}).get("kind")
-    return kind == "infrastructure" or (kind == "refused" and settings.force_resume)
+    return kind == "infrastructure" or (kind == "refused" and settings.options.force_resume)
 
 
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
@@ -163,9 +161,9 @@ def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
     from runner.data import cache
     from runner.data.folder import data_folder
 
-    folder = data_folder(settings.data_dir)
+    folder = data_folder(settings.options.data_dir)
     for name in dict.fromkeys(job.dataset for job in planned):
-        cache.load(name, folder, settings.allow_unverified, say)
+        cache.load(name, folder, settings.options.allow_unverified_data, say)
 
 
 def run(
@@ -204,16 +202,13 @@ def run(
                 with tracking.BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
             return _last_words(pairs, suite, settings, console, [])
-        options = Options(
-            device=slots[0].device if slots else "cpu",
-            threads=threads,
-            data_dir=settings.data_dir,
-            allow_unverified=settings.allow_unverified,
-            force_resume=settings.force_resume,
-            submission=submission,
-            submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
-        )
-        work = Work(pairs, options)
+        here = {
+            "device": slots[0].device if slots else "cpu",
+            "threads": threads,
+            "submission": submission,
+            "submitted_by": os.environ.get("REPROZOO_SUBMITTED_BY"),
+        }
+        work = Work(pairs, settings.options.model_copy(update=here))
         queue = _queue(work, table, console) if isinstance(table, Slurm) else None
         if queue is not None and not settings.follow:
             if settings.json:
@@ -229,8 +224,7 @@ def run(
             if queue is not None:
                 queue.follow(work, progress.tick, progress.say)
             elif table.kind == "inline":
-                work.options.echo = progress.say
-                run_inline(work, slots[0], progress.tick)
+                run_inline(work, slots[0], progress.tick, progress.say)
             else:
                 run_local(work, slots, progress.tick, progress.say)
         return _last_words(pairs, suite, settings, console, received)
@@ -306,7 +300,7 @@ def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
 
     def stop(number: int, _frame: Any) -> None:
         received.append(number)
-        work.options.stopping.set()
+        work.stopping.set()
         if len(received) == 1:
             progress.say(how)
 

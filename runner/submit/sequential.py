@@ -98,12 +98,12 @@ def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds
 
 def _data_status(dataset: str, settings: Settings) -> str:
     """In which of a model's rows new runs will stand: only accepted foreign files make unverified ones."""
-    if not settings.allow_unverified:
+    if not settings.options.allow_unverified_data:
         return "verified"
     from runner.data import cache
     from runner.data.folder import data_folder
 
-    loaded = cache.load(dataset, data_folder(settings.data_dir), True, lambda _: None)
+    loaded = cache.load(dataset, data_folder(settings.options.data_dir), True, lambda _: None)
     return "verified" if loaded.facts.verified else "unverified"
 
 
