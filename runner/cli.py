@@ -198,7 +198,7 @@ def submit(
     )
     states = submitting.states_of(planned)
     if force and "running" in states:
-        raise UserError("--force: some of these jobs are running; `runner cancel` them first")
+        raise UserError("--force: some of these jobs are running; `runner stop` them first")
     if dry_run:
         _show_plan(planned, ["pending" if force else state for state in states], settings)
         return
@@ -217,21 +217,21 @@ def _until_decided(
 ) -> None:
     from benchmarks.suites import get_suite
     from runner.submit import run as submitting
-    from runner.submit import sequential as looks
+    from runner.submit import sequential
     from zoo import load_models
 
     chosen, models = get_suite(suite), load_models()
-    max_seeds = looks.LOOKS[-1] if max_seeds is None else max_seeds
-    looks.check_max_seeds(max_seeds)
+    max_seeds = sequential.LOOKS[-1] if max_seeds is None else max_seeds
+    sequential.check_max_seeds(max_seeds)
     if detach and not dry_run:
         _detach()
         return
     console = _console(stderr=settings.json)
-    code, planned = looks.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
+    code, planned = sequential.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
         _show_plan(planned, submitting.states_of(planned), settings)
     elif settings.json:
-        looks.print_json(planned)
+        sequential.print_json(planned)
     elif not planned:
         console.print(f"Nothing to run. Next: runner report --suite {suite}")
     raise typer.Exit(code)
@@ -285,21 +285,21 @@ def status(
 ) -> None:
     """What was submitted here, and how far it is."""
     from runner.jobs.state import state_of, status_json
-    from runner.submit.watch import Outlook
+    from runner.submit.watch import QueueView
 
-    outlook = Outlook()
+    queue = QueueView()
 
     def look() -> list[tuple[Any, Any]]:
         found = [(paths, state_of(paths)) for paths in _submitted(suite)]
         if not json_:
-            outlook.look(found)
+            queue.refresh(found)
         return found
 
     if json_:
         sys.stdout.write(status_json((paths.read_job(), paths, state) for paths, state in look()))
         return
     if not watch:
-        print(_status_text(look(), outlook))
+        print(_status_text(look(), queue))
         return
     from rich.live import Live
     from rich.text import Text
@@ -307,13 +307,13 @@ def status(
     with Live(console=_console(), refresh_per_second=2) as live:
         while True:
             found = look()
-            live.update(Text(_status_text(found, outlook), no_wrap=True, overflow="ellipsis"))
-            if not any(outlook.comes(paths, state) for paths, state in found):
+            live.update(Text(_status_text(found, queue), no_wrap=True, overflow="ellipsis"))
+            if not any(queue.will_run(paths, state) for paths, state in found):
                 return
             time.sleep(1)
 
 
-def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
+def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
     """The jobs as a table, a line each; there may be 10,000."""
     from runner.jobs.state import TO_RUN, progress_of
     from runner.submit.progress import SYMBOLS
@@ -323,7 +323,7 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
     table = [("", "job", "state", "epoch", "error", "tries")]
     for paths, state in found:
-        row, note = progress_of(paths.read_job(), paths, state), outlook.note(paths, state)
+        row, note = progress_of(paths.read_job(), paths, state), queue.annotate(paths, state)
         unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
         table.append(
             (
@@ -337,9 +337,9 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
         )
     counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
     last = f"{len(found)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = [paths for paths, state in found if state in TO_RUN and not outlook.comes(paths, state)]
-    if outlook.trouble:
-        last += f"; {outlook.trouble}"
+    left = [paths for paths, state in found if state in TO_RUN and not queue.will_run(paths, state)]
+    if queue.trouble:
+        last += f"; {queue.trouble}"
     elif left:
         last += f"; {len(left)} wait for the next `runner submit`"
     return "\n".join([*columns(table), last])
@@ -368,15 +368,15 @@ def logs(
     """A job's log."""
     from runner.jobs.find import find_job
     from runner.jobs.state import state_of
-    from runner.submit.watch import Outlook
+    from runner.submit.watch import QueueView
 
     paths = find_job(key)
     position = 0
-    outlook = Outlook()
+    queue = QueueView()
     while True:
         state = state_of(paths)
-        outlook.look([(paths, state)])
-        ended = not outlook.comes(paths, state)
+        queue.refresh([(paths, state)])
+        ended = not queue.will_run(paths, state)
         if paths.log.exists():
             with paths.log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(position)
@@ -391,32 +391,32 @@ def logs(
 
 
 @app.command()
-def cancel(
+def stop(
     key: Annotated[str | None, typer.Argument(help="A job's key, or its beginning.")] = None,
     suite: AnySuite = None,
     all_: Annotated[bool, typer.Option("--all", help="Every job that was submitted here.")] = False,
 ) -> None:
-    """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit takes them up again."""
+    """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit goes on with them."""
     from runner.jobs.find import find_job
     from runner.jobs.state import state_of
 
     if (key is not None) + (suite is not None) + all_ != 1:
-        raise UserError("say what to cancel: a KEY, or --suite S, or --all")
+        raise UserError("say what to stop: a KEY, or --suite S, or --all")
     found = [find_job(key)] if key is not None else _submitted(suite)
     asked = [paths for paths in found if state_of(paths) not in ("done", "failed")]
     for paths in asked:
-        paths.cancel.touch()
+        paths.stop.touch()
     running = sum(state_of(paths) == "running" for paths in asked)
-    _cancel_in_slurm()
-    print(f"{len(asked)} cancelled, {running} of them running: they stop after a checkpoint")
+    _stop_in_slurm()
+    print(f"{len(asked)} stopped, {running} of them running: they end after a checkpoint")
 
 
-def _cancel_in_slurm() -> None:
-    """Take the waiting tasks of cancelled jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
+def _stop_in_slurm() -> None:
+    """Take the waiting tasks of stopped jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
     from runner.engines import slurm
 
     try:
-        slurm.scancel_cancelled()
+        slurm.scancel_stopped()
     except slurm.SlurmAway as error:
         print(f"runner: SLURM doesn't answer ({error}): its waiting tasks will end as they start", file=sys.stderr)
 

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import psutil
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import canonical_json, write_atomically
 from runner import locks, nvml
@@ -30,7 +31,7 @@ from runner.data.folder import nearest
 from runner.engines.config import Slurm, Table, engine_named, engines_file, read_engines
 from runner.files import read_json
 from runner.jobs.find import all_jobs
-from runner.jobs.paths import JobPaths, boot_id, host, root, runs_folder
+from runner.jobs.paths import JobPaths, boot_id, host, runs_folder
 from runner.jobs.state import is_locked, leased_elsewhere, state_of
 from runner.nvml import Gpus
 from runner.text import first_line
@@ -275,12 +276,12 @@ def check_data(data_dir: Path | None) -> Check:
 
 def check_leftovers() -> Check:
     """Jobs that nobody will take up by himself, and what dead processes left."""
-    from runner.submit.watch import Outlook
+    from runner.submit.watch import QueueView
 
     found = [(paths, state_of(paths)) for paths in all_jobs()]
-    outlook = Outlook()
-    outlook.look(found)
-    states = [state for paths, state in found if state != "done" and not outlook.comes(paths, state)]
+    queue = QueueView()
+    queue.refresh(found)
+    states = [state for paths, state in found if state != "done" and not queue.will_run(paths, state)]
     counts = {state: states.count(state) for state in ("killed", "interrupted", "failed") if state in states}
     stale = sum(_stale_lease(paths) for paths, state in found if state != "running")
     half = sum(1 for paths, state in found if state != "running" for _ in paths.folder.glob(".*.tmp"))

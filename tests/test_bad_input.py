@@ -41,7 +41,7 @@ MISTAKES = [
     ([*QUICK, "--set", "epoch=3"], "did you mean 'epochs'"),
     ([*QUICK, "--set", "preprocessing=gcn_zac"], "did you mean 'gcn_zca'"),
     (["status", "--suite", "quickstrat"], "did you mean 'quickstart'"),
-    (["cancel", "--suite", "quickstrat"], "did you mean 'quickstart'"),
+    (["stop", "--suite", "quickstrat"], "did you mean 'quickstart'"),
     (["retry", "--failed", "--suite", "quickstrat"], "did you mean 'quickstart'"),
     (["report", "--suite", "quickstrat"], "did you mean 'quickstart'"),
     (["publish", "--suite", "quickstrat"], "did you mean 'quickstart'"),
@@ -51,7 +51,7 @@ MISTAKES = [
     (["models", "lenett"], "did you mean 'lenet'"),
     (["models", "--dataset", "cifar"], "did you mean 'cifar10'"),
     (["logs", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
-    (["cancel", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
+    (["stop", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
     (["retry", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
     (["reproduce", "digits/lennet/reference-seed0"], "nothing is published"),
     # wrong types and values out of range
@@ -118,7 +118,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(runner, submitted, tmp_path, 
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("words", [["status"], ["submit", "--suite", "quickstart", "--seed", "9"], ["cancel", "--all"]])
+@pytest.mark.parametrize("words", [["status"], ["submit", "--suite", "quickstart", "--seed", "9"], ["stop", "--all"]])
 def test_a_root_that_is_a_file_is_one_line(runner, tmp_path, monkeypatch, words):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "file"))

@@ -9,11 +9,12 @@ import sys
 import pytest
 from helpers import make_record, run_locally
 
+from benchmarks.checkout import root
 from benchmarks.records import Job
 from runner import cli
 from runner.files import append_line
 from runner.jobs.find import record_submission
-from runner.jobs.paths import JobPaths, root, runs_folder
+from runner.jobs.paths import JobPaths, runs_folder
 
 MISTAKES = [
     (["submitt"], "submit"),
@@ -33,7 +34,7 @@ MISTAKES = [
     (["doctor", "--engine", "slrm"], "did you mean 'slurm'"),
     (["status", "--suite", "nine"], "unknown suite 'nine'"),
     (["logs", "digits/lenet"], "nothing was submitted"),
-    (["cancel"], "what to cancel"),
+    (["stop"], "what to stop"),
     (["retry"], "what to retry"),
     (["retry", "--failed"], "nothing to retry"),
     (["models", "nin_dropot"], "did you mean 'nin_dropout'"),
@@ -98,7 +99,7 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
 
 
 COMMANDS = [
-    *["submit", "status", "logs", "cancel", "retry", "sync", "doctor", "site"],
+    *["submit", "status", "logs", "stop", "retry", "sync", "doctor", "site"],
     *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data", "bench", "try"],
 ]
 
@@ -197,9 +198,9 @@ def test_status_without_jobs_says_what_to_type(runner):
     assert "runner submit --suite quickstart" in runner("status")[1]
 
 
-def test_cancel_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submitted):
-    assert "1 cancelled, 0 of them running" in runner("cancel", "--all")[1]
-    assert submitted.cancel.exists()
+def test_stop_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submitted):
+    assert "1 stopped, 0 of them running" in runner("stop", "--all")[1]
+    assert submitted.stop.exists()
     assert runner("retry", "--failed")[0] == 2
 
 

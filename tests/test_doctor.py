@@ -10,9 +10,10 @@ import time
 
 import pytest
 
+from benchmarks.checkout import root
 from runner import doctor
-from runner.engines import config as engine_file
-from runner.jobs.paths import root, runs_folder
+from runner.engines import config
+from runner.jobs.paths import runs_folder
 from runner.nvml import Gpus
 
 GIB = 2**30
@@ -115,7 +116,7 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
     found = doctor.check_leftovers()
     assert found.status == "warning"
     assert "1 killed, 1 leases of dead processes" in found.says
-    engine_file.engines_file().write_text("[engine.x")
+    config.engines_file().write_text("[engine.x")
     code, out, _ = runner("doctor")
     assert code == 1
     assert "not TOML" in out

@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import load
 from runner.engines import slots, slurm
@@ -18,10 +19,10 @@ from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
 from runner.files import read_json, read_lines
 from runner.jobs.find import all_jobs
-from runner.jobs.paths import JobPaths, root, runs_folder
+from runner.jobs.paths import JobPaths, runs_folder
 from runner.jobs.state import someone_submits, state_of, submitting
 from runner.submit.plan import make_jobs
-from runner.submit.watch import Outlook
+from runner.submit.watch import QueueView
 from runner.training.checkpoint import Checkpoint
 from runner.worker.options import Bundle, RunOptions
 from runner.worker.process import signals_held_back
@@ -293,18 +294,18 @@ def test_a_signal_before_the_worker_is_ready_waits_for_it(own_root, tmp_path):
 
 def test_waiting_jobs_come_by_themselves_only_while_a_submit_is_at_work():
     ((_, paths),) = laid_down(seeds=[0])
-    outlook = Outlook()
-    outlook.look([(paths, "pending")])
-    assert not outlook.comes(paths, "pending")
+    queue = QueueView()
+    queue.refresh([(paths, "pending")])
+    assert not queue.will_run(paths, "pending")
     with submitting(), submitting():
-        outlook.look([(paths, "pending")])
-        assert outlook.comes(paths, "pending")
-        paths.cancel.touch()
-        assert not outlook.comes(paths, "pending")
-        assert outlook.note(paths, "pending") == "cancelled"
-    outlook.look([(paths, "pending")])
+        queue.refresh([(paths, "pending")])
+        assert queue.will_run(paths, "pending")
+        paths.stop.touch()
+        assert not queue.will_run(paths, "pending")
+        assert queue.annotate(paths, "pending") == "stopped"
+    queue.refresh([(paths, "pending")])
     assert not someone_submits()
-    assert outlook.comes(paths, "running")
+    assert queue.will_run(paths, "running")
 
 
 def test_a_detached_submit_that_cannot_start_says_so_at_once(runner, tmp_path):

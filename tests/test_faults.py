@@ -136,7 +136,7 @@ def test_a_record_of_a_newer_schema_or_a_torn_one_is_kept_and_stops_nothing(runn
         "list": "[1, 2]",
     }[change]
     paths.record.write_text(text)
-    for words in (["status"], ["status", "--json"], ["report"], ["publish"], ["cancel", "--all"], ["logs", record.key]):
+    for words in (["status"], ["status", "--json"], ["report"], ["publish"], ["stop", "--all"], ["logs", record.key]):
         code, out, err = runner(*words)
         assert code in (0, 2), (words, out, err)
         assert "Traceback" not in out + err
@@ -209,7 +209,7 @@ def test_a_read_only_root_is_one_line(forks, calm, tmp_path, own_root):
     before = {path: path.read_bytes() for path in own_root.rglob("*") if path.is_file()}
     with mounted(own_root, "--bind", str(own_root)):
         subprocess.run(["mount", "-o", "remount,ro,bind", str(own_root)], check=True)
-        for words in (INLINE, WORDS, ["cancel", "--all"]):
+        for words in (INLINE, WORDS, ["stop", "--all"]):
             said.unlink(missing_ok=True)
             assert forks.run("runner", *words, output=said) == 2, said.read_text()
             complaint = [line for line in said.read_text().splitlines() if line.startswith("runner: ")]
@@ -336,7 +336,7 @@ def test_any_commands_at_once_on_one_checkout_end_in_words_and_in_the_same_bits(
     rng, key = random.Random(1), calm.key
     commands = [
         *[INLINE, WORDS] * 4, [*INLINE, "--force"], [*INLINE, "--json"], [*WORDS, "--dry-run"], ["status"],
-        ["status", "--json"], ["cancel", key], ["cancel", "--all"], ["retry", key], ["retry", "--failed"], ["logs", key],
+        ["status", "--json"], ["stop", key], ["stop", "--all"], ["retry", key], ["retry", "--failed"], ["logs", key],
         ["report", "--suite", "quickstart"], ["publish"], ["doctor"], ["sync"],
     ]  # fmt: skip
     living: dict[int, Path] = {}

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.files import append_line, read_last_line, read_lines
 from runner.jobs import paths as jobs
 from runner.jobs.find import all_jobs, find_job
-from runner.jobs.paths import JobPaths, host, job_lock, root, runs_folder
+from runner.jobs.paths import JobPaths, host, job_lock, runs_folder
 from runner.jobs.state import failures_in_a_row, state_of
 
 
@@ -172,11 +173,11 @@ def test_set_aside_moves_everything_but_the_job(paths):
     assert [p.name for p in sorted(paths.old.glob("*/*"))] == ["attempts.jsonl", "record.json"]
 
 
-def test_a_cancellation_is_never_set_aside(paths):
+def test_a_request_to_stop_is_never_set_aside(paths):
     start(paths)
-    paths.cancel.touch()
+    paths.stop.touch()
     paths.set_aside()
-    assert paths.cancel.exists()
+    assert paths.stop.exists()
 
 
 def test_a_job_is_laid_down_beside_a_worker_of_another_submit_that_tidies(paths):

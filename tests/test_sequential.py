@@ -8,20 +8,22 @@ from helpers import make_record, make_seeds, publish_records, run_locally
 from benchmarks.records import Job, load
 from runner.jobs.find import all_jobs, sequential_jobs
 from runner.jobs.paths import JobPaths, runs_folder
-from runner.submit import sequential as looks
-from runner.submit.sequential import Row, next_step
+from runner.submit import sequential
+from runner.submit.sequential import Row, decide
 from zoo import load_models
 
 JOB = Job(dataset="cifar10", model="nin", revision=1, recipe={"epochs": 3}, seed=0)
 WIDE = [9.0, 10.0, 11.0, 10.5, 12.0]  # around NiN's 10.41: too wide to tell
 
 
-def seeds_of(step: looks.Step) -> list[int]:
+def seeds_of(step: sequential.Decision) -> list[int]:
     return [job.seed for job in step.jobs]
 
 
-def step_of(row: Row, *, unavailable: set[int] = frozenset(), failed: int = 0, max_seeds: int = 20) -> looks.Step:
-    return next_step(JOB, row, set(unavailable), failed, max_seeds)
+def step_of(
+    row: Row, *, unavailable: set[int] = frozenset(), failed: int = 0, max_seeds: int = 20
+) -> sequential.Decision:
+    return decide(JOB, row, set(unavailable), failed, max_seeds)
 
 
 def test_a_row_is_taken_to_five_then_ten_fifteen_and_twenty() -> None:

@@ -275,7 +275,7 @@ def test_a_killed_worker_is_replaced_inside_its_task(on_slurm, submit, undisturb
     assert same_training(load(the_job().record), undisturbed)
 
 
-def test_ctrl_c_leaves_the_tasks_and_cancel_ends_them(on_slurm, submit, runner, monkeypatch):
+def test_ctrl_c_leaves_the_tasks_and_stop_ends_them(on_slurm, submit, runner, monkeypatch):
     monkeypatch.setenv("REPROZOO_THREADS", "2")  # one slot a task
     following = submit(*LENET, "--epochs", "4000", "--engine", "debug", start_new_session=True)
     wait_for(lambda: any(state_of(paths) == "running" for paths in all_jobs()), "a job to run", 200)
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_the_tasks_and_cancel_ends_them(on_slurm, submit, runner, 
     # one task has both cores; the other waits
     assert sorted(state_of(paths) for paths in all_jobs()) == ["pending", "running"]
     assert "SLURM" in runner("status")[1]
-    assert runner("cancel", "--all")[0] == 0
+    assert runner("stop", "--all")[0] == 0
     wait_for(lambda: not on_slurm.ask("squeue", "--noheader"), "the tasks to end")
     assert sorted(state_of(paths) for paths in all_jobs()) == ["interrupted", "pending"]
     assert [outcomes(paths) for paths in all_jobs() if starts(paths)] == [["interrupted"]]

@@ -5,7 +5,7 @@
 Three rates in images a second, by turns, so that a busy machine falls on all alike:
 (a) the bare step: forward, backward and optimiser on one batch that never changes. The limit of this loop here.
 (b) the loop: `train()` itself, with permutation, gathering, preprocessing, augmentation, the sums of loss and errors, and a
-    worker's own hooks: the look for a cancel file and the lease after each step, and a checkpoint, whose cost is counted as
+    worker's own hooks: the look for a stop file and the lease after each step, and a checkpoint, whose cost is counted as
     often as it comes, every 30 s.
 (c) the loop that people write: a torchvision-style data set of PIL images, transforms, a DataLoader with workers, torch's
     own SGD, and `.item()` on loss and errors after each step; in float32, in torch's own memory layout.

@@ -50,7 +50,7 @@ class Work:
                 continue
             state = state_of(paths)
             tired = state in TO_RUN and given_up(paths, self.options.submission)
-            if state in ("done", "failed") or tired or (state != "running" and paths.cancel.exists()):
+            if state in ("done", "failed") or tired or (state != "running" and paths.stop.exists()):
                 self.ended.add(paths.folder)
                 continue
             yield job, paths, state

@@ -23,6 +23,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.data.folder import data_folder
@@ -30,7 +31,7 @@ from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, note_death, run_local
 from runner.engines.slots import make_slots
 from runner.files import read_json, read_lines
-from runner.jobs.paths import JobPaths, host, root, runs_folder
+from runner.jobs.paths import JobPaths, host, runs_folder
 from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
 from runner.locks import locked_within
 from runner.worker.options import JsonModel, RunOptions
@@ -122,16 +123,16 @@ def tasks_of_jobs() -> dict[Path, Task]:
     return found
 
 
-def scancel_cancelled() -> None:
-    """Take out of the queue the waiting tasks whose own jobs are all done or cancelled. Raises SlurmAway.
+def scancel_stopped() -> None:
+    """Take out of the queue the waiting tasks whose own jobs are all done or stopped. Raises SlurmAway.
 
-    Running ones see the cancellation themselves, at the next step.
+    Running ones see the request themselves, at the next step.
     """
     left: dict[str, bool] = {}
     for folder, task in tasks_of_jobs().items():
         paths = JobPaths(folder)
         if task.state == "PENDING":
-            left[task.id] = left.get(task.id, False) or not (paths.cancel.exists() or paths.record.exists())
+            left[task.id] = left.get(task.id, False) or not (paths.stop.exists() or paths.record.exists())
     needless = [id_ for id_, needed in left.items() if not needed]
     if needless:
         ask("scancel", "--state=PENDING", *needless)

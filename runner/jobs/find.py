@@ -1,11 +1,14 @@
 """Find jobs: all that were submitted here, those of a suite, and the one that a key means."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.errors import UserError, unknown
 from runner.files import append_line, read_lines
 from runner.jobs.paths import JobPaths, runs_folder
+
+Item = TypeVar("Item")
 
 
 def all_jobs(runs: Path | None = None) -> list[JobPaths]:
@@ -38,25 +41,34 @@ def sequential_jobs() -> set[str]:
 
 
 def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
-    """The one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix means.
+    """Return the one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix means.
 
-    An exact key wins, its newest revision first. Raises UserError naming the candidates, or the nearest key.
+    A key means its newest revision. Raises UserError naming the candidates, or the nearest key.
     """
     candidates = all_jobs() if candidates is None else candidates
-    named = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}  # KEY-FINGERPRINT8
-    if text in named:
-        return named[text]
-    exact = [paths for name, paths in named.items() if name[:-9] == text]
-    if exact:
-        return max(exact, key=lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
-    starting = {name: paths for name, paths in named.items() if name.startswith(text)}
-    if len(starting) == 1:
-        return next(iter(starting.values()))
-    if starting:
-        listed = ", ".join(list(starting)[:8]) + (", ..." if len(starting) > 8 else "")
-        raise UserError(f"'{text}' means {len(starting)} jobs: {listed}; give more of the key")
+    named = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
     if not named:
         raise UserError(
             f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart"
         )
-    raise unknown("job", text, {name[:-9] for name in named})
+    return find_one(text, named, "job", lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
+
+
+def find_one(text: str, named: Mapping[str, Item], kind: str, rank: Callable[[Item], Any]) -> Item:
+    """Return the one item that a key, its whole name `KEY-` + 8 hexadecimal digits, or an unambiguous prefix means.
+
+    Of the items with that very key those of the highest rank count. Raises UserError naming the candidates, or the nearest
+    key.
+    """
+    if text in named:
+        return named[text]
+    matches = {name: item for name, item in named.items() if name[:-9] == text}
+    highest = max(map(rank, matches.values()), default=None)
+    matches = {name: item for name, item in matches.items() if rank(item) == highest}
+    matches = matches or {name: item for name, item in named.items() if name.startswith(text)}
+    if not matches:
+        raise unknown(kind, text, {name[:-9] for name in named})
+    if len(matches) > 1:
+        listed = ", ".join(list(matches)[:8]) + (", ..." if len(matches) > 8 else "")
+        raise UserError(f"'{text}' means {len(matches)} {kind}s: {listed}; name one of them")
+    return next(iter(matches.values()))

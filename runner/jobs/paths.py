@@ -1,6 +1,5 @@
 """The folders of this checkout and the files of a job. Light: no torch, mlflow or pandas."""
 
-import os
 import shutil
 import socket
 import time
@@ -12,17 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import Job, problems_of, write_atomically
 from runner.locks import locked_within
 
 LOCK_PATIENCE = 2.0  # seconds: a probe holds the lock for an instant, so a refused worker tries again for so long
-
-
-def root() -> Path:
-    """The checkout whose .runs and results are meant: variable REPROZOO_ROOT, else the one that holds this package."""
-    given = os.environ.get("REPROZOO_ROOT")
-    return Path(given).expanduser().resolve() if given else Path(__file__).resolve().parent.parent.parent
 
 
 def runs_folder() -> Path:
@@ -97,8 +91,8 @@ class JobPaths:
         return self.folder / "lease.json"
 
     @property
-    def cancel(self) -> Path:
-        return self.folder / "cancel"
+    def stop(self) -> Path:
+        return self.folder / "stop"
 
     @property
     def failure(self) -> Path:
@@ -144,9 +138,9 @@ class JobPaths:
     def set_aside(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
         """Move one file, or everything but the job (and `keep`), into old/<utc>/: it starts afresh and nothing is lost.
 
-        To be called under the job's lock. A cancellation stays: it may have come a moment ago.
+        To be called under the job's lock. A request to stop stays: it may have come a moment ago.
         """
-        kept = {self.job, self.lock, self.cancel, self.old, *keep}
+        kept = {self.job, self.lock, self.stop, self.old, *keep}
         moved = [path for path in self.folder.iterdir() if path == only or (only is None and path not in kept)]
         # A kill in between: without attempts the next one is another run, and sets aside what is left.
         moved.sort(key=lambda path: (path != self.attempts, path != self.record))

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.checkout import commit_of, root
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
 from benchmarks.leaderboard import make_board, make_claims, make_equivalences, read
@@ -28,14 +29,13 @@ from benchmarks.wording import (
     as_of_line,
     bibtex,
     clean,
-    commit_of,
     concerning,
     marks_of,
     own_line,
     ranks,
     verdict_words,
 )
-from runner.jobs.paths import results_folder, root, runs_folder
+from runner.jobs.paths import results_folder, runs_folder
 
 SUBMIT = "runner submit --suite"
 FORMATS = ("table", "markdown", "csv", "json", "bibtex")

@@ -247,11 +247,11 @@ def _lay_down(
                     paths.tidy()
             continue
         paths.write_job(job)
-        paths.cancel.unlink(missing_ok=True)
+        paths.stop.unlink(missing_ok=True)
         if afresh:
             with job_lock(paths) as held:
                 if not held:
-                    raise UserError(f"{job.key} is running: `runner cancel` it first")
+                    raise UserError(f"{job.key} is running: `runner stop` it first")
                 paths.set_aside()
         elif taken_up(paths, state, settings):
             with job_lock(paths) as held:
@@ -344,7 +344,7 @@ def _last_words(
         end = "stopped. The same command goes on from the checkpoints."
         if settings.table().kind == "slurm":
             which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
-            end = f"SLURM goes on with the rest. The same command follows it; runner cancel {which} ends it."
+            end = f"SLURM goes on with the rest. The same command follows it; runner stop {which} ends it."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
     if failed:
@@ -353,7 +353,7 @@ def _last_words(
         return 1
     if done < len(pairs):
         running = sum(state == "running" for state in states.values())
-        others = f"{running} running elsewhere (runner status)" if running else "the others were cancelled"
+        others = f"{running} running elsewhere (runner status)" if running else "the others were stopped"
         console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
         return 0
     following = f" Next: runner report --suite {suite}" if suite in SUITES else ""

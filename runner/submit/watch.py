@@ -11,7 +11,7 @@ from runner.jobs.state import TO_RUN, State, someone_submits
 ASK_SECONDS = 15.0  # SLURM's controller is asked at most so often
 
 
-class Outlook:
+class QueueView:
     """For as long as a command watches. `trouble` is one line where SLURM doesn't answer."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Outlook:
         self._submitting = False
         self.trouble: str | None = None
 
-    def look(self, found: Sequence[tuple[JobPaths, State]]) -> None:
+    def refresh(self, found: Sequence[tuple[JobPaths, State]]) -> None:
         """Look again; SLURM is asked where a job waits and something was ever queued there."""
         self._submitting = someone_submits()
         waiting = any(state in TO_RUN for _, state in found)
@@ -34,18 +34,18 @@ class Outlook:
         except slurm.SlurmAway as error:
             self.trouble = f"SLURM doesn't answer: {error}"
 
-    def comes(self, paths: JobPaths, state: State) -> bool:
+    def will_run(self, paths: JobPaths, state: State) -> bool:
         """Whether a job runs, or will by itself."""
         if state not in TO_RUN:
             return state == "running"
-        return not paths.cancel.exists() and (self._submitting or self._is_queued(paths))
+        return not paths.stop.exists() and (self._submitting or self._is_queued(paths))
 
-    def note(self, paths: JobPaths, state: State) -> str:
-        """What beside its state there is to say of a waiting job: 'cancelled', or where it stands in SLURM's queue."""
+    def annotate(self, paths: JobPaths, state: State) -> str:
+        """What beside its state there is to say of a waiting job: 'stopped', or where it stands in SLURM's queue."""
         if state not in TO_RUN:
             return ""
-        if paths.cancel.exists():
-            return "cancelled"
+        if paths.stop.exists():
+            return "stopped"
         return str(self._tasks[paths.folder]) if self._is_queued(paths) else ""
 
     def _is_queued(self, paths: JobPaths) -> bool:

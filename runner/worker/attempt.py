@@ -56,7 +56,7 @@ def run_bundle(folders: Iterable[Path], worker: Worker) -> None:
         if worker.stopping.is_set():
             return
         paths = JobPaths(folder)
-        if state_of(paths) not in TO_RUN or paths.cancel.exists() or given_up(paths, worker.options.submission):
+        if state_of(paths) not in TO_RUN or paths.stop.exists() or given_up(paths, worker.options.submission):
             continue
         with job_lock(paths) as held:
             if held and state_of(paths, holding_lock=True) in TO_RUN:
@@ -172,7 +172,7 @@ class JobAttempt:
         self.paths, self.job, self.run, self.worker, self.log = paths, job, run, worker, log
         self.options = worker.options
         self.lease = Lease(paths.lease)
-        self._cancel = str(paths.cancel)  # looked for after each step: making the path takes longer than that
+        self._stop_file = str(paths.stop)  # looked for after each step: making the path takes longer than that
 
     def execute(self) -> str:
         """Train and write the results. Returns how the attempt ended: 'finished' or 'interrupted'."""
@@ -245,7 +245,7 @@ class JobAttempt:
         return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
-        return self.worker.stopping.is_set() or os.path.exists(self._cancel)  # noqa: PTH110
+        return self.worker.stopping.is_set() or os.path.exists(self._stop_file)  # noqa: PTH110
 
     def _checkpoint(self) -> Any:
         from runner.training.checkpoint import Checkpoint

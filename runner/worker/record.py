@@ -1,18 +1,16 @@
 """What a finished attempt leaves: weights, curve and record, as pure functions of what was trained."""
 
-import contextlib
 import csv
 import hashlib
 import io
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from benchmarks.checkout import PACKAGES, git
 from benchmarks.datasets import get_dataset
 from benchmarks.records import (
     CURVE_COLUMNS,
@@ -139,22 +137,12 @@ def source() -> Source:
 
     Asked for first when a bundle starts: the files may change while it trains.
     """
-    top = Path(__file__).resolve().parent.parent.parent
     packages = ("benchmarks", "zoo", "runner")
     digest = hashlib.sha256()
-    for path in sorted(p for package in packages for p in (top / package).rglob("*.py")):
-        digest.update(f"{path.relative_to(top).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-
-    def git(*words: str) -> str | None:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(
-                ["git", "-C", str(top), *words], capture_output=True, text=True, timeout=20, check=True
-            )
-            return done.stdout.strip()
-        return None
-
-    commit = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--", *packages) if commit else None
+    for path in sorted(p for package in packages for p in (PACKAGES / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGES).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    commit = git(PACKAGES, "rev-parse", "HEAD")
+    changed = git(PACKAGES, "status", "--porcelain", "--", *packages) if commit else None
     return Source(
         commit=commit or os.environ.get("REPROZOO_COMMIT"),
         dirty=None if changed is None else bool(changed),
