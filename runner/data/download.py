@@ -183,7 +183,7 @@ class _Crawls(_Left):
         self.rate = rate
 
 
-class _Stopped(BaseException):
+class _Interrupted(BaseException):
     """Ctrl-C: the thread ends, the part stays."""
 
 
@@ -315,7 +315,7 @@ def _from_mirror(url: str, transfer: _Transfer, floor: float) -> None:
         if pause is None:
             pause = min(patience.pause * 2 ** max(0, vain - 1), patience.longest_pause)
         if transfer.stop.wait(pause):
-            raise _Stopped
+            raise _Interrupted
 
 
 class _Later(Exception):
@@ -374,12 +374,12 @@ def _connect(url: str, transfer: _Transfer, floor: float) -> bool:
 
 
 def _copy(response: Any, write: Callable[[bytes], None], transfer: _Transfer, floor: float) -> None:
-    """The body into the part; raises _Crawls, _Left where it is too long, _Stopped, and what the network raises."""
+    """The body into the part; raises _Crawls, _Left where it is too long, _Interrupted, and what the network raises."""
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived
     while chunk := response.read1(2**18):  # what is there, without waiting for more: a rate can be told
         if transfer.stop.is_set():
-            raise _Stopped
+            raise _Interrupted
         write(chunk)
         transfer.arrived += len(chunk)
         transfer.gained += len(chunk)

@@ -85,7 +85,7 @@ class Task:
         return f"SLURM {self.id} {self.state.lower()}" + (f", {self.reason}" if self.reason != "None" else "")
 
 
-class Array(JsonModel):
+class TaskArray(JsonModel):
     """bundles.json: what the tasks of an array have to know, each by its index."""
 
     options: RunOptions
@@ -253,7 +253,7 @@ class Queue:
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
         # A node may not get our environment, and each task looks for itself which device it was given.
         changes = {"device": "cpu", "data_dir": data_folder(self.options.data_dir)}
-        array = Array(
+        array = TaskArray(
             options=self.options.model_copy(update=changes),
             bundles=tuple(tuple(bundle) for bundle in keys),
             slots_per_gpu=self.table.slots_per_gpu,
@@ -355,7 +355,7 @@ class TaskWork(Work):
 def run_task(root: str, name: str, number: int) -> None:
     """What submitit calls in a task of the array: a `local` engine on what SLURM gave. Raises UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
-    array = Array.read(runs_folder() / "slurm" / name / "bundles.json")
+    array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
     options, stopping = array.options, threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGUSR2):  # preempted, or the walltime is near; instead of submitit's
         signal.signal(signal_number, lambda *_: stopping.set())
