@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -104,20 +105,19 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False)
 
 
-def _run_options() -> Any:
-    """Return the options of a run among the flags of the command that is running."""
-    from click import get_current_context
-
+def _run_options(flags: Mapping[str, Any]) -> Any:
+    """Return the options of a run among a command's flags (its `locals()`)."""
     from runner.worker.options import RunOptions
 
-    flags = get_current_context().params
     return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
 
 
-def _settings(engine: str, slots: int | None, as_json: bool = False) -> Any:
+def _settings(flags: Mapping[str, Any]) -> Any:
+    """Return how to run jobs, by a command's flags (its `locals()`); raise UserError for an engine that is not there."""
     from runner.submit.run import Settings
 
-    settings = Settings(_run_options(), engine, slots, as_json)
+    engine = flags["engine"] or "local"
+    settings = Settings(_run_options(flags), engine, flags["slots_per_gpu"], flags.get("json_", False))
     settings.table()  # its mistakes first
     return settings
 
@@ -176,7 +176,7 @@ def submit(
         raise UserError(f"--seeds is {seeds}, expected 1 or more")
     if max_seeds is not None and not until_decided:
         raise UserError("--max-seeds goes with --until-decided; for a fixed number of seeds: --seeds N")
-    settings = _settings(engine, slots_per_gpu, json_)
+    settings = _settings(locals())
     if until_decided:
         if seeds is not None or seed or changes or epochs is not None or force:
             raise UserError(
@@ -439,7 +439,7 @@ def retry(
 
     if failed == (key is not None):
         raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
-    settings = _settings(engine, slots_per_gpu, json_)
+    settings = _settings(locals())
     found = [find_job(key)] if key is not None else _submitted(suite)
     again = [paths for paths in found if state_of(paths) == "failed"]
     if not again:
@@ -548,7 +548,7 @@ def reproduce(
     """
     from runner.reporting import reproduce as reproducing
 
-    settings = _settings(engine, slots_per_gpu)
+    settings = _settings(locals())
     raise typer.Exit(reproducing.run(key, settings, _console(stderr=json_), force=force, as_json=json_))
 
 
@@ -638,7 +638,12 @@ def bench(
         for option in [name for name, value in (given | {"engine": engine is not None}).items() if value]:
             raise UserError(f"--{option} goes with --equivalence")
         asked = Question(
-            model="", dataset=dataset, profile=profile.value, seconds=seconds, repeats=repeats, options=_run_options()
+            model="",
+            dataset=dataset,
+            profile=profile.value,
+            seconds=seconds,
+            repeats=repeats,
+            options=_run_options(locals()),
         )
         shape = "json" if json_ else format_.value
         raise typer.Exit(benching.show(asked, model, shape, _console(stderr=True), concurrent))
@@ -648,7 +653,7 @@ def bench(
         raise UserError(f"--{option} doesn't go with --equivalence")
     if len(model) != 1:
         raise UserError("--equivalence is for one model: give one --model")
-    settings = _settings(engine or "local", slots_per_gpu)
+    settings = _settings(locals())
     count = 10 if seeds is None else seeds
     raise typer.Exit(equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
 
@@ -680,7 +685,7 @@ def try_(
     from runner.submit import plan
 
     overrides = dict(plan.parse_override(text) for text in changes)
-    asked = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, _run_options())
+    asked = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, _run_options(locals()))
     raise typer.Exit(try_model.show(asked, _console(), as_json=json_))
 
 
