@@ -548,7 +548,7 @@ def reproduce(
     """
     from runner.reporting import reproduce as reproducing
 
-    settings = _settings(locals())
+    settings = dataclasses.replace(_settings(locals()), json=False)  # it prints an object of its own
     raise typer.Exit(reproducing.run(key, settings, _console(stderr=json_), force=force, as_json=json_))
 
 
