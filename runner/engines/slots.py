@@ -32,7 +32,7 @@ def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as NVML names them (their UUIDs); empty where there is none."""
     uuids = nvml.uuids()
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is None:
+    if allowed is None or not uuids:
         return uuids
     wanted = [word.strip() for word in allowed.split(",") if word.strip()]
     return [uuids[int(word)] if word.isdigit() and int(word) < len(uuids) else word for word in wanted if word != "-1"]

@@ -368,9 +368,11 @@ def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
     """A failed job: key, what and where, the log's path and its last lines."""
     failure = read_json(paths.failure) or {}
-    kind = {"model": "the model's own failure", "refused": "a resume that needs your decision"}.get(
-        str(failure.get("kind")), "an infrastructure failure"
-    )
+    kind = {
+        "model": "the model's own failure",
+        "refused": "a resume that needs your decision",
+        "outdated": "a job of an older version",
+    }.get(str(failure.get("kind")), "an infrastructure failure")
     lines = [
         f"✗ {job.key}: {failure.get('what', 'ended again and again, and left no word: is the disk full?')}",
         f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",

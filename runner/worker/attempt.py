@@ -18,12 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
-from benchmarks.records import (
-    Job,
-    canonical_json,
-    save,
-    write_atomically,
-)
+from benchmarks.records import Job, canonical_json, save, write_atomically
 from runner.files import append_line, read_lines
 from runner.jobs.find import sequential_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
@@ -32,6 +27,10 @@ from runner.training import memory
 from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, source, weights_bytes
+
+
+class OutdatedError(UserError):
+    """The zoo has no such job any more: its model, revision or kind of recipe. Trying again changes nothing."""
 
 
 @dataclass
@@ -107,9 +106,9 @@ def _start_line(paths: JobPaths, run: str, options: RunOptions) -> dict[str, Any
 
 
 def _failed(paths: JobPaths, error: Exception, log: Log, device: str) -> dict[str, Any]:
-    """Note a failure: whose it is decides whether it's tried again."""
+    """Record a failure. Infrastructure failures are retried; a model's own and those of outdated jobs are not."""
     if isinstance(error, UserError):
-        kind, what = "infrastructure", str(error)
+        kind, what = ("outdated" if isinstance(error, OutdatedError) else "infrastructure"), str(error)
         log(f"error: {what}")
     else:
         kind, what = kind_of(error), f"{type(error).__name__}: {error}"
@@ -153,7 +152,7 @@ def recipe_of(job: Job) -> Any:
     try:
         return recipe_from(job.effective_recipe)
     except ValueError as error:
-        raise UserError(f"{job.key}: the recipe can't be read: {error}; submit the suite again") from error
+        raise OutdatedError(f"{job.key}: the recipe can't be read: {error}; submit the suite again") from error
 
 
 class JobAttempt:
@@ -187,9 +186,11 @@ class JobAttempt:
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
         if spec is None or variant is None:
-            raise UserError(f"zoo has no model '{job.model}' for '{job.dataset}' any more: remove {self.paths.folder}")
+            raise OutdatedError(
+                f"zoo has no model '{job.model}' for '{job.dataset}' any more: remove {self.paths.folder}"
+            )
         if variant.revision != job.revision:
-            raise UserError(
+            raise OutdatedError(
                 f"planned for revision {job.revision}, the zoo's is {variant.revision} now: submit the suite again"
             )
         switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu)
