@@ -1,6 +1,6 @@
 """The board: a row per (data set, model, profile, data status) with its verdict, and the figures that are published only."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,9 +8,11 @@ import pandas as pd
 from benchmarks.cards import Card
 from benchmarks.columns import BOARD_COLUMNS, FLOAT_COLUMNS
 from benchmarks.datasets import DATASETS, get_dataset
-from benchmarks.papers import Paper, ReportedError, differences, targets, unstated
+from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, summarise
+from benchmarks.papers import Paper, ReportedError, ReportedProtocol, differences, targets, unstated
 from benchmarks.reading import Evidence
 from benchmarks.records import Protocol
+from benchmarks.verdicts import Figure, verdict
 
 
 def make_board(
@@ -59,7 +61,19 @@ def make_board(
 
 
 _OF_A_RUN = [  # what a board takes from a run: the rest costs time with ten thousand of them
-    *("dataset", "model", "profile", "data", "outcome", "test_error", "parameters", "train_seconds", "hardware"),
+    *(
+        "dataset",
+        "model",
+        "profile",
+        "data",
+        "seed",
+        "key",
+        "outcome",
+        "test_error",
+        "parameters",
+        "train_seconds",
+        "hardware",
+    ),
     *("provenance", "dirty", "finished", "sequential", "forced", "local", "standing", *Protocol.model_fields),
 ]
 Goals = Mapping[tuple[str, str], tuple[Paper, ReportedError]]
@@ -89,30 +103,18 @@ def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) ->
 
 
 def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None) -> dict[str, Any]:
-    """What the runs of one row say, and the verdict."""
+    """What the runs of one row say, every seed counted once, and the verdict."""
     counted = [run for run in runs if run["standing"] == "counted"]
-    errors = tuple(run["test_error"] for run in counted if run["outcome"] == "finished")
+    sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
+    figure = None if goal is None else figure_of(goal, facts["dataset"], _differences(goal, counted))
     sequential = any(run["sequential"] for run in counted)
-    row = summarise(errors)
-    test_images = get_dataset(facts["dataset"]).test_size
-    if goal is None:
-        near, judged = None, verdict(errors, runs=len(counted), reported=None)
-    else:
-        near = tolerance(goal.error, test_images, goal.last_digit)
-        judged = verdict(
-            errors,
-            runs=len(counted),
-            reported=goal.error,
-            last_digit=goal.last_digit,
-            test_images=test_images,
-            differences=_differences(goal, counted),
-            unstated=unstated(goal.protocol),
-            sequential=sequential,
-        )
+    row = summarise(sample, figure.statistic if figure else ONE_RUN)
+    judged = verdict(sample, figure, sequential)
     return {
-        "n": row.n,
-        "runs": len(counted),
-        "trained": row.n / len(counted) if counted else None,
+        "n": sample.n,
+        "seeds": sample.seeds,
+        "runs": sample.runs,
+        "trained": sample.n / sample.seeds if counted else None,
         "mean": row.mean,
         "sd": row.sd,
         "gap": round(row.mean - goal.error, 9) if goal and row.mean is not None else None,
@@ -120,10 +122,10 @@ def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | N
         "reason": judged.reason,
         "seeds_to_go": judged.to_go,
         "error": row.mean if row.mean is not None else facts["reported"],
-        "errors": errors,
+        "errors": sample.errors,
         "half_width": row.half_width,
         "prediction": row.prediction,
-        "tolerance": near,
+        "tolerance": figure.tolerance if figure else None,
         "augmentation": facts["augmentation"] or (counted[-1]["augmentation"] if counted else None),
         "parameters": facts["parameters"] or (counted[-1]["parameters"] if counted else None),
         "train_minutes": sum(run["train_seconds"] for run in counted) / len(counted) / 60 if counted else None,
@@ -133,9 +135,33 @@ def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | N
         "sequential": sequential,
         "dirty": any(run["dirty"] is True for run in counted),
         "forced": any(run["forced"] for run in counted),
+        "keys": tuple(dict.fromkeys(run["key"] for run in counted)),
         "newest": max((run["finished"] for run in counted), default=None),
         "provenance": " ".join(sorted({run["provenance"] for run in counted if pd.notna(run["provenance"])})) or None,
     }
+
+
+def figure_of(goal: ReportedError, dataset: str, differing: Sequence[str] = ()) -> Figure:
+    """Return a reported error as the verdict takes it; `differing` says in what the protocols differ."""
+    return Figure(
+        goal.error,
+        goal.last_digit,
+        get_dataset(dataset).test_size,
+        statistic_of(goal.protocol),
+        differing,
+        unstated(goal.protocol),
+        read=goal.secondary is None,
+    )
+
+
+def statistic_of(protocol: ReportedProtocol) -> Statistic:
+    """Return what a figure is of its source's runs. A spread of which the source doesn't say what it is counts as a run's."""
+    return Statistic(
+        protocol.statistic or "single",
+        protocol.runs or 1,
+        protocol.spread,
+        standard_error=protocol.spread_kind == "standard error",
+    )
 
 
 def _differences(goal: ReportedError, counted: list[Run]) -> list[str]:
@@ -153,6 +179,7 @@ def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
         "printed_label": row.label,
         "augmentation": row.protocol.augmentation,
         "n": 0,
+        "seeds": 0,
         "runs": 0,
         "reported": row.error,
         "printed": str(row.printed),
@@ -167,6 +194,7 @@ def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
         "sequential": False,
         "dirty": False,
         "forced": False,
+        "keys": (),
     }
 
 

@@ -39,29 +39,27 @@ RUN_COLUMNS = [
     "path",  # of the record
 ]
 
-ROW_KEYS = (  # of `report --format json` and csv: stable
+BOARD_COLUMNS = [  # of `report --format json` and csv too: stable
     "dataset",
     "model",  # null for published only
     "label",  # the model's title, or the label as printed
     "profile",
     "data",
-    "n",  # finished
-    "runs",  # finished + collapsed + diverged
-    "trained",  # n / runs
+    "n",  # seeds that trained
+    "seeds",  # distinct seeds with an ended run: finished, collapsed or diverged
+    "runs",  # ended runs; more than `seeds` where a seed ran more than once
+    "trained",  # n / seeds
     "mean",
-    "sd",
+    "sd",  # of the seeds' means
     "reported",
     "gap",
     "verdict",
     "reason",
-)
-BOARD_COLUMNS = [
-    *ROW_KEYS,
     "seeds_to_go",  # how many more would probably decide the verdict; 0: decided; NaN: no number that is looked at
     "error",  # what ranks the row: the mean, else the reported error
-    "errors",  # of the finished runs, as a tuple
+    "errors",  # of the seeds that trained, one each, as a tuple
     "half_width",  # of the 95 % interval of the mean
-    "prediction",  # half-width of the 95 % prediction interval for one new run
+    "prediction",  # half-width of the 95 % prediction interval for the source's figure, for one run where there is none
     "tolerance",
     "paper",  # the key of the source of `reported`, else the model's own
     "where",  # the place in it
@@ -81,6 +79,7 @@ BOARD_COLUMNS = [
     "forced",  # whether any counted run went on under another build, device or thread count
     "newest",  # when the last counted run ended (UTC)
     "provenance",  # what is said of unverified data
+    "keys",  # of the counted runs' jobs, as a tuple: `runner show KEY`
 ]
 
 FLOAT_COLUMNS = (
@@ -94,6 +93,9 @@ CLAIM_COLUMNS = [
     "dataset",
     "text",
     "where",
+    "kind",  # less | equal
+    "share",  # percent of the error of `worse` by which `better` is claimed to be lower; NaN where no share is
+    "margin",  # percentage points within which the two count as equal; NaN for `less`
     "better",
     "worse",
     "profile",
@@ -103,6 +105,9 @@ CLAIM_COLUMNS = [
     "difference",  # mean of worse - mean of better, percentage points: above 0 is the claimed side
     "low",
     "high",
+    "reduction",  # by which share of the error of `worse` that of `better` is lower, percent
+    "reduction_low",
+    "reduction_high",
     "reported_difference",
     "verdict",
     "reason",

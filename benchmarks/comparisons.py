@@ -1,12 +1,15 @@
 """What stands beside the board: papers' claims, `fast` against `reference`, and others' attempts at the same figures."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
+from benchmarks.claims import Asserted, claim_verdict, equivalence
 from benchmarks.columns import ATTEMPT_COLUMNS, CLAIM_COLUMNS, DATA, EQUIVALENCE_COLUMNS, PROFILES
 from benchmarks.datasets import get_dataset
-from benchmarks.papers import Attempt, Claim, Paper
+from benchmarks.intervals import Difference, Sample, tolerance
+from benchmarks.papers import Attempt, Claim, Paper, ReportedError
 
 
 def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFrame:
@@ -16,49 +19,69 @@ def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFram
     `reference`, then to verified data.
     """
     present = set(zip(board["dataset"], board["model"], strict=True))
-    measured = board[board["profile"].notna()]
-    sides = {(r.dataset, r.model, r.profile, r.data): (r.errors, r.runs) for r in measured.itertuples(index=False)}
-    nothing: tuple[tuple[float, ...], int] = ((), 0)
+    sides = {
+        (row.dataset, row.model, row.profile, row.data): Sample(row.errors, row.seeds, row.runs, row.runs)
+        for row in board[board["profile"].notna()].itertuples(index=False)
+    }
+    claims = [
+        (paper, claim)
+        for paper in papers.values()
+        for claim in paper.claims
+        if {(claim.dataset, claim.better), (claim.dataset, claim.worse)} <= present
+    ]
+    frame = pd.DataFrame([_claim(paper, claim, sides) for paper, claim in claims], columns=CLAIM_COLUMNS)
+    for column in ("share", "margin"):
+        frame[column] = frame[column].astype(float)
+    return frame
 
-    def both(claim: Claim, profile: str, data: str) -> list[tuple[tuple[float, ...], int]]:
-        models = (claim.better, claim.worse)
-        return [sides.get((claim.dataset, model, profile, data), nothing) for model in models]
 
-    def seeds(pair: list[tuple[tuple[float, ...], int]]) -> tuple[int, int, int]:
-        finished, ended = [len(errors) for errors, _ in pair], [runs for _, runs in pair]
-        return min(finished), min(ended), sum(ended)
+def _claim(paper: Paper, claim: Claim, sides: Mapping[tuple[str, str, str, str], Sample]) -> dict[str, Any]:
+    """One row of the claims, judged on the profile and data status that have the most seeds of both models."""
 
-    rows = []
-    for paper in papers.values():
-        for claim in paper.claims:
-            if not {(claim.dataset, claim.better), (claim.dataset, claim.worse)} <= present:
-                continue
-            choices = [(profile, data) for profile in PROFILES for data in DATA]
-            profile, data = max(choices, key=lambda choice: seeds(both(claim, *choice)))
-            better, worse = both(claim, profile, data)
-            figures = [paper.figure(claim.dataset, model) for model in (claim.better, claim.worse)]
-            reported = (figures[0].error, figures[1].error) if figures[0] and figures[1] else None
-            judged = claim_verdict(
-                better[0], worse[0], runs=(better[1], worse[1]), names=(claim.better, claim.worse), reported=reported
-            )
-            ran = judged.word != "not run"
-            rows.append(
-                {
-                    "paper": paper.key,
-                    **claim.model_dump(include={"id", "dataset", "text", "where", "better", "worse"}),
-                    "profile": profile if ran else None,
-                    "data": data if ran else None,
-                    "n_better": len(better[0]),
-                    "n_worse": len(worse[0]),
-                    "difference": judged.difference.value if judged.difference else None,
-                    "low": judged.difference.low if judged.difference else None,
-                    "high": judged.difference.high if judged.difference else None,
-                    "reported_difference": round(reported[1] - reported[0], 9) if reported else None,
-                    "verdict": judged.word,
-                    "reason": judged.reason,
-                }
-            )
-    return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
+    def both(profile: str, data: str) -> tuple[Sample, Sample]:
+        better, worse = (
+            sides.get((claim.dataset, name, profile, data), Sample()) for name in (claim.better, claim.worse)
+        )
+        return better, worse
+
+    def evidence(place: tuple[str, str]) -> tuple[int, int, int]:
+        pair = both(*place)
+        ended = [side.seeds for side in pair]
+        return min(side.n for side in pair), min(ended), sum(ended)
+
+    profile, data = max(((profile, data) for profile in PROFILES for data in DATA), key=evidence)
+    better, worse = both(profile, data)
+    figures = [paper.figure(claim.dataset, model) for model in (claim.better, claim.worse)]
+    reported = round(figures[1].error - figures[0].error, 9) if figures[0] and figures[1] else None
+    margin = _margin(figures[1], claim.dataset) if claim.kind == "equal" and figures[1] else None
+    asserted = Asserted(claim.share or 0.0, margin, reported)
+    judged = claim_verdict(better, worse, (claim.better, claim.worse), asserted)
+    ran = judged.word != "not run"
+    return {
+        "paper": paper.key,
+        **claim.model_dump(include={"id", "dataset", "text", "where", "kind", "share", "better", "worse"}),
+        "margin": margin,
+        "profile": profile if ran else None,
+        "data": data if ran else None,
+        "n_better": better.n,
+        "n_worse": worse.n,
+        **_interval("", judged.difference),
+        **_interval("reduction", judged.reduction),
+        "reported_difference": reported,
+        "verdict": judged.word,
+        "reason": judged.reason,
+    }
+
+
+def _margin(figure: ReportedError, dataset: str) -> float:
+    """Within how many points two errors count as equal: one tolerance of the printed error."""
+    return tolerance(figure.error, get_dataset(dataset).test_size, figure.last_digit)
+
+
+def _interval(name: str, difference: Difference | None) -> dict[str, float | None]:
+    columns = [name or "difference", *(f"{name}_{end}" if name else end for end in ("low", "high"))]
+    values = (difference.value, difference.low, difference.high) if difference else (None, None, None)
+    return dict(zip(columns, values, strict=True))
 
 
 def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +100,8 @@ def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
             margin = first.tolerance
             if pd.isna(margin):
                 margin = tolerance(first.mean, get_dataset(dataset).test_size, 0)
-            judged = equivalence(first.errors, second.errors, margin=margin, names=(PROFILES[0], profile))
+            sides = [Sample(row.errors, row.seeds, row.runs, row.runs) for row in (first, second)]
+            judged = equivalence(sides[0], sides[1], margin=margin, names=(PROFILES[0], profile))
             rows.append(
                 {
                     "dataset": dataset,
@@ -86,9 +110,7 @@ def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
                     "profile": profile,
                     "data": data,
                     "margin": margin,
-                    "difference": judged.difference.value if judged.difference else None,
-                    "low": judged.difference.low if judged.difference else None,
-                    "high": judged.difference.high if judged.difference else None,
+                    **_interval("", judged.difference),
                     "verdict": judged.word,
                     "reason": judged.reason,
                 }

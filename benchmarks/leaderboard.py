@@ -20,7 +20,6 @@ from benchmarks.columns import (
     DATA,
     EQUIVALENCE_COLUMNS,
     PROFILES,
-    ROW_KEYS,
     RUN_COLUMNS,
 )
 from benchmarks.comparisons import make_attempts, make_claims, make_equivalences
@@ -34,7 +33,6 @@ __all__ = [
     "DATA",
     "EQUIVALENCE_COLUMNS",
     "PROFILES",
-    "ROW_KEYS",
     "RUN_COLUMNS",
     "Card",
     "CardAnatomy",

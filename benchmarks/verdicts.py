@@ -89,15 +89,15 @@ def verdict(sample: Sample, figure: Figure | None, sequential: bool = False) -> 
 def _judge(sample: Sample, figure: Figure, sequential: bool) -> Verdict:
     gap, tol = round(sample.mean - figure.error, 9), figure.tolerance  # 10.51 - 10.41 is 0.09999999999999964
     h = figure.statistic.half_width(PREDICTION_LEVEL, sample.sd, sample.n, sample.repeats)
-    guard = figure.statistic.half_width(SEQUENTIAL_LEVEL, sample.sd, sample.n, sample.repeats)
-    word = decide(gap, tol, h, guard if sequential else h)
-    mean, size, spread, wider, near = spell(sample.mean, abs(gap), h, guard, tol)
+    level = SEQUENTIAL_LEVEL if sequential else PREDICTION_LEVEL
+    needed = figure.statistic.half_width(level, sample.sd, sample.n, sample.repeats)
+    word = decide(gap, tol, h, needed)
+    mean, size, spread, wider, near = spell(sample.mean, abs(gap), h, needed, tol)
     found = _found(sample, figure, gap, mean, size)
     interval = f"the {_interval(figure.statistic, PREDICTION_LEVEL)} (±{spread})"
     to_go: int | None = 0
     if word in ("better", "worse"):
-        outside = f"the {_interval(figure.statistic, SEQUENTIAL_LEVEL)} (±{wider})" if sequential else interval
-        why = f"{found}, outside {outside} and the tolerance ({near})"
+        why = f"{found}, outside the {_interval(figure.statistic, level)} (±{wider}) and the tolerance ({near})"
     elif word == "inconclusive":
         to_go = _to_decide(gap, sample, figure)
         more = f"about {to_go} more seeds would probably decide it"

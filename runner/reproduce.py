@@ -16,9 +16,10 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.errors import UserError, unknown
+from benchmarks.intervals import differ_by, sample_of_seeds, summarise
 from benchmarks.records import Job, RunRecord, canonical_json, load, load_all
 from benchmarks.suites import Suite
-from benchmarks.verdicts import MIN_SEEDS, differ_by, summarise
+from benchmarks.verdicts import MIN_SEEDS
 from runner import submit
 from runner.jobs import JobPaths, results_folder, state_of
 from runner.plan import make_jobs, parse_override
@@ -120,7 +121,8 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     if theirs.test_error is None or ours.test_error is None:
         return Comparison("other outcome", f"both {ours.outcome}, with other weights", environment=differing)
     difference = round(ours.test_error - theirs.test_error, 6)
-    row = summarise([record.test_error for record in like(theirs, published) if record.test_error is not None])
+    errors = [record.test_error for record in like(theirs, published) if record.test_error is not None]
+    row = summarise(sample_of_seeds(errors))
     deviations = difference / row.sd if row.n >= MIN_SEEDS and row.sd else None
     size = f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} theirs"
     if not difference:
