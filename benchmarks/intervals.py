@@ -57,6 +57,11 @@ class Sample:
         """Of the seeds' means, n - 1 in the denominator; raises below 2 seeds. Exactly 0 for equal errors."""
         return statistics.stdev(self.errors)
 
+    @property
+    def run_sd(self) -> float:
+        """Of single runs: that of the seeds' means, and what averaging took from it."""
+        return math.sqrt(self.sd**2 + self.repeats)
+
 
 def sample_of_seeds(errors: Sequence[float], seeds: int | None = None) -> Sample:
     """Return the sample of seeds that ran once each; `seeds` counts those that ended, where not all of them trained."""
