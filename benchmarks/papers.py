@@ -143,23 +143,6 @@ class Paper(_Frozen):
         rows = [row for row in self.reported if (row.dataset, row.model) == (dataset, model)]
         return min(rows, key=lambda row: row.kind != "target", default=None)
 
-    @property
-    def bibtex(self) -> str:
-        """The citation, made from the fields above."""
-        venue_field = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished"}[self.entry]
-        fields = {
-            "title": f"{{{self.title}}}",  # the second pair of braces keeps the capitals
-            "author": " and ".join(self.authors),
-            "year": None if self.year == "unknown" else self.year,
-            venue_field: self.venue,
-            "doi": self.doi,
-            "eprint": self.arxiv,
-            "archiveprefix": "arXiv" if self.arxiv else None,
-            "url": self.url,
-        }
-        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value is not None]
-        return "\n".join([f"@{self.entry}{{{self.key},", *lines, "}"])
-
 
 def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
     """Every source by key, sorted; raises PaperError with a line for each problem of all files."""

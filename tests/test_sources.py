@@ -97,12 +97,6 @@ def test_what_is_known_of_how_a_figure_came_about_stands_beside_it() -> None:
     assert "ImageNet" in papers["bigballon"].reported[0].label
 
 
-def test_a_source_without_a_year_is_cited_without_one() -> None:
-    text = load_papers()["weiaicunzai"].bibtex
-    assert "weiaicunzai/pytorch-cifar100" in text
-    assert "year" not in text
-
-
 def test_a_best_epochs_error_is_never_compared_in_silence() -> None:
     ours = Protocol(evaluation="test", augmentation="none", training_images=50_000)
     [clause] = differences(ReportedProtocol(augmentation="none", training_images=50_000, epoch="best"), ours)
