@@ -67,7 +67,10 @@ class Stopping:
 
 
 def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, **changes):
-    recipe = dataclasses.replace(spec.variants[dataset].recipe, **({"epochs": 2, "batch_size": 4} | changes))
+    recipe = spec.variants[dataset].recipe
+    if isinstance(recipe.order, Fixed) and recipe.order.updates:
+        changes.setdefault("order", Fixed(updates=2))
+    recipe = dataclasses.replace(recipe, **({"epochs": 2, "batch_size": 4} | changes))
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
     switches = profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
     stopping = Stopping(path, after)
@@ -184,14 +187,14 @@ def test_a_kill_in_an_evaluation_costs_no_step(tmp_path, monkeypatch):
     path, spec, data = tmp_path / "c.pt", MODELS["nin_dropout"], random_data("digits", test_images=1_200)
     saved = []
     monkeypatch.setattr(Checkpoint, "save", lambda state, path: saved.append((state.epoch, state.step)))
-    run(spec, "digits", path, data=data, epochs=1, milestones=())
+    run(spec, "digits", path, data=data, epochs=1)
     assert saved == [(0, 1), (0, 2), (0, 3), (0, 3), (1, 0)]
 
 
 def test_weights_spoilt_by_the_very_last_update_are_diverged(tmp_path):
     """One step: its loss is finite, what it leaves behind is not."""
     trained = run(
-        MODELS["lenet"], "digits", tmp_path / "c.pt", learning_rate=1e300, epochs=1, batch_size=10, milestones=()
+        MODELS["lenet"], "digits", tmp_path / "c.pt", optimizer=SGD(learning_rate=1e300), epochs=1, batch_size=10
     )
     assert trained.curve[0]["train_loss"] is not None
     assert trained.outcome == "diverged"
