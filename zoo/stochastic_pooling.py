@@ -3,13 +3,13 @@
     runner submit --suite classics --model stochastic_pooling --model max_pooling_zf ...     a day a seed on one core
 
 Three 5x5 convolutions of 64 with ReLU, each followed by 3x3/2 pooling and by response normalisation across maps, then a dense
-layer to the classes: 220,042 parameters on CIFAR-10. In training stochastic pooling keeps one value of each window, drawn with a
-probability in proportion to the values; in a test it gives their mean weighted by these probabilities. NiN's Tables 1 and 4
-quote its 15.13 % on CIFAR-10 and 0.47 % on MNIST.
+layer to the classes: 220,042 parameters on CIFAR-10. In training stochastic pooling keeps one value of each window, drawn
+with a probability in proportion to the values. In a test it gives their mean weighted by these probabilities. NiN's Tables 1
+and 4 quote its 15.13 % on CIFAR-10 and 0.47 % on MNIST.
 
 280 epochs at momentum 0.9; rates of 0.01 for the convolutions and 1 for the dense layer, both falling along a line to a
-hundredth; decay 0.001 on all layers; pixels divided by 255, on CIFAR-10 less the mean image. The authors chose all this on 5,000 held-out
-images of CIFAR-10.
+hundredth; decay 0.001 on all layers; pixels divided by 255, on CIFAR-10 less the mean image. The authors chose all this on
+5,000 held-out images of CIFAR-10.
 
 Departures (also data below): batch size, start and borders aren't published.
 """
