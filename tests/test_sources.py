@@ -1,5 +1,6 @@
 """The figures of repositories and rivals, and others' attempts, held to a second list typed from references/papers.md."""
 
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.leaderboard import make_attempts
-from benchmarks.papers import PaperError, ReportedProtocol, differences, load_attempts, load_papers
+from benchmarks.papers import FOLDER, PaperError, ReportedProtocol, differences, load_attempts, load_papers
 from benchmarks.records import Protocol
 
 # A.1 (maxout's protocol), A.3 and A.4: file -> data set -> errors in the order of the reference.
@@ -155,6 +156,22 @@ def test_figures_over_several_views_are_not_compared_in_silence() -> None:
     assert differences(ReportedProtocol(views=10), ours) == [
         "the paper's error is of 10 views of each image together, ours of one"
     ]
+
+
+def test_a_new_source_needs_no_entry_in_any_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import test_papers
+
+    shutil.copytree(FOLDER, tmp_path / "papers")
+    head = 'title = "A"\nauthors = ["B, C"]\nyear = 2003\nvenue = "D"\nurl = "https://example.org"\nread = "E"\n'
+    row = '[[reported]]\ndataset = "mnist"\nlabel = "MLP 800"\nmodel = "lenet"\nerror = 1.6\nwhere = "T"\nkind = "target"\n'
+    (tmp_path / "papers" / "simard2003.toml").write_text(head + row)
+    monkeypatch.setattr(load_papers, "__defaults__", (tmp_path / "papers",))
+    assert "simard2003" in load_papers()
+    test_papers.test_every_row_of_the_other_sources_is_as_printed()
+    test_papers.test_figures_of_other_recipes_than_ours_are_context()
+    test_every_figure_of_these_sources_is_as_printed()
+    test_every_figure_of_the_classics_is_as_printed_and_judged_only_where_its_recipe_is_known()
+    test_none_of_these_figures_judges_a_model_of_another_recipe()
 
 
 def test_errors_are_a_hundred_less_the_accuracies() -> None:
