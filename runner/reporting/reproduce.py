@@ -16,12 +16,12 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.errors import UserError, unknown
-from benchmarks.records import Job, RunRecord, canonical_json, load, load_all
+from benchmarks.records import Job, RunRecord, differing_fields, load, load_all
 from benchmarks.suites import Suite
 from benchmarks.verdicts import MIN_SEEDS, differ_by, summarise
 from runner.jobs.paths import JobPaths, results_folder, state_of
 from runner.submit import run as submit
-from runner.submit.plan import make_jobs, parse_override
+from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
 
 SUITE = "reproduce"  # under which such jobs are submitted: no suite of benchmarks/suites.py
@@ -65,27 +65,17 @@ def rebuild(record: RunRecord, models: Mapping[str, Any]) -> Job:
             f"{job.key} is of revision {job.revision}, the zoo's {job.model} on {job.dataset} is at {variant.revision}: "
             f"check out {_commit(record)} to reproduce it"
         )
-    own = variant.recipe.to_dict()
-    changed = sorted(
-        name
-        for name in own.keys() | job.recipe.keys()
-        if canonical_json(own.get(name)) != canonical_json(job.recipe.get(name))
-    )
+    changed = differing_fields(job.recipe, variant.recipe.to_dict())
     if changed:
         raise UserError(
             f"{job.key} has another recipe than the zoo's ({', '.join(changed)}): check out {_commit(record)} to reproduce it"
         )
-    overrides = dict(parse_override(f"{name}={_text(value)}") for name, value in job.overrides.items())
     suite = Suite(SUITE, "", (job.dataset,), seeds=(job.seed,))
     spec = dataclasses.replace(models[job.model], suites=(SUITE,))
-    [rebuilt] = make_jobs(suite, {job.model: spec}, profile=job.profile, overrides=overrides)
+    [rebuilt] = make_jobs(suite, {job.model: spec}, profile=job.profile, overrides=job.overrides)
     if rebuilt.fingerprint != job.fingerprint:
         raise UserError(f"{job.key}: its job can't be rebuilt from the zoo; check the record with: runner verify")
     return rebuilt
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else canonical_json(value)
 
 
 def _commit(record: RunRecord) -> str:
