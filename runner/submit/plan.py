@@ -1,0 +1,184 @@
+"""Suite x zoo -> jobs -> jobs still to do: pure functions."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+import zoo.recipe
+from benchmarks.datasets import get_dataset
+from benchmarks.errors import UserError, unknown
+from benchmarks.records import Job
+from benchmarks.suites import SUITES, Suite
+from runner.training.preprocess import PREPROCESSING
+from zoo.recipe import Moment, Recipe, Shuffled, paths_of, to_plain_at, with_value
+from zoo.spec import ModelSpec, Variant
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return the name and the value of `FIELD=VALUE`; the value is JSON where it can be read as JSON, else the text itself.
+
+    Whether a recipe has the field, and what may stand in it, is `override`'s to say. Raises UserError for another form, or a
+    name that is no field of any recipe.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"'{text}': expected FIELD=VALUE, such as learning_rate=0.05")
+    if name.rpartition(".")[2] not in field_names():
+        raise unknown("recipe field", name, field_names())
+    try:
+        return name, json.loads(value, parse_constant=lambda constant: constant)
+    except ValueError:
+        return name, value
+
+
+@cache
+def field_names() -> list[str]:
+    """Return every field that a recipe or a part of one can have, without its part's name."""
+    parts = [
+        value for value in vars(zoo.recipe).values() if isinstance(value, type) and dataclasses.is_dataclass(value)
+    ]
+    return sorted({field.name for part in parts for field in dataclasses.fields(part) if part is not Moment})
+
+
+def resolve_field(recipe: Recipe, name: str) -> str:
+    """Return the dotted name of a recipe's field: `name` itself, or the one that ends with it ('learning_rate').
+
+    Raises UserError for a name that no field of this recipe has, or that several have.
+    """
+    paths = paths_of(recipe)
+    if name in paths:
+        return name
+    matches = [path for path in paths if path.endswith(f".{name}")]
+    if len(matches) > 1:
+        raise UserError(f"the recipe field '{name}' could be {' or '.join(matches)}: expected one of these names")
+    if not matches:
+        raise unknown("recipe field", name, [*paths, *(path.rpartition(".")[2] for path in paths)])
+    return matches[0]
+
+
+def override(recipe: Recipe, changes: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe with `changes` (JSON values by field) laid over it, and those that change it, by dotted name.
+
+    A whole part is laid over before its fields. Raises UserError, in one line, for what the recipe can't have.
+    """
+    effective, paths = recipe, list[str]()
+    for name in sorted(changes, key=lambda name: (name not in Recipe.__dataclass_fields__, name.count("."), name)):
+        path = resolve_field(effective, name)
+        try:
+            effective = with_value(effective, path, changes[name])
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if not any(path.startswith(f"{whole}.") for whole in paths):
+            paths.append(path)
+    own = {path: to_plain_at(recipe, path) for path in paths_of(recipe)}
+    different = {path: to_plain_at(effective, path) for path in sorted(paths)}
+    return effective, {path: value for path, value in different.items() if own.get(path, _NOTHING) != value}
+
+
+_NOTHING = object()  # no value of a recipe's field
+
+
+def models_of(suite: Suite, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    """The models whose spec declares this suite; of one for every model, those with a recipe for a data set of it."""
+    if suite.every_model:
+        return {name: spec for name, spec in models.items() if not spec.variants.keys().isdisjoint(suite.datasets)}
+    return {name: spec for name, spec in models.items() if suite.name in spec.suites}
+
+
+def make_jobs(
+    suite: Suite,
+    models: Mapping[str, ModelSpec],
+    *,
+    only: Iterable[str] = (),
+    seeds: Iterable[int] = (),
+    profile: str = "reference",
+    overrides: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    """Every job of a suite, in the order dataset, model, setting of the sweep, seed.
+
+    `only` narrows the models, `seeds` replaces the suite's, `overrides` (by recipe field) are laid over the suite's own and
+    over its sweep, whose settings may become equal by that: equal jobs are one. An override equal to the recipe's own value
+    is dropped. Raises UserError for a model outside the suite or a value that can't be trained with.
+    """
+    members = models_of(suite, models)
+    wanted = list(only) or list(members)
+    for name in wanted:
+        if name not in models:
+            raise unknown("model", name, members)
+        if name not in members:
+            others = [other.name for other in SUITES.values() if name in models_of(other, models)]
+            elsewhere = f" (it's in {', '.join(others)})" if others else ""
+            raise UserError(
+                f"model '{name}' isn't in the suite '{suite.name}'{elsewhere}: it has {', '.join(members) or 'no models'}"
+            )
+    settings = [dict(suite.overrides) | dict(setting) | dict(overrides or {}) for setting in suite.sweep]
+    made: dict[str, Job] = {}
+    for dataset in suite.datasets:
+        for name in members:
+            variant = members[name].variants.get(dataset)
+            if name not in wanted or variant is None:
+                continue
+            for changes in settings:
+                different = _checked(f"{dataset}/{name}", dataset, variant.recipe, changes)
+                for seed in dict.fromkeys(seeds or suite.seeds):
+                    job = _job(dataset, name, variant, different, profile, seed)
+                    made.setdefault(job.fingerprint, job)
+    if not made:
+        raise UserError(f"the suite '{suite.name}' has no model with a recipe for {', '.join(suite.datasets)}")
+    return list(made.values())
+
+
+def _job(dataset: str, model: str, variant: Variant, overrides: dict[str, Any], profile: str, seed: int) -> Job:
+    try:
+        return Job(
+            dataset=dataset,
+            model=model,
+            revision=variant.revision,
+            recipe=variant.recipe.to_dict(),
+            overrides=overrides,
+            profile=profile,
+            seed=seed,
+        )
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise UserError(f"{problem['loc'][-1]} {problem['input']!r}: {problem['msg']}") from error
+
+
+def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes that differ from the recipe, by dotted name; raises UserError for a recipe that can't be trained."""
+    try:
+        effective, different = override(recipe, changes)
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
+    if effective.preprocessing not in PREPROCESSING:
+        raise unknown("preprocessing", effective.preprocessing, PREPROCESSING)
+    facts = get_dataset(dataset)
+    left = facts.training_images(effective.holdout)
+    if left <= 0:
+        most = facts.train_size + facts.validation_size
+        raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")
+    if isinstance(effective.order, Shuffled) and effective.order.drop_last and effective.batch_size > left:
+        raise UserError(f"{what}: drop_last leaves no batch: batch_size is {effective.batch_size}, the images fewer")
+    return different
+
+
+def suites_table(models: Mapping[str, ModelSpec]) -> list[dict[str, Any]]:
+    """One row a suite, for `runner suites`: name, description, datasets, models, seeds, jobs."""
+    rows = []
+    for suite in SUITES.values():
+        pairs = [(d, n) for d in suite.datasets for n, s in models_of(suite, models).items() if d in s.variants]
+        rows.append(
+            {
+                "name": suite.name,
+                "description": suite.description,
+                "datasets": list(suite.datasets),
+                "models": sorted({name for _, name in pairs}),
+                "seeds": list(suite.seeds),
+                "jobs": len(pairs) * len(suite.sweep) * len(suite.seeds),
+            }
+        )
+    return rows

@@ -1,0 +1,111 @@
+"""Save and restore everything that the rest of a training depends on, atomically."""
+
+import dataclasses
+import io
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from benchmarks.records import write_atomically
+
+
+@dataclass
+class Checkpoint:
+    """A training between two steps: resumed from here it goes on to the same bits.
+
+    `epoch` counts whole epochs, `step` the steps of the epoch that has begun; `permutation` and `sums` (summed loss,
+    wrong, images) are that epoch's.
+    """
+
+    fingerprint: str
+    run: str
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    epoch: int
+    step: int
+    permutation: Tensor | None
+    sums: Tensor
+    curve: list[dict[str, Any]]
+    train_seconds: float
+    trained_images: int
+    generators: dict[str, Tensor]
+    threads: int
+    torch: str = field(default_factory=lambda: str(torch.__version__))
+    device: str = "cpu"
+    forced_resume: bool = False
+
+    @classmethod
+    def at_start(cls, fingerprint: str, run: str, threads: int, device: str) -> "Checkpoint":
+        """Return the state of a training that has not begun."""
+        return cls(
+            fingerprint=fingerprint,
+            run=run,
+            model={},
+            optimizer={},
+            epoch=0,
+            step=0,
+            permutation=None,
+            sums=torch.zeros(3, dtype=torch.float64),
+            curve=[],
+            train_seconds=0.0,
+            trained_images=0,
+            generators={},
+            threads=threads,
+            device=device,
+        )
+
+    def moved_to(self, now: "Checkpoint", forced: bool) -> "Checkpoint":
+        """Return this state as one of the environment of `now`; `forced` where their bits differ."""
+        return dataclasses.replace(
+            self, torch=now.torch, threads=now.threads, device=now.device, forced_resume=self.forced_resume or forced
+        )
+
+    def differences(self, now: "Checkpoint") -> list[str]:
+        """Return, in words, what makes other bits of a training that goes on here than where this was saved."""
+        pairs = (
+            ("torch", self.torch, now.torch),
+            ("device", self.device, now.device),
+            ("threads", self.threads, now.threads),
+        )
+        return [f"{what} {there} there, {here} here" for what, there, here in pairs if there != here]
+
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        order: Generator,
+        shifts: Generator,
+        same_device: bool,
+    ) -> None:
+        """Put weights, optimizer state and generators back; the shifts' generator has another form on another device."""
+        model.load_state_dict(self.model)
+        optimizer.load_state_dict(self.optimizer)
+        order.set_state(self.generators["order"])
+        torch.set_rng_state(self.generators["cpu"])
+        if shifts.device.type == "cuda" and "cuda" in self.generators:
+            torch.cuda.set_rng_state(self.generators["cuda"], shifts.device)
+        if same_device:
+            shifts.set_state(self.generators["shifts"])
+
+    def save(self, path: Path) -> None:
+        """Write the file: temporary, fsync, rename. A crash leaves the checkpoint before it."""
+        buffer = io.BytesIO()
+        torch.save({name: getattr(self, name) for name in self.__dataclass_fields__}, buffer)
+        write_atomically(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read the file with `weights_only`, to the CPU; raises whatever torch or zipfile raise for a torn or foreign file.
+
+        torch wrote a checksum of each part into the file, and doesn't look at it.
+        """
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
+        return cls(**torch.load(path, map_location="cpu", weights_only=True))

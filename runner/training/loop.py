@@ -1,0 +1,327 @@
+"""The one training loop of every model, top to bottom.
+
+Everything random comes from the seed: initial weights and permutations from generators on the CPU (the same on every
+device), augmentation from one on the device, dropout from torch's own. The error that counts is the last epoch's, on the
+test set, evaluated once an epoch and used for no choice. Nothing in the loop waits for the device: sums stay there and
+are fetched once an epoch.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.records import Job
+from runner.jobs.paths import now_ms
+from runner.training import memory
+from runner.training.batches import Batches, DeviceSet, Prepared, image_order
+from runner.training.checkpoint import Checkpoint
+from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
+from runner.training.profiles import device_name
+from runner.training.step import add_up, autocast_of, make_step
+from zoo.recipe import Moment, Recipe
+from zoo.spec import ModelSpec, initialise
+
+EVALUATION_BATCH = 500
+AHEAD = 64  # batches made at once where steps are captured graphs: 100 MB at batch 128 and 32x32
+CHECKPOINT_SECONDS = 30.0  # at most so much work is lost to a kill, and so rarely is the disk waited for
+CHANCE_SHARE = 0.98  # a final training loss of this share of a constant answer's, or more, is no better than chance
+
+
+class Stopped(Exception):
+    """The training was asked to stop; a checkpoint holds everything that was done."""
+
+
+class ResumeRefused(Exception):
+    """A checkpoint from another torch build, device or thread count: going on would not give the same bits."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How the loop speaks to the process around it."""
+
+    stop: Callable[[], bool]  # asked before the first step, after each, and between an evaluation's batches
+    save: Callable[[Checkpoint], None]  # durable when it returns
+    progress: Callable[[dict[str, Any]], None]  # cheap; called after each step
+    log: Callable[[str], None]
+    watch: Callable[[int, Tensor], None] | None = None  # told after each step: how many the epoch still has, its sums
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out: the outcome, the curve (a row an epoch), the final weights and how long the training itself took."""
+
+    outcome: str
+    curve: list[dict[str, Any]]
+    wrong: int | None
+    test_images: int | None
+    weights: dict[str, Tensor]
+    chance_loss: float  # what a network that gives every image the same answer can reach
+    parameters: int
+    train_seconds: float
+    trained_images: int
+    forced_resume: bool
+
+
+class Session:
+    """A training under way: saves its state, hears requests to stop, and counts the time spent on training alone."""
+
+    def __init__(
+        self,
+        state: Checkpoint,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        sums: Tensor,
+        batches: Batches,
+        order: torch.Generator,
+        hooks: Hooks,
+    ) -> None:
+        self.state, self.model, self.optimizer, self.sums = state, model, optimizer, sums
+        self.batches, self.order, self.hooks = batches, order, hooks
+        self._saved_at = time.monotonic()
+        self._clock: float | None = None  # when the time that isn't in `train_seconds` yet began
+
+    def start_clock(self) -> None:
+        """Count the time from now on as training."""
+        self._clock = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Count no more time as training."""
+        self._settle()
+        self._clock = None
+
+    def save(self) -> None:
+        """Save everything that the rest depends on, as it is between two steps."""
+        self._settle()
+        state, device = self.state, self.sums.device
+        state.model, state.optimizer, state.sums = self.model.state_dict(), self.optimizer.state_dict(), self.sums.cpu()
+        drawn_from = self.batches.generator_state(state.step)
+        state.generators = {"order": self.order.get_state(), "shifts": drawn_from, "cpu": torch.get_rng_state()}
+        if device.type == "cuda":
+            state.generators["cuda"] = torch.cuda.get_rng_state(device)
+        self.hooks.save(state)
+        self._saved_at = time.monotonic()
+
+    def checkpoint_if_due(self) -> None:
+        """Save where CHECKPOINT_SECONDS have passed since the last time."""
+        if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self.save()
+
+    def stop_if_asked(self) -> None:
+        """Raise Stopped after a checkpoint, where somebody asked for it."""
+        if self.hooks.stop():
+            self.save()
+            raise Stopped
+
+    def between_batches(self) -> None:
+        """Hear a stop and save while evaluating, which takes minutes on a CPU: a resume evaluates all of it again."""
+        self.stop_if_asked()
+        self.checkpoint_if_due()
+
+    def _settle(self) -> None:
+        if self._clock is not None:
+            now = time.perf_counter()
+            self.state.train_seconds += now - self._clock
+            self._clock = now
+
+
+def evaluate(
+    model: nn.Module,
+    data: DeviceSet,
+    spec: ModelSpec,
+    autocast: Any,
+    layout: torch.memory_format,
+    between: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Summed loss, wrong and images over a set: float64 (3,), still on the device. `between` is called between batches."""
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
+    parts = sums.unbind()
+    with torch.no_grad():
+        for start in range(0, len(data), EVALUATION_BATCH):
+            if start:
+                between()
+            part = slice(start, start + EVALUATION_BATCH)
+            labels = data.labels[part]
+            with autocast():
+                logits = model(data.images(part).contiguous(memory_format=layout))
+            logits = logits.float()
+            add_up(parts, spec.loss(logits, labels), logits, labels)
+    return sums
+
+
+def train(
+    job: Job,
+    run: str,
+    spec: ModelSpec,
+    recipe: Recipe,
+    data: Prepared,
+    device: torch.device,
+    switches: dict[str, bool | str],
+    hooks: Hooks,
+    resume: Checkpoint | None = None,
+    force_resume: bool = False,
+) -> Trained:
+    """Train one job to its end, from its start or from a checkpoint.
+
+    Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
+    from, and whatever the model raises.
+    """
+    if device.type == "cpu":
+        memory.keep_freed()
+
+    # --- model, optimizer, generators: all from the seed ---
+    layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
+    torch.manual_seed(job.seed)
+    model = spec.variants[job.dataset].build()
+    initialise(model, recipe)
+    model = model.to(device).to(memory_format=layout)
+    optimizer = optimizer_for(model, recipe)
+    order_seed = 2 * job.seed + 1_000_003
+    order = torch.Generator().manual_seed(order_seed)
+    shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
+    batches = Batches(data.train, recipe, shifts, layout, ahead=AHEAD if switches["graphs"] else 1)
+
+    # --- where it goes on ---
+    state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device))
+    if resume is not None:
+        differences = resume.differences(state)
+        if differences and not force_resume:
+            raise ResumeRefused("; ".join(differences))
+        resume.restore(model, optimizer, order, shifts, same_device=resume.device == state.device)
+        state = resume.moved_to(state, forced=bool(differences))
+    sums = state.sums.to(device, copy=True)
+    step = make_step(model, optimizer, spec.loss, sums, switches)
+    session = Session(state, model, optimizer, sums, batches, order, hooks)
+
+    # --- the epochs ---
+    steps = len(batches.bounds)
+    diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
+    session.stop_if_asked()
+    while diverged_epoch is None and not is_over(recipe, state.curve):
+        began, images_before, seconds_before = time.perf_counter(), state.trained_images, state.train_seconds
+        session.start_clock()
+        momentum, errors = recipe.optimizer.momentum_at(state.epoch), train_errors(state.curve)
+        set_rate(optimizer, recipe.rate(Moment(state.epoch, state.step, steps, errors)), momentum)
+        if state.permutation is None:
+            if isinstance(optimizer, DiagonalLM):
+                set_curvature(optimizer, model, spec, data.train, recipe, order)
+            state.permutation = image_order(len(data.train), recipe.order, order, order_seed)
+            sums.zero_()
+        batches.begin(state.permutation)
+
+        model.train()
+        while state.step < steps:
+            if recipe.schedule.within_epochs:
+                set_rate(optimizer, recipe.rate(Moment(state.epoch, state.step, steps, errors)), momentum)
+            images, labels = batches[state.step]
+            step(images, labels)
+
+            state.step += 1
+            state.trained_images += len(labels)
+            rate = (state.trained_images - images_before) / (time.perf_counter() - began)
+            hooks.progress(
+                {"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)}
+            )
+            if hooks.watch is not None:
+                hooks.watch(steps - state.step, sums)
+            if state.step < steps:
+                session.stop_if_asked()
+                session.checkpoint_if_due()
+
+        # --- once an epoch: fetch the sums, evaluate, note a row of the curve, perhaps save ---
+        batches.end()
+        train_loss, train_error = _means(sums)
+        session.stop_clock()
+        spent, trained = state.train_seconds - seconds_before, state.trained_images - images_before
+        test_sums = evaluate(model, data.test, spec, autocast_of(switches, device), layout, session.between_batches)
+        test_loss, test_error = _means(test_sums)
+        epoch = state.epoch + 1
+        if train_loss is None or test_loss is None:  # the last update may spoil the weights after a finite loss
+            diverged_epoch = epoch
+        row = {
+            "epoch": epoch,
+            "learning_rate": recipe.rate(Moment(state.epoch, steps - 1, steps, errors)),
+            "train_loss": train_loss,
+            "train_error": train_error,
+            "test_loss": test_loss,
+            "test_error": None if diverged_epoch is not None else test_error,
+            "wrong": int(test_sums[1]),
+            "time": now_ms(),
+            "seconds": round(time.perf_counter() - began, 3),
+            # An attempt that only evaluates has no rate of its own: that of the whole run so far.
+            "images_per_second": round(trained / spent if trained else state.trained_images / state.train_seconds, 3),
+        }
+        state.curve = [*state.curve, row]
+        state.epoch, state.step, state.permutation = epoch, 0, None
+        hooks.log(
+            f"epoch {epoch}/{recipe.epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
+            f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']:.1f} images/s"
+        )
+        hooks.progress(
+            {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
+        )
+        if diverged_epoch is not None or is_over(recipe, state.curve):
+            session.save()  # a kill while the results are written costs nothing
+        else:
+            session.checkpoint_if_due()
+            session.stop_if_asked()
+
+    final, chance_loss = state.curve[-1], spec.constant_loss(data.train.labels)
+    if diverged_epoch is not None:
+        outcome = "diverged"
+    else:
+        outcome = "collapsed" if final["train_loss"] >= CHANCE_SHARE * chance_loss else "finished"
+    return Trained(
+        outcome=outcome,
+        curve=state.curve,
+        wrong=None if diverged_epoch is not None else final["wrong"],
+        test_images=None if diverged_epoch is not None else len(data.test),
+        weights={name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()},
+        chance_loss=chance_loss,
+        parameters=sum(p.numel() for p in model.parameters()),
+        train_seconds=state.train_seconds,
+        trained_images=state.trained_images,
+        forced_resume=state.forced_resume,
+    )
+
+
+def is_over(recipe: Recipe, curve: list[dict[str, Any]]) -> bool:
+    """Tell whether the training has all its epochs, or its schedule ends it before."""
+    return len(curve) >= recipe.epochs or recipe.schedule.over(train_errors(curve))
+
+
+def train_errors(curve: list[dict[str, Any]]) -> list[float]:
+    """Return the training error of each epoch, in percent: what a schedule may read."""
+    return [row["train_error"] for row in curve]
+
+
+def set_curvature(
+    optimizer: DiagonalLM,
+    model: nn.Module,
+    spec: ModelSpec,
+    data: DeviceSet,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> None:
+    """Measure the curvature on training images drawn for this epoch, and give it to the optimizer."""
+    if spec.curvature is None:
+        raise ValueError(f"{spec.name}: the optimizer DiagonalLM needs a `curvature` in the model's spec")
+    count = min(len(data), recipe.optimizer.images)  # type: ignore[union-attr]
+    indices = torch.randperm(len(data), generator=generator)[:count].to(data.labels.device)
+    optimizer.set_curvature(spec.curvature(model, data.images(indices), data.labels[indices]))
+
+
+def _means(sums: Tensor) -> tuple[float | None, float]:
+    """Mean loss (None where it isn't finite) and error in percent, from (summed loss, wrong, images)."""
+    loss, wrong, images = sums.tolist()
+    mean = loss / images if images else math.nan
+    return (mean if math.isfinite(mean) else None), 100 * wrong / max(images, 1)
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "not finite" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,146 @@
+"""One update of the weights: forward, backward, optimiser, and the sums that the epoch's figures come from.
+
+At batch 128 and 32x32 pixels an update is some hundred kernels of a few microseconds each: a GPU waits for Python to
+launch them. `fast` on CUDA therefore captures the whole update once as a CUDA graph, and a step is two copies and one
+launch. Nothing of the training is changed by it: the graph is the eager step's own kernels, dropout draws from the same
+generator (a captured graph takes its seed and offset anew for each replay), the learning rate is read from the device,
+and a partial last batch has a graph of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.spec import cross_entropy
+
+WARM_UP = 3  # eager steps before a capture: cuDNN chooses its kernels, libraries take their workspaces
+
+
+class Step:
+    """The eager update. Calling it trains on one batch and adds to `sums`: summed loss, wrong, images (float64, (3,))."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Callable[[Any, Tensor], Tensor],
+        sums: Tensor,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        compiled: bool = False,
+    ) -> None:
+        self.model, self.optimizer, self.loss, self.sums, self.autocast = model, optimizer, loss, sums, autocast
+        self.forward = torch.compile(model) if compiled else model
+        self._parts = sums.unbind()  # once: a view costs as much as an addition
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        loss, output = self.update(images, labels)
+        add_up(self._parts, loss, output, labels)
+
+    def update(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+        """The weights' part alone; gives the batch's mean loss and the network's output."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            output = self.forward(images)
+        output = tuple(o.float() for o in output) if isinstance(output, tuple) else output.float()
+        loss = self.loss(output, labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss, output
+
+
+class GraphedStep:
+    """The same update as a captured CUDA graph, one for each size of batch, captured when it first comes.
+
+    A capture needs steps before it, which train: weights, buffers, momentum, sums and the generator are put back, in
+    place, since the graph holds their addresses. The optimiser's numbers but the rate are baked in: when a schedule
+    changes one, the graphs are captured anew. The very first update of a training runs eagerly: it makes the velocities,
+    and Torch7's convention does not dampen it.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self._baked: list[tuple[Any, ...]] = []
+        self._captured: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+        for group in step.optimizer.param_groups:  # on the device: a number would be baked into the graph
+            group["lr"] = torch.tensor(float(group["lr"]), device=step.sums.device)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        if not self.step.optimizer.state:
+            return self.step(images, labels)
+        baked = [(group["momentum"], group["weight_decay"]) for group in self.step.optimizer.param_groups]
+        if baked != self._baked:
+            self._captured.clear()
+            self._baked = baked
+        if len(labels) not in self._captured:
+            self._captured[len(labels)] = self._capture(images.clone(), labels.clone())
+        graph, own_images, own_labels = self._captured[len(labels)]
+        own_images.copy_(images)
+        own_labels.copy_(labels)
+        return graph.replay()
+
+    def _capture(self, images: Tensor, labels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        device = images.device
+        generator = torch.cuda.get_rng_state(device)
+        before = [(value, value.clone()) for value in self._values()]
+
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self.step(images, labels)
+        torch.cuda.current_stream(device).wait_stream(side)
+        self.step.optimizer.zero_grad(set_to_none=True)  # the graph makes its own gradients, in its own memory
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may ask the driver things
+            self.step(images, labels)
+
+        for value, content in before:
+            value.copy_(content)
+        torch.cuda.set_rng_state(generator, device)
+        return graph, images, labels
+
+    def _values(self) -> list[Tensor]:
+        """Everything that a step changes."""
+        momentum = [value for state in self.step.optimizer.state.values() for value in state.values()]
+        tensors = [value for value in momentum if isinstance(value, Tensor)]
+        return [*(value.detach() for value in self.step.model.state_dict().values()), *tensors, self.step.sums]
+
+
+def make_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[Any, Tensor], Tensor],
+    sums: Tensor,
+    switches: dict[str, bool | str],
+    kind: type[Step] = Step,
+) -> Callable[[Tensor, Tensor], None]:
+    """The update as the profile's switches want it. Made once everything that it changes is in its place."""
+    step = kind(model, optimizer, loss, sums, autocast_of(switches, sums.device), bool(switches["compiled"]))
+    return GraphedStep(step) if switches["graphs"] else step
+
+
+def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """A context for forward passes. Without autocast's cache: each weight is used once, and a graph must own its casts."""
+    if switches["autocast"] == "off":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def add_up(sums: Sequence[Tensor], loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> None:
+    """Add a batch's summed loss, number of wrong answers and of images to the three sums, without a wait for the device.
+
+    `loss` is the mean that was trained on. Where auxiliary heads share in it, the classifier's own counts: a training loss
+    can be set beside the test loss, and beside chance, only without them.
+    """
+    if isinstance(output, tuple):
+        logits = output[0].detach()
+        loss = cross_entropy(logits, labels)
+    else:
+        logits = output
+    total, wrong, images = sums
+    total.add_(loss.detach(), alpha=len(labels))
+    wrong.add_((logits.detach().argmax(dim=1) != labels).sum())
+    images.add_(len(labels))
