@@ -34,6 +34,7 @@ def start(model, seed=1):
 NETWORKS = {
     "lenet5": (lecun.LeNet5, lecun.explicit_lenet5, lecun.distance_loss),
     "lenet5_eq9": (lecun.LeNet5, lambda: lecun.explicit_lenet5(0.1), lecun.rejecting_loss),
+    "lenet1": (lecun.LeNet1, lecun.explicit_lenet1, lecun.squared_loss),
     "linear": (lambda: lecun.Perceptron(784, 10), lambda: lecun.explicit_perceptron(784, 10), lecun.squared_loss),
     "mlp": (
         lambda: lecun.Perceptron(784, 30, 20, 10),
@@ -147,7 +148,7 @@ class Tiny(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward mode
-@pytest.mark.parametrize("name", ["tiny", "lenet5", "mlp", "linear"])
+@pytest.mark.parametrize("name", ["tiny", "lenet5", "lenet1", "mlp", "linear"])
 def test_curvatures_are_those_of_the_layers_jacobians(name):
     build, write_out = (Tiny, Tiny.written_out) if name == "tiny" else NETWORKS[name][:2]
     model = start(build())
@@ -175,6 +176,13 @@ def test_lenet5_has_the_printed_parameters_and_connections():
     assert network.connections + lecun.output_vectors().numel() == 340_908
 
 
+def test_lenet1_has_the_parameters_and_connections_of_1989():
+    """LeCun et al. 1989 print 98,442 connections and 2,578 parameters; 1998 has 'about 2,600' and '100,000'."""
+    model, network = lecun.LeNet1(), lecun.explicit_lenet1()
+    assert sum(p.numel() for p in model.parameters()) == 2_578
+    assert network.connections == 98_442
+
+
 def test_a_map_of_c3_sees_the_maps_of_table_one_and_no_others():
     """Table I's columns, as the paper prints them: a cross where a map of C3 (the column) sees a map of S2 (the row)."""
     rows = [
@@ -197,7 +205,7 @@ def test_a_map_of_c3_sees_the_maps_of_table_one_and_no_others():
 def test_the_missing_connections_stay_at_zero_in_training():
     model, network = start(lecun.LeNet5()), lecun.explicit_lenet5()
     network.train(model, *digits_like(), steps_for(model), torch.zeros(3, dtype=torch.float64))
-    held = sum(places.size for places in network._places.values())
+    held = sum(part.size for _, _, part in network.parts(network.values))
     assert held == 60_000
     assert len(network.values) == held + (6 * 16 - 60) * 25
     assert np.count_nonzero(network.values) <= held

@@ -4,11 +4,12 @@ Autograd costs ten times what the arithmetic of such a network costs. Here each 
 that are made once. The same passes give the diagonal Gauss-Newton terms of LeCun et al. 1998, appendix C: backward with
 the weights, the inputs and the slopes squared (their equations 23 to 27).
 
-A network's values lie in one flat vector, in an order of its own: `places` says where each parameter of the PyTorch
+A network's values lie in one flat vector, in an order of its own: `parts` says where each parameter of the PyTorch
 module lies in it. A place that no parameter has, such as a connection that a table leaves out, holds 0 for ever.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
-Places = NDArray[np.intp]
+Part = tuple[
+    str, Any, NDArray[Any]
+]  # a parameter's name, an index into it, and its entries there, as a view of a flat vector
 Criterion = Callable[[Floats, int], tuple[float, Floats, int]]  # output, label -> loss, gradient of the output, answer
 
 AMPLITUDE, SLOPE = 1.7159, 2 / 3  # f(a) = 1.7159 tanh(2a/3), so that f(1) = 1 and f(-1) = -1
@@ -41,8 +44,8 @@ class Layer:
         """Take this layer's part of the network's values, of their gradient and of their steps: views of shape (size,)."""
         self.values, self.gradient, self.steps = values, gradient, steps
 
-    def places(self) -> Iterator[tuple[str, Places]]:
-        """Yield each parameter of the module with the places of its entries among this layer's values."""
+    def parts(self, flat: NDArray[Any]) -> Iterator[Part]:
+        """Yield where the entries of the module's parameters lie in a vector of this layer's values, (size,)."""
         yield from ()
 
     def forward(self, inputs: Floats) -> Floats:
@@ -102,10 +105,10 @@ class Dense(Layer):
         self._blocks = list(zip(*(tensor.split(rows) for tensor in tensors), strict=True))
         self._inputs_tensor = torch.from_numpy(self._inputs)
 
-    def places(self) -> Iterator[tuple[str, Places]]:
-        place = np.arange(self.size).reshape(self.shape)
-        yield f"{self.name}.weight", place[:, :-1]
-        yield f"{self.name}.bias", place[:, -1]
+    def parts(self, flat: NDArray[Any]) -> Iterator[Part]:
+        rows = flat.reshape(self.shape)
+        yield f"{self.name}.weight", ..., rows[:, :-1]
+        yield f"{self.name}.bias", ..., rows[:, -1]
 
     def forward(self, inputs: Floats) -> Floats:
         self._shape = inputs.shape
@@ -224,12 +227,14 @@ class Convolution(Layer):
         self._kernels, self._bias = rows[:, :-1].reshape(shape), rows[:, -1]
         self._kernel_gradient, self._bias_gradient = gradient_rows[:, :-1].reshape(shape), gradient_rows[:, -1]
 
-    def places(self) -> Iterator[tuple[str, Places]]:
-        place = np.arange(self.size).reshape(self.shape)
-        kernels = place[:, :-1].reshape(-1, self.kernel, self.kernel, self.maps).transpose(0, 3, 1, 2)
-        for name, rows in table_rows(self.table, self.maps).items():
-            yield f"{self.name}.{name}", np.stack([kernels[row, list(self.table[row])] for row in rows])
-        yield f"{self.name}.bias", place[:, -1]
+    def parts(self, flat: NDArray[Any]) -> Iterator[Part]:
+        rows = flat.reshape(self.shape)
+        kernels = rows[:, :-1].reshape(-1, self.kernel, self.kernel, self.maps)
+        for name, outputs in table_rows(self.table, self.maps).items():
+            for index, output in enumerate(outputs):
+                for place, seen in enumerate(self.table[output]):
+                    yield f"{self.name}.{name}", (index, place), kernels[output, :, :, seen]
+        yield f"{self.name}.bias", ..., rows[:, -1]
 
     def forward(self, inputs: Floats) -> Floats:
         self._shape = inputs.shape
@@ -273,9 +278,9 @@ class Subsampling(Layer):
         self._coefficient, self._bias = values[: self.maps, None], values[self.maps :, None]
         self._coefficient_gradient, self._bias_gradient = gradient[: self.maps], gradient[self.maps :]
 
-    def places(self) -> Iterator[tuple[str, Places]]:
-        yield f"{self.name}.coefficient", np.arange(self.maps)
-        yield f"{self.name}.bias", np.arange(self.maps, 2 * self.maps)
+    def parts(self, flat: NDArray[Any]) -> Iterator[Part]:
+        yield f"{self.name}.coefficient", ..., flat[: self.maps]
+        yield f"{self.name}.bias", ..., flat[self.maps :]
 
     def forward(self, inputs: Floats) -> Floats:
         np.add.reduce(inputs, axis=0, out=self._sum)
@@ -344,78 +349,86 @@ class Network:
 
     def __init__(self, layers: Sequence[Layer], criterion: Criterion, output_curvature: float = 2.0) -> None:
         self.layers, self.criterion, self.output_curvature = tuple(layers), criterion, output_curvature
-        self._backwards = self.layers[::-1]
-        self._trained = [layer for layer in self.layers if layer.size]
         size = sum(layer.size for layer in self.layers)
         self.values, self.gradient, self.steps = (np.zeros(size, np.float32) for _ in range(3))
-        self._places: dict[str, Places] = {}
-        start = 0
-        for layer in self.layers:
-            part = slice(start, start + layer.size)
-            layer.bind(self.values[part], self.gradient[part], self.steps[part])
-            self._places |= {name: start + places for name, places in layer.places()}
-            start += layer.size
+        for layer, values, gradient, steps in zip(
+            self.layers, *(self._split(flat) for flat in (self.values, self.gradient, self.steps)), strict=True
+        ):
+            layer.bind(values, gradient, steps)
+        self._value_parts, self._step_parts = self.parts(self.values), self.parts(self.steps)
 
     @property
     def connections(self) -> int:
         """Connections from the input to the last layer's units, biases included."""
         return sum(layer.connections for layer in self.layers)
 
-    def read(self, model: nn.Module) -> None:
-        """Take the parameters' values from the module."""
-        for name, parameter in model.named_parameters():
-            self.values[self._places[name]] = parameter.detach().cpu().numpy().reshape(self._places[name].shape)
+    def parts(self, flat: NDArray[Any]) -> list[Part]:
+        """Return where the entries of the module's parameters lie in a vector of the network's values."""
+        return [part for layer, own in zip(self.layers, self._split(flat), strict=True) for part in layer.parts(own)]
 
-    def write(self, model: nn.Module) -> None:
-        """Give the module's parameters these values, in place."""
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(torch.from_numpy(self.values[self._places[name]]).view_as(parameter))
-
-    def train(self, model: nn.Module, images: Tensor, labels: Tensor, steps: dict[str, Tensor], sums: Tensor) -> None:
+    def train(
+        self, model: nn.Module, images: Tensor, labels: Tensor, steps: Mapping[str, Tensor], sums: Tensor
+    ) -> None:
         """Update the module's parameters once for each image: value -= step * gradient, with a step for each entry.
 
         `images` is float32 (n, 1, side, side), `labels` int64 (n,); `steps` is by parameter, in its shape. Adds to `sums`,
         float64 (3,), image by image: summed loss, wrong answers, images. All are on the CPU. The same bits come out however a
         pass is cut.
         """
-        self.read(model)
-        for name, places in self._places.items():
-            self.steps[places] = steps[name].numpy().reshape(places.shape)
-        criterion = self.criterion
+        parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        read(self._value_parts, parameters)
+        read(self._step_parts, steps)
+        layers, backwards, criterion = self.layers, self.layers[::-1], self.criterion
+        trained = [layer for layer in layers if layer.size]
         total, wrong, count = sums.tolist()
         for image, label in zip(images.numpy(), labels.tolist(), strict=True):
             signal = image
-            for layer in self.layers:
+            for layer in layers:
                 signal = layer.forward(signal)
             loss, signal, answer = criterion(signal, label)
-            for layer in self._backwards:
+            for layer in backwards:
                 signal = layer.backward(signal)
-            for layer in self._trained:
+            for layer in trained:
                 layer.update()
             total += loss
             wrong += answer != label
             count += 1
         sums.copy_(torch.tensor([total, wrong, count], dtype=torch.float64))
-        self.write(model)
+        write(self._value_parts, parameters)
 
     def curvature(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        """Return the diagonal Gauss-Newton term of each parameter's entries, a mean over images (n, 1, side, side).
+        """Return the diagonal Gauss-Newton terms of each parameter, means over images (n, 1, side, side), on the CPU.
 
-        They don't depend on the labels, since each output's second derivative doesn't. On the model's device.
+        They don't depend on the labels, since an output's second derivative doesn't.
         """
-        self.read(model)
+        read(self._value_parts, {name: parameter.detach().cpu() for name, parameter in model.named_parameters()})
         total = np.zeros(len(self.values))
         for image in images.cpu().numpy():
             signal = image
             for layer in self.layers:
                 signal = layer.forward(signal)
             signal = np.full(signal.shape, self.output_curvature, np.float32)
-            for layer in self._backwards:
+            for layer in reversed(self.layers):
                 signal = layer.backward(signal, squared=True)
             total += self.gradient
-        mean = (total / len(images)).astype(np.float32)
-        return {
-            name: torch.from_numpy(mean[self._places[name]]).view_as(parameter).to(parameter.device)
-            for name, parameter in model.named_parameters()
-        }
+        terms = {name: torch.empty(parameter.shape) for name, parameter in model.named_parameters()}
+        write(self.parts(total / len(images)), terms)
+        return terms
+
+    def _split(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return each layer's share of a vector of the network's values."""
+        return np.split(flat, np.cumsum([layer.size for layer in self.layers])[:-1])
+
+
+def read(parts: Sequence[Part], tensors: Mapping[str, Tensor]) -> None:
+    """Fill the parts of a flat vector from the parameters' tensors."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    for name, index, part in parts:
+        np.copyto(part, arrays[name][index])
+
+
+def write(parts: Sequence[Part], tensors: Mapping[str, Tensor]) -> None:
+    """Fill the parameters' tensors, in place, from the parts of a flat vector; float32, whatever the vector is."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    for name, index, part in parts:
+        arrays[name][index] = part
