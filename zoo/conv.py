@@ -96,8 +96,8 @@ RECIPE = Departure(
     "recipe",
     "The paper says nothing of this network's training but what holds for all: batches of 128, and the rate falls to a tenth "
     "when the training accuracy stops improving, and once more. Ours: that rule with a patience of 5 epochs and at most 150, "
-    "NiN's preprocessing, momentum, decay and order, a rate of 0.01 (biases 0.02) and He's normal weights; not tuned. Hinton et al. "
-    "chose their start by trial, with biases of 1 in hidden layers, and give no number of epochs.",
+    "NiN's preprocessing, momentum, decay and order, a rate of 0.01 (biases 0.02) and He's normal weights; not tuned. "
+    "Hinton et al. chose their start by trial, with biases of 1 in hidden layers, and give no number of epochs.",
 )
 PARAMETERS = {"conv_fc": 303_722, "conv_fc_dropout": 303_722, "conv_gap": 302_112}
 

@@ -82,8 +82,12 @@ MODELS = (
         paper=None,
         suites=("quickstart", "mnist"),
         variants={
-            "mnist": Variant(build=lambda: LeNet(28), recipe=MNIST_RECIPE, parameters=61_706, departures=OURS),
-            "digits": Variant(build=lambda: LeNet(8), recipe=DIGITS_RECIPE, parameters=21_386, departures=OURS),
+            "mnist": Variant(
+                build=lambda: LeNet(28), recipe=MNIST_RECIPE, revision=2, parameters=61_706, departures=OURS
+            ),
+            "digits": Variant(
+                build=lambda: LeNet(8), recipe=DIGITS_RECIPE, revision=2, parameters=21_386, departures=OURS
+            ),
         },
     ),
 )

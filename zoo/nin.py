@@ -264,6 +264,7 @@ def _on_digits(dropout: bool) -> Variant:
     return Variant(
         build=lambda: nin(DIGITS, dropout),
         recipe=DIGITS_DROPOUT_RECIPE if dropout else DIGITS_RECIPE,
+        revision=2,
         parameters=DIGITS_PARAMETERS,
         departures=(SMALL,),
     )

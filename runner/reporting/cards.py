@@ -13,7 +13,7 @@ from runner.jobs.paths import results_folder
 from runner.submit.plan import models_of
 from zoo import load_models
 from zoo.anatomy import agrees, count_parameters, take_apart
-from zoo.recipe import to_plain
+from zoo.plain import to_plain
 from zoo.spec import Anatomy, ModelSpec, Printed, Variant
 
 

@@ -112,7 +112,8 @@ def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
 def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
     """The job against the zoo: model, revision, recipe, overrides, parameters, augmentation."""
     from zoo import load_models
-    from zoo.recipe import recipe_from, to_plain_at
+    from zoo.plain import to_plain_at
+    from zoo.recipe import recipe_from
 
     job, models = record.job, load_models()
     if job.model not in models:

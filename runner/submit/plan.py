@@ -14,7 +14,8 @@ from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite
 from runner.training.preprocess import PREPROCESSING
-from zoo.recipe import Moment, Recipe, Shuffled, paths_of, to_plain_at, with_value
+from zoo.plain import paths_of, to_plain_at, with_value
+from zoo.recipe import Moment, Recipe, Shuffled
 from zoo.spec import ModelSpec, Variant
 
 

@@ -18,7 +18,7 @@ from benchmarks.errors import UserError
 from runner.data.readers import Data
 from runner.training import preprocess
 from runner.training.augment import augment
-from zoo.recipe import Fixed, Order, Recipe, Shuffled
+from zoo.recipe import Fixed, Recipe, Shuffled
 
 FIT_SHARE = 0.4  # of the free memory: what a preprocessed data set may take
 SMALL = 2**28  # bytes in float32: MNIST, whose LeNet would spend 1 % of its time on preprocessing batches
@@ -129,6 +129,8 @@ def batch_bounds(images: int, recipe: Recipe) -> list[tuple[int, int]]:
     The last batch may be smaller, or is left out; where the recipe's order has files, the last of each file.
     """
     size, order = recipe.batch_size, recipe.order
+    if isinstance(order, Fixed) and order.updates:
+        return [(update * size, (update + 1) * size) for update in range(order.updates)]
     file_images = (isinstance(order, Fixed) and order.file_images) or images
     bounds = [
         (start, min(start + size, file + file_images, images))
@@ -140,13 +142,18 @@ def batch_bounds(images: int, recipe: Recipe) -> list[tuple[int, int]]:
     return bounds
 
 
-def image_order(images: int, order: Order, generator: torch.Generator, seed: int) -> Tensor:
-    """Return the indices (images,) in the order of the epoch that begins; `generator` has the seed's state at that epoch."""
-    if isinstance(order, Fixed):
-        return torch.arange(images)
-    if order.once:
-        generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(images, generator=generator)
+def image_order(images: int, recipe: Recipe, epoch: int, generator: torch.Generator, seed: int) -> Tensor:
+    """Return the indices of the images in the order in which an epoch, counted from 0, reads them.
+
+    A fresh permutation is drawn from `generator`; one that all epochs share is drawn from `seed`.
+    """
+    order = recipe.order
+    if isinstance(order, Shuffled):
+        return torch.randperm(images, generator=torch.Generator().manual_seed(seed) if order.once else generator)
+    if order.updates:
+        read = order.updates * recipe.batch_size
+        return torch.arange(epoch * read, (epoch + 1) * read) % images
+    return torch.arange(images)
 
 
 def prepare(

@@ -212,7 +212,7 @@ def train(
         if state.permutation is None:
             if isinstance(optimizer, DiagonalLM):
                 set_curvature(optimizer, model, spec, data.train, recipe, order)
-            state.permutation = image_order(len(data.train), recipe.order, order, order_seed)
+            state.permutation = image_order(len(data.train), recipe, state.epoch, order, order_seed)
             sums.zero_()
         batches.begin(state.permutation)
 
