@@ -1,13 +1,21 @@
 """The networks of LeCun et al. 1998: sizes as printed, and the passes written out held against autograd."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.records import Job
+from runner.training import profiles
+from runner.training.batches import DeviceSet, Prepared
+from runner.training.checkpoint import Checkpoint
+from runner.training.loop import Hooks, Stopped, train
 from zoo import explicit, lecun
+from zoo.recipe import Moment
+from zoo.spec import initialise
 
 IMAGES = 6
 
@@ -235,3 +243,134 @@ def test_the_bitmaps_are_the_papers():
 
 def test_the_squashing_function_gives_one_at_one():
     assert lecun.ScaledTanh()(torch.tensor([1.0, -1.0])).tolist() == pytest.approx([1.0, -1.0], abs=1e-5)
+
+
+# --- in the training loop ------------------------------------------------------------------------------------------------
+
+SPECS = {spec.name: spec for spec in lecun.MODELS}
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(spec, path, stop_at=None, resume=None, profile="reference", images=20, epochs=2):
+    """Train on a few images; the loop is asked to stop at its `stop_at`-th question."""
+    recipe = dataclasses.replace(spec.variants["mnist"].recipe, epochs=epochs)
+    data = Prepared(*(DeviceSet(*digits_like(count, seed=count), None) for count in (images, 8)))
+    job = Job(dataset="mnist", model=spec.name, revision=1, recipe=recipe.to_dict(), seed=3)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == stop_at
+
+    hooks = Hooks(stop, lambda state: state.save(path), lambda facts: None, lambda line: None)
+    cpu = torch.device("cpu")
+    switches = profiles.resolve(profile, cpu, spec.channels_last_on_cpu)
+    return train(job, "0" * 32, spec, recipe, data, cpu, switches, hooks, resume=resume)
+
+
+def curve(result):
+    names = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "wrong")
+    return [tuple(row[name] for name in names) for row in result.curve]
+
+
+def same_bits(one, other):
+    assert curve(one) == curve(other)
+    assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "lenet1", "mlp300", "linear"])
+def test_the_same_bits_whether_stopped_inside_a_pass_or_not(name, tmp_path, monkeypatch, one_thread):
+    """Stopped after 7 and 14 of 20 updates, between the passes and inside the second; resumed each time."""
+    path = tmp_path / "checkpoint.pt"
+    through = trained(SPECS[name], path)
+    monkeypatch.setattr("runner.training.step.UPDATES_A_CALL", 7)
+    resume, places = None, []
+    for stop_at in (2, 2, 2, 2):
+        with pytest.raises(Stopped):
+            trained(SPECS[name], path, stop_at, resume)
+        resume = Checkpoint.load(path)
+        places.append((resume.epoch, resume.step))
+    assert places == [(0, 7), (0, 14), (1, 0), (1, 7)]
+    same_bits(through, trained(SPECS[name], path, resume=resume))
+
+
+def test_the_same_bits_after_a_kill_inside_a_pass(tmp_path, monkeypatch, one_thread):
+    """A kill leaves the checkpoint of some seconds before it: here each call of updates is followed by one."""
+    path, kept = tmp_path / "checkpoint.pt", tmp_path / "kept.pt"
+    through = trained(SPECS["lenet5"], path)
+    monkeypatch.setattr("runner.training.step.UPDATES_A_CALL", 6)
+    monkeypatch.setattr("runner.training.loop.CHECKPOINT_SECONDS", 0.0)
+    save = Checkpoint.save
+
+    def save_and_keep(state, where):
+        save(state, where)
+        if (state.epoch, state.step) == (1, 12):
+            save(state, kept)
+
+    monkeypatch.setattr(Checkpoint, "save", save_and_keep)
+    same_bits(through, trained(SPECS["lenet5"], path))
+    same_bits(through, trained(SPECS["lenet5"], path, resume=Checkpoint.load(kept)))
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mlp300"])
+def test_the_loop_trains_as_autograd_does(name, tmp_path, one_thread):
+    """The same spec without passes of its own: the curve to float32's rounding. `fast` does the same as `reference`."""
+    spec = SPECS[name]
+    written_out = trained(spec, tmp_path / "checkpoint.pt", images=12)
+    by_autograd = trained(dataclasses.replace(spec, written_out=None), tmp_path / "checkpoint.pt", images=12)
+    for row, expected in zip(curve(written_out), curve(by_autograd), strict=True):
+        assert row == pytest.approx(expected, rel=2e-3)
+    same_bits(written_out, trained(spec, tmp_path / "checkpoint.pt", images=12, profile="fast"))
+
+
+def test_larger_batches_are_trained_by_autograd(tmp_path, one_thread):
+    """Whoever overrides the batch size gets the update of whole batches."""
+    spec = SPECS["linear"]
+    variant = spec.variants["mnist"]
+    larger = dataclasses.replace(variant, recipe=dataclasses.replace(variant.recipe, batch_size=5))
+    spec = dataclasses.replace(spec, variants={"mnist": larger})
+    result = trained(spec, tmp_path / "checkpoint.pt")
+    assert result.trained_images == 40
+    assert result.curve[1]["train_loss"] < result.curve[0]["train_loss"]
+
+
+def test_the_schedule_and_the_start_are_the_printed_ones():
+    """Rates and passes of Section III.C.5; +-2.4 / inputs is the printed start."""
+    recipe = SPECS["lenet5"].variants["mnist"].recipe
+    rates = [recipe.rate(Moment(epoch, 0, 60_000)) for epoch in range(recipe.epochs)]
+    printed = [0.0005] * 2 + [0.0002] * 3 + [0.0001] * 3 + [0.00005] * 4 + [0.00001] * 8
+    assert rates == pytest.approx(printed)
+    assert (recipe.batch_size, recipe.optimizer.mu, recipe.optimizer.images) == (1, 0.02, 500)
+    start = SPECS["lenet5_printed_start"].variants["mnist"]
+    inputs = {
+        "c1.weight": 25,
+        "c3.weight3": 75,
+        "c3.weight4": 100,
+        "c3.weight6": 150,
+        "c5.weight": 400,
+        "f6.weight": 120,
+    }
+    torch.manual_seed(0)
+    model = start.build()
+    initialise(model, start.recipe)
+    for name, count in inputs.items():
+        weights = dict(model.named_parameters())[name].detach()
+        assert 0.95 * 2.4 / count < weights.abs().max().item() <= 2.4 / count, name
+
+
+def test_a_constant_answer_has_the_spread_of_the_targets_as_its_loss():
+    """The mean of the targets is the best constant answer: its loss by the loss itself, and no step away is better."""
+    labels = torch.tensor([0, 0, 1, 7, 7, 7, 8])
+    targets = lecun.output_vectors()[labels]
+    best = lecun.RadialBasis(lecun.output_vectors())(targets.mean(dim=0).expand(7, 84))
+    assert lecun.distance_of_constant(labels) == pytest.approx(lecun.distance_loss(best, labels).item(), rel=1e-5)
+    shares = (2.0 * nn.functional.one_hot(labels, 10) - 1).mean(dim=0)
+    assert lecun.squares_of_constant(labels) == pytest.approx(lecun.squared_loss(shares.expand(7, 10), labels).item())
+    assert lecun.squares_of_constant(labels) < lecun.squared_loss(shares.expand(7, 10) + 0.01, labels).item()
