@@ -104,6 +104,12 @@ class Batches:
         part = slice(start - first, stop - first)
         return self._images[part], self._labels[part]
 
+    def several(self, step: int, count: int) -> tuple[Tensor, Tensor]:
+        """Images and labels of `count` steps, one after another."""
+        if count == 1:
+            return self[step]
+        return self._make(self.bounds[step][0], self.bounds[step + count - 1][1])
+
     def generator_state(self, step: int) -> Tensor:
         """The state of the augmentation's generator from which the batches from `step` on come out the same again."""
         if self._made is not None and self._drawn_from is not None and step // self.ahead == self._made:

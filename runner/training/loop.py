@@ -22,7 +22,7 @@ from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import add_up, autocast_of, make_step
+from runner.training.step import add_up, autocast_of, make_step, written_out_step
 from zoo.recipe import Moment, Recipe
 from zoo.spec import ModelSpec, initialise
 
@@ -195,7 +195,9 @@ def train(
         resume.restore(model, optimizer, order, shifts, same_device=resume.device == state.device)
         state = resume.moved_to(state, forced=bool(differences))
     sums = state.sums.to(device, copy=True)
-    step = make_step(model, optimizer, spec.loss, sums, switches)
+    step = written_out_step(model, optimizer, spec, recipe, sums) or make_step(
+        model, optimizer, spec.loss, sums, switches
+    )
     session = Session(state, model, optimizer, sums, batches, order, hooks)
 
     # --- the epochs ---
@@ -218,10 +220,11 @@ def train(
         while state.step < steps:
             if recipe.schedule.within_epochs:
                 set_rate(optimizer, recipe.rate(Moment(state.epoch, state.step, steps, errors)), momentum)
-            images, labels = batches[state.step]
+            updates = min(step.updates, steps - state.step)
+            images, labels = batches.several(state.step, updates)
             step(images, labels)
 
-            state.step += 1
+            state.step += updates
             state.trained_images += len(labels)
             rate = (state.trained_images - images_before) / (time.perf_counter() - began)
             hooks.progress(
