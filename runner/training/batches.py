@@ -40,6 +40,10 @@ class DeviceSet:
         """The first `count` images."""
         return dataclasses.replace(self, stored=self.stored[:count], labels=self.labels[:count])
 
+    def from_(self, start: int) -> "DeviceSet":
+        """Return the images from number `start` on."""
+        return dataclasses.replace(self, stored=self.stored[start:], labels=self.labels[start:])
+
     def images(self, indices: Tensor | slice) -> Tensor:
         """Preprocessed float32 images (n, C, H, W)."""
         # index_select copies whole images; indexing by a tensor looks at every pixel, and takes ten times as long on a CPU

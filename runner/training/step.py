@@ -156,6 +156,19 @@ def make_step(
     return GraphedStep(step) if switches["graphs"] else step
 
 
+def step_for(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    spec: ModelSpec,
+    recipe: Recipe,
+    sums: Tensor,
+    switches: dict[str, bool | str],
+) -> Step | GraphedStep | WrittenOutStep:
+    """Return the model's own written-out step where it can train the recipe, else the profile's."""
+    written_out = written_out_step(model, optimizer, spec, recipe, sums)
+    return written_out or make_step(model, optimizer, spec.loss, sums, switches)
+
+
 def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
     """A context for forward passes. Without autocast's cache: each weight is used once, and a graph must own its casts."""
     if switches["autocast"] == "off":
