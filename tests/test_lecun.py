@@ -14,6 +14,7 @@ from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.loop import Hooks, Stopped, train
 from zoo import explicit, lecun
+from zoo.anatomy import layers_of
 from zoo.recipe import Moment
 from zoo.spec import initialise
 
@@ -182,6 +183,12 @@ def test_lenet5_has_the_printed_parameters_and_connections():
     connections = {layer.name: layer.connections for layer in network.layers if layer.size}
     assert connections == {"c1": 122_304, "s2": 5_880, "c3": 151_600, "s4": 2_000, "c5": 48_120, "f6": 10_164}
     assert network.connections + lecun.output_vectors().numel() == 340_908
+
+
+def test_lenet5_multiplies_as_often_as_its_layers_connections_say():
+    """Connections without the biases', by hand: 28x28 and 10x10 places, 25 weights for each of 6 and 60 pairs of maps."""
+    macs = {layer.name: layer.macs for layer in layers_of(lecun.LeNet5(), (1, 28, 28)) if layer.macs}
+    assert macs == {"c1": 784 * 6 * 25, "c3": 100 * 60 * 25, "c5": 48_000, "f6": 10_080}
 
 
 def test_lenet1_has_the_parameters_and_connections_of_1989():

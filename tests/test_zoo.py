@@ -68,6 +68,8 @@ def few_steps(spec, dataset, steps=STEPS):
     optimizer = optimizer_for(model, recipe)
     x, y = batch(dataset, images_for(spec.name, dataset))
     x = x.double()
+    if spec.curvature is not None:
+        optimizer.set_curvature(spec.curvature(model, x, y))
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()

@@ -88,6 +88,7 @@ class TableConvolution(nn.Module):
             )
         self.bias = nn.Parameter(torch.empty(len(table)))
         self.names = tuple(rows)
+        self.weights_at_a_place = sum(getattr(self, name).numel() for name in rows)
         pairs = [output * maps + seen for outputs in rows.values() for output in outputs for seen in table[output]]
         self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
 
