@@ -57,6 +57,7 @@ class Format(StrEnum):
     markdown = "markdown"
     csv = "csv"
     json = "json"
+    latex = "latex"
     bibtex = "bibtex"
 
 
@@ -474,11 +475,31 @@ def report(
     measured: Annotated[
         bool, typer.Option("--measured", help="Only what has run; in Markdown as one table, for a README.")
     ] = False,
+    paper: Annotated[
+        str | None, typer.Option("--paper", metavar="KEY", help="A source's own tables, our numbers beside its.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="PLACE", help="With --paper: only this one, such as 'Table 1'.")
+    ] = None,
+    holdout: Annotated[
+        bool, typer.Option("--holdout", help="What was tried on held-out images: settings and their errors.")
+    ] = False,
 ) -> None:
     """The board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
     from runner.reporting import report as reporting
 
-    reporting.show(suite, format_.value, measured)
+    reporting.show(reporting.Asked(suite, measured, paper, table, holdout), format_.value)
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A job's key, its beginning, or the name of a published file.")],
+    json_: JsonOption = False,
+) -> None:
+    """One record, yours or published: its error, recipe, protocol, machine, code and data."""
+    from runner.reporting import showing
+
+    showing.show(key, json_, _console())
 
 
 @app.command()
