@@ -78,7 +78,7 @@ def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
     """What `submit --dry-run --json` prints."""
     rows = [jobs.plan_row(job, state) for job, state in zip(planned, states, strict=True)]
-    return {"jobs": rows, "counts": _counts(planned, states, settings)}
+    return {"jobs": rows, "counts": _counts(planned, states, settings), "missing_data": missing_data(planned, settings)}
 
 
 def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
@@ -108,6 +108,30 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
         line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
         line += " (runner bench measures it)" if rough > WORTH_SAYING else ""
     return line
+
+
+def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | None]:
+    """Return the planned data sets whose files aren't here, with the bytes to download; None where a size isn't known."""
+    from runner.data import readers
+
+    folder = readers.data_folder(settings.data_dir)
+    missing: dict[str, int | None] = {}
+    for name in dict.fromkeys(job.dataset for job in planned):
+        files = readers.lacking(get_dataset(name), folder, settings.allow_unverified)
+        sizes = [file.size for file in files]
+        if files:
+            missing[name] = None if None in sizes else sum(size or 0 for size in sizes)
+    return missing
+
+
+def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
+    """'cifar10: not here, 170 MB to download: runner data prepare', a line a data set."""
+    from runner.data.readers import amount
+
+    return [
+        f"{name}: data not here, {'size unknown' if size is None else amount(size)} to download: runner data prepare --dataset {name}"
+        for name, size in missing_data(planned, settings).items()
+    ]
 
 
 def _expected_seconds(planned: Sequence[Job]) -> float | None:
