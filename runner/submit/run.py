@@ -128,10 +128,11 @@ def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
     """'cifar10: not here, 170 MB to download: runner data prepare', a line a data set."""
     from runner.data.readers import amount
 
-    return [
-        f"{name}: data not here, {'size unknown' if size is None else amount(size)} to download: runner data prepare --dataset {name}"
-        for name, size in missing_data(planned, settings).items()
-    ]
+    lines = []
+    for name, size in missing_data(planned, settings).items():
+        download = "size unknown" if size is None else f"{amount(size)} to download"
+        lines.append(f"{name}: data not here, {download}: runner data prepare --dataset {name}")
+    return lines
 
 
 def _expected_seconds(planned: Sequence[Job]) -> float | None:
