@@ -156,7 +156,8 @@ class Job(_Frozen):
         recipe = self.effective_recipe
         second = recipe.get("second_stage")
         numbers = [recipe.get("epochs"), second.get("epochs") if isinstance(second, Mapping) else 0]
-        return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+        whole = [number for number in numbers if isinstance(number, int)]
+        return sum(whole) if len(whole) == len(numbers) else None
 
     @property
     def stem(self) -> str:

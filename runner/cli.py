@@ -58,6 +58,7 @@ class Format(StrEnum):
     markdown = "markdown"
     csv = "csv"
     json = "json"
+    latex = "latex"
     bibtex = "bibtex"
 
 
@@ -137,6 +138,10 @@ def submit(
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
     ] = [],  # noqa: B006
+    sweep: Annotated[
+        list[str],
+        typer.Option("--sweep", metavar="FIELD=A,B,C", help="Train with each of these values; may be repeated."),
+    ] = [],  # noqa: B006
     epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
@@ -178,16 +183,17 @@ def submit(
         raise UserError("--max-seeds goes with --until-decided; for a fixed number of seeds: --seeds N")
     settings = _settings(locals())
     if until_decided:
-        if seeds is not None or seed or changes or epochs is not None or force:
+        if seeds is not None or seed or changes or sweep or epochs is not None or force:
             raise UserError(
-                "--until-decided chooses the seeds of whole recipes itself: leave out --seeds, --seed, --set, --epochs "
-                "and --force"
+                "--until-decided chooses the seeds of whole recipes itself: leave out --seeds, --seed, --set, --sweep, "
+                "--epochs and --force"
             )
         _until_decided(suite, model, profile.value, max_seeds, settings, dry_run, detach)
         return
-    overrides = dict(plan.parse_override(text) for text in changes)
-    if epochs is not None:
-        overrides |= dict([plan.parse_override(f"epochs={epochs}")])
+    overrides = plan.parse_overrides([*changes, *([] if epochs is None else [f"epochs={epochs}"])])
+    settings_swept = plan.parse_sweep(sweep)
+    if twice := sorted(overrides.keys() & settings_swept[0].keys()):
+        raise UserError(f"{twice[0]} is set by --sweep and by --set or --epochs: leave one out")
     planned = plan.make_jobs(
         get_suite(suite),
         load_models(),
@@ -195,6 +201,7 @@ def submit(
         seeds=range(seeds) if seeds is not None else seed,
         profile=profile.value,
         overrides=overrides,
+        sweep=settings_swept,
     )
     states = submitting.states_of(planned)
     if force and "running" in states:
@@ -246,6 +253,8 @@ def _show_plan(planned: Any, states: Any, settings: Any) -> None:
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
     print(submitting.plan_line(planned, states, settings, settings.slots()))
+    for line in submitting.missing_data_lines(planned, settings):
+        print(line)
 
 
 def _detach() -> None:
@@ -487,11 +496,31 @@ def report(
     measured: Annotated[
         bool, typer.Option("--measured", help="Only what has run; in Markdown as one table, for a README.")
     ] = False,
+    paper: Annotated[
+        str | None, typer.Option("--paper", metavar="KEY", help="A source's own tables, our numbers beside its.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="PLACE", help="With --paper: only this one, such as 'Table 1'.")
+    ] = None,
+    holdout: Annotated[
+        bool, typer.Option("--holdout", help="What was tried on held-out images: settings and their errors.")
+    ] = False,
 ) -> None:
     """The board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
     from runner.reporting import report as reporting
 
-    reporting.show(suite, format_.value, measured)
+    reporting.show(reporting.Asked(suite, measured, paper, table, holdout), format_.value)
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A job's key, its beginning, or the name of a published file.")],
+    json_: JsonOption = False,
+) -> None:
+    """One record, yours or published: its error, recipe, protocol, machine, code and data."""
+    from runner.reporting import showing
+
+    showing.show(key, json_, _console())
 
 
 @app.command()
@@ -511,11 +540,19 @@ def site(
 
 
 @app.command()
-def publish(suite: AnySuite = None) -> None:
+def publish(
+    key: Annotated[str | None, typer.Argument(help="One job's key, or its beginning. Default: every job.")] = None,
+    suite: AnySuite = None,
+    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be published, and copy nothing.")] = False,
+) -> None:
     """Copy this checkout's records of whole recipes, and hold-out records, into results/."""
+    from runner.jobs.find import find_job
     from runner.reporting import publish as publishing
 
-    publishing.show(_submitted(suite))
+    if key is not None and (suite or model):
+        raise UserError("KEY names one job: leave out --suite and --model")
+    publishing.show([find_job(key)] if key is not None else publishing.of_models(_submitted(suite), model), dry_run)
 
 
 @app.command()
@@ -684,7 +721,7 @@ def try_(
     from runner.bench import try_model
     from runner.submit import plan
 
-    overrides = dict(plan.parse_override(text) for text in changes)
+    overrides = plan.parse_overrides(changes)
     asked = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, _run_options(locals()))
     raise typer.Exit(try_model.show(asked, _console(), as_json=json_))
 

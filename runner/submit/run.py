@@ -38,7 +38,7 @@ from runner.jobs.state import (
 )
 from runner.locks import locked_within
 from runner.submit.progress import Progress
-from runner.text import duration
+from runner.text import amount, duration
 from runner.worker.options import RunOptions
 
 OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
@@ -90,7 +90,7 @@ def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
     """What `submit --dry-run --json` prints."""
     rows = [plan_row(job, state) for job, state in zip(planned, states, strict=True)]
-    return {"jobs": rows, "counts": _counts(planned, states, settings)}
+    return {"jobs": rows, "counts": _counts(planned, states, settings), "missing_data": missing_data(planned, settings)}
 
 
 def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
@@ -120,6 +120,30 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
         line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
         line += " (runner bench measures it)" if rough > WORTH_SAYING else ""
     return line
+
+
+def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | None]:
+    """Return the planned data sets whose files aren't here, with the bytes to download; None where a size isn't known."""
+    from runner.data.cache import lacking
+    from runner.data.folder import data_folder
+
+    folder = data_folder(settings.options.data_dir)
+    missing: dict[str, int | None] = {}
+    for name in dict.fromkeys(job.dataset for job in planned):
+        files = lacking(get_dataset(name), folder, settings.options.allow_unverified_data)
+        sizes = [file.size for file in files]
+        if files:
+            missing[name] = None if None in sizes else sum(size or 0 for size in sizes)
+    return missing
+
+
+def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
+    """'cifar10: not here, 170 MB to download: runner data prepare', a line a data set."""
+    lines = []
+    for name, size in missing_data(planned, settings).items():
+        download = "size unknown" if size is None else f"{amount(size)} to download"
+        lines.append(f"{name}: data not here, {download}: runner data prepare --dataset {name}")
+    return lines
 
 
 def _expected_seconds(planned: Sequence[Job]) -> float | None:
