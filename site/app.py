@@ -6,9 +6,9 @@ Streamlit runs this script from top to bottom for each view of a page. Pages are
 
 from pathlib import Path
 
-import parts
 import source
 import streamlit as st
+import widgets
 
 st.set_page_config(page_title="reprozoo", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
 
@@ -32,8 +32,8 @@ PAGES = [
 
 page = st.navigation(PAGES, position="top")
 body, foot = st.container(), st.container()  # the footer stands below also where a page stops early
-with parts.honest():
+with widgets.honest():
     with foot:
-        parts.footer(source.current())
+        widgets.footer(source.current())
     with body:
         page.run()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from words import label, percent, short
+from escape import label, percent, short
 
 from benchmarks.wording import SYMBOLS
 

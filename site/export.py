@@ -9,23 +9,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cells
 import charts
+import escape
 import jinja2
 import pandas as pd
 import plotly.graph_objects as go
-import prose
 import source
-import words
+import texts
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+from tables.board import board_table, plain_board, ranked_view, summary
+from tables.common import authors_of, datasets_of, marks, runs_behind, sentence, trained
+from tables.compare import COSTS, claims_table, cost_view
+from tables.model import anatomy_table, attempts_table, recipe_table, reported_table, reproduce_commands
+from tables.runs import counted_first, runs_table
 
 from benchmarks.datasets import DATASETS
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curves, default_view, runs_of
 from benchmarks.records import write_atomically
-from benchmarks.wording import LEGEND, as_csv, as_json
+from benchmarks.wording import LEGEND, as_csv, as_json, verdict_words
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 MARK = "reprozoo.txt"  # lies in every exported folder: what lies in another is never overwritten
@@ -54,7 +58,7 @@ def export(reading: source.Reading, folder: Path) -> int:
         raise UserError(f"{folder} is a file: name a folder")
     pages = dict(pages_of(reading))
     files = dict(pages)
-    for dataset in cells.datasets_of(reading.board):
+    for dataset in datasets_of(reading.board):
         rows = reading.board[reading.board["dataset"] == dataset]
         files |= {f"{dataset}.csv": as_csv(rows), f"{dataset}.json": as_json(rows)}
     files |= {
@@ -74,7 +78,7 @@ def export(reading: source.Reading, folder: Path) -> int:
 def pages_of(reading: source.Reading) -> Iterable[tuple[str, str]]:
     """Every page: (file name, HTML)."""
     board = reading.board
-    names = cells.datasets_of(board)
+    names = datasets_of(board)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -82,7 +86,7 @@ def pages_of(reading: source.Reading) -> Iterable[tuple[str, str]]:
     menu = [*boards, ("claims.html", "Claims"), ("method.html", "Method")]
 
     def page(file: str, template: str, **values: Any) -> tuple[str, str]:
-        common = {"menu": menu, "here": file, "as_of": reading.as_of, "words": words}
+        common = {"menu": menu, "here": file, "as_of": reading.as_of, "escape": escape}
         return file, environment.get_template(template).render(**common, **values)
 
     summary = [_summary(board, name) for name in names]
@@ -98,7 +102,7 @@ def pages_of(reading: source.Reading) -> Iterable[tuple[str, str]]:
         "claims.html",
         title="Do the claims hold?",
         figure=figure_html(charts.claims_figure(claims), "claims") if len(claims) else None,
-        claims=cells.claims_table(claims, reading.evidence.papers),
+        claims=claims_table(claims, reading.evidence.papers),
     )
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     apart = board[board["verdict"] == "not comparable"]
@@ -106,9 +110,9 @@ def pages_of(reading: source.Reading) -> Iterable[tuple[str, str]]:
         "method.html",
         "method.html",
         title="Method and limits",
-        protocol=Markup(markdown.render(prose.protocol())),  # our own prose, and its HTML is escaped
-        apart=prose.not_comparable(apart),
-        adding=Markup(markdown.render(prose.add_a_model())),
+        protocol=Markup(markdown.render(texts.protocol())),  # our own prose, and its HTML is escaped
+        apart=texts.not_comparable(apart),
+        adding=Markup(markdown.render(texts.add_a_model())),
     )
 
 
@@ -118,20 +122,20 @@ def model_file(dataset: str, model: str) -> str:
 
 
 def _summary(board: pd.DataFrame, dataset: str) -> dict[str, Any]:
-    said = cells.summary(default_view(board[board["dataset"] == dataset]))
+    said = summary(default_view(board[board["dataset"] == dataset]))
     return {"file": f"board-{dataset}.html", "title": DATASETS[dataset].title, "summary": said}
 
 
 def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
     facts = DATASETS[dataset]
-    view = cells.ranked_view(reading.board, dataset)
-    table = cells.board_table(view, reading.evidence.papers, source.small_curves(reading, view))
-    plain = cells.plain_board(table)
+    view = ranked_view(reading.board, dataset)
+    table = board_table(view, reading.evidence.papers, source.small_curves(reading, view))
+    plain = plain_board(table)
     targets = [
         model_file(dataset, row.model) if not pd.isna(row.model) else page and page.partition("#")[0]
         for row, page in zip(view.itertuples(index=False), table["Page"], strict=True)
     ]
-    why = [None if words.missing(reason) else cells.sentence(reason) for reason in table["Why"]]
+    why = [None if escape.missing(reason) else sentence(reason) for reason in table["Why"]]
     ran = view[view["runs"] > 0]
     return {
         "title": f"{facts.title}: measured beside reported",
@@ -145,8 +149,8 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
         "provenance": list(ran["provenance"].dropna().unique()),
         "costs": [
             (title, figure_html(charts.cost_figure(rows, column, title), f"cost-{column}"))
-            for column, title in cells.COSTS.values()
-            if len(rows := cells.cost_view(reading.board, dataset, column))
+            for column, title in COSTS.values()
+            if len(rows := cost_view(reading.board, dataset, column))
         ],
     }
 
@@ -159,30 +163,30 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     card = evidence.cards.get(model)
     variant = card.datasets.get(dataset) if card else None
     paper = evidence.papers.get(row.paper)
-    runs = cells.counted_first(runs_of(evidence, dataset, model))
-    counted = cells.runs_behind(runs, chosen)
+    runs = counted_first(runs_of(evidence, dataset, model))
+    counted = runs_behind(runs, chosen)
     found = curves(counted.head(10))
-    table = cells.runs_table(runs)
+    table = runs_table(runs)
     table["Run"] = runs["run"].str[:8]
     return {
         "title": f"{row.label} on {DATASETS[dataset].title}",
         "back": f"board-{dataset}.html",
         "row": row,
-        "marks": cells.marks(row),
+        "marks": marks(row),
         "paper": paper,
-        "authors": cells.authors_of(paper) if paper else "",
-        "trained": cells.trained(row),
-        "reason": cells.sentence(row.reason),
-        "verdict": cells.verdict_words(row.verdict),
-        "reported": cells.reported_table(evidence.papers, dataset, model).drop(columns="Link"),
+        "authors": authors_of(paper) if paper else "",
+        "trained": trained(row),
+        "reason": sentence(row.reason),
+        "verdict": verdict_words(row.verdict),
+        "reported": reported_table(evidence.papers, dataset, model).drop(columns="Link"),
         "seeds": figure_html(charts.seeds_figure(counted, row), "seeds") if len(counted) else None,
         "curves": figure_html(charts.curves_figure(found, row.reported), "curves") if len(found) else None,
         "runs": _as_text(table),
-        "command": cells.reproduce_commands(dataset, model, card, counted),
+        "command": reproduce_commands(dataset, model, card, counted),
         "variant": variant,
-        "anatomy": cells.anatomy_table(variant) if variant else None,
-        "recipe": cells.recipe_table(variant.recipe) if variant else None,
-        "attempts": cells.attempts_table(reading.attempts, dataset, model),
+        "anatomy": anatomy_table(variant) if variant else None,
+        "recipe": recipe_table(variant.recipe) if variant else None,
+        "attempts": attempts_table(reading.attempts, dataset, model),
     }
 
 
@@ -193,8 +197,8 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
         if isinstance(value, list):
             return ", ".join(value)
         if isinstance(value, pd.Timestamp):
-            return words.day(value)
-        return "" if words.missing(value) else f"{value:.2f}" if isinstance(value, float) else str(value)
+            return escape.day(value)
+        return "" if escape.missing(value) else f"{value:.2f}" if isinstance(value, float) else str(value)
 
     return table.astype(object).map(cell)
 
@@ -205,7 +209,7 @@ def figure_html(figure: go.Figure, name: str) -> Markup:
     html = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
     )
-    return Markup(html)  # labels in it have passed words.label, and to_html escapes what could end the script
+    return Markup(html)  # labels in it have passed escape.label, and to_html escapes what could end the script
 
 
 def sparkline(curve: Iterable[float] | None, width: int = 90, height: int = 22) -> Mapping[str, Any] | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from cells import PLACE
+from tables.common import PLACE
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import (

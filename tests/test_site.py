@@ -12,17 +12,21 @@ import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
-import cells
 import charts
+import escape
 import export
 import pandas as pd
-import parts
 import pytest
 import source
-import words
+import widgets
 from helpers import MARKUP, fill_root, fill_with_markup, make_record, make_seeds, many_records, publish_records
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
+from tables.board import RIVALS, filtered, ranked_view
+from tables.common import marks, runs_behind
+from tables.compare import compare_table, cost_view, progress_table
+from tables.model import anatomy_table, reproduce_commands
+from tables.runs import checklist, find_runs, run_marks
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import BOARD_COLUMNS, make_board, make_claims, read
@@ -48,7 +52,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> source.Reading:
 
 
 def view_of(reading: source.Reading, dataset: str = "cifar10", **more) -> pd.DataFrame:
-    return cells.ranked_view(reading.board, dataset, **more)
+    return ranked_view(reading.board, dataset, **more)
 
 
 # --- escaping ----------------------------------------------------------------------------------------------------------
@@ -82,27 +86,27 @@ def parsed(text: str) -> Words:
 )
 def test_markdown_shows_text_from_files_as_it_is(text):
     """Against another implementation of Markdown, with HTML and every extension on that it has."""
-    shown = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(words.md(text)))
+    shown = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(escape.md(text)))
     assert set(shown.tags) <= {"p"}
-    assert shown.text.strip().replace(words.JOINER, "") == words.short(text)
+    assert shown.text.strip().replace(escape.JOINER, "") == escape.short(text)
 
 
 @pytest.mark.parametrize(
     "text", [":smile:", ":red[x]", ":material/home:", "https://evil.example", "a@b.example", "www.b.example"]
 )
 def test_what_streamlit_replaces_after_parsing_is_parted(text):
-    shown = parsed(MarkdownIt("commonmark").render(words.md(text))).text
+    shown = parsed(MarkdownIt("commonmark").render(escape.md(text))).text
     assert not re.search(r":\w|@\w|www\.", shown)
 
 
 def test_figures_show_text_from_files_as_it_is():
-    shown = words.label(MARKUP, 1_000)
+    shown = escape.label(MARKUP, 1_000)
     assert not re.search(r"[<>$]", shown)
-    assert html.unescape(shown) == words.short(MARKUP, 1_000)
+    assert html.unescape(shown) == escape.short(MARKUP, 1_000)
 
 
 def test_no_gap_reads_minus_zero():
-    assert [words.percent(gap, signed=True) for gap in (-0.004, 0.0, 0.115, -0.31)] == [
+    assert [escape.percent(gap, signed=True) for gap in (-0.004, 0.0, 0.115, -0.31)] == [
         "+0.00",
         "+0.00",
         "+0.12",
@@ -111,22 +115,22 @@ def test_no_gap_reads_minus_zero():
 
 
 def test_long_text_is_cut_and_control_characters_go():
-    assert words.short("x" * 1_000, 10) == "x" * 9 + "…"
-    assert words.short("a\x1b[31m\u202eb\nc") == "a [31m b c"
+    assert escape.short("x" * 1_000, 10) == "x" * 9 + "…"
+    assert escape.short("a\x1b[31m\u202eb\nc") == "a [31m b c"
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [(None, "–"), (966_986, "966,986"), (10**40, "1e+40"), (math.inf, "inf"), (math.nan, "–")]
 )
 def test_counts_however_absurd(value, said):
-    assert words.count(value) == said
+    assert escape.count(value) == said
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [(45, "45 s"), (738, "12.3 min"), (7_560, "2.1 h"), (1e308, "1e+308 s"), (None, "–")]
 )
 def test_durations(value, said):
-    assert words.duration(value) == said
+    assert escape.duration(value) == said
 
 
 # --- colours -----------------------------------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ def test_no_verdict_is_told_by_colour_alone():
 
 def test_ranks_stand_before_any_filter(full):
     view = view_of(full)
-    for_one = cells.filtered(view, family=["NiN"], search="dropout")
+    for_one = filtered(view, family=["NiN"], search="dropout")
     assert len(for_one) < len(view)
     ranks = view.set_index("label")["rank"]
     assert list(ranks[for_one["label"]].dropna()) == list(for_one["rank"].dropna())
@@ -193,7 +197,7 @@ def test_ranks_stand_before_any_filter(full):
 )
 def test_a_filter_keeps_what_it_says_and_all_of_it(full, chosen, holds):
     view = view_of(full)
-    kept = cells.filtered(view, **chosen)
+    kept = filtered(view, **chosen)
     assert all(holds(row) for row in kept.itertuples())
     if "search" not in chosen:
         assert len(kept) == sum(bool(holds(row)) for row in view.itertuples())
@@ -206,24 +210,24 @@ def test_a_profile_shows_its_rows_and_never_pools(full):
 
 
 def test_rivals_are_chosen(full):
-    none, these, every = (view_of(full, rivals=name)["model"].isna().sum() for name in ("none", *cells.RIVALS[:2]))
+    none, these, every = (view_of(full, rivals=name)["model"].isna().sum() for name in ("none", *RIVALS[:2]))
     assert none == 0 < these < every
 
 
 def test_every_mark_is_said_beside_its_number(full):
     view = view_of(full).set_index("model")
-    marks = {name: cells.marks(row) for name, row in zip(view.index, view.itertuples(), strict=True)}
-    assert marks["nin_augmentation"] == [MARKS["U"]]
-    assert marks["strided_a"] == [MARKS["S"]]
-    assert marks["nin_fc"] == [MARKS["L"]]
-    assert marks["nin_dropout"] == []
+    beside = {name: marks(row) for name, row in zip(view.index, view.itertuples(), strict=True)}
+    assert beside["nin_augmentation"] == [MARKS["U"]]
+    assert beside["strided_a"] == [MARKS["S"]]
+    assert beside["nin_fc"] == [MARKS["L"]]
+    assert beside["nin_dropout"] == []
     runs = full.evidence.runs
     changed = runs[runs["overrides"] != "{}"].iloc[0]
-    assert "overridden recipe" in cells.run_marks(changed)
+    assert "overridden recipe" in run_marks(changed)
 
 
 def test_the_frontier_is_what_nothing_cheaper_beats(full):
-    rows = cells.cost_view(full.board, "cifar10", "parameters")
+    rows = cost_view(full.board, "cifar10", "parameters")
     assert rows["frontier"].any()
     for row in rows[rows["mean"].notna()].itertuples():
         cheaper = rows[(rows["parameters"] <= row.parameters) & (rows.index != row.Index) & rows["mean"].notna()]
@@ -232,7 +236,7 @@ def test_the_frontier_is_what_nothing_cheaper_beats(full):
 
 def test_compare_marks_exactly_the_fields_that_differ(full):
     models = ["nin", "nin_dropout", "strided_a"]
-    table = cells.compare_table(full.evidence, full.board, "cifar10", models)
+    table = compare_table(full.evidence, full.board, "cifar10", models)
     recipe = table[table["What"].str.startswith("recipe: ")]
     assert (recipe[""] == "≠").any()
     for line in recipe.to_dict("records"):
@@ -243,7 +247,7 @@ def test_compare_marks_exactly_the_fields_that_differ(full):
 
 def test_runs_behind_a_row_are_of_one_profile_and_counted(full):
     rows = view_of(full)
-    found = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin"])
+    found = runs_behind(full.evidence.runs, rows[rows["model"] == "nin"])
     assert set(found["profile"]) == {"reference"}
     assert len(found) == 5
 
@@ -252,20 +256,20 @@ def test_a_command_to_copy_names_only_suites_that_exist(full, hostile):
     nothing = full.evidence.runs.iloc[0:0]
     card = hostile.evidence.cards["nin_dropout"]
     assert card.suites == (MARKUP,)
-    command = cells.reproduce_commands("cifar10", "nin_dropout", card, nothing)
+    command = reproduce_commands("cifar10", "nin_dropout", card, nothing)
     assert command == "runner submit --suite cifar10-full --model nin_dropout"
     card = full.evidence.cards["nin_dropout"]
-    assert "--suite cifar10 " in cells.reproduce_commands("cifar10", "nin_dropout", card, nothing)
+    assert "--suite cifar10 " in reproduce_commands("cifar10", "nin_dropout", card, nothing)
 
 
 def test_a_run_is_found_by_id_beginning_and_key(full):
     runs = full.evidence.runs
     one = runs.iloc[0]
     for text in (one["run"], one["run"][:8], f" {one['run'][:8]} ", f"{one['key']}-{one['run'][:8]}"):
-        assert list(cells.find_runs(runs, text)["run"]) == [one["run"]]
-    assert one["run"] in set(cells.find_runs(runs, one["key"])["run"])
-    assert not len(cells.find_runs(runs, ""))
-    assert not len(cells.find_runs(runs, "(.*"))
+        assert list(find_runs(runs, text)["run"]) == [one["run"]]
+    assert one["run"] in set(find_runs(runs, one["key"])["run"])
+    assert not len(find_runs(runs, ""))
+    assert not len(find_runs(runs, "(.*"))
 
 
 def test_the_checklist_answers_from_record_and_row(full):
@@ -273,7 +277,7 @@ def test_the_checklist_answers_from_record_and_row(full):
     run = runs[(runs["model"] == "nin_dropout") & (runs["standing"] == "counted")].iloc[0]
     row = view_of(full).set_index("model").loc["nin_dropout"].to_dict()
     record = source.record_of(run)
-    answers = cells.checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
+    answers = checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
     assert answers["How many runs stand behind the row?"] == "5 finished of 5 that ended"
     assert answers["Which error bars?"].startswith(f"standard deviation {row['sd']:.2f}")
     assert answers["To repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
@@ -281,7 +285,7 @@ def test_the_checklist_answers_from_record_and_row(full):
 
 
 def test_the_papers_own_numbers_stand_beside_the_anatomy(full):
-    table = cells.anatomy_table(full.evidence.cards["googlenet"].anatomy["imagenet"])
+    table = anatomy_table(full.evidence.cards["googlenet"].anatomy["imagenet"])
     first = table.iloc[0]
     assert (first["Paper: parameters"], first["Paper: operations"]) == ("2.7K", "34M")
     assert first["Differs"] == "≠ parameters, macs"
@@ -293,7 +297,7 @@ def test_progress_puts_what_runs_first_and_takes_holes():
         {"key": "b", "state": "running", "epoch": 1, "epochs": 4, "test_error": None, "outcome": None, "attempts": 1},
         {"key": MARKUP, "state": "later"},
     ]
-    table = cells.progress_table(rows)
+    table = progress_table(rows)
     assert list(table["State"]) == ["running", "done", "later"]
     assert list(table["Progress"]) == [25.0, 100.0, 0.0]
 
@@ -329,7 +333,7 @@ def test_the_gap_figure_is_sorted_and_holds_the_boards_numbers(full):
 def test_points_lead_to_runs(full):
     rows = view_of(full)
     row = next(rows[rows["model"] == "nin_dropout"].itertuples())
-    runs = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin_dropout"])
+    runs = runs_behind(full.evidence.runs, rows[rows["model"] == "nin_dropout"])
     [points] = [trace for trace in charts.seeds_figure(runs, row).data if trace.name == "finished"]
     assert {tuple(target) for target in points.customdata} == {("run", run) for run in runs["run"]}
 
@@ -346,15 +350,15 @@ def test_a_page_opens_with_a_data_set_that_sources_report_on(tmp_path):
     """Digits have more rows, but no paper's number to set beside them."""
     publish_records(tmp_path, *(make_record(10.0, dataset="digits", model=name) for name in ("lenet", "nin")))
     names = ["digits", "mnist", "cifar10"]
-    assert parts.liveliest(make_board(read(tmp_path)), names) == "digits"
+    assert widgets.liveliest(make_board(read(tmp_path)), names) == "digits"
     publish_records(tmp_path, make_record(0.9, dataset="mnist", model="lenet"))
-    assert parts.liveliest(make_board(read(tmp_path)), names) == "mnist"
+    assert widgets.liveliest(make_board(read(tmp_path)), names) == "mnist"
 
 
 def test_a_collapsed_run_doesnt_crush_the_scale(full):
     rows = view_of(full)
     row = next(rows[rows["model"] == "nin_fc"].itertuples())
-    runs = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin_fc"])
+    runs = runs_behind(full.evidence.runs, rows[rows["model"] == "nin_fc"])
     figure = charts.seeds_figure(runs, row)
     assert set(runs["outcome"]) == {"finished", "collapsed", "diverged"}
     low, high = figure.layout.yaxis.range
@@ -369,8 +373,8 @@ def test_no_figure_carries_markup_from_files(state, request):
     reading = request.getfixturevalue(state)
     view = view_of(reading)
     row = next(view[view["model"] == "nin_dropout"].itertuples())
-    runs = cells.runs_behind(reading.evidence.runs, view[view["model"] == "nin_dropout"])
-    cost = cells.cost_view(reading.board, "cifar10", "parameters")
+    runs = runs_behind(reading.evidence.runs, view[view["model"] == "nin_dropout"])
+    cost = cost_view(reading.board, "cifar10", "parameters")
     figures = [
         charts.gap_figure(view),
         charts.seeds_figure(runs, row),
@@ -398,9 +402,9 @@ def _strings(value):
 
 def test_figures_of_nothing(full):
     nothing = full.board.iloc[0:0]
-    charts.gap_figure(cells.ranked_view(nothing, "cifar10"))
+    charts.gap_figure(ranked_view(nothing, "cifar10"))
     charts.claims_figure(make_claims(nothing, {}))
-    charts.cost_figure(cells.cost_view(nothing, "cifar10", "macs"), "macs", "MACs")
+    charts.cost_figure(cost_view(nothing, "cifar10", "macs"), "macs", "MACs")
 
 
 # --- pages -------------------------------------------------------------------------------------------------------------
@@ -469,7 +473,7 @@ def test_a_deep_link_opens_what_it_names(own_root):
     assert {metric.label: metric.value for metric in app.metric}["Verdict"] == "✓ reproduced"
     run = source.current().evidence.runs.iloc[0]
     app = open_page("run", run=run["run"][:8])
-    assert words.md(run["key"]) in said(app)
+    assert escape.md(run["key"]) in said(app)
     table = open_page("leaderboard", dataset="cifar10", verdict="reproduced").dataframe[0].value
     assert set(table["Verdict"]) == {"✓ reproduced"}
     table = open_page("compare", dataset="cifar10", models=["nin", "nin_dropout"]).table[0].value
@@ -485,7 +489,7 @@ def test_a_link_to_what_isnt_here_says_so(own_root):
     ):
         app = open_page(page, **query)
         assert not app.exception
-        assert [w for w in app.warning if words.md(next(iter(query.values()))) in w.value], page
+        assert [w for w in app.warning if escape.md(next(iter(query.values()))) in w.value], page
     assert "No row fits" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
 
 

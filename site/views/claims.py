@@ -1,10 +1,10 @@
 """Each ordering that a source asserts, with its difference, ours, and the verdict."""
 
-import cells
 import charts
-import parts
 import source
 import streamlit as st
+import widgets
+from tables.compare import claims_table
 
 from benchmarks.verdicts import MIN_SEEDS
 
@@ -16,29 +16,29 @@ st.markdown(
 )
 claims = reading.claims
 if not len(claims):
-    parts.empty(
+    widgets.empty(
         "No source claims anything of models that are here: claims stand in benchmarks/papers/.", "runner models"
     )
     st.stop()
 names = ["all", *dict.fromkeys(claims["dataset"])]
-parts.asked_for("dataset", names, "data set with a claim")
+widgets.asked_for("dataset", names, "data set with a claim")
 dataset = st.segmented_control("Data set", names, default="all", required=True, key="dataset", bind="query-params")
 if dataset != "all":
     claims = claims[claims["dataset"] == dataset]
 waiting = claims[claims["verdict"].isin(["not run", "more seeds"])]
 if len(waiting) == len(claims):
-    parts.empty(
+    widgets.empty(
         f"None of these {len(claims)} claims is decided: each needs {MIN_SEEDS} finished seeds on both sides. "
         "Below stand the papers' own differences.",
         "runner submit --suite nin_ablation",
     )
-parts.figure(
+widgets.figure(
     charts.claims_figure(claims),
     alt="Difference of each claim, the paper's and ours with its 90 % interval; right of zero is as claimed. "
     "The table below has the numbers.",
     key="claims",
 )
-table = cells.claims_table(claims, reading.evidence.papers)
+table = claims_table(claims, reading.evidence.papers)
 st.dataframe(
     table,
     hide_index=True,
@@ -51,4 +51,4 @@ st.dataframe(
     },
 )
 with st.expander("As plain text"):
-    parts.plain_table(table, alt="Claims as plain text")
+    widgets.plain_table(table, alt="Claims as plain text")

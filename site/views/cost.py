@@ -1,40 +1,41 @@
 """Error against parameters, multiply-accumulates and minutes of training, with the frontier."""
 
-import cells
 import charts
-import parts
+import escape
 import source
 import streamlit as st
-import words
+import widgets
+from tables.common import datasets_of, marks
+from tables.compare import COSTS, cost_view
 
 reading = source.current()
 board = reading.board
-names = cells.datasets_of(board)
+names = datasets_of(board)
 st.title("What does accuracy cost?")
 if not names:
-    parts.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
+    widgets.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
     st.stop()
-dataset = parts.dataset_of_page(board, names)
+dataset = widgets.dataset_of_page(board, names)
 cost = st.segmented_control(
     "Cost",
-    list(cells.COSTS),
+    list(COSTS),
     default="parameters",
     required=True,
     key="cost",
     bind="query-params",
 )
-column, title = cells.COSTS[cost or "parameters"]
-rows = cells.cost_view(board, dataset, column)
+column, title = COSTS[cost or "parameters"]
+rows = cost_view(board, dataset, column)
 if not len(rows):
     needs = "a run" if column == "train_minutes" else "a card and an error"
-    parts.empty(
-        f"No model on {parts.dataset_title(dataset)} has {needs} yet.",
-        f"runner submit --suite {parts.suite_of(dataset)}",
+    widgets.empty(
+        f"No model on {widgets.dataset_title(dataset)} has {needs} yet.",
+        f"runner submit --suite {widgets.suite_of(dataset)}",
     )
     st.stop()
-parts.figure(
+widgets.figure(
     charts.cost_figure(rows, column, title),
-    alt=f"Test error on {parts.dataset_title(dataset)} against {title.lower()}. The table below has the numbers.",
+    alt=f"Test error on {widgets.dataset_title(dataset)} against {title.lower()}. The table below has the numbers.",
     key="cost_figure",
 )
 st.caption(
@@ -42,13 +43,13 @@ st.caption(
 )
 view = rows.assign(
     **{
-        "Model": [words.short(text, 80) for text in rows["label"]],
+        "Model": [escape.short(text, 80) for text in rows["label"]],
         "Frontier": ["yes" if front else "" for front in rows["frontier"]],
         "Measured %": rows["mean"],
         "Reported %": rows["reported"],
         title: rows[column],
-        "Hardware": [", ".join(words.short(name, 60) for name in names) for names in rows["hardware"]],
-        "Marks": [cells.marks(row) for row in rows.itertuples()],
+        "Hardware": [", ".join(escape.short(name, 60) for name in names) for names in rows["hardware"]],
+        "Marks": [marks(row) for row in rows.itertuples()],
     }
 )
 st.dataframe(

@@ -1,29 +1,30 @@
 """One board per data set: measured beside reported, ranked by error, and the picture that says it at a glance."""
 
-import cells
 import charts
-import parts
+import escape
 import source
 import streamlit as st
-import words
+import widgets
+from tables.board import RIVALS, board_table, filtered, options, plain_board, ranked_view, set_apart, summary
+from tables.common import datasets_of, marks
 
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import PROFILES
-from benchmarks.wording import LEGEND, as_csv, as_json
+from benchmarks.wording import LEGEND, as_csv, as_json, verdict_words
 
 reading = source.current()
 board = reading.board
-names = cells.datasets_of(board)
+names = datasets_of(board)
 
 st.title("Do the numbers in the papers hold?")
 st.markdown("The test errors that papers print, beside what their recipes give here, over several seeds.")
 if not names:
-    parts.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
+    widgets.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
     st.stop()
 
-dataset = parts.dataset_of_page(board, names)
+dataset = widgets.dataset_of_page(board, names)
 facts = DATASETS[dataset]
-summary = st.empty()
+headline = st.empty()
 
 with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
     search = st.text_input(
@@ -38,9 +39,9 @@ with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
         placeholder="each model's row with the most seeds",
         help="reference: IEEE float32, deterministic. fast: may change rounding, never the recipe.",
     )
-    rivals = left.selectbox("Figures that are published only", cells.RIVALS, key="rivals", bind="query-params")
-    view = cells.ranked_view(board, dataset, rivals, profiles)
-    offered = cells.options(view)
+    rivals = left.selectbox("Figures that are published only", RIVALS, key="rivals", bind="query-params")
+    view = ranked_view(board, dataset, rivals, profiles)
+    offered = options(view)
     chosen = {}
     for place, name, title in (
         (middle, "family", "Family"),
@@ -52,24 +53,24 @@ with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
         values = [*offered[name], *(v for v in st.query_params.get_all(name) if v not in offered[name])]
         chosen[name] = place.multiselect(title, values, key=name, bind="query-params", placeholder="all")
 
-shown = cells.filtered(view, **chosen, search=search or "")
+shown = filtered(view, **chosen, search=search or "")
 ran = view[view["runs"] > 0]
-summary.markdown(words.md(f"{facts.title}: {cells.summary(view)}."))
+headline.markdown(escape.md(f"{facts.title}: {summary(view)}."))
 if not len(ran):
-    parts.empty(
+    widgets.empty(
         f"No run on {facts.title} has ended yet: below stands what the sources print.",
-        f"runner submit --suite {parts.suite_of(dataset)}",
+        f"runner submit --suite {widgets.suite_of(dataset)}",
     )
 if not len(shown):
-    parts.empty("No row fits these filters. Take one away, or search for something shorter.")
+    widgets.empty("No row fits these filters. Take one away, or search for something shorter.")
     st.stop()
 
-table = cells.board_table(shown, reading.evidence.papers, source.small_curves(reading, shown))
+table = board_table(shown, reading.evidence.papers, source.small_curves(reading, shown))
 config = st.column_config
 beside, picture = st.columns([3, 2], gap="medium")
 with beside:
     st.dataframe(
-        cells.set_apart(table),
+        set_apart(table),
         hide_index=True,
         placeholder="–",
         height="content" if len(table) <= 20 else 720,
@@ -114,18 +115,18 @@ with beside:
     )
 with picture:
     if len(charts.gap_order(shown)):
-        parts.figure(
+        widgets.figure(
             charts.gap_figure(shown),
             alt=f"Reported and measured test errors on {facts.title}, largest gap first. The table beside it has the numbers.",
             key="gaps",
         )
         st.caption("Bars: 95 % interval of the mean. Grey: where one new run would fall. Click a point for its model.")
 
-marked = sorted({mark for row in shown.itertuples() for mark in cells.marks(row)})
-parts.marks_line(marked)
+marked = sorted({mark for row in shown.itertuples() for mark in marks(row)})
+widgets.marks_line(marked)
 unverified = shown[(shown["data"] == "unverified") & (shown["runs"] > 0)]
 for sentence in unverified["provenance"].dropna().unique():
-    st.warning("Unverified data: " + words.md(sentence), icon=":material/warning:")
+    st.warning("Unverified data: " + escape.md(sentence), icon=":material/warning:")
 
 rows_for_files = (
     board[board["dataset"] == dataset] if not any(chosen.values()) and not search and not profiles else shown
@@ -148,10 +149,10 @@ with st.container(horizontal=True):
         on_click="ignore",
     )
 with st.expander("As plain text"):
-    parts.plain_table(cells.plain_board(table), alt=f"The leaderboard of {facts.title} as plain text")
+    widgets.plain_table(plain_board(table), alt=f"The leaderboard of {facts.title} as plain text")
 equal = reading.equivalences[reading.equivalences["dataset"] == dataset]
 if len(equal):
     with st.expander("Profiles: does fast give the errors of reference?", expanded=True):
         for row in equal.itertuples():
-            said = f"{cells.verdict_words(row.verdict)}: {row.label}, {row.profile} beside reference: {row.reason}."
-            st.markdown("- " + words.md(said))
+            said = f"{verdict_words(row.verdict)}: {row.label}, {row.profile} beside reference: {row.reason}."
+            st.markdown("- " + escape.md(said))

@@ -2,13 +2,13 @@
 
 import os
 
-import cells
 import charts
+import escape
 import pandas as pd
-import parts
 import source
 import streamlit as st
-import words
+import widgets
+from tables.runs import STANDING, checklist, find_runs, how_measured, run_marks, runs_table
 
 from benchmarks.leaderboard import curves
 
@@ -24,28 +24,28 @@ text = st.text_input(
     max_chars=300,
 )
 if not len(runs):
-    parts.empty("No run has ended here yet.", "runner submit --suite quickstart")
+    widgets.empty("No run has ended here yet.", "runner submit --suite quickstart")
     st.stop()
-found = cells.find_runs(runs, text or "")
+found = find_runs(runs, text or "")
 if len(found) != 1:
     if text:
         st.warning(
-            f"{len(found)} runs fit “{words.md(text, 80)}”; expected one.",
+            f"{len(found)} runs fit “{escape.md(text, 80)}”; expected one.",
             icon=":material/search_off:",
         )
     st.subheader("These fit" if len(found) else "The newest runs")
     listed = found if len(found) else runs.sort_values("finished", ascending=False).head(50)
-    table = cells.runs_table(listed)
-    table.insert(1, "Key", [words.short(key, 120) for key in listed["key"]])
-    parts.runs(table, alt="Runs with a link to each")
+    table = runs_table(listed)
+    table.insert(1, "Key", [escape.short(key, 120) for key in listed["key"]])
+    widgets.runs(table, alt="Runs with a link to each")
     st.stop()
 
 run = found.iloc[0]
 record = source.record_of(run)
 if record is None:
-    parts.empty("This record can't be read any more: it was moved or changed.", "runner verify")
+    widgets.empty("This record can't be read any more: it was moved or changed.", "runner verify")
     st.stop()
-st.header(words.md(record.key, 200))
+st.header(escape.md(record.key, 200))
 st.page_link(
     "views/model.py",
     label="To its model's page",
@@ -53,20 +53,20 @@ st.page_link(
     query_params={"model": record.job.model, "dataset": record.job.dataset},
 )
 with st.container(horizontal=True):
-    st.metric("Test error, %", words.percent(record.test_error), border=True, width=170)
+    st.metric("Test error, %", escape.percent(record.test_error), border=True, width=170)
     st.metric("Outcome", record.outcome, border=True, width=170)
     st.metric("Seed", str(record.job.seed), border=True, width=120)
     st.metric("Run", record.run8, border=True, width=170)
-st.markdown("**Standing:** " + words.md(cells.STANDING[run["standing"]]))
-parts.marks_line(cells.run_marks(run))
+st.markdown("**Standing:** " + escape.md(STANDING[run["standing"]]))
+widgets.marks_line(run_marks(run))
 
 st.header("How this was measured")
-parts.plain_table(cells.how_measured(record), alt="How this number was measured")
+widgets.plain_table(how_measured(record), alt="How this number was measured")
 
 curve = curves(pd.DataFrame([run]))
 if len(curve):
     st.header("Learning curve")
-    parts.figure(
+    widgets.figure(
         charts.curves_figure(curve),
         alt="Training error (dotted) and test error (solid) of this run by epoch.",
         key="curve",
@@ -81,8 +81,8 @@ same = board[
     ]
 ]
 row = same.iloc[0].to_dict() if len(same) and run["standing"] == "counted" else None
-parts.plain_table(
-    cells.checklist(record, row, reading.evidence.cards.get(record.job.model)),
+widgets.plain_table(
+    checklist(record, row, reading.evidence.cards.get(record.job.model)),
     alt="The reproducibility checklist, filled in",
 )
 
@@ -94,7 +94,7 @@ elif store:
     st.markdown("To see its curves and system metrics:")
     st.code(store, language="bash", wrap_lines=True)
 else:
-    parts.empty("No MLflow store is configured: start the site with `runner site`, or set MLFLOW_TRACKING_URI.")
+    widgets.empty("No MLflow store is configured: start the site with `runner site`, or set MLFLOW_TRACKING_URI.")
 st.markdown("Its MLflow run is found by this filter, if it was trained or synchronised here:")
 st.code(f"tags.`reprozoo.run` = '{record.run}'", language=None)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import escape
 import pandas as pd
 import source
 import streamlit as st
-import words
 from charts import CLICKS
 
 from benchmarks.datasets import DATASETS
@@ -39,8 +39,8 @@ def footer(reading: source.Reading) -> None:
     if problems := reading.evidence.problems:
         with st.expander(f"{len(problems)} problems in records or cards that can't be read"):
             st.caption("They are left out everywhere. `runner verify` lists all of them.")
-            st.code("\n".join(words.short(line) for line in problems[:100]), language=None, wrap_lines=True)
-    st.caption(words.md(reading.as_of) + " Errors are in percent, after the last epoch; see Method.")
+            st.code("\n".join(escape.short(line) for line in problems[:100]), language=None, wrap_lines=True)
+    st.caption(escape.md(reading.as_of) + " Errors are in percent, after the last epoch; see Method.")
 
 
 def dataset_title(name: str) -> str:
@@ -104,12 +104,12 @@ def figure(fig: Any, alt: str, key: str) -> None:
 
 def plain_table(table: pd.DataFrame, alt: str) -> None:
     """A table of text that any screen reader takes: every cell is escaped, because st.table takes Markdown."""
-    safe = table.astype(object).map(lambda cell: "" if words.missing(cell) else words.md(cell))
-    st.table(safe.rename(columns=words.md), hide_index=True, border="horizontal", alt=alt)
+    safe = table.astype(object).map(lambda cell: "" if escape.missing(cell) else escape.md(cell))
+    st.table(safe.rename(columns=escape.md), hide_index=True, border="horizontal", alt=alt)
 
 
 def runs(table: pd.DataFrame, alt: str) -> None:
-    """Runs with a link to each: the frame of `cells.runs_table`."""
+    """Runs with a link to each: the frame of `runs_table`."""
     config = st.column_config
     st.dataframe(
         table,
@@ -132,11 +132,11 @@ def runs(table: pd.DataFrame, alt: str) -> None:
 def marks_line(names: Sequence[str]) -> None:
     """What isn't plain about the numbers above."""
     if names:
-        st.markdown("**Not plain:** " + "; ".join(words.md(name) for name in names))
+        st.markdown("**Not plain:** " + "; ".join(escape.md(name) for name in names))
 
 
 def asked_for(name: str, known: Sequence[str], what: str) -> None:
     """Says so where the address names something that isn't here: the widget would fall back in silence."""
     given = st.query_params.get(name)
     if given is not None and given not in known:
-        st.warning(f"There is no {what} “{words.md(given, 60)}” here.", icon=":material/search_off:")
+        st.warning(f"There is no {what} “{escape.md(given, 60)}” here.", icon=":material/search_off:")
