@@ -53,7 +53,7 @@ def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
         folder, _, rest = path.partition("/")
         if folder == "zoo" and path.endswith(".py"):
             names |= set(models.get(Path(path).stem) or everyone)
-        elif path in ("runner/train.py", "runner/augment.py"):
+        elif path.startswith("runner/training/"):
             names |= everyone
         elif path.startswith(("benchmarks/papers/", "benchmarks/attempts/")):
             tests |= {"tests/test_papers.py", "tests/test_sources.py"}
@@ -90,7 +90,7 @@ def contract_tests(models: Iterable[str]) -> list[str]:
 
 def problems_of(records: Iterable[str]) -> list[str]:
     """What `runner verify` finds wrong with these records among all of results/; missing ones (a lone curve) included."""
-    from runner.verify import verify
+    from runner.reporting.verify import verify
 
     paths = [ROOT / record for record in records]
     errors, warnings = verify(ROOT / "results")

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from benchmarks import records
 from benchmarks.errors import UserError
@@ -23,6 +23,9 @@ ATTEMPTS = Path(__file__).parent / "attempts"
 
 Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["target", "context"]
+Statistic = Literal["single", "mean", "median", "best"]
+ClaimKind = Literal["less", "equal"]
+SpreadKind = Literal["standard deviation", "standard error"]
 
 
 class PaperError(UserError):
@@ -40,10 +43,25 @@ class ReportedProtocol(_Frozen):
     training_images: Annotated[int, Field(ge=1)] | None = None
     evaluation: Literal["test", "validation"] = "test"
     networks: Annotated[int, Field(ge=1)] = 1  # more: their predictions were averaged
-    statistic: Text | None = None  # of several runs: "median", "one of 4 rates"
+    views: Annotated[int, Field(ge=1)] = 1  # more: predictions on so many crops of each test image were averaged
     epoch: Literal["last", "best"] | None = None  # best: chosen by the error that is reported
-    runs: Annotated[int, Field(ge=1)] | None = None  # behind the figure, where it says
-    spread: Annotated[float, Field(ge=0)] | None = None  # their standard deviation, percentage points, where it says
+    runs: Annotated[int, Field(ge=1)] | None = None  # behind the figure
+    statistic: Statistic | None = None  # of those runs
+    selection: Text | None = None  # how the figure was picked, where that isn't plain: "one of 4 rates"
+    spread: Annotated[float, Field(ge=0)] | None = None  # over the runs, as printed after "+-": percentage points
+    spread_kind: SpreadKind | None = None  # what that is, where the source says it
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ReportedProtocol":
+        if self.runs is None and self.statistic in ("mean", "median"):
+            raise ValueError(f"statistic is '{self.statistic}', but runs is missing: of how many?")
+        if (self.runs or 1) > 1 and self.statistic in (None, "single"):
+            raise ValueError(f"runs is {self.runs}, so statistic must be 'mean', 'median' or 'best'")
+        if self.spread is not None and (self.runs or 1) < 2:
+            raise ValueError("spread needs runs, 2 or more: over how many is it?")
+        if self.spread_kind is not None and self.spread is None:
+            raise ValueError("spread_kind is set, but spread is missing")
+        return self
 
 
 class ReportedError(_Frozen):
@@ -81,14 +99,26 @@ class Attempt(_Frozen):
 
 
 class Claim(_Frozen):
-    """An ordering that the source asserts. Its two errors are the source's own [[reported]] rows of these models."""
+    """What the source asserts of two models' errors, which stand in [[reported]] rows of the same file.
+
+    `less`: `better` has a lower error than `worse`; with `share`, lower by more than that percentage of it.
+    `equal`: the one is as good as the other.
+    """
 
     id: Name
     dataset: Name
     better: Name
     worse: Name
+    kind: ClaimKind = "less"
+    share: Annotated[float, Field(gt=0, lt=100)] | None = None  # percent of the error of `worse`
     text: Text
     where: Text
+
+    @model_validator(mode="after")
+    def _share_is_of_a_difference(self) -> "Claim":
+        if self.kind == "equal" and self.share is not None:
+            raise ValueError("share belongs to a claim of kind 'less'")
+        return self
 
 
 class Paper(_Frozen):
@@ -278,6 +308,8 @@ def differences(reported: ReportedProtocol, measured: records.Protocol) -> list[
         found.append("the paper's error is that of its best epoch, ours of the last")
     if reported.networks != 1:
         found.append(f"the paper's error is of {reported.networks} networks together, ours of one")
+    if reported.views != 1:
+        found.append(f"the paper's error is of {reported.views} views of each image together, ours of one")
     return found
 
 

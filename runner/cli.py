@@ -107,7 +107,7 @@ def _console(stderr: bool = False) -> Any:
 def _settings(
     engine: str, slots: int | None, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
 ) -> Any:
-    from runner.submit import Settings
+    from runner.submit.run import Settings
 
     settings = Settings(engine, slots, data_dir, allow, force_resume, as_json)
     settings.table()  # its mistakes first
@@ -157,9 +157,9 @@ def submit(
     runner submit --suite cifar10 --model nin_dropout --seed 0 --set learning_rate=0.05
     """
     from benchmarks.suites import get_suite
-    from runner import plan
-    from runner import submit as submitting
-    from runner.jobs import JobPaths
+    from runner.jobs.paths import JobPaths
+    from runner.submit import plan
+    from runner.submit import run as submitting
     from zoo import load_models
 
     if seeds is not None and seed:
@@ -208,8 +208,8 @@ def _until_decided(
     suite: str, only: list[str], profile: str, max_seeds: int | None, settings: Any, dry_run: bool, detach: bool
 ) -> None:
     from benchmarks.suites import get_suite
-    from runner import looks
-    from runner import submit as submitting
+    from runner.submit import run as submitting
+    from runner.submit import sequential as looks
     from zoo import load_models
 
     chosen, models = get_suite(suite), load_models()
@@ -230,7 +230,7 @@ def _until_decided(
 
 
 def _show_plan(planned: Any, states: Any, settings: Any) -> None:
-    from runner import submit as submitting
+    from runner.submit import run as submitting
 
     if settings.json:
         print(json.dumps(submitting.plan_object(planned, states, settings), indent=2))
@@ -245,7 +245,7 @@ def _detach() -> None:
 
     Returns once it is at work; if it ends before that, with what it said and its exit code.
     """
-    from runner.jobs import host, now_ms, read_submissions, runs_folder
+    from runner.jobs.paths import host, now_ms, read_submissions, runs_folder
 
     output = runs_folder() / f"submit-{now_ms()}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -275,8 +275,8 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """What was submitted here, and how far it is."""
-    from runner import jobs
-    from runner.outlook import Outlook
+    from runner.jobs import paths as jobs
+    from runner.submit.watch import Outlook
 
     outlook = Outlook()
 
@@ -306,8 +306,8 @@ def status(
 
 def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
     """The jobs as a table, a line each; there may be 10,000."""
-    from runner.jobs import TO_RUN, progress_of
-    from runner.progress import SYMBOLS, columns, percent
+    from runner.jobs.paths import TO_RUN, progress_of
+    from runner.submit.progress import SYMBOLS, columns, percent
 
     if not found:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
@@ -338,7 +338,7 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
 def _submitted(suite: str | None) -> list[Any]:
     """The folders of the jobs submitted here, of one suite or all."""
     from benchmarks.suites import get_suite
-    from runner import jobs
+    from runner.jobs import paths as jobs
 
     found = jobs.all_jobs()
     if suite is None:
@@ -356,8 +356,8 @@ def logs(
     ] = False,
 ) -> None:
     """A job's log."""
-    from runner import jobs
-    from runner.outlook import Outlook
+    from runner.jobs import paths as jobs
+    from runner.submit.watch import Outlook
 
     paths = jobs.find_job(key)
     position = 0
@@ -386,7 +386,7 @@ def cancel(
     all_: Annotated[bool, typer.Option("--all", help="Every job that was submitted here.")] = False,
 ) -> None:
     """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit takes them up again."""
-    from runner import jobs
+    from runner.jobs import paths as jobs
 
     if (key is not None) + (suite is not None) + all_ != 1:
         raise UserError("say what to cancel: a KEY, or --suite S, or --all")
@@ -401,7 +401,7 @@ def cancel(
 
 def _cancel_in_slurm() -> None:
     """Take the waiting tasks of cancelled jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
-    from runner import slurm
+    from runner.engines import slurm
 
     try:
         slurm.scancel_cancelled()
@@ -421,8 +421,8 @@ def retry(
     json_: JsonOption = False,
 ) -> None:
     """Run failed jobs afresh; what they left moves to old/."""
-    from runner import jobs
-    from runner import submit as submitting
+    from runner.jobs import paths as jobs
+    from runner.submit import run as submitting
 
     if failed == (key is not None):
         raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
@@ -476,7 +476,7 @@ def report(
     ] = False,
 ) -> None:
     """The board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
-    from runner import report as reporting
+    from runner.reporting import report as reporting
 
     reporting.show(suite, format_.value, measured)
 
@@ -500,7 +500,7 @@ def site(
 @app.command()
 def publish(suite: AnySuite = None) -> None:
     """Copy this checkout's records of whole recipes, and hold-out records, into results/."""
-    from runner import publish as publishing
+    from runner.reporting import publish as publishing
 
     publishing.show(_submitted(suite))
 
@@ -512,7 +512,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check records: schema, fingerprints, curves, digests, names; every problem in one go."""
-    from runner import verify as verifying
+    from runner.reporting import verify as verifying
 
     raise typer.Exit(verifying.show(path))
 
@@ -533,7 +533,7 @@ def reproduce(
 
     runner reproduce digits/lenet/reference-seed0
     """
-    from runner import reproduce as reproducing
+    from runner.reporting import reproduce as reproducing
 
     settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
     raise typer.Exit(reproducing.run(key, settings, _console(stderr=json_), force=force, as_json=json_))
@@ -545,7 +545,7 @@ def reproduce(
 @app.command()
 def suites(json_: JsonOption = False) -> None:
     """The suites: data sets, models, seeds, number of jobs."""
-    from runner.plan import suites_table
+    from runner.submit.plan import suites_table
     from zoo import load_models
 
     rows = suites_table(load_models())
@@ -571,7 +571,7 @@ def models(
     json_: JsonOption = False,
 ) -> None:
     """The zoo: parameters and multiply-accumulates of each model, or one model's layers."""
-    from runner import cards
+    from runner.reporting import cards
 
     cards.show(name, dataset, write_cards=write_cards, as_json=json_, console=_console())
 
@@ -615,7 +615,7 @@ def bench(
 
     runner bench --equivalence --model nin_dropout --slots-per-gpu 4
     """
-    from runner import bench as benching
+    from runner.bench import command as benching
 
     if not equivalence:
         given = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
@@ -658,7 +658,8 @@ def try_(
 
     runner try conv_gap --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0],["*.bias","constant",0.0]]'
     """
-    from runner import first_steps, plan
+    from runner.bench import try_model as first_steps
+    from runner.submit import plan
 
     overrides = dict(plan.parse_override(text) for text in changes)
     attempt = first_steps.Attempt(
@@ -690,7 +691,8 @@ def data_prepare(
     """
     from benchmarks.datasets import get_dataset
     from benchmarks.suites import get_suite
-    from runner import data, download
+    from runner.data import download
+    from runner.data import readers as data
 
     names = [name for each in suite for name in get_suite(each).datasets] + [get_dataset(each).name for each in dataset]
     if not names:
@@ -710,8 +712,8 @@ def data_import(
 
     runner data import ~/.keras/datasets ~/Downloads/cifar-10-python.tar.gz
     """
-    from runner import data
-    from runner import data_import as importing
+    from runner.data import importing
+    from runner.data import readers as data
 
     importing.import_files(paths, data.data_folder(data_dir), link)
 
@@ -719,7 +721,7 @@ def data_import(
 @data_app.command("status")
 def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
     """Which data sets are here, whole or in part, and whether their files are the official ones."""
-    from runner import data
+    from runner.data import readers as data
 
     found = data.status(data.data_folder(data_dir))
     if json_:

@@ -26,10 +26,10 @@ import psutil
 
 from benchmarks.errors import UserError
 from benchmarks.records import canonical_json, write_atomically
-from runner import jobs
-from runner.data import nearest
-from runner.engine_file import Slurm, Table, engine_named, engines_file, read_engines
-from runner.jobs import JobPaths, read_json
+from runner.data.readers import nearest
+from runner.engines.config import Slurm, Table, engine_named, engines_file, read_engines
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, read_json
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
@@ -176,7 +176,7 @@ def check_gpus(found: Gpus | str | None) -> Check:
 
 def check_slots() -> Check:
     """How many jobs run at once with `--engine local`."""
-    from runner.engine import make_slots, threads_per_slot
+    from runner.engines.local import make_slots, threads_per_slot
 
     threads = threads_per_slot()
     slots = make_slots(1, threads)
@@ -290,7 +290,7 @@ def _clock(name: str, apart: float, whose: str) -> Check:
 
 def check_data(data_dir: Path | None) -> Check:
     """Which data sets are here, and whether their files are the official ones."""
-    from runner import data
+    from runner.data import readers as data
 
     folder = data.data_folder(data_dir)
     rows = data.status(folder)["datasets"]
@@ -310,7 +310,7 @@ def check_data(data_dir: Path | None) -> Check:
 
 def check_leftovers() -> Check:
     """Jobs that nobody will take up by himself, and what dead processes left."""
-    from runner.outlook import Outlook
+    from runner.submit.watch import Outlook
 
     found = [(paths, jobs.state_of(paths)) for paths in jobs.all_jobs()]
     outlook = Outlook()
@@ -382,7 +382,7 @@ def check_mlflow() -> Check:
 
 def check_slurm(*, needed: bool) -> Check:
     """SLURM's commands and its controller; munge is asked only where the controller doesn't answer."""
-    from runner import slurm
+    from runner.engines import slurm
 
     tools = ("sbatch", "srun", "squeue", "scancel", "scontrol")
     missing = [name for name in tools if shutil.which(name) is None]
@@ -491,7 +491,7 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
 
 def _no_answer(name: str, table: Table) -> str:
     if not isinstance(table, Slurm):
-        return f"""`{sys.executable} -c "import torch, runner.worker"` in the checkout shows why"""
+        return f"""`{sys.executable} -c "import torch, runner.worker.attempt"` in the checkout shows why"""
     return f"does a node see {jobs.root()} and {sys.executable}? set `setup` in [engine.{name}] to what it needs first"
 
 
@@ -560,7 +560,7 @@ def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], No
 
 
 def _start_task(table: Slurm, place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
-    from runner import slurm
+    from runner.engines import slurm
 
     executor = slurm.executor_for(table, f"doctor-{place.name}", place)
     job = slurm.queue_with(executor, [(probe, str(place))])[0]
@@ -621,7 +621,7 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
 
 
 def _data_folder(data_dir: Path | None) -> Path:
-    from runner import data
+    from runner.data import readers as data
 
     return data.data_folder(data_dir)
 

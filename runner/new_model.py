@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
-from runner.jobs import root
+from runner.jobs.paths import root
 from zoo import HELPERS, load_models
 
 MODEL = '''"""TODO: what this network is, its source, and what the source claims.

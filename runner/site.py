@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.errors import UserError
-from runner.jobs import root
+from runner.jobs.paths import root
 from runner.tracking import QUIET, ui_command
 
 SITE = Path(__file__).resolve().parent.parent / "site"

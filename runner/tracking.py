@@ -32,7 +32,7 @@ from typing import Any
 from benchmarks import records
 from benchmarks.datasets import DATASETS
 from benchmarks.records import Job, RunRecord, canonical_json
-from runner.jobs import (
+from runner.jobs.paths import (
     JobPaths,
     State,
     all_jobs,
@@ -47,7 +47,7 @@ from runner.jobs import (
     state_of,
     suites_of_jobs,
 )
-from runner.memory import start_thread
+from runner.training.memory import start_thread
 
 RUN_TAG = "reprozoo.run"  # our random run id, by which the MLflow run is found again
 SYNCED_TAG = "reprozoo.synced"  # sha256 of the record.json that has arrived whole

@@ -95,9 +95,9 @@ def serve() -> None:
     from mlflow.tracking import MlflowClient  # noqa: F401
 
     import runner.cli
-    import runner.submit
-    import runner.train
-    import runner.worker  # noqa: F401
+    import runner.submit.run
+    import runner.training.loop
+    import runner.worker.attempt  # noqa: F401
     from zoo import load_models
 
     load_models()
@@ -136,18 +136,18 @@ def _be(request: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(request["env"])
         if "checkpoint_seconds" in request:
-            import runner.train
+            import runner.training.loop
 
-            runner.train.CHECKPOINT_SECONDS = request["checkpoint_seconds"]
+            runner.training.loop.CHECKPOINT_SECONDS = request["checkpoint_seconds"]
         if "memory" in request:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
             resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
         _watch(os.environ["REPROZOO_ROOT"], request["kill_at"], request["trace"])
         program, *words = request["words"]
         if program == "worker":
-            import runner.worker
+            import runner.worker.attempt
 
-            code = runner.worker.main(words)
+            code = runner.worker.attempt.main(words)
         else:
             import runner.cli
 

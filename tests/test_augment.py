@@ -13,9 +13,9 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks.errors import UserError
-from runner.augment import augment
-from runner.batches import Batches, DeviceSet, prepare
-from runner.preprocess import fit
+from runner.training.augment import augment
+from runner.training.batches import Batches, DeviceSet, prepare
+from runner.training.preprocess import fit
 from zoo.nin import RELEASED
 
 CASES = [(True, 2), (True, 0), (False, 3)]

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from benchmarks.errors import UserError
 from benchmarks.papers import PaperError, load_attempts, load_papers
 from benchmarks.records import RecordError, load, load_all, record_json
-from runner import jobs
-from runner.jobs import JobPaths, append_line, read_json, read_lines, state_of
-from runner.plan import parse_override
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, append_line, read_json, read_lines, state_of
+from runner.submit.plan import parse_override
 
 QUICK = ["submit", "--suite", "quickstart"]
 
@@ -272,7 +272,7 @@ def test_an_override_is_parsed_or_refused_in_one_line(text):
 @quick
 @given(damaged(b"epoch,learning_rate,train_loss,train_error,test_loss,test_error\n1,0.1,2.0,60.0,1.5,50.0\n"))
 def test_a_curve_is_checked_or_refused(tmp_path, content):
-    from runner.verify import verify
+    from runner.reporting.verify import verify
 
     shutil.rmtree(tmp_path / "results", ignore_errors=True)
     publish_records(tmp_path / "results", make_record(10.4))
@@ -284,7 +284,7 @@ def test_a_curve_is_checked_or_refused(tmp_path, content):
 @settings(quick, max_examples=25)
 @given(damaged(bytes(range(256)) * 4))
 def test_a_checkpoint_is_loaded_or_refused_and_runs_nothing(tmp_path, content):
-    from runner.checkpoint import Checkpoint
+    from runner.training.checkpoint import Checkpoint
 
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content)

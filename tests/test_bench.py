@@ -14,10 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job
-from runner import bench, jobs, profiles
-from runner.at_once import AtOnce, measure_at_once
-from runner.bench import Question
-from runner.measure import bytes_per_image, fitting_batch, flops_per_image, subject_of
+from runner.bench import command as bench
+from runner.bench.command import Question
+from runner.bench.concurrency import AtOnce, measure_at_once
+from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, subject_of
+from runner.jobs import paths as jobs
+from runner.training import profiles
 from zoo import load_models
 from zoo.anatomy import layers_of
 
@@ -167,7 +169,7 @@ def test_freed_memory_is_kept():
     code = """
 import resource
 import numpy as np
-from runner import memory
+from runner.training import memory
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def work():
     before = faults()

@@ -10,8 +10,9 @@ import pytest
 from helpers import make_record, run_locally
 
 from benchmarks.records import Job
-from runner import cli, jobs
-from runner.jobs import JobPaths, append_line
+from runner import cli
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, append_line
 
 MISTAKES = [
     (["submitt"], "submit"),

@@ -70,7 +70,7 @@ def test_an_unknown_base_is_one_line(repository) -> None:
 def test_only_the_changed_models_are_tested_and_all_where_shared_code_changed() -> None:
     assert check_pr.plan(["README.md"], MODELS) == check_pr.Checks()
     assert check_pr.plan(["zoo/lenet.py"], MODELS).models == ("lenet",)
-    for shared in ("zoo/spec.py", "runner/train.py"):
+    for shared in ("zoo/spec.py", "runner/training/loop.py"):
         assert check_pr.plan([shared], MODELS).models == ("lenet", "nin", "nin_dropout")
     assert "tests/test_papers.py" in check_pr.plan(["benchmarks/papers/lin2013.toml"], MODELS).tests
 

@@ -22,8 +22,8 @@ import pytest
 from forked import Forks
 
 from benchmarks.records import load
-from runner import jobs
-from runner.jobs import JobPaths, read_lines, state_of
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, read_lines, state_of
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 pytestmark = pytest.mark.slow
@@ -80,7 +80,7 @@ def check(expected: dict, first_seen: dict[Path, bytes], *, mlflow: bool = True)
     """Every job is done exactly once, to the same bits, and nothing is torn, doubled or left lying about."""
     import torch
 
-    from runner.worker import weights_sha256
+    from runner.worker.attempt import weights_sha256
 
     found = jobs.all_jobs()
     assert {paths.read_job().key for paths in found} == set(expected)

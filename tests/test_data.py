@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from benchmarks.datasets import CIFAR10, CIFAR100, DATASETS, DIGITS, MNIST, SVHN, Dataset
 from benchmarks.errors import UserError
-from runner import data
+from runner.data import readers as data
 
 
 @pytest.fixture(autouse=True)
@@ -501,7 +501,7 @@ def test_images_set_aside_are_never_trained_on(tmp_path, holdout):
     """The error of held-out images is counted on those set aside first, and nothing is both trained and counted on."""
     import torch
 
-    from runner.batches import prepare
+    from runner.training.batches import prepare
 
     dataset = datafiles.tiny_svhn(tmp_path)
     found = load(dataset, tmp_path)
@@ -689,7 +689,7 @@ import sys, importlib
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import datafiles, tempfile
-from runner import data
+from runner.data import readers as data
 dataset = datafiles.tiny_cifar(Path(tempfile.mkdtemp(dir=sys.argv[3])))
 found = data.load(dataset, Path(sys.argv[1]), log=lambda line: print(line, flush=True))
 print(found.facts.sha256, int(found.train_images.sum()), "torch" in sys.modules, flush=True)
@@ -796,7 +796,9 @@ def test_status_of_a_folder_that_is_not_there(tmp_path):
 
 
 def test_status_needs_no_torch(tmp_path):
-    code = "import sys; from pathlib import Path; from runner import data; data.status(Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from runner.data import readers as data; data.status(Path(sys.argv[1]))"
+    )
     heavy = "; sys.exit(bool({'torch', 'mlflow', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code + heavy, str(tmp_path)], check=True)
 

@@ -10,8 +10,10 @@ import time
 
 import pytest
 
-from runner import doctor, engine_file, jobs
+from runner import doctor
 from runner.doctor import Gpus
+from runner.engines import config as engine_file
+from runner.jobs import paths as jobs
 
 GIB = 2**30
 

@@ -23,7 +23,8 @@ import pytest
 from test_data import another_batch, entries, quiet, the_line
 
 from benchmarks.datasets import DIGITS, Dataset
-from runner import data, download
+from runner.data import download
+from runner.data import readers as data
 
 # So that the tests are quick, and so patient otherwise that a busy machine is no fault.
 HASTE = download.Patience(silence=30.0, floor=0.0, window=0.2, tries=3, worth=10_000, pause=0.01, longest_pause=0.5)
@@ -623,7 +624,7 @@ CHILD = """
 import dataclasses, sys
 from pathlib import Path
 import datafiles, tempfile
-from runner import data, download
+from runner.data import download, readers as data
 folder, url, size = sys.argv[1:]
 dataset = datafiles.tiny_cifar(Path(tempfile.mkdtemp()), packed=True, per_batch=200)
 try:
@@ -635,7 +636,7 @@ except KeyboardInterrupt:
 
 @contextmanager
 def preparing(folder: Path, url: str, scratch: Path) -> Iterator[subprocess.Popen[str]]:
-    paths = [str(Path(__file__).parent), str(Path(download.__file__).parent.parent)]
+    paths = [str(Path(__file__).parent), str(Path(download.__file__).parent.parent.parent)]
     environment = os.environ | {"TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, str(folder), url, "0"],
@@ -732,7 +733,7 @@ sys.exit(os.waitstatus_to_exitcode(code))
 def test_on_a_terminal_bars_say_how_far_it_is(mirror, small, tmp_path):
     dataset, folder, _ = small
     mirror.places["bad"] = crawling(40_000)
-    paths = [str(Path(__file__).parent), str(Path(download.__file__).parent.parent)]
+    paths = [str(Path(__file__).parent), str(Path(download.__file__).parent.parent.parent)]
     environment = os.environ | {
         "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(paths), "TERM": "xterm", "COLUMNS": "120"
     }  # fmt: skip

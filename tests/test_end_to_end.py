@@ -10,8 +10,8 @@ import time
 import pytest
 
 from benchmarks.records import load
-from runner import jobs
-from runner.jobs import read_json, read_lines, state_of
+from runner.jobs import paths as jobs
+from runner.jobs.paths import read_json, read_lines, state_of
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 

@@ -12,14 +12,16 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.records import load
-from runner import engine, jobs, slurm
-from runner.checkpoint import Checkpoint
-from runner.engine import Slot, Work, run_local
-from runner.engine_file import Local, Slurm, engine_named, read_engines, walltime_seconds
-from runner.jobs import JobPaths, read_json, read_lines, state_of
-from runner.outlook import Outlook
-from runner.plan import make_jobs
-from runner.worker import Options
+from runner.engines import local as engine
+from runner.engines import slurm
+from runner.engines.config import Local, Slurm, engine_named, read_engines, walltime_seconds
+from runner.engines.local import Slot, Work, run_local
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, read_json, read_lines, state_of
+from runner.submit.plan import make_jobs
+from runner.submit.watch import Outlook
+from runner.training.checkpoint import Checkpoint
+from runner.worker.attempt import Options
 
 # --- the file ----------------------------------------------------------------------------------------------------------
 
@@ -195,8 +197,8 @@ CLONE = """
 import sys
 sys.path[:0] = {path}
 from test_engines import laid_down
-from runner.engine import Slot, Work, run_local
-from runner.worker import Options
+from runner.engines.local import Slot, Work, run_local
+from runner.worker.attempt import Options
 run_local(Work(laid_down(seeds=[0, 1]), Options(submission="s")), [Slot("gpu0.0", "cpu", "GPU-aaaa")], lambda: None, print)
 """
 

@@ -16,8 +16,9 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.records import load
-from runner import jobs, memory
-from runner.jobs import JobPaths, append_line, now_ms, read_json, read_lines, state_of
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, append_line, now_ms, read_json, read_lines, state_of
+from runner.training import memory
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 
@@ -99,7 +100,7 @@ def test_a_flipped_bit_inside_a_tensor_is_seen(tmp_path):
     """torch.load alone doesn't: it takes the file, with another number in it."""
     import torch
 
-    from runner.checkpoint import Checkpoint
+    from runner.training.checkpoint import Checkpoint
 
     state = Checkpoint(
         "f", "r", {"w": torch.ones(1000)}, {}, 0, 0, None, torch.zeros(3, dtype=torch.float64), [], 0.0, 0, {}, 1
@@ -269,9 +270,9 @@ def test_another_hosts_lease_is_respected_while_fresh_and_taken_over_when_stale(
 CLONE = """
 import sys
 from pathlib import Path
-from runner import jobs
-from runner.engine import Slot, Work, run_local
-from runner.worker import Options
+from runner.jobs import paths as jobs
+from runner.engines.local import Slot, Work, run_local
+from runner.worker.attempt import Options
 [paths] = jobs.all_jobs()
 work = Work([(paths.read_job(), paths)], Options(submission=sys.argv[1]))
 run_local(work, [Slot("gpu0.0", "cpu", "GPU-pretended")], lambda: None, print)
@@ -381,7 +382,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("make", "kind"), FAILURES, ids=[str(make()) for make, _ in FAILURES])
 def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
-    from runner.worker import Log, Options, _failed, kind_of
+    from runner.worker.attempt import Log, Options, _failed, kind_of
 
     error = make()
     if not isinstance(error, UserError):
@@ -425,7 +426,7 @@ def test_a_thread_without_room_is_an_error_and_no_wait_for_ever():
     """As for a job after one that took all memory: glibc has kept a thread's stack, and nothing else is left."""
     code = """
 import resource, threading
-from runner.memory import start_thread
+from runner.training.memory import start_thread
 first = threading.Thread(target=int)
 first.start()
 first.join()

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.records import Job
-from runner import jobs
-from runner.jobs import (
+from runner.jobs import paths as jobs
+from runner.jobs.paths import (
     JobPaths,
     append_line,
     failures_in_a_row,
@@ -117,7 +117,7 @@ def test_two_submits_in_turn_do_not_defeat_the_limit():
 HOLD = """
 import sys, time
 from pathlib import Path
-from runner.jobs import JobPaths, job_lock
+from runner.jobs.paths import JobPaths, job_lock
 with job_lock(JobPaths(Path(sys.argv[1]))) as held:
     print(held, flush=True)
     time.sleep(60)
@@ -238,6 +238,6 @@ def test_a_torn_job_file_is_one_line(paths):
 def test_the_root_is_the_checkout_whatever_the_current_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("REPROZOO_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert jobs.root() == Path(jobs.__file__).resolve().parent.parent
+    assert jobs.root() == Path(jobs.__file__).resolve().parent.parent.parent
     monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path))
     assert jobs.runs_folder() == tmp_path / ".runs"

@@ -18,7 +18,7 @@ from benchmarks.leaderboard import (
     runs_of,
 )
 from benchmarks.records import RunRecord, sha256_of
-from runner.cards import card_of
+from runner.reporting.cards import card_of
 from zoo import load_models
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]

@@ -279,3 +279,40 @@ def test_protocols_are_compared_field_by_field() -> None:
     assert len(differences(other, ours)) == 4
     [clause] = differences(ReportedProtocol(augmentation="none"), ours.model_copy(update={"augmentation": "flip"}))
     assert clause == "our training images were augmented (flip), the paper's were not"
+
+
+CLAIM = '[[claim]]\nid = "x"\ndataset = "cifar10"\nbetter = "vgg"\nworse = "nin"\ntext = "t"\nwhere = "w"\n'
+TWO_ROWS = GOOD + '[[reported]]\ndataset = "cifar10"\nlabel = "G"\nmodel = "vgg"\nerror = 8.1\nwhere = "Table 1"\n'
+
+
+def test_a_claim_says_which_kind_it_is_and_by_what_share(tmp_path: Path, lin2013: Paper) -> None:
+    write(tmp_path, "one", TWO_ROWS + CLAIM)
+    [claim] = load_papers(tmp_path)["one"].claims
+    assert (claim.kind, claim.share) == ("less", None)
+    write(tmp_path, "one", TWO_ROWS + CLAIM + 'kind = "equal"\n')
+    assert load_papers(tmp_path)["one"].claims[0].kind == "equal"
+    write(tmp_path, "one", TWO_ROWS + CLAIM + 'kind = "equal"\nshare = 20\n')
+    with pytest.raises(PaperError, match="share belongs to a claim of kind 'less'"):
+        load_papers(tmp_path)
+    assert {claim.id: claim.share for claim in lin2013.claims if claim.share} == {"dropout-helps": 20}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "problem"),
+    [
+        ('statistic = "mean"', "runs is missing"),
+        ("runs = 3", "statistic must be"),
+        ('runs = 3, statistic = "single"', "statistic must be"),
+        ("spread = 0.04", "spread needs runs"),
+        ('runs = 3, statistic = "mean", spread_kind = "standard error"', "spread is missing"),
+        ('runs = 3, statistic = "average"', "statistic"),
+    ],
+)
+def test_the_statistic_of_a_figure_fits_its_runs(tmp_path: Path, protocol: str, problem: str) -> None:
+    write(tmp_path, "one", GOOD + f"protocol = {{ {protocol} }}\n")
+    with pytest.raises(PaperError) as caught:
+        load_papers(tmp_path)
+    assert problem in str(caught.value)
+    write(tmp_path, "one", GOOD + 'protocol = { runs = 10, statistic = "mean", spread = 0.04 }\n')
+    row = load_papers(tmp_path)["one"].reported[0].protocol
+    assert (row.runs, row.statistic, row.spread, row.spread_kind) == (10, "mean", 0.04, None)

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.suites import SUITES, Suite, get_suite
-from runner.plan import make_jobs, models_of, parse_override, suites_table
+from runner.submit.plan import make_jobs, models_of, parse_override, suites_table
 from zoo import load_models
 
 MODELS = load_models()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
 from benchmarks.errors import UserError
-from runner import data, preprocess
-from runner.preprocess import PREPROCESSING, TRANSFORMS, GcnZca, fit
+from runner.data import readers as data
+from runner.training import preprocess
+from runner.training.preprocess import PREPROCESSING, TRANSFORMS, GcnZca, fit
 
 
 def quiet(message: str) -> None:

@@ -12,11 +12,11 @@ from helpers import make_record, publish_records, run_locally
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curve_path
 from benchmarks.records import RunRecord, load
-from runner import publish as publishing
-from runner import verify as verifying
-from runner.jobs import all_jobs, runs_folder
-from runner.publish import publish
-from runner.verify import verify
+from runner.jobs.paths import all_jobs, runs_folder
+from runner.reporting import publish as publishing
+from runner.reporting import verify as verifying
+from runner.reporting.publish import publish
+from runner.reporting.verify import verify
 from zoo import load_models
 
 RECIPE = load_models()["nin_dropout"].variants["cifar10"].recipe.to_dict()

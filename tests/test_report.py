@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
-from runner.report import FORMATS, measured_table, print_table, render, show
+from runner.reporting.report import FORMATS, measured_table, print_table, render, show
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,8 +9,8 @@ from helpers import make_record, make_seeds, publish_records, run_locally
 
 from benchmarks.errors import UserError
 from benchmarks.records import RunRecord
-from runner import jobs
-from runner.reproduce import compare, environment_differences, find_record, rebuild
+from runner.jobs import paths as jobs
+from runner.reporting.reproduce import compare, environment_differences, find_record, rebuild
 from zoo import load_models
 
 MODELS = load_models()

@@ -15,8 +15,9 @@ import pytest
 from one_node_slurm import Slurm, missing, wait_for
 
 from benchmarks.records import load
-from runner import jobs, slurm
-from runner.jobs import read_json, read_lines, state_of
+from runner.engines import slurm
+from runner.jobs import paths as jobs
+from runner.jobs.paths import read_json, read_lines, state_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
@@ -45,7 +46,7 @@ def on_slurm(cluster, own_root, monkeypatch):
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(
-        "PYTHONPATH", f"{Path(jobs.__file__).parent.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        "PYTHONPATH", f"{Path(jobs.__file__).parent.parent.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     )
     monkeypatch.setattr(slurm, "LOOK_SECONDS", 1.0)
     monkeypatch.setattr(slurm, "GONE_SECONDS", 4.0)

@@ -9,11 +9,11 @@ from torch import nn
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
-from runner import profiles
-from runner.batches import DeviceSet, Prepared
-from runner.checkpoint import Checkpoint
-from runner.step import GraphedStep, Step, add_up, set_rate
-from runner.train import Hooks, Stopped, optimizer_for, train
+from runner.training import profiles
+from runner.training.batches import DeviceSet, Prepared
+from runner.training.checkpoint import Checkpoint
+from runner.training.loop import Hooks, Stopped, optimizer_for, train
+from runner.training.step import GraphedStep, Step, add_up, set_rate
 from zoo import load_models
 from zoo.maxout import InputDropout
 from zoo.spec import cross_entropy

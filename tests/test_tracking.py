@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, save
-from runner import jobs, tracking
-from runner.jobs import JobPaths, append_line, job_lock
+from runner import tracking
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, append_line, job_lock
 from runner.tracking import BackgroundSync, Tracker
 
 START = 1_790_000_000_000  # ms: when the first attempt of every job here begins
@@ -532,7 +533,8 @@ def test_two_processes_on_one_fresh_store(own_root):
     written = [trained(), trained(seed=1, run="1" * 32)]
     code = """
 import mlflow.tracking
-from runner import jobs, tracking
+from runner import tracking
+from runner.jobs import paths as jobs
 input()
 print(tracking.sync(jobs.all_jobs(), warn=print))
 """
@@ -560,7 +562,8 @@ def test_without_mlflow_one_line_says_so(own_root):
     code = """
 import sys
 sys.modules["mlflow"] = None
-from runner import jobs, tracking
+from runner import tracking
+from runner.jobs import paths as jobs
 tracker = tracking.Tracker(warn=print)
 for _ in range(2):
     print(tracker.sync(jobs.all_jobs()).left)

@@ -10,11 +10,11 @@ from scipy import stats
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
-from runner import profiles
-from runner.batches import DeviceSet, Prepared
-from runner.checkpoint import Checkpoint
-from runner.train import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, constant_answer, steps_per_epoch, train
-from runner.worker import curve_csv, weights_sha256
+from runner.training import profiles
+from runner.training.batches import DeviceSet, Prepared
+from runner.training.checkpoint import Checkpoint
+from runner.training.loop import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, constant_answer, steps_per_epoch, train
+from runner.worker.attempt import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.spec import initialise
 
@@ -139,7 +139,7 @@ def test_a_warm_up_that_was_stopped_goes_on_where_it_was(tmp_path):
 
 def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minute(tmp_path, monkeypatch):
     """The loop saves inside an epoch too; going on from there gives the same bits."""
-    monkeypatch.setattr("runner.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("runner.training.loop.CHECKPOINT_SECONDS", 0.0)
     path, spec = tmp_path / "c.pt", MODELS["nin_dropout"]
     through = bits(run(spec, "digits", path))
     saved = []
@@ -182,7 +182,7 @@ def test_a_stop_is_heard_while_an_epoch_is_evaluated(tmp_path):
 
 
 def test_a_kill_in_an_evaluation_costs_no_step(tmp_path, monkeypatch):
-    monkeypatch.setattr("runner.train.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("runner.training.loop.CHECKPOINT_SECONDS", 0.0)
     path, spec, data = tmp_path / "c.pt", MODELS["nin_dropout"], random_data("digits", test_images=1_200)
     saved = []
     monkeypatch.setattr(Checkpoint, "save", lambda state, path: saved.append((state.epoch, state.step)))

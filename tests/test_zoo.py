@@ -14,10 +14,10 @@ from torch import nn
 
 from benchmarks.datasets import get_dataset
 from benchmarks.suites import SUITES
-from runner.cards import card_json, card_of
-from runner.plan import make_jobs
-from runner.train import optimizer_for
-from runner.worker import weights_sha256
+from runner.reporting.cards import card_json, card_of
+from runner.submit.plan import make_jobs
+from runner.training.loop import optimizer_for
+from runner.worker.attempt import weights_sha256
 from zoo import load_models
 from zoo.alexnet import alexnet
 from zoo.anatomy import agrees, count_parameters, layers_of, take_apart

@@ -24,6 +24,8 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
                 f"training images: {escape.count(protocol.training_images) if protocol.training_images else 'not stated'}",
                 f"{protocol.evaluation} set" if protocol.evaluation == "test" else "validation images",
                 f"runs: {protocol.runs or 'not stated'}" + (f" ({protocol.statistic})" if protocol.statistic else ""),
+                *([f"spread: ±{protocol.spread:g}"] if protocol.spread is not None else []),
+                *([f"picked: {protocol.selection}"] if protocol.selection else []),
                 f"epoch: {protocol.epoch or 'not stated'}",
             ]
             notes = [row.note, f"read in: {row.secondary}" if row.secondary else None]

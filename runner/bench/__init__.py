@@ -1,0 +1,1 @@
+"""Measure the speed of a model's training."""

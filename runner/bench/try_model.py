@@ -1,0 +1,271 @@
+"""`runner try MODEL`: the first steps of a recipe, to see whether it learns at all before hours are spent on it.
+
+The loop is `train()` itself on the data set's own images, at the recipe's own batch size and rate. No job, no record and no
+checkpoint comes of it, and the test set isn't looked at. Many recipes of these papers stay at chance for some hundred steps,
+some for good: a wrong start, a rate that kills the last ReLU and a picture that is scaled twice all look the same on the
+board, and show here within minutes.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.errors import UserError, unknown
+from benchmarks.records import Job
+from runner.bench.command import suite_of
+from runner.data import readers as data
+from runner.engines.local import enter, make_slots, threads_per_slot, usable_cores
+from runner.submit import plan
+from runner.training import batches, memory, profiles
+from runner.training import loop as train
+from runner.worker.attempt import recipe_of
+from zoo import load_models
+from zoo.spec import ModelSpec, Recipe, initialise
+
+DEVIATIONS = 4.0  # of a constant answer's error: by so many a window's error has to lie below it, not to be luck
+HEADINGS = ("steps", "loss", "error", "images/s")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What to try: `every` steps are a window, whose mean loss and error are shown."""
+
+    model: str
+    dataset: str | None = None  # None: the model's first
+    steps: int = 200
+    every: int = 10
+    seed: int = 0
+    profile: str = "reference"
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data_dir: Path | None = None
+    allow_unverified_data: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps: the last one's number, their images, mean loss, share of wrong answers in percent, speed."""
+
+    steps: int
+    images: int
+    loss: float | None  # None: not finite
+    error: float
+    images_per_second: float
+
+    def cells(self) -> tuple[str, ...]:
+        """A text for each of HEADINGS."""
+        return (
+            str(self.steps),
+            "not finite" if self.loss is None else f"{self.loss:.4f}",
+            f"{self.error:.2f} %",
+            f"{self.images_per_second:,.1f}",
+        )
+
+    def learned(self, chance_error: float) -> bool:
+        """Whether fewer answers are wrong than luck explains where `chance_error` percent of a constant answer's are."""
+        share = chance_error / 100
+        deviation = 100 * math.sqrt(share * (1 - share) / self.images)
+        return self.loss is not None and self.error < chance_error - DEVIATIONS * deviation
+
+
+class EnoughError(Exception):
+    """The steps asked for are done."""
+
+
+class Watch:
+    """The loop's hook: cuts the steps into windows, over the end of an epoch too, and ends the training after the last.
+
+    Steps that are left over make the last window longer: a short one would tell little.
+    """
+
+    def __init__(self, last: int, every: int, show: Callable[[Window], None]) -> None:
+        self.last, self.every, self.show = last, every, show
+        self.steps, self.window, self.counted = 0, [0.0] * 3, [0.0] * 3
+        self.diverged = False
+        self.began = time.perf_counter()
+
+    def __call__(self, left: int, sums: Tensor) -> None:
+        """`left`: steps that the epoch still has; `sums`: its loss, wrong answers and images. Raises EnoughError at the end."""
+        self.steps += 1
+        ends = self.steps == self.last or (self.steps % self.every == 0 and self.last - self.steps >= self.every)
+        if not ends and left:
+            return  # nothing is fetched from the device
+        now = sums.tolist()
+        self.window = [had + new - old for had, new, old in zip(self.window, now, self.counted, strict=True)]
+        self.counted = now if left else [0.0] * 3
+        ends |= not math.isfinite(now[0])  # the training ends with the epoch
+        if not ends:
+            return
+        loss, wrong, images = self.window
+        spent = time.perf_counter() - self.began
+        mean = loss / images if math.isfinite(loss) else None
+        shown = Window(self.steps, round(images), mean, 100 * wrong / images, images / spent)
+        self.show(shown)
+        self.diverged = mean is None
+        if self.steps == self.last or self.diverged:
+            raise EnoughError
+        self.window, self.began = [0.0] * 3, time.perf_counter()
+
+
+def show(attempt: Attempt, console: Console, *, as_json: bool = False) -> int:
+    """Train the first steps and print a line a window, or all as JSON. The exit code: 1 where nothing was learned.
+
+    Raises UserError for what can't be asked, or where the data set isn't there.
+    """
+    messages = Console(stderr=True, highlight=False)
+    trial = prepare(attempt, messages)
+    loss, error = trial.chance
+    (messages if as_json else console).print(
+        f"{trial.job.key}: {trial.steps} steps of {trial.recipe.batch_size} images on {trial.device}; "
+        f"a constant answer has a loss of {loss:.4f} and an error of {error:.2f} %",
+        soft_wrap=True,
+    )
+    if not as_json:
+        console.print(_line(HEADINGS))
+    windows: list[Window] = []
+
+    def note(window: Window) -> None:
+        windows.append(window)
+        if not as_json:
+            console.print(_line(window.cells()))
+
+    watch = Watch(trial.steps, attempt.every, note)
+    with (messages if as_json else console).status("the first step ...") as status:  # shown on a terminal alone
+
+        def tick(told: dict[str, Any]) -> None:
+            status.update(f"step {watch.steps + 1} of {trial.steps}, {told['images_per_second']:,.1f} images/s")
+
+        diverged = train_first_steps(trial, watch, tick)
+    since = None if diverged else left_chance(windows, error)
+    if as_json:
+        rows = [dataclasses.asdict(window) for window in windows]
+        facts = {
+            "job": trial.job.model_dump(mode="json"),
+            "chance_loss": loss,
+            "chance_error": error,
+            "left_chance": since,
+            "diverged": diverged,
+        }
+        print(json.dumps(facts | {"windows": rows}, indent=2))
+    else:
+        console.print(verdict(windows, since, diverged), soft_wrap=True)
+    return int(since is None)
+
+
+def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
+    """The end of the first window from which on all were better than a constant answer; None if the last wasn't."""
+    since = None
+    for window in reversed(windows):
+        if not window.learned(chance_error):
+            break
+        since = window.steps
+    return since
+
+
+def verdict(windows: Sequence[Window], since: int | None, diverged: bool) -> str:
+    """What came of it, in a line."""
+    if diverged:
+        return f"The loss isn't finite after {windows[-1].steps} steps: it diverged."
+    if since is None:
+        return f"No better than chance after {windows[-1].steps} steps: try more (--steps), or look for a cause."
+    return f"Better than chance since step {since}."
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, (7, 10, 8, 9), strict=True))
+
+
+# --- the training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A job with everything that its training takes, on the device."""
+
+    job: Job
+    spec: ModelSpec
+    recipe: Recipe
+    data: batches.Prepared
+    device: torch.device
+    switches: dict[str, bool | str]
+    steps: int
+    chance: tuple[float, float]  # loss (nats) and error (percent) of a constant answer
+
+
+def prepare(attempt: Attempt, messages: Console) -> Trial:
+    """Data and job, on the first GPU or, with all cores, on the processor; raises UserError for what can't be tried."""
+    for name in ("steps", "every"):
+        if getattr(attempt, name) < 1:
+            raise UserError(f"--{name} is {getattr(attempt, name)}, expected 1 or more")
+    models = load_models()
+    if attempt.model not in models:
+        raise unknown("model", attempt.model, models)
+    spec = models[attempt.model]
+    dataset = attempt.dataset or next(iter(spec.variants), None)
+    if dataset is None:
+        raise UserError(f"model '{attempt.model}' is for taking apart only: it has no recipe")
+    [job] = plan.make_jobs(
+        suite_of(dataset, attempt.model, models),
+        models,
+        only=[attempt.model],
+        seeds=[attempt.seed],
+        profile=attempt.profile,
+        overrides=attempt.overrides,
+    )
+
+    threads = threads_per_slot(default=usable_cores())
+    slot = make_slots(1, threads)[0]
+    enter(slot, threads)
+    torch.set_num_threads(threads)
+    device, recipe = torch.device(slot.device), recipe_of(job)
+    profiles.check_device(device)
+    try:
+        initialise(spec.variants[dataset].build(), recipe)
+    except ValueError as error:
+        raise UserError(f"{dataset}/{attempt.model}: {error}") from error
+    switches = profiles.resolve(attempt.profile, device, spec.channels_last_on_cpu)
+    profiles.apply(switches)
+    log = messages.print
+    loaded = data.load(dataset, data.data_folder(attempt.data_dir), attempt.allow_unverified_data, log)
+    prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
+    # An epoch's end evaluates: on training images, so that nothing is ever chosen by the test set.
+    seen = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
+    whole = recipe.epochs * train.steps_per_epoch(len(prepared.train), recipe)
+    chance = train.constant_answer(prepared.train.labels)
+    return Trial(job, spec, recipe, seen, device, switches, min(attempt.steps, whole), chance)
+
+
+def train_first_steps(trial: Trial, watch: Watch, tick: Callable[[dict[str, Any]], None] = lambda told: None) -> bool:
+    """`train()` until the watch has seen enough; it saves nothing. Gives whether it diverged.
+
+    `tick` hears after each step what a worker's lease would.
+
+    Raises UserError where the memory doesn't suffice, and whatever the model raises.
+    """
+    hooks = train.Hooks(
+        stop=lambda: False,
+        save=lambda state: None,
+        progress=tick,
+        log=lambda line: None,
+        watch=watch,
+    )
+    try:
+        trained = train.train(
+            trial.job, "0" * 32, trial.spec, trial.recipe, trial.data, trial.device, trial.switches, hooks
+        )
+    except EnoughError:
+        return watch.diverged
+    except Exception as error:
+        if memory.ran_short(error):
+            gpu = trial.device.type == "cuda"
+            raise UserError(memory.out_of_memory(trial.job.key, trial.recipe.batch_size, str(error), gpu)) from error
+        raise
+    return trained.outcome == "diverged"

@@ -1,0 +1,1 @@
+"""The data sets: their folder, their files and the cached arrays."""

@@ -1,0 +1,331 @@
+"""`runner data import PATH...`: the official files, taken out of what a user already has.
+
+Whatever lies there (the folder of torchvision or keras, an archive, a file under another name) is known by its bytes: md5
+first, then size. Archives are read as streams, each plain file in them at most once and up to a bound; no name in them is
+ever used as a path. Nothing is written before every path has turned out to hold something official.
+"""
+
+import gzip
+import hashlib
+import itertools
+import os
+import secrets
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from benchmarks.datasets import DATASETS, Dataset, File
+from benchmarks.errors import UserError
+from runner.data.readers import (
+    Bounded,
+    detail,
+    lacking,
+    make_sure_of_room,
+    most_bytes,
+    name_inside,
+    os_errors_in_words,
+    put_in_place,
+    sole_writer,
+)
+from runner.data.readers import tar_members as members_of_tar
+
+Log = Callable[[str], Any]
+
+MOST_FILES = 10_000  # below the given folders: more is no folder of data sets
+# What an archive or a file in it may raise when it's damaged, encrypted, or not what its first bytes say.
+DAMAGED = (EOFError, ValueError, OSError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Known:
+    """One official file, packed or out of its package, and its place below the data folder."""
+
+    dataset: Dataset
+    file: File
+    path: str
+    md5: str
+
+    @property
+    def packed(self) -> bool:
+        return self.path == self.file.path
+
+
+@dataclass(frozen=True)
+class Content:
+    """Some bytes that a user has: a file, or one inside an archive."""
+
+    source: Path
+    member: str | None
+    number: int  # of the file inside the archive: names may come twice
+    bytes: int
+    md5: str
+
+    def __str__(self) -> str:
+        return str(self.source) + (f" ({self.member})" if self.member else "")
+
+
+def import_files(
+    paths: Sequence[Path],
+    folder: Path,
+    link: bool = False,
+    log: Log = print,
+    datasets: Iterable[Dataset] | None = None,
+) -> None:
+    """Bring the official files found at the paths to their places in the data folder, and say what each one is.
+
+    Official files that are there already stay; others of their names move aside. With `link` whole files become hard
+    links where the file system can. Raises UserError, before anything is written, where a path holds nothing official.
+    """
+    datasets = tuple(DATASETS.values() if datasets is None else datasets)
+    known = _known(datasets)
+    found: dict[str, Content] = {}  # by official path
+    for path in paths:
+        for content in _official_below(path, known, log):
+            found.setdefault(known[content.md5].path, content)
+    wanted = _wanted(datasets, folder, [item for item in known.values() if item.path in found], log)
+    needed = sum(found[item.path].bytes for item in wanted)
+    make_sure_of_room(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in wanted)))
+    touched = dict.fromkeys(known[content.md5].dataset.name for content in found.values())
+    if wanted:
+        with sole_writer(wanted[0].dataset, folder, lambda: log(f"another process writes into {folder}; waiting")):
+            for item in wanted:
+                with os_errors_in_words(item.dataset, folder):
+                    how = _take(found[item.path], folder / item.path, item.md5, link, _limits(datasets))
+                log(f"{item.dataset.name}: {item.path} {how} {found[item.path]}")
+    for dataset in datasets:
+        if dataset.name in touched:
+            missing = lacking(dataset, folder)
+            rest = f"still missing: {', '.join(file.name for file in missing)}" if missing else "all files are here"
+            log(f"{dataset.name}: {rest}" + (" (or a part of what it unpacks into)" if missing else f", in {folder}"))
+
+
+def _known(datasets: Iterable[Dataset]) -> dict[str, Known]:
+    """Every official file by its md5."""
+    known: dict[str, Known] = {}
+    for dataset in datasets:
+        for file in dataset.files:
+            for path, md5 in ((file.path, file.md5), *file.unpacked):
+                known.setdefault(md5, Known(dataset, file, path, md5))
+    return known
+
+
+def _limits(datasets: Iterable[Dataset]) -> tuple[int, int]:
+    """Bytes: no official file is larger; no archive of them holds more."""
+    each = [max(most_bytes(d), *(file.size or 0 for file in d.files), 0) for d in datasets if d.files]
+    return max(each), 2 * sum(each)
+
+
+def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[Known], log: Log) -> list[Known]:
+    """What to bring of what was found: nothing that is official here already; the package rather than its contents."""
+    lack = set()
+    for dataset in datasets:
+        if any(item.dataset is dataset for item in found):
+            with os_errors_in_words(dataset, folder):
+                lack |= {file.path for file in lacking(dataset, folder)}
+    whole = {item.file.path for item in found if item.packed}
+    wanted = [item for item in found if item.file.path in lack and (item.packed or item.file.path not in whole)]
+    here = {item.file.path: item for item in found if item.file.path not in lack}
+    for item in here.values():
+        log(f"{item.dataset.name}: {item.file.name} is here already")
+    return wanted
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+def _official_below(path: Path, known: dict[str, Known], log: Log) -> list[Content]:
+    """What is official of a path; raises UserError, one line, where nothing is."""
+    datasets = {item.dataset.name: item.dataset for item in known.values()}.values()
+    titles = _titles(datasets)
+    names = {PurePosixPath(item.path).name: item for item in known.values()}
+    limits = _limits(datasets)
+    sources = _files_below(path)
+    if len(sources) > 1:
+        log(f"{path}: looking at {len(sources):,} files")
+    found: list[Content] = []
+    reasons: dict[Path, str] = {}
+    for source in sources:
+        try:
+            official, reason = _look(source, known, limits)
+        except DAMAGED as error:
+            official, reason = [], f"can't be read ({detail(error)})"
+        found += official
+        if not official:
+            named = names.get(source.name)
+            what = f"the official {source.name} of {named.dataset.title}" if named else f"an official file of {titles}"
+            reasons[source] = f"isn't {what} ({reason}{f', expected {named.md5}' if named else ''})"
+    if not found and len(sources) == 1:
+        raise UserError(f"{sources[0]} {reasons[sources[0]]}")
+    if not found:
+        some = next((f": {source} {reason}" for source, reason in reasons.items() if source.name in names), "")
+        raise UserError(f"{path}: none of {len(sources):,} files is an official one of {titles}{some}")
+    for source, reason in reasons.items():
+        if source.name in names:
+            log(f"not taken: {source} {reason}")
+    others = sum(source.name not in names for source in reasons)
+    if others:
+        log(f"{path}: {others:,} other file{'s' * (others > 1)} left alone")
+    return found
+
+
+def _titles(datasets: Iterable[Dataset]) -> str:
+    titles = [dataset.title for dataset in datasets]
+    return " or ".join([", ".join(titles[:-1]), titles[-1]] if len(titles) > 1 else titles)
+
+
+def _files_below(path: Path) -> list[Path]:
+    """The plain files at a path; raises UserError where there is none."""
+    path = path.expanduser()
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: neither a plain file nor a folder")
+        return [path]
+    found: list[Path] = []
+    for place, folders, names in os.walk(path):  # follows no links to folders
+        folders[:] = sorted(name for name in folders if name != ".reprozoo")
+        with_place = (Path(place) / name for name in sorted(names))
+        found += [file for file in with_place if file.is_file()]
+        if len(found) > MOST_FILES:
+            raise UserError(f"{path}: more than {MOST_FILES:,} files: name the folder of the data sets itself")
+    if not found:
+        raise UserError(f"{path}: holds no file")
+    return found
+
+
+def _look(source: Path, known: dict[str, Known], limits: tuple[int, int]) -> tuple[list[Content], str]:
+    """What is official of one file: itself, else what it holds; and, where nothing is, why not."""
+    size = source.stat().st_size
+    if size > limits[0]:
+        return [], f"{size:,} bytes, more than any official file has"
+    with source.open("rb") as file:
+        whole = _measure(source, None, 0, _chunks(file))
+    item = known.get(whole.md5)
+    if item is not None and (not item.packed or item.file.size in (None, size)):
+        return [whole], ""
+    inside = [_measure(source, name, n, chunks) for n, (name, chunks) in enumerate(_members(source, limits))]
+    official = [content for content in inside if content.md5 in known]
+    if inside:
+        return official, f"it holds {len(inside):,} file{'s' * (len(inside) > 1)}, none of them official"
+    return [], f"its md5 is {whole.md5}"
+
+
+def _measure(source: Path, member: str | None, number: int, chunks: Iterable[bytes]) -> Content:
+    md5, size = hashlib.md5(usedforsecurity=False), 0
+    for chunk in chunks:
+        md5.update(chunk)
+        size += len(chunk)
+    return Content(source, member, number, size, md5.hexdigest())
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(2**18):
+        yield chunk
+
+
+def _members(source: Path, limits: tuple[int, int]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """What an archive holds: name and bytes, one after the other. Nothing where the file is no archive.
+
+    Raises one of DAMAGED; ValueError also where a name leaves the archive's own folder, or the bytes are too many.
+    """
+    most, most_in_all = limits
+    with source.open("rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        if start.startswith(b"PK\3\4"):
+            yield from _members_of_zip(file, most, most_in_all)
+        elif start.startswith(b"\x1f\x8b"):
+            with gzip.open(file) as inner:
+                start = inner.read(512)
+                inner.seek(0)
+                if _is_tar(start):
+                    for name, content in members_of_tar(cast(BinaryIO, inner), most_in_all):
+                        yield name, _chunks(content)
+                else:
+                    yield "unpacked", _chunks(cast(BinaryIO, Bounded(cast(BinaryIO, inner), most)))
+        elif _is_tar(start):
+            for name, content in members_of_tar(file, most_in_all):
+                yield name, _chunks(content)
+
+
+def _is_tar(start: bytes) -> bool:
+    return start[257:262] == b"ustar"
+
+
+def _members_of_zip(file: BinaryIO, most: int, most_in_all: int) -> Iterator[tuple[str, Iterator[bytes]]]:
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            name = name_inside(member.filename)
+            if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16) or member.file_size > most:
+                continue
+            most_in_all -= member.file_size
+            if most_in_all < 0:
+                raise ValueError("it unpacks into more bytes than the data sets have")
+            with archive.open(member) as content:
+                bounded = cast(BinaryIO, Bounded(cast(BinaryIO, content), member.file_size))
+                yield str(name), (_idx_of_npy if name.suffix == ".npy" else _chunks)(bounded)
+
+
+def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
+    """A saved array of bytes as an idx file, as which MNIST came: keras's mnist.npz holds the same pixels and labels.
+
+    Gives the bytes as they are where it's another array; raises ValueError where it's none.
+    """
+    readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    major, _ = np.lib.format.read_magic(file)
+    if major not in readers:
+        raise ValueError(f"an array saved in version {major}")
+    shape, fortran, dtype = readers[major](file)
+    if dtype == np.uint8 and not fortran and 1 <= len(shape) <= 3 and max(shape) < 2**32:
+        yield struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+    yield from _chunks(file)
+
+
+# --- taking ----------------------------------------------------------------------------------------------------------
+
+
+def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[int, int]) -> str:
+    """Bring some bytes to their place; gives how, in words. Raises UserError where they aren't the official ones now."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        how = "copied from" if content.member is None else "taken out of"
+        if link and content.member is None:
+            with suppress(OSError):  # another file system, or one without hard links
+                temporary.hardlink_to(content.source.resolve())
+                how = "linked to"
+        if how == "linked to":
+            with content.source.open("rb") as file:
+                found = _measure(content.source, None, 0, _chunks(file)).md5
+        else:
+            found = _write(content, temporary, limits)
+        if found != md5:
+            raise UserError(f"{content}: changed while it was read: run it again")
+        put_in_place(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return how
+
+
+def _write(content: Content, temporary: Path, limits: tuple[int, int]) -> str:
+    """Copy the bytes into a file; gives their md5."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with content.source.open("rb") as file, temporary.open("xb") as out:
+        members = iter([("", _chunks(file))]) if content.member is None else _members(content.source, limits)
+        for _, chunks in itertools.islice(members, content.number, content.number + 1):
+            for chunk in chunks:
+                digest.update(chunk)
+                out.write(chunk)
+        out.flush()
+        os.fsync(out.fileno())
+    return digest.hexdigest()

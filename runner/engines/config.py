@@ -1,0 +1,156 @@
+"""Reads engines.toml: the tables `[engine.NAME]` that say how `--engine NAME` runs jobs on this site.
+
+The file lies at the root, or where the variable REPROZOO_ENGINES says. `inline`, `local` and `slurm` need no table.
+"""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from benchmarks.errors import UserError, unknown
+from runner.jobs.paths import root
+
+OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "signal", "wrap"}  # sbatch options we set
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    slots_per_gpu: Annotated[int, Field(ge=1, description="jobs at once on each GPU")] = 1
+
+
+class Inline(_Table):
+    """Every job in the process of the submit."""
+
+    kind: Literal["inline"] = "inline"
+
+
+class Local(_Table):
+    """A worker per slot of this machine."""
+
+    kind: Literal["local"] = "local"
+
+
+class Slurm(_Table):
+    """An array of SLURM tasks. What is left out, SLURM's own defaults decide."""
+
+    kind: Literal["slurm"] = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    gpus: Annotated[int, Field(ge=0, description="GPUs of each task")] = 0
+    cpus: Annotated[int | None, Field(ge=1, description="cores of each task")] = None
+    memory: Annotated[str | None, Field(pattern=r"^\d+[KMGT]?$", description="of each task, such as 16G")] = None
+    walltime: Annotated[
+        str | None, Field(description="of each task: hours:minutes:seconds, days-hours, or minutes")
+    ] = None
+    tasks: Annotated[int, Field(ge=1, le=1000, description="at most so many tasks a submit")] = 64
+    setup: Annotated[tuple[str, ...], Field(strict=False, description="shell lines before the worker starts")] = ()
+    extra: Annotated[
+        dict[str, str | int | bool], Field(description="further options of sbatch, without the dashes")
+    ] = {}
+
+    @field_validator("walltime")
+    @classmethod
+    def _walltime(cls, text: str | None) -> str | None:
+        if text is not None:
+            walltime_seconds(text)
+        return text
+
+    @field_validator("extra")
+    @classmethod
+    def _extra(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+                raise ValueError(f"'{name}' isn't a long option of sbatch, written without its dashes")
+            if name in OURS:
+                raise ValueError(f"'{name}' is set by the runner itself")
+        return options
+
+
+Table = Inline | Local | Slurm
+KINDS: dict[str, type[Local] | type[Slurm]] = {"local": Local, "slurm": Slurm}
+BUILT_IN: dict[str, Table] = {"inline": Inline(), "local": Local(), "slurm": Slurm()}
+
+
+def walltime_seconds(text: str) -> int:
+    """The seconds of a time as SLURM writes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:...]."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not found:
+        raise ValueError("expected hours:minutes:seconds, days-hours, or minutes")
+    days, first, second, third = (int(part) if part else 0 for part in found.groups())
+    if found[1] is not None or found[4] is not None:  # hours first
+        seconds = 86_400 * days + 3600 * first + 60 * second + third
+    else:  # minutes first
+        seconds = 60 * first + second
+    if seconds < 60:
+        raise ValueError("expected a minute or more")
+    return seconds
+
+
+def engines_file() -> Path:
+    """Where the tables are: variable REPROZOO_ENGINES, else engines.toml at the root."""
+    given = os.environ.get("REPROZOO_ENGINES")
+    return Path(given).expanduser().absolute() if given else root() / "engines.toml"
+
+
+def read_engines() -> dict[str, Table]:
+    """Every engine by its name: the built-in ones and those of the file.
+
+    Raises UserError naming file, table and field for whatever can't be read.
+    """
+    path = engines_file()
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if os.environ.get("REPROZOO_ENGINES"):
+            raise UserError(f"REPROZOO_ENGINES names {path}, which isn't there") from None
+        return dict(BUILT_IN)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8; brackets nested by the thousand
+        raise UserError(f"{path}: not TOML: {error}") from error
+    strange = sorted(set(content) - {"engine"})
+    if strange or not isinstance(content.get("engine", {}), dict):
+        raise UserError(f"{path}: '{strange[0] if strange else 'engine'}': expected tables [engine.NAME] only")
+    return BUILT_IN | {name: _read(path, name, table) for name, table in content.get("engine", {}).items()}
+
+
+def _read(path: Path, name: str, table: Any) -> Table:
+    where = f"{path}: [engine.{name}]"
+    if not isinstance(table, dict):
+        raise UserError(f"{where}: expected a table, got {table!r}")
+    if name == "inline":
+        raise UserError(f"{where}: 'inline' is this process itself and has no table; choose another name")
+    kind = table.get("kind", name if name in KINDS else None)
+    if kind is None:
+        raise UserError(f"{where}: the field 'kind' is missing, expected one of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS or (name in KINDS and kind != name):
+        expected = f"'{name}'" if name in KINDS else f"one of {', '.join(KINDS)}"
+        raise UserError(f"{where}: kind is {kind!r}, expected {expected}")
+    model = KINDS[kind]
+    for field in table:
+        if field not in model.model_fields:
+            problem = unknown(f"field of an engine of kind '{kind}'", str(field), model.model_fields)
+            raise UserError(f"{where}: {problem}")
+    try:
+        return model.model_validate({**table, "kind": kind})
+    except ValidationError as error:
+        item = error.errors(include_url=False)[0]
+        field = str(item["loc"][0])
+        meant = model.model_fields[field].description
+        says = item["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{where}: {field} is {table.get(field)!r}: {says}" + (f" ({meant})" if meant else "")
+        ) from error
+
+
+def engine_named(name: str) -> Table:
+    """The engine of that name; raises UserError naming the nearest one."""
+    engines = read_engines()
+    if name not in engines:
+        raise unknown("engine", name, engines)
+    return engines[name]

@@ -1,0 +1,400 @@
+"""The engine `slurm`: an array of tasks through submitit, one task a bundle, and what SLURM's queue says of them.
+
+A task is a small `local` engine on what SLURM gave it: it runs its own bundle, then helps with the rest of the array, and
+ends when nothing is left to begin. Before its time is up, or when it is preempted, its workers save checkpoints and it
+goes back into the queue. States come from the jobs' files; the queue is asked for one thing only, whether a task that
+will run a job is still in it. Which jobs a task has stands in .runs/slurm/NAME/bundles.json, written before sbatch, and
+NAME is the array's name in SLURM: a submit killed between the two leaves nothing that is wrong.
+"""
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError
+from benchmarks.records import Job, write_atomically
+from runner.engines.config import Slurm, walltime_seconds
+from runner.engines.local import Work, epochs_left, make_slots, note_death, run_local
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, State, locked_within, read_json, read_lines, runs_folder
+from runner.worker.attempt import Options
+
+LOOK_SECONDS = 15.0  # how often a following submit asks for the queue
+GONE_SECONDS = 45.0  # for so long a job is missed in the queue before it's queued again: shared files are seen late
+SIGNAL_SECONDS = 120  # before the walltime ends; SLURM may give the signal up to a minute earlier
+NAME = "reprozoo-"
+# States of a task from which SLURM doesn't bring it back.
+ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
+    *("REVOKED", "TIMEOUT"),
+}
+
+
+class SlurmAway(Exception):
+    """SLURM's commands are missing or its controller doesn't answer; one line says which."""
+
+
+def ask(*words: str) -> str:
+    """What one of SLURM's commands prints; raises SlurmAway."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError as error:
+        raise SlurmAway(f"{words[0]} isn't installed here") from error
+    except subprocess.TimeoutExpired as error:
+        raise SlurmAway(f"{words[0]} gave no answer within a minute") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise SlurmAway(f"{words[0]}: {said[-1]}")
+    return done.stdout.strip()
+
+
+# --- the queue ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task as the queue shows it: '17_3', its state and SLURM's reason for it."""
+
+    id: str
+    state: str
+    reason: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs or will run."""
+        return self.state not in ENDED
+
+    def __str__(self) -> str:
+        return f"SLURM {self.id} {self.state.lower()}" + (f", {self.reason}" if self.reason != "None" else "")
+
+
+def _bundles(name: str) -> list[list[Path]]:
+    """The folders of each task of an array, by its index."""
+    found = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
+    return [[runs_folder() / key for key in bundle] for bundle in found.get("bundles", [])]
+
+
+def tasks_of_jobs() -> dict[Path, Task]:
+    """The task that has each job in its own bundle: job's folder -> a living one, else the last that ended lately.
+
+    Raises SlurmAway. Asks nothing where no array was ever queued here.
+    """
+    if not (runs_folder() / "slurm").is_dir():
+        return {}
+    found: dict[Path, Task] = {}
+    bundles: dict[str, list[list[Path]]] = {}
+    listing = ask("squeue", "--noheader", "--me", "--array", "--states=all", "--sort=i", "--format=%j|%F|%K|%T|%r")
+    for line in listing.splitlines():
+        name, array, index, state, reason = line.split("|", 4)
+        if not name.startswith(NAME):
+            continue
+        mine = bundles.setdefault(name, _bundles(name))
+        number = int(index) if index.isdigit() else 0
+        task = Task(f"{array}_{index}" if index.isdigit() else array, state, reason)
+        for folder in mine[number] if number < len(mine) else []:
+            if task.alive or folder not in found or not found[folder].alive:
+                found[folder] = task
+    return found
+
+
+def scancel_cancelled() -> None:
+    """Take out of the queue the waiting tasks whose own jobs are all done or cancelled. Raises SlurmAway.
+
+    Running ones see the cancellation themselves, at the next step.
+    """
+    left: dict[str, bool] = {}
+    for folder, task in tasks_of_jobs().items():
+        paths = JobPaths(folder)
+        if task.state == "PENDING":
+            left[task.id] = left.get(task.id, False) or not (paths.cancel.exists() or paths.record.exists())
+    needless = [id_ for id_, needed in left.items() if not needed]
+    if needless:
+        ask("scancel", "--state=PENDING", *needless)
+
+
+# --- queueing ----------------------------------------------------------------------------------------------------------
+
+
+def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[list[JobPaths]]:
+    """The bundles of an array, longest first: each of one (dataset, model), as equal as may be, about `most` at the most.
+
+    A job each, as long as that is no more than `most`: whatever number of tasks SLURM runs at once, each has work.
+    """
+    ordered = sorted(waiting, key=lambda pair: (pair[0].dataset, pair[0].model))
+    size = -(-len(ordered) // most)
+    bundles: list[list[tuple[Job, JobPaths]]] = []
+    for _, group in groupby(ordered, key=lambda pair: (pair[0].dataset, pair[0].model)):
+        members = list(group)
+        bundles += [members[start : start + size] for start in range(0, len(members), size)]
+    bundles.sort(key=lambda bundle: -sum(epochs_left(job, paths) for job, paths in bundle))
+    return [[paths for _, paths in bundle] for bundle in bundles]
+
+
+def sbatch_options(table: Slurm) -> dict[str, Any]:
+    """The options of sbatch that a table stands for, without dashes. A job that was requeued is no other job."""
+    options = {
+        "partition": table.partition,
+        "account": table.account,
+        "gpus-per-node": table.gpus or None,
+        "cpus-per-task": table.cpus,
+        "mem": table.memory,
+        "time": table.walltime,
+        "requeue": True,
+    }
+    return {name: value for name, value in (options | table.extra).items() if value not in (None, False)}
+
+
+def signal_seconds(table: Slurm) -> int:
+    """How long before the walltime the workers are told: two minutes, or a quarter of a short walltime."""
+    return min(SIGNAL_SECONDS, walltime_seconds(table.walltime) // 4) if table.walltime else SIGNAL_SECONDS
+
+
+def executor_for(table: Slurm, name: str, folder: Path) -> Any:
+    """The executor of submitit with the table's options, for an array of that name; its files go to `folder`."""
+    from submitit import SlurmExecutor
+
+    try:
+        executor = SlurmExecutor(folder)
+    except RuntimeError as error:
+        raise UserError(
+            "SLURM isn't installed here (no srun): submit on a login node, or use --engine local"
+        ) from error
+    cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun doesn't take it over from sbatch
+    executor.update_parameters(
+        job_name=name,
+        time=None,  # submitit's own defaults would stand in the way of SLURM's
+        wckey=None,
+        signal_delay_s=signal_seconds(table),
+        stderr_to_stdout=True,
+        array_parallelism=table.tasks,
+        setup=list(table.setup) or None,
+        srun_args=cores,
+        additional_parameters=sbatch_options(table),
+    )
+    return executor
+
+
+def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
+    """One array of these calls (function, arguments); the tasks' ids. Raises UserError where sbatch refuses them."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises as well
+            queued = [executor.submit(*call) for call in calls]
+    except (FailedJobError, FailedSubmissionError) as error:
+        said = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(error).splitlines()
+        raise UserError(f"SLURM refuses the tasks: {said[-1]}") from error
+    return [job.job_id for job in queued]
+
+
+@dataclass
+class Queue:
+    """The jobs of one submit and SLURM's queue."""
+
+    table: Slurm
+    options: Options
+    _missing: dict[Path, float] = field(default_factory=dict)  # since when a job isn't in the queue
+    _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without an attempt since
+    _starts: dict[Path, int] = field(default_factory=dict)
+    _away: bool = False  # it was said that SLURM doesn't answer
+
+    def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
+        """Queue the jobs to run that no living task has; says what was done. Raises SlurmAway, or UserError by sbatch."""
+        with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits at once queue nothing twice
+            if not held:
+                raise SlurmAway("another submit of this checkout has been queueing for a minute")
+            tasks = tasks_of_jobs()
+            waiting = [
+                (job, paths)
+                for job, paths, state in open_now
+                if state in jobs.TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
+            ]
+            already = sum(state in jobs.TO_RUN for *_, state in open_now) - len(waiting)
+            said = [f"{already} in SLURM's queue already"] * bool(already)
+            if waiting:
+                bundles = make_bundles(waiting, self.table.tasks)
+                id_, log = self._sbatch(bundles)
+                many = f"{len(bundles)} task{'s' if len(bundles) > 1 else ''}"
+                said.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; their output: {log})")
+        return ", ".join(said)
+
+    def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
+        from runner.data.readers import data_folder
+
+        for bundle in bundles:
+            for paths in bundle:
+                self._count_round(paths)
+        name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
+        executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
+        keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
+        write_atomically(executor.folder / "bundles.json", json.dumps({"bundles": keys}))
+        given = {
+            "device": "cpu",  # each task looks for itself what it was given
+            "threads": self.options.threads,
+            "data_dir": str(data_folder(self.options.data_dir)),  # a node may not get our environment
+            "allow_unverified": self.options.allow_unverified,
+            "force_resume": self.options.force_resume,
+            "submission": self.options.submission,
+            "submitted_by": self.options.submitted_by,
+        }
+        calls = [
+            (run_task, str(jobs.root()), name, number, given, self.table.slots_per_gpu, self.table.gpus)
+            for number in range(len(keys))
+        ]
+        return queue_with(executor, calls)[0].split("_")[0], executor.folder
+
+    def _count_round(self, paths: JobPaths) -> None:
+        """Note that a job is queued once more; raises UserError where nothing came of it several times in a row."""
+        starts = _starts(paths)
+        before = self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
+        self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
+        if before >= jobs.MAX_FAILURES:
+            raise UserError(
+                f"SLURM's tasks ended {before} times in a row before they began {paths.folder.name}; "
+                f"see the newest *_log.out in {runs_folder() / 'slurm'}"
+            )
+
+    def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
+        """Until every job has ended, or the submit is asked to stop: the tasks need nobody who follows them."""
+        looked = time.monotonic()
+        while not work.options.stopping.is_set() and any(True for _ in work.open_jobs()):
+            if time.monotonic() - looked > LOOK_SECONDS:
+                self.look(work, warn)
+                looked = time.monotonic()
+            tick()
+            work.options.stopping.wait(1.0)
+
+    def look(self, work: Work, warn: Callable[[str], None]) -> None:
+        """Queue again what SLURM lost: jobs that wait, whose task has been gone for a while without having been cancelled."""
+        open_now = list(work.open_jobs())
+        try:
+            tasks = tasks_of_jobs()
+            lost = [item for item in open_now if item[2] in jobs.TO_RUN and self._is_lost(item[1], tasks, work, warn)]
+            if lost:
+                for job, paths, _ in lost:
+                    if note_death(
+                        paths, "its SLURM task ended without a word: node lost, killed, or out of memory", "SLURM"
+                    ):
+                        warn(f"{job.key}: its SLURM task ended without a word; log: {paths.log}")
+                said = self.queue([(job, paths, jobs.state_of(paths)) for job, paths, _ in lost])
+                if said:
+                    warn(f"SLURM has lost {len(lost)} jobs: {said}")
+            self._away = False
+        except SlurmAway as error:
+            if not self._away:
+                warn(f"SLURM doesn't answer ({error}): its tasks go on; asking again")
+            self._away = True
+
+    def _is_lost(self, paths: JobPaths, tasks: dict[Path, Task], work: Work, warn: Callable[[str], None]) -> bool:
+        task = tasks.get(paths.folder)
+        if task is not None and task.alive:
+            self._missing.pop(paths.folder, None)
+            return False
+        if task is not None and task.state == "CANCELLED":
+            work.ended.add(paths.folder)
+            warn(f"{paths.read_job().key}: its task {task.id} was cancelled in SLURM; it isn't queued again here")
+            return False
+        since = self._missing.setdefault(paths.folder, time.monotonic())
+        return time.monotonic() - since >= GONE_SECONDS
+
+
+def _starts(paths: JobPaths) -> int:
+    return sum(line.get("event") == "start" for line in read_lines(paths.attempts))
+
+
+# --- in a task ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Share(Work):
+    """The work of one task: its own bundle first, then whatever of the array waits."""
+
+    own: frozenset[Path] = frozenset()
+    _leases: dict[Path, Any] = field(default_factory=dict)
+
+    def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
+        """The task's own jobs while one of them waits, else all."""
+        own = [item for item in open_now if item[1].folder in self.own]
+        return own if any(state in jobs.TO_RUN for *_, state in own) else open_now
+
+    def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+        """Whether there may be something to begin: a job that waits, or an own one whose lease nobody renews.
+
+        A node that was lost left its lease behind, which is believed for three minutes; the task that ran there is
+        requeued at once. Jobs that truly run elsewhere are left to where they run.
+        """
+        return any(
+            state in jobs.TO_RUN or (paths.folder in self.own and self._looks_dead(paths))
+            for _, paths, state in open_now
+        )
+
+    def _looks_dead(self, paths: JobPaths) -> bool:
+        lease = (read_json(paths.lease) or {}).get("time")
+        return not jobs.is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
+
+
+def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per_gpu: int, gpus: int) -> None:
+    """What submitit calls in a task of the array: a `local` engine on what SLURM gave. Raises UserError without its GPU."""
+    os.environ["REPROZOO_ROOT"] = root
+    options = Options(**{**given, "data_dir": Path(given["data_dir"])})
+    for signal_number in (signal.SIGTERM, signal.SIGUSR2):  # preempted, or the walltime is near; instead of submitit's
+        signal.signal(signal_number, lambda *_: options.stopping.set())
+    bundles = _bundles(name)
+    slots = list(_slots(slots_per_gpu, options.threads))
+    if gpus and slots[0].device == "cpu":
+        raise UserError(
+            f"{jobs.host()}: {gpus} GPU{'s' if gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
+        )
+    where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
+    print(
+        f"task {task_id()} on {jobs.host()}, start {1 + int(os.environ.get('SLURM_RESTART_COUNT') or 0)}: "
+        f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}; {where}",
+        flush=True,
+    )
+    order = bundles[number:] + bundles[:number]
+    pairs = [(JobPaths(folder).read_job(), JobPaths(folder)) for bundle in order for folder in bundle]
+    work = Share(pairs, options, own=frozenset(bundles[number]))
+    run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
+    if options.stopping.is_set() and any(state in jobs.TO_RUN for *_, state in work.open_jobs()):
+        requeue_if_running()
+
+
+def _slots(slots_per_gpu: int, threads: int) -> Iterator[Any]:
+    """The slots of what SLURM gave; who shares a GPU SLURM knows, so they need no locks."""
+    from dataclasses import replace
+
+    for slot in make_slots(slots_per_gpu, threads):
+        yield replace(slot, locked=False)
+
+
+def task_id() -> str:
+    """This task as SLURM's commands name it: '17_3', or '17' where it is alone."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+
+
+def requeue_if_running() -> None:
+    """Go back into the queue, unless SLURM has already decided: a cancelled task must not return.
+
+    Preempted without a grace time, a task is already on its way back into the queue and no longer RUNNING.
+    """
+    try:
+        state = ask("squeue", "--noheader", f"--jobs={task_id()}", "--format=%T")
+        if state == "RUNNING":
+            ask("scontrol", "requeue", task_id())
+        end = "requeued" if state == "RUNNING" else f"SLURM's word is {state or 'none'}"
+        print(f"stopped after checkpoints; {end}", flush=True)
+    except SlurmAway as error:
+        print(f"stopped after checkpoints; can't be requeued: {error}", file=sys.stderr, flush=True)

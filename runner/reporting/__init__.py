@@ -1,0 +1,1 @@
+"""From records to text and back: cards, published records, checks, reports."""

@@ -1,0 +1,201 @@
+"""What `runner models` shows: layers, parameters, multiply-accumulates; and the cards that spare the site torch."""
+
+import json
+from typing import Any
+
+import torch
+
+from benchmarks.datasets import get_dataset
+from benchmarks.errors import unknown
+from benchmarks.records import sha256_of, write_atomically
+from benchmarks.suites import SUITES
+from runner.jobs.paths import results_folder
+from runner.submit.plan import models_of
+from zoo import load_models
+from zoo.anatomy import agrees, count_parameters, take_apart
+from zoo.spec import Anatomy, ModelSpec, Printed, Variant, plain
+
+
+def card_of(spec: ModelSpec) -> dict[str, Any]:
+    """A model's card: everything about it that its code says, as JSON data."""
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "family": spec.family,
+        "paper": spec.paper,
+        "suites": sorted(suite.name for suite in SUITES.values() if models_of(suite, {spec.name: spec})),
+        "datasets": {dataset: _trained(spec, dataset) for dataset in spec.variants},
+        "anatomy": {dataset: _taken_apart(facts, facts.shape) for dataset, facts in spec.anatomy.items()},
+    }
+
+
+def _trained(spec: ModelSpec, dataset: str) -> dict[str, Any]:
+    variant = spec.variants[dataset]
+    recipe = variant.recipe.to_dict()
+    return {
+        "revision": variant.revision,
+        "recipe": recipe,
+        "recipe_sha256": sha256_of(recipe),
+        "augmentation": variant.recipe.augmentation,
+        **_taken_apart(variant, get_dataset(dataset).shape),
+    }
+
+
+def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Layers, stages and counts, each stage with what the paper prints of it; `parameters` includes training's heads."""
+    with torch.device("meta"):
+        model = what.build()
+    layers, stages = take_apart(model, shape)
+    counts = {"parameters": count_parameters(model), "macs": sum(layer.macs for layer in layers)}
+    total = {"output": None, "depth": sum(stage.depth for stage in stages), **counts}
+    unknown_stages = what.printed.keys() - {stage.name for stage in stages} - {"total"}
+    if unknown_stages:
+        raise ValueError(f"printed: the network has no stage called {', '.join(sorted(unknown_stages))}")
+    return {
+        **counts,
+        "depth": total["depth"],
+        "departures": [{"topic": d.topic, "text": d.text} for d in what.departures],
+        "layers": [layer.to_dict() for layer in layers],
+        "stages": [stage.to_dict() | _paper(what.printed.get(stage.name), stage.to_dict()) for stage in stages],
+        **_paper(what.printed.get("total"), total),
+    }
+
+
+def _paper(printed: Printed | None, ours: dict[str, Any]) -> dict[str, Any]:
+    """What the paper prints of a stage, and in which of it ours differs; nothing where it prints nothing."""
+    if printed is None:
+        return {}
+    said = {name: plain(value) for name, value in vars(printed).items() if value is not None}
+    differs = [
+        name
+        for name, value in said.items()
+        if not (agrees(value, ours[name]) if isinstance(value, str) else value == ours[name])
+    ]
+    return {"paper": said, "differs": differs}
+
+
+def _facts(card: dict[str, Any]) -> dict[str, Any]:
+    """A card's facts by data set, also where the model is only taken apart."""
+    return card["datasets"] | card["anatomy"]
+
+
+def listing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `models --json`."""
+    return [
+        {
+            "name": card["name"],
+            "paper": card["paper"],
+            "family": card["family"],
+            "suites": card["suites"],
+            "parameters": {dataset: facts["parameters"] for dataset, facts in _facts(card).items()},
+            "macs": {dataset: facts["macs"] for dataset, facts in _facts(card).items()},
+        }
+        for card in cards
+    ]
+
+
+def card_json(card: dict[str, Any]) -> str:
+    """A card's file."""
+    return json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: bool, console: Any) -> None:
+    """Print the zoo, or one model, whose JSON holds its card too; write the cards where asked.
+
+    Raises UserError for an unknown name.
+    """
+    models = load_models()
+    if name is not None and name not in models:
+        raise unknown("model", name, models)
+    if dataset is not None:
+        among = models.values() if name is None else [models[name]]
+        known = {d for spec in among for d in (*spec.variants, *spec.anatomy)}
+        if dataset not in known:
+            raise unknown("data set" if name is None else f"data set of {name}", dataset, known)
+    chosen = [models[name]] if name else [s for s in models.values() if dataset in (None, *s.variants, *s.anatomy)]
+    cards = [card_of(spec) for spec in chosen]
+    if dataset and not write_cards:
+        cards = [
+            card
+            | {part: {d: facts for d, facts in card[part].items() if d == dataset} for part in ("datasets", "anatomy")}
+            for card in cards
+        ]
+    if write_cards:
+        for card in cards:
+            write_atomically(results_folder() / "cards" / f"{card['name']}.json", card_json(card))
+        console.print(f"{len(cards)} cards written to {results_folder() / 'cards'}", soft_wrap=True)
+    elif as_json:
+        whole = [{} if name is None else {part: card[part] for part in ("datasets", "anatomy")} for card in cards]
+        print(json.dumps([row | more for row, more in zip(listing(cards), whole, strict=True)], indent=2))
+    elif name is None:
+        _show_all(cards, console)
+    else:
+        for on in _facts(cards[0]):
+            _show_one(cards[0], on, console)
+
+
+def _show_all(cards: list[dict[str, Any]], console: Any) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "data set", "parameters", "MACs", "suites"):
+        table.add_column(
+            column, justify="right" if column in ("parameters", "MACs") else "left", no_wrap=column == "model"
+        )
+    for card in cards:
+        for i, (dataset, facts) in enumerate(_facts(card).items()):
+            name, suites = (card["name"], ", ".join(card["suites"])) if i == 0 else ("", "")
+            table.add_row(name, dataset, f"{facts['parameters']:,}", f"{facts['macs']:,}", suites)
+    console.print(table)
+
+
+def _show_one(card: dict[str, Any], dataset: str, console: Any) -> None:
+    from rich.table import Table
+
+    facts = _facts(card)[dataset]
+    table = Table(title=f"{card['title']} on {dataset}", title_justify="left", box=None, pad_edge=False)
+    paper = any("paper" in row for row in (facts, *facts["stages"]))
+    for column in ("layer", "kind", "output", "depth", "parameters", "MACs", *["paper"] * paper):
+        table.add_column(column, justify="right" if column in ("depth", "parameters", "MACs") else "left")
+    for stage in facts["stages"]:
+        table.add_row(*_cells(stage), *[_printed(stage)] * paper)
+        for layer in facts["layers"]:
+            if layer["name"].startswith(f"{stage['name']}."):
+                table.add_row(*_cells(layer | {"name": "  " + layer["name"].removeprefix(f"{stage['name']}.")}))
+    in_training = facts["parameters"] - sum(stage["parameters"] for stage in facts["stages"])
+    if in_training:
+        table.add_row("in training only", "", "", "", f"{in_training:,}", "")
+    table.add_section()
+    table.add_row(*_cells(facts | {"name": "total", "kind": "", "output": []}), *[_printed(facts)] * paper)
+    console.print(table)
+    if paper:
+        console.print(
+            "paper: what it prints of a stage; ≠ marks what ours is not, to within one unit of the last digit"
+        )
+    if "recipe" in facts:
+        console.print("\nRecipe")
+        for field, value in facts["recipe"].items():
+            console.print(f"  {field} = {json.dumps(value)}", markup=False, soft_wrap=True)
+    else:
+        console.print("\nTaken apart only: there is no recipe for it here")
+    console.print("\nDepartures" if facts["departures"] else "\nNo departures declared")
+    for departure in facts["departures"]:
+        console.print(f"  {departure['topic']}: {departure['text']}", markup=False)
+    console.print()
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """Layer, kind, output, depth, parameters and MACs of a row; a count of 0 is left blank."""
+    counts = [f"{row[name]:,}" if row[name] else "" for name in ("depth", "parameters", "macs")]
+    return [row["name"], row["kind"], "x".join(map(str, row["output"])), *counts]
+
+
+def _printed(row: dict[str, Any]) -> str:
+    """What the paper prints of a stage, in words, differences marked."""
+    words = {"output": "", "depth": "depth ", "parameters": "", "macs": ""}
+    ends = {"output": "", "depth": "", "parameters": "", "macs": " MACs"}
+    parts = []
+    for name, value in row.get("paper", {}).items():
+        text = "x".join(map(str, value)) if isinstance(value, list) else str(value)
+        parts.append("≠ " * (name in row["differs"]) + words[name] + text + ends[name])
+    return ", ".join(parts)

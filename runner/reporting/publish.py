@@ -1,0 +1,93 @@
+"""Copies this checkout's records from .runs to results/, where the board of everyone reads them.
+
+Published are runs of a whole recipe, whatever their outcome, and hold-out runs (protocol `validation`, other overrides
+allowed), which back a choice and stand on no board. Doing it again changes nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.leaderboard import curve_path
+from benchmarks.records import RecordError, RunRecord, load, record_json, save, write_atomically
+from runner.jobs.paths import JobPaths, results_folder
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of one job: published now, there already, or skipped, and why."""
+
+    key: str
+    action: Literal["published", "already", "skipped"]
+    reason: str = ""
+    path: Path | None = None  # of the published record
+
+
+def show(jobs: Sequence[JobPaths]) -> None:
+    """Publish, and say what was published, what was there already and what was skipped, and why."""
+    if not jobs:
+        print("nothing to publish: no job was submitted here yet; start with: runner submit --suite quickstart")
+        return
+    done = publish(jobs, results_folder())
+    for item in done:
+        if item.action == "published":
+            print(f"published {item.path}")
+    for item in done:
+        if item.action == "skipped":
+            print(f"skipped {item.key}: {item.reason}")
+    counts = {action: sum(item.action == action for item in done) for action in ("published", "already", "skipped")}
+    print(f"{counts['published']} published, {counts['already']} there already, {counts['skipped']} skipped")
+    if counts["published"]:
+        print("check them with: runner verify")
+
+
+def publish(jobs: Iterable[JobPaths], results: Path) -> list[Published]:
+    """Publish every record of these jobs that may be; a job without a record yet is skipped."""
+    return [_publish(paths, results) for paths in jobs]
+
+
+def _publish(paths: JobPaths, results: Path) -> Published:
+    name = "/".join(paths.folder.parts[-3:])
+    if not paths.record.exists():
+        return Published(name, "skipped", "no record yet: the job hasn't ended")
+    try:
+        record = load(paths.record)
+    except RecordError as error:
+        return Published(name, "skipped", str(error).splitlines()[0])
+    reason = refusal(record)
+    if reason:
+        return Published(record.key, "skipped", reason)
+    try:
+        curve = paths.curve.read_bytes()
+    except OSError as error:
+        return Published(record.key, "skipped", f"{paths.curve} can't be read: {error.strerror}")
+    if hashlib.sha256(curve).hexdigest() != record.curve_sha256:
+        return Published(record.key, "skipped", f"{paths.curve} isn't the curve that the record was written with")
+
+    target = results / record.job.dataset / record.job.model / f"{record.file_stem}.json"
+    if target.exists():
+        same = target.read_text(encoding="utf-8") == record_json(record) and curve_path(target).exists()
+        if same:
+            return Published(record.key, "already", path=target)
+        if not _same_run(target, record):
+            return Published(record.key, "skipped", f"{target} holds another run", target)
+    write_atomically(curve_path(target), curve)  # first, as in .runs: a record is never without its curve
+    save(record, target)
+    return Published(record.key, "published", path=target)
+
+
+def refusal(record: RunRecord) -> str:
+    """Why a record isn't one to publish; empty where it is."""
+    if record.protocol.evaluation == "validation" or not record.job.overrides:
+        return ""
+    changed = ", ".join(f"{name}={value}" for name, value in record.job.overrides.items())
+    return f"not the whole recipe ({changed})"
+
+
+def _same_run(path: Path, record: RunRecord) -> bool:
+    try:
+        return load(path).run == record.run
+    except RecordError:
+        return True  # a torn copy of what is to be written again under its name

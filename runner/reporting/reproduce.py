@@ -1,0 +1,252 @@
+"""`runner reproduce KEY`: trains a published record's job again, here, and says how the two results differ.
+
+Nothing of the record is believed or evaluated: the job is built anew from this zoo's own recipe, and has to have the
+fingerprint that the record's job gives. Nothing is checked out: a record of another revision or recipe is refused.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.errors import UserError, unknown
+from benchmarks.records import Job, RunRecord, canonical_json, load, load_all
+from benchmarks.suites import Suite
+from benchmarks.verdicts import MIN_SEEDS, differ_by, summarise
+from runner.jobs.paths import JobPaths, results_folder, state_of
+from runner.submit import run as submit
+from runner.submit.plan import make_jobs, parse_override
+from runner.submit.run import Settings
+
+SUITE = "reproduce"  # under which such jobs are submitted: no suite of benchmarks/suites.py
+
+
+# --- which record, which job -------------------------------------------------------------------------------------------
+
+
+def find_record(text: str, records: Sequence[RunRecord]) -> RunRecord:
+    """The one published record that a key, a prefix of one, or `KEY-RUN8` means; raises UserError naming the candidates."""
+    named = {f"{record.job.dataset}/{record.job.model}/{record.file_stem}": record for record in records}
+    if text in named:
+        return named[text]
+    exact = [record for record in records if record.job.key == text]
+    newest = max((record.job.revision for record in exact), default=None)
+    found = [record for record in exact if record.job.revision == newest]
+    found = found or [record for name, record in named.items() if name.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = [name for name, record in named.items() if record in found]
+        more = ", ..." if len(listed) > 8 else ""
+        raise UserError(
+            f"'{text}' means {len(listed)} published records: {', '.join(listed[:8])}{more}; name one of them"
+        )
+    if not records:
+        raise UserError(f"no record '{text}': nothing is published below {results_folder()}")
+    raise unknown("published record", text, {record.job.key for record in records})
+
+
+def rebuild(record: RunRecord, models: Mapping[str, Any]) -> Job:
+    """The record's job from this zoo's own recipe; raises UserError, in one line, where it isn't the same job."""
+    job = record.job
+    if job.model not in models:
+        raise unknown("model", job.model, models)
+    variant = models[job.model].variants.get(job.dataset)
+    if variant is None:
+        raise unknown(f"data set of {job.model}", job.dataset, models[job.model].variants)
+    if job.revision != variant.revision:
+        raise UserError(
+            f"{job.key} is of revision {job.revision}, the zoo's {job.model} on {job.dataset} is at {variant.revision}: "
+            f"check out {_commit(record)} to reproduce it"
+        )
+    own = variant.recipe.to_dict()
+    changed = sorted(
+        name
+        for name in own.keys() | job.recipe.keys()
+        if canonical_json(own.get(name)) != canonical_json(job.recipe.get(name))
+    )
+    if changed:
+        raise UserError(
+            f"{job.key} has another recipe than the zoo's ({', '.join(changed)}): check out {_commit(record)} to reproduce it"
+        )
+    overrides = dict(parse_override(f"{name}={_text(value)}") for name, value in job.overrides.items())
+    suite = Suite(SUITE, "", (job.dataset,), seeds=(job.seed,))
+    spec = dataclasses.replace(models[job.model], suites=(SUITE,))
+    [rebuilt] = make_jobs(suite, {job.model: spec}, profile=job.profile, overrides=overrides)
+    if rebuilt.fingerprint != job.fingerprint:
+        raise UserError(f"{job.key}: its job can't be rebuilt from the zoo; check the record with: runner verify")
+    return rebuilt
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def _commit(record: RunRecord) -> str:
+    """Its commit where it names a plausible one: a record may hold anything."""
+    commit = record.source.commit or ""
+    return f"commit {commit[:12]}" if re.fullmatch(r"[0-9a-f]{7,64}", commit) else "the code of its time"
+
+
+# --- how two results differ --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How our run differs from the published one. Errors and differences in percentage points."""
+
+    word: (
+        str  # identical weights | same error | within the spread | beyond the spread | different error | other outcome
+    )
+    reason: str
+    difference: float | None = None  # ours - theirs
+    deviations: float | None = None  # the same in standard deviations of the published seeds
+    environment: tuple[tuple[str, Any, Any], ...] = ()  # (what, theirs, ours), where they differ
+
+
+def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) -> Comparison:
+    """Set two records of one job beside each other; `published` are all records, of which like ones give the spread."""
+    differing = environment_differences(theirs, ours)
+    if theirs.outcome != ours.outcome:
+        return Comparison("other outcome", f"theirs {theirs.outcome}, ours {ours.outcome}", environment=differing)
+    if theirs.weights_sha256 == ours.weights_sha256:
+        return Comparison("identical weights", "the final weights are the same, bit by bit", 0.0, 0.0, differing)
+    if theirs.test_error is None or ours.test_error is None:
+        return Comparison("other outcome", f"both {ours.outcome}, with other weights", environment=differing)
+    difference = round(ours.test_error - theirs.test_error, 6)
+    row = summarise([record.test_error for record in like(theirs, published) if record.test_error is not None])
+    deviations = difference / row.sd if row.n >= MIN_SEEDS and row.sd else None
+    size = f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} theirs"
+    if not difference:
+        return Comparison("same error", "the same number of wrong images, by other weights", 0.0, 0.0, differing)
+    if deviations is None:
+        few = (
+            f"{row.n} published seeds are too few to say how much that is"
+            if row.n < MIN_SEEDS
+            else "their seeds are equal"
+        )
+        return Comparison("different error", f"ours is {size}; {few}", difference, None, differing)
+    assert row.sd is not None
+    usual = differ_by(row.sd, row.n)
+    word = "within the spread" if abs(difference) <= usual else "beyond the spread"
+    why = (
+        f"ours is {size}, {abs(deviations):.1f} standard deviations of the {row.n} published seeds ({row.sd:.2f}); two runs "
+        f"of one truth differ by up to {usual:.2f} in 19 of 20 cases"
+    )
+    return Comparison(word, why, difference, deviations, differing)
+
+
+def like(record: RunRecord, published: Sequence[RunRecord]) -> list[RunRecord]:
+    """The finished runs that differ from it by the seed alone, equal weights once."""
+    place = record.job.model_copy(update={"seed": 0})
+    found = [
+        other
+        for other in published
+        if other.outcome == "finished"
+        and other.data.verified == record.data.verified
+        and other.job.model_copy(update={"seed": 0}) == place
+    ]
+    return list({other.weights_sha256: other for other in found}.values())
+
+
+def environment_differences(theirs: RunRecord, ours: RunRecord) -> tuple[tuple[str, Any, Any], ...]:
+    """(what, theirs, ours) for each part of environment, code and data that isn't the same."""
+
+    def parts(record: RunRecord) -> dict[str, Any]:
+        environment = record.environment.model_dump()
+        precision = environment.pop("precision")
+        source = {"commit": record.source.commit, "uncommitted changes": record.source.dirty}
+        source["sources' sha256"] = record.source.sha256
+        data = {"data sha256": record.data.sha256, "data verified": record.data.verified}
+        resumed = {"attempts": record.attempts, "forced resume": record.forced_resume}
+        return environment | {f"precision {name}": value for name, value in precision.items()} | source | data | resumed
+
+    one, other = parts(theirs), parts(ours)
+    names = list(dict.fromkeys([*one, *other]))
+    return tuple((name, one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name))
+
+
+# --- the command ---------------------------------------------------------------------------------------------------------
+
+
+def run(text: str, settings: Settings, console: Console, *, force: bool, as_json: bool) -> int:
+    """Find the record, run its job here, print the comparison. Returns the exit code: 0 whatever the comparison says."""
+    from zoo import load_models
+
+    published, _ = load_all(results_folder())
+    theirs = find_record(text, published)
+    job = rebuild(theirs, load_models())
+    paths = JobPaths.of(job)
+    if not force and state_of(paths) == "done" and load(paths.record).run == theirs.run:
+        raise UserError(
+            f"{job.key} was published from this checkout: to train it again, add --force (nothing is deleted)"
+        )
+    code = submit.run([job], SUITE, settings, console, afresh=force and state_of(paths) == "done")
+    if code or state_of(paths) != "done":
+        return code
+    ours = load(paths.record)
+    found = compare(theirs, ours, published)
+    if as_json:
+        print(json.dumps(as_object(theirs, ours, found), indent=2, ensure_ascii=False))
+    else:
+        show(theirs, ours, found, paths.record, console)
+    return 0
+
+
+def as_object(theirs: RunRecord, ours: RunRecord, found: Comparison) -> dict[str, Any]:
+    """What `reproduce --json` prints."""
+    return {
+        "key": ours.key,
+        "fingerprint": ours.fingerprint,
+        "comparison": found.word,
+        "reason": found.reason,
+        "difference": found.difference,
+        "deviations": None if found.deviations is None else round(found.deviations, 6),
+        "theirs": _side(theirs),
+        "ours": _side(ours),
+        "environment": [{"what": what, "theirs": one, "ours": other} for what, one, other in found.environment],
+    }
+
+
+def _side(record: RunRecord) -> dict[str, Any]:
+    names = ("run", "outcome", "test_error", "weights_sha256", "train_seconds")
+    return {name: getattr(record, name) for name in names}
+
+
+def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, console: Console) -> None:
+    """The comparison for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from runner.reporting.report import clean
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("", "theirs", "ours"):
+        table.add_column(heading, overflow="fold")
+    rows = [("run", theirs.run8, ours.run8), ("outcome", theirs.outcome, ours.outcome)]
+    rows += [("test error", _percent(theirs.test_error), _percent(ours.test_error))]
+    rows += [("weights", theirs.weights_sha256[:12], ours.weights_sha256[:12])]
+    rows += [(what, _short(one), _short(other)) for what, one, other in found.environment]
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    console.print(Text(ours.key, style="bold"))
+    console.print(table)
+    if not found.environment:
+        console.print("environment, code and data are the same")
+    console.print(Text(f"{found.word}: {found.reason}."), soft_wrap=True)
+    console.print(Text(f"ours: {path}", style="dim"), soft_wrap=True)
+
+
+def _percent(error: float | None) -> str:
+    return "-" if error is None or math.isnan(error) else f"{error:.2f} %"
+
+
+def _short(value: Any) -> str:
+    text = "-" if value is None else str(value)
+    return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{40,}", text) else text

@@ -1,0 +1,286 @@
+"""Checks published records: every problem of a folder at once, each a line `path: field: problem`.
+
+Errors are what can't be true, or can't be checked; warnings what a reader should know: an older revision, a dirty or
+unknown commit, the same weights twice.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from benchmarks.datasets import DATASETS, get_dataset
+from benchmarks.errors import UserError, unknown
+from benchmarks.leaderboard import curve_path
+from benchmarks.records import CURVE_COLUMNS, RecordError, RunRecord, canonical_json, load, problems_of, utc
+from runner.jobs.paths import results_folder
+
+LEAST_CHANCE = 0.95  # of ln C: no data set here has classes so unequal that a constant answer has less
+CLOCK_SKEW = timedelta(minutes=5)  # two machines' clocks may differ by so much
+Note = Callable[[str, str], None]  # (field, problem)
+
+
+@dataclass
+class Findings:
+    """What was found so far: lines `path: field: problem`."""
+
+    errors: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def error(self, path: Path, field: str, problem: str) -> None:
+        """What can't be true, or can't be checked."""
+        self.errors.append(f"{path}: {field}: {problem}")
+
+    def warn(self, path: Path, field: str, problem: str) -> None:
+        """What a reader should know."""
+        self.warnings.append(f"{path}: {field}: {problem}")
+
+
+def show(path: Path | None) -> int:
+    """Verify a folder or a record (None: this checkout's results), print every problem; the exit code: 1 for errors."""
+    folder = results_folder() if path is None else path
+    errors, warnings = verify(folder) if path is not None or folder.exists() else ([], [])
+    for kind, lines in (("warning", warnings), ("error", errors)):
+        for line in lines:
+            print(f"{kind}: {line}")
+    print(f"{len(_record_files(folder))} records: {len(errors)} errors, {len(warnings)} warnings")
+    return 1 if errors else 0
+
+
+def verify(folder: Path) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of every record below a results folder, one of its folders, or of one record.
+
+    Raises UserError where there is no such path.
+    """
+    if not folder.exists():
+        raise UserError(f"{folder}: no such file or folder")
+    found = Findings()
+    records: list[tuple[Path, RunRecord]] = []
+    for path in _record_files(folder):
+        try:
+            record = load(path)
+        except RecordError as problem:
+            found.errors += str(problem).splitlines()
+            continue
+        records.append((path, record))
+        error, warn = partial(found.error, path), partial(found.warn, path)
+        _check_identity(path, record, error)
+        _check_recipe(record, error, warn)
+        _check_values(record, error)
+        _check_origin(record, error, warn)
+        _check_curve(path, record, error)
+    _check_doubles(records, found)
+    if folder.is_dir():
+        known = {curve_path(path) for path in _record_files(folder)}
+        strays = [path for path in sorted(folder.rglob("*.curve.csv")) if path not in known]
+        for path in strays:
+            found.warn(path, "file", "a curve without its record")
+    return found.errors, found.warnings
+
+
+def _record_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    inside = [(path, path.relative_to(folder.parent).parts) for path in sorted(folder.rglob("*.json"))]
+    return [
+        path for path, parts in inside if "cards" not in parts[:-1] and not any(p.startswith(".") for p in parts[1:])
+    ]
+
+
+def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
+    """What names the record: fingerprint, key, recipe digest, and where the file lies."""
+    job = record.job
+    for field, found, expected in (
+        ("fingerprint", record.fingerprint, job.fingerprint),
+        ("key", record.key, job.key),
+        ("recipe_sha256", record.recipe_sha256, job.recipe_sha256),
+    ):
+        if found != expected:
+            error(field, f"is '{found}', its job gives '{expected}'")
+    path = path.resolve()
+    expected_place = f"{job.dataset}/{job.model}/{record.file_stem}.json"
+    if "/".join(path.parts[-3:]) != expected_place:
+        error("file", f"lies at {'/'.join(path.parts[-3:])}, the record's own names give {expected_place}")
+
+
+def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
+    """The job against the zoo: model, revision, recipe, overrides, parameters, augmentation."""
+    from zoo import load_models
+    from zoo.spec import Recipe, plain
+
+    job, models = record.job, load_models()
+    if job.model not in models:
+        error("job.model", str(unknown("model", job.model, models)))
+        return
+    variant = models[job.model].variants.get(job.dataset)
+    if variant is None:
+        error("job.dataset", f"the zoo's {job.model} has no recipe for {job.dataset}")
+        return
+    if job.revision > variant.revision:
+        error("job.revision", f"is {job.revision}, the zoo's is {variant.revision}")
+        return
+    if job.revision < variant.revision:
+        warn("job.revision", f"is {job.revision}, the zoo's is {variant.revision}: no board counts it")
+        return
+    own = variant.recipe.to_dict()
+    for name in sorted(own.keys() | job.recipe.keys()):
+        theirs, ours = (canonical_json(value[name]) if name in value else "not there" for value in (job.recipe, own))
+        if theirs != ours:
+            error(f"job.recipe.{name}", f"is {theirs}, the zoo's own at revision {variant.revision} is {ours}")
+    for name, value in job.overrides.items():
+        if name not in Recipe.__dataclass_fields__:
+            error(f"job.overrides.{name}", str(unknown("recipe field", name, Recipe.__dataclass_fields__)))
+        elif plain(getattr(variant.recipe, name)) == value:
+            error(f"job.overrides.{name}", f"is the recipe's own value, {value}: no override")
+    try:
+        effective = TypeAdapter(Recipe).validate_python(job.effective_recipe)
+    except ValidationError as problem:
+        for line in problems_of(problem):
+            error("job.overrides", line)
+    else:
+        if record.protocol.augmentation != effective.augmentation:
+            error(
+                "protocol.augmentation",
+                f"is '{record.protocol.augmentation}', the recipe's is '{effective.augmentation}'",
+            )
+    if record.parameters != variant.parameters:
+        error("parameters", f"is {record.parameters:,}, the zoo's is {variant.parameters:,}")
+
+
+def _check_values(record: RunRecord, error: Note) -> None:
+    """Numbers against the data set's facts and against each other."""
+    from runner.training.loop import CHANCE_SHARE
+
+    job, protocol = record.job, record.protocol
+    if job.dataset not in DATASETS:
+        error("job.dataset", str(unknown("data set", job.dataset, DATASETS)))
+        return
+    dataset = get_dataset(job.dataset)
+    holdout = job.effective_recipe.get("holdout", 0)
+    for field, found, expected in (
+        ("protocol.holdout", protocol.holdout, holdout),
+        ("protocol.evaluation", protocol.evaluation, "validation" if holdout else "test"),
+        ("protocol.training_images", protocol.training_images, dataset.training_images(holdout)),
+        ("test_images", record.test_images, holdout or dataset.test_size),
+    ):
+        if found not in (expected, None):
+            error(field, f"is {found}, job and data set give {expected}")
+
+    equal = math.log(dataset.classes)
+    if record.chance_loss is not None and not LEAST_CHANCE * equal < record.chance_loss < equal + 1e-5:
+        error(
+            "chance_loss",
+            f"is {record.chance_loss}: {dataset.classes} classes give ln C = {equal:.6f} at most, and hardly less here",
+        )
+    loss, chance = record.final_train_loss, CHANCE_SHARE * (record.chance_loss or equal)
+    if (record.outcome == "diverged") != (loss is None):
+        error("final_train_loss", f"is {loss}, but the outcome is {record.outcome}")
+    elif loss is not None and (record.outcome == "collapsed") != (loss >= chance):
+        error(
+            "outcome",
+            f"is {record.outcome}, but a final training loss of {loss:.4f} (chance: {chance:.4f}) says otherwise",
+        )
+
+
+def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
+    """When and from what: dates, commit, data."""
+    latest = datetime.now(UTC) + CLOCK_SKEW
+    for field in ("started", "finished"):
+        moment = getattr(record, field)
+        if moment > latest:
+            error(field, f"is in the future: {utc(moment.astimezone(UTC))}")
+    elapsed = (record.finished - record.started).total_seconds()
+    if record.train_seconds > elapsed + CLOCK_SKEW.total_seconds():
+        error("train_seconds", f"is {record.train_seconds:.0f}, but only {elapsed:.0f} s lie between start and end")
+    known = DATASETS[record.job.dataset].sha256 if record.job.dataset in DATASETS else None
+    if record.data.verified and known and record.data.sha256 != known:
+        error(
+            "data.sha256",
+            f"is {record.data.sha256[:8]}..., but the data is said to be the official one: {known[:8]}...",
+        )
+    if not record.data.verified and not record.data.provenance:
+        error("data.provenance", "is missing: the data isn't the official one, and nothing says what it is")
+    if record.source.commit is None:
+        warn("source.commit", "is unknown")
+    if record.source.dirty:
+        warn("source.dirty", f"the working tree had changes that commit {str(record.source.commit)[:8]} doesn't hold")
+    if record.sequential and record.job.overrides:
+        error("sequential", "is true, but no verdict is over a job with overrides")
+    if record.forced_resume:
+        warn("forced_resume", "went on under another torch build, device or thread count")
+
+
+def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
+    """The curve file: there, unchanged, a row an epoch, ending where the record says."""
+    file = curve_path(path)
+    try:
+        content = file.read_bytes()
+    except OSError as problem:
+        error("curve", f"{file.name} can't be read: {problem.strerror}")
+        return
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != record.curve_sha256:
+        error("curve_sha256", f"is {record.curve_sha256[:8]}..., {file.name} has {digest[:8]}...")
+    try:
+        table = list(csv.reader(content.decode().splitlines(), strict=True))
+        rows = [[float(cell) if cell else None for cell in row] for row in table[1:]]
+    except (ValueError, csv.Error) as problem:
+        error("curve", f"{file.name} isn't a table of numbers: {problem}")
+        return
+    if not table or tuple(table[0]) != CURVE_COLUMNS or any(len(row) != len(CURVE_COLUMNS) for row in rows):
+        error("curve", f"{file.name} has other columns than {','.join(CURVE_COLUMNS)}")
+        return
+    if any(value is not None and not math.isfinite(value) for row in rows for value in row):
+        error("curve", f"{file.name} holds a number that isn't finite: such a cell stays empty")
+        return
+    planned = record.job.effective_recipe.get("epochs")
+    epochs = planned if record.diverged_epoch is None else record.diverged_epoch
+    if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) != epochs:
+        error("curve", f"{file.name} has {len(rows)} rows, expected one for each epoch from 1 to {epochs}")
+        return
+    for row in rows:
+        shown = dict(zip(CURVE_COLUMNS, row, strict=True))
+        percents = [value for name in ("train_error", "test_error") if (value := shown[name]) is not None]
+        losses = [value for name in ("train_loss", "test_loss") if (value := shown[name]) is not None]
+        if any(not 0 <= value <= 100 for value in percents) or any(value < 0 for value in losses):
+            error("curve", f"{file.name} has an impossible value in epoch {row[0]:.0f}: {row[1:]}")
+            return
+    last = dict(zip(CURVE_COLUMNS, rows[-1], strict=True))
+    if _differ(last["test_error"], record.test_error):
+        error("test_error", f"is {record.test_error}, the last row of {file.name} has {last['test_error']}")
+    if _differ(last["train_loss"], record.final_train_loss):
+        error("final_train_loss", f"is {record.final_train_loss}, the last row of {file.name} has {last['train_loss']}")
+    errors = {int(row[0]): row[-1] for row in rows if row[0] is not None and row[-1] is not None}
+    if record.best_epoch is not None and _differ(errors.get(record.best_epoch), record.best_test_error):
+        error("best_epoch", f"{record.best_epoch} has the test error {errors.get(record.best_epoch)} in {file.name}")
+
+
+def _differ(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is not other
+    return not math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)  # errors are rounded to 6 decimals
+
+
+def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> None:
+    """A run id names one run; equal final weights are one measurement."""
+    runs: dict[str, Path] = {}
+    weights: dict[str, Path] = {}
+    digests: dict[str, tuple[str, Path]] = {}
+    for path, record in records:
+        if record.data.verified:  # the official files give one digest, whoever reads them
+            digest, first = digests.setdefault(record.job.dataset, (record.data.sha256, path))
+            if digest != record.data.sha256:
+                found.error(
+                    path, "data.sha256", f"is another than that of {first}, and both are said to be the official data"
+                )
+        if (first := runs.setdefault(record.run, path)) is not path:
+            found.error(path, "run", f"is the run of {first} too")
+        elif record.outcome != "diverged" and (first := weights.setdefault(record.weights_sha256, path)) is not path:
+            found.warn(path, "weights_sha256", f"the same weights as {first}: counted once")

@@ -1,0 +1,166 @@
+"""What a running submit shows: a live table on a terminal, plain lines anywhere else."""
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.records import Job
+from runner.jobs.paths import JobPaths, State, progress_of, read_json, state_of
+
+PLAIN_SECONDS = 30.0  # between two summaries where there is no terminal
+SYMBOLS: dict[str, str] = {
+    "done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "killed": "†", "pending": "·",
+}  # fmt: skip
+
+
+def duration(seconds: float | None) -> str:
+    """'72 days', '1 h 50 min', '12 min', '40 s'; '?' where it isn't known."""
+    if seconds is None:
+        return "?"
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    if seconds >= 48 * 3600:
+        return f"{round(seconds / 86_400)} days"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def percent(value: float | None) -> str:
+    """An error as it's shown: '10.41 %', '-' where there is none."""
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def columns(table: Sequence[Sequence[str]], left: int | None = None) -> list[str]:
+    """A line for each row, its cells under each other: the first `left` (None: all) begin together, the others end so.
+
+    Set by hand: rich takes a millisecond for a row, and cuts cells off where it's piped.
+    """
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if left is None or place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in table
+    ]
+
+
+class Progress:
+    """Follows the jobs of one submit through their files; `tick` may be called as often as one likes."""
+
+    def __init__(self, jobs: Iterable[tuple[Job, JobPaths]], console: Console) -> None:
+        self.jobs = list(jobs)
+        self.console = console
+        self.began = time.monotonic()
+        self.states: dict[JobPaths, State] = {paths: state_of(paths) for _, paths in self.jobs}
+        self.work_at_start = sum(self._left(job, paths, self.states[paths]) for job, paths in self.jobs)
+        self._ended = {paths for paths, state in self.states.items() if state == "done"}
+        self._spoke = time.monotonic()
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> "Progress":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.tick()
+        if self._live is not None:
+            self._live.stop()
+
+    def detach(self) -> None:
+        """The terminal is gone: go on with plain lines."""
+        live, self._live = self._live, None
+        if live is not None:
+            with contextlib.suppress(OSError):
+                live.stop()
+
+    def say(self, line: str) -> None:
+        """A line above the live table. A terminal that went away between two writes must not end the work."""
+        with contextlib.suppress(OSError):
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def tick(self) -> None:
+        """Read the files and show what changed."""
+        running = []
+        for job, paths in self.jobs:
+            if paths in self._ended:
+                continue
+            before, state = self.states[paths], state_of(paths)
+            self.states[paths] = state
+            facts = progress_of(job, paths, state)
+            if state == "running":
+                running.append((facts, read_json(paths.lease) or {}))
+            if state == before:
+                continue
+            if state == "running" and self._live is None:
+                self.say(f"{SYMBOLS[state]} {job.key}  started")
+            elif state == "done":
+                self._ended.add(paths)
+                extra = "" if facts["outcome"] == "finished" else f"  {facts['outcome']}"
+                self.say(f"{SYMBOLS[state]} {job.key}  {percent(facts['test_error'])}{extra}")
+            elif state != "running" and before == "running":
+                why = str((read_json(paths.failure) or {}).get("what", "")).split("\n")[0]
+                where = f"{state} after epoch {facts['epoch']} of {facts['epochs']}"
+                self.say(f"{SYMBOLS[state]} {job.key}  {where}{': ' * bool(why)}{why}")
+        if self._live is not None:
+            self._live.update(self._table(running))
+        elif running and time.monotonic() - self._spoke > PLAIN_SECONDS:
+            self._spoke = time.monotonic()
+            for facts, lease in running:
+                self.say(
+                    f"  {facts['key']}  {self._where(facts, lease)}  {percent(facts['test_error'])}  {self._rate(lease)}"
+                )
+            self.say(f"  {len(self._ended)} of {len(self.jobs)} done, {self._time_left()}")
+
+    # --- parts ---
+
+    @staticmethod
+    def _left(job: Job, paths: JobPaths, state: State) -> float:
+        """Epochs to go; a job's epochs are alike, and jobs of one suite nearly."""
+        if state in ("done", "failed"):
+            return 0.0
+        facts = progress_of(job, paths, state)
+        return max(0.0, (facts["epochs"] or 1) - (facts["epoch"] or 0))
+
+    def _time_left(self) -> str:
+        left = sum(self._left(job, paths, self.states[paths]) for job, paths in self.jobs)
+        done = self.work_at_start - left
+        spent = time.monotonic() - self.began
+        if done <= 0 or spent < 5:
+            return "time left: not known yet"
+        return f"about {duration(spent * left / done)} left"
+
+    @staticmethod
+    def _where(facts: dict[str, Any], lease: dict[str, Any]) -> str:
+        steps = lease.get("steps")
+        part = f" + {100 * lease['step'] // steps} %" if steps and lease.get("step") else ""
+        return f"epoch {facts['epoch']}/{facts['epochs']}{part}"
+
+    @staticmethod
+    def _rate(lease: dict[str, Any]) -> str:
+        rate = lease.get("images_per_second")
+        return f"{rate:,.0f} images/s" if rate else ""
+
+    def _table(self, running: list[tuple[dict[str, Any], dict[str, Any]]]) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for facts, lease in running:
+            total, done = facts["epochs"] or 1, facts["epoch"] or 0
+            done += (lease.get("step") or 0) / (lease.get("steps") or 1)
+            table.add_row(
+                Text(facts["key"], overflow="ellipsis", no_wrap=True),
+                ProgressBar(total=total, completed=done, width=20),
+                f"{facts['epoch']}/{total}",
+                percent(facts["test_error"]),
+                self._rate(lease),
+            )
+        waiting = sum(self.states[paths] not in ("done", "failed", "running") for _, paths in self.jobs)
+        line = f"{len(self._ended)} of {len(self.jobs)} done, {len(running)} running, {waiting} waiting; {self._time_left()}"
+        return Group(table, Text(line, style="dim"))

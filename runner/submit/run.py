@@ -1,0 +1,376 @@
+"""One submit from its plan to its last line: what `runner submit` and `runner retry` do."""
+
+import contextlib
+import os
+import secrets
+import signal
+import stat
+import statistics
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.datasets import get_dataset
+from benchmarks.errors import UserError
+from benchmarks.records import Job, RecordError, load, utc
+from benchmarks.suites import SUITES
+from runner import tracking
+from runner.engines.config import Slurm, Table, engine_named
+from runner.engines.local import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, State, read_json, state_of
+from runner.submit.progress import Progress, duration
+from runner.worker.attempt import Options
+
+OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
+CPU_RATE = 6e10  # operations a second: what `runner bench` measured for the larger networks on one core
+WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run, whatever is run."""
+
+    engine: str = "local"
+    slots_per_gpu: int | None = None  # the engine's own
+    data_dir: Path | None = None
+    allow_unverified: bool = False
+    force_resume: bool = False
+    json: bool = False
+    follow: bool = True  # SLURM's tasks: until they have ended
+
+    def table(self) -> Table:
+        """The engine; raises UserError for one that isn't there, or a number of slots that makes no sense."""
+        table = engine_named(self.engine)
+        if self.slots_per_gpu is None:
+            return table
+        if self.slots_per_gpu < 1:
+            raise UserError(f"--slots-per-gpu is {self.slots_per_gpu}, expected 1 or more")
+        return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
+
+    def slots(self) -> list[Slot]:
+        """Where workers run here; none where SLURM says how many run at once. Raises UserError as `table` does."""
+        table = self.table()
+        if table.kind == "slurm":
+            return []
+        made = make_slots(table.slots_per_gpu, threads_per_slot())
+        return made[:1] if table.kind == "inline" else made
+
+
+def states_of(planned: Sequence[Job]) -> list[State]:
+    """The state of each planned job, also of those never submitted here."""
+    return [state_of(JobPaths.of(job)) for job in planned]
+
+
+def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
+    """Whether a submit runs a failed job again: infrastructure's failures yes, a model's own only by `retry`."""
+    if state != "failed":
+        return False
+    kind = (read_json(paths.failure) or {}).get("kind")
+    return kind == "infrastructure" or (kind == "refused" and settings.force_resume)
+
+
+def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
+    """What `submit --dry-run --json` prints."""
+    rows = [jobs.plan_row(job, state) for job, state in zip(planned, states, strict=True)]
+    return {"jobs": rows, "counts": _counts(planned, states, settings)}
+
+
+def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
+    again = sum(taken_up(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
+    counts = jobs.count_states(list(states))
+    return counts | {"to_run": counts["to_run"] + again}
+
+
+def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Settings, slots: Sequence[Slot]) -> str:
+    """'36 jobs: 12 done, 24 to run, about 1 h 50 min on 2 slots'; without slots it's SLURM that says how many run at once."""
+    counts = _counts(planned, states, settings)
+    parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
+    parts += [f"{counts['running']} running already"] * bool(counts["running"])
+    failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
+    parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
+    line = f"{counts['total']} jobs: {', '.join(parts)}"
+    if counts["to_run"] and not slots:
+        line += f" by SLURM (engine '{settings.engine}')"
+    elif counts["to_run"]:
+        left = [job for job, state in zip(planned, states, strict=True) if state != "done"]
+        on_cpu, known = slots[0].device == "cpu", _expected_seconds(left)
+        rough = _rough_seconds(left) if on_cpu and known is None else 0.0
+        if known is not None:
+            line += f", about {duration(known / len(slots))}"
+        elif rough > WORTH_SAYING:
+            line += f", roughly {duration(rough / len(slots))}"
+        line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
+        line += " (runner bench measures it)" if rough > WORTH_SAYING else ""
+    return line
+
+
+def _expected_seconds(planned: Sequence[Job]) -> float | None:
+    """Training seconds by what the same models took here before; None where one of them never ran here."""
+    known: dict[tuple[str, str, str], list[float]] = {}
+    for paths in jobs.all_jobs():
+        if not paths.record.exists():
+            continue
+        with contextlib.suppress(RecordError):  # a later version's, or torn: `runner verify` says so
+            record = load(paths.record)
+            epochs = record.job.effective_recipe.get("epochs")
+            if isinstance(epochs, int) and epochs > 0:
+                trained = (record.job.dataset, record.job.model, record.job.profile)
+                known.setdefault(trained, []).append(record.train_seconds / epochs)
+    total = 0.0
+    for job in planned:
+        seen = known.get((job.dataset, job.model, job.profile))
+        if seen is None:
+            return None
+        total += statistics.median(seen) * job.effective_recipe["epochs"]
+    return total
+
+
+def _rough_seconds(planned: Sequence[Job]) -> float:
+    """Training seconds on one CPU slot by the multiply-accumulates on the models' cards; models without a card add none."""
+    from benchmarks.leaderboard import read_cards
+
+    cards, _ = read_cards(jobs.results_folder() / "cards")
+    total = 0.0
+    for job in planned:
+        if job.model in cards and job.dataset in cards[job.model].datasets:
+            images = get_dataset(job.dataset).train_size * job.effective_recipe["epochs"]
+            total += OPERATIONS_A_MAC * (cards[job.model].datasets[job.dataset].macs or 0) * images / CPU_RATE
+    return total
+
+
+def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
+    """Read every data set once before anything starts: a missing or foreign file ends the submit here, in one line."""
+    from runner.data import readers as data
+
+    folder = data.data_folder(settings.data_dir)
+    for name in dict.fromkeys(job.dataset for job in planned):
+        data.load(name, folder, settings.allow_unverified, say)
+
+
+def run(
+    planned: Sequence[Job],
+    suite: str,
+    settings: Settings,
+    console: Console,
+    *,
+    afresh: bool = False,
+    sequential: Collection[str] = (),
+) -> int:
+    """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
+
+    `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order. `sequential` are
+    the fingerprints of those that are run because the seeds before them didn't decide the verdict.
+    """
+    table = settings.table()
+    pairs = [(job, JobPaths.of(job)) for job in planned]
+    states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
+    threads = threads_per_slot()
+    slots = settings.slots()
+    console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
+    waiting = [job for job, state in zip(planned, states, strict=True) if state != "done"]
+    if waiting:
+        if table.kind == "slurm":
+            _check_slurm()
+        check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
+        console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
+
+    submission = secrets.token_hex(8)
+    with jobs.submitting():
+        _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
+        if not waiting:
+            if tracking.is_behind():  # a submit before this one was killed
+                done = [paths for _, paths in pairs]
+                with tracking.BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
+                    pass
+            return _last_words(pairs, suite, settings, console, [])
+        options = Options(
+            device=slots[0].device if slots else "cpu",
+            threads=threads,
+            data_dir=settings.data_dir,
+            allow_unverified=settings.allow_unverified,
+            force_resume=settings.force_resume,
+            submission=submission,
+            submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
+        )
+        work = Work(pairs, options)
+        queue = _queue(work, table, console) if isinstance(table, Slurm) else None
+        if queue is not None and not settings.follow:
+            if settings.json:
+                _print_json(pairs)
+            console.print("Next: runner status --watch; runner sync brings MLflow up to date", soft_wrap=True)
+            return 0
+        how = "stopping: each worker saves a checkpoint first ..." if queue is None else "no longer following ..."
+        with (
+            Progress(pairs, console) as progress,
+            _signals(work, progress, submission, how) as received,
+            tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say),
+        ):
+            if queue is not None:
+                queue.follow(work, progress.tick, progress.say)
+            elif table.kind == "inline":
+                work.options.echo = progress.say
+                run_inline(work, slots[0], progress.tick)
+            else:
+                run_local(work, slots, progress.tick, progress.say)
+        return _last_words(pairs, suite, settings, console, received)
+
+
+def _lay_down(
+    pairs: Sequence[tuple[Job, JobPaths]],
+    states: Sequence[State],
+    suite: str,
+    settings: Settings,
+    submission: str,
+    afresh: bool,
+    sequential: Collection[str],
+) -> None:
+    """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
+    for (job, paths), state in zip(pairs, states, strict=True):
+        if state == "done":
+            with jobs.locked_within(paths.lock, 0) as held:
+                if held:
+                    paths.tidy()
+            continue
+        paths.write_job(job)
+        paths.cancel.unlink(missing_ok=True)
+        if afresh:
+            with jobs.job_lock(paths) as held:
+                if not held:
+                    raise UserError(f"{job.key} is running: `runner cancel` it first")
+                paths.set_aside()
+        elif taken_up(paths, state, settings):
+            with jobs.job_lock(paths) as held:
+                if held:  # else another submit has taken it up
+                    paths.set_aside(only=paths.failure)
+    jobs.record_submission(
+        {
+            "time": utc(datetime.now(UTC)),
+            "submission": submission,
+            "suite": suite,
+            "fingerprints": [job.fingerprint for job, _ in pairs],
+            "host": jobs.host(),
+            "pid": os.getpid(),
+        }
+        | ({"sequential": sorted(sequential)} if sequential else {})
+    )
+
+
+def _check_slurm() -> None:
+    """Raises UserError where SLURM can't be asked, before anything is written."""
+    from runner.engines import slurm
+
+    try:
+        slurm.ask("squeue", "--noheader", "--me", "--states=running", "--format=%i")
+    except slurm.SlurmAway as error:
+        raise UserError(f"SLURM doesn't answer: {error}; `runner doctor --engine slurm` says more") from error
+
+
+def _queue(work: Work, table: Slurm, console: Console) -> Any:
+    """Queue what no task has yet; raises UserError where SLURM refuses or is away."""
+    from runner.engines import slurm
+
+    queue = slurm.Queue(table, work.options)
+    try:
+        said = queue.queue(list(work.open_jobs()))
+    except slurm.SlurmAway as error:
+        raise UserError(f"SLURM doesn't answer: {error}; the same command queues what is missing") from error
+    console.print(said, highlight=False, soft_wrap=True)
+    return queue
+
+
+@contextlib.contextmanager
+def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
+    """Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only takes the terminal away."""
+    received: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        received.append(number)
+        work.options.stopping.set()
+        if len(received) == 1:
+            progress.say(how)
+
+    def hang_up(_number: int, _frame: Any) -> None:
+        """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
+        target = os.open(
+            jobs.runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+        )
+        for descriptor in (1, 2):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file goes on being written
+                os.dup2(target, descriptor)
+        os.close(target)
+        progress.detach()
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _last_words(
+    pairs: Sequence[tuple[Job, JobPaths]], suite: str, settings: Settings, console: Console, received: list[int]
+) -> int:
+    """The end of a submit: failures with their logs, what to type next."""
+    states = {paths: state_of(paths) for _, paths in pairs}
+    if settings.json:
+        _print_json(pairs)
+    # Also what was given up where the disk had no room for failure.json.
+    failed = [
+        (job, paths)
+        for job, paths in pairs
+        if states[paths] == "failed"
+        or (
+            states[paths] in jobs.TO_RUN
+            and jobs.failures_in_a_row(jobs.read_lines(paths.attempts)) >= jobs.MAX_FAILURES
+        )
+    ]
+    for job, paths in failed:
+        explain_failure(job, paths, console)
+    done = sum(state == "done" for state in states.values())
+    line = f"{done} of {len(pairs)} done"
+    if received:
+        end = "stopped. The same command goes on from the checkpoints."
+        if settings.table().kind == "slurm":
+            which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
+            end = f"SLURM goes on with the rest. The same command follows it; runner cancel {which} ends it."
+        console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
+        return 128 + received[0]
+    if failed:
+        again = "runner retry --failed" if any(states[paths] == "failed" for _, paths in failed) else "the same command"
+        console.print(f"{line}, {len(failed)} failed; when mended: {again}", highlight=False, soft_wrap=True)
+        return 1
+    if done < len(pairs):
+        running = sum(state == "running" for state in states.values())
+        others = f"{running} running elsewhere (runner status)" if running else "the others were cancelled"
+        console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
+        return 0
+    following = f" Next: runner report --suite {suite}" if suite in SUITES else ""
+    console.print(f"{line}.{following}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
+    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in pairs))
+
+
+def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
+    """A failed job: key, what and where, the log's path and its last lines."""
+    failure = read_json(paths.failure) or {}
+    kind = {"model": "the model's own failure", "refused": "a resume that needs your decision"}.get(
+        str(failure.get("kind")), "an infrastructure failure"
+    )
+    lines = [
+        f"✗ {job.key}: {failure.get('what', 'ended again and again, and left no word: is the disk full?')}",
+        f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
+        *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,162 @@
+"""`runner submit --until-decided`: adds seeds, look by look, until every row of a suite is decided.
+
+A row is looked at when it has 5, 10, 15 or 20 finished seeds and at no other size (benchmarks/verdicts.py: LOOKS), and
+the records of seeds that were added after a look say so.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from benchmarks.errors import UserError
+from benchmarks.leaderboard import make_board, read
+from benchmarks.records import Job
+from benchmarks.suites import Suite
+from benchmarks.verdicts import LOOKS, MIN_SEEDS, next_look
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, results_folder, runs_folder, state_of
+from runner.submit import run as submit
+from runner.submit.plan import make_jobs
+from runner.submit.run import Settings, taken_up
+
+UNDECIDED = ("not run", "more seeds", "inconclusive")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the board as far as a look needs it: its verdict, and which seeds it counts."""
+
+    verdict: str
+    n: int = 0  # finished
+    runs: int = 0  # finished, collapsed or diverged
+    seeds: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one look decided for one row."""
+
+    row: Row
+    jobs: tuple[Job, ...]
+    why: str  # a clause for the plan
+
+
+def next_step(template: Job, row: Row, unavailable: set[int], failed: int, max_seeds: int) -> Step:
+    """The seeds that take a row to its next look, or why there are none: a pure function.
+
+    `template` is any job of the row; `unavailable` are seeds with a record or a failure here, `failed` counts the
+    failures. At most `max_seeds` seeds of a row are ever run, those that don't train included.
+    """
+    if row.verdict not in UNDECIDED:
+        return Step(row, (), row.verdict)
+    if row.n == 0 and row.runs >= MIN_SEEDS:
+        return Step(row, (), f"none of {row.runs} seeds trained")
+    look = next_look(row.n)
+    left = max_seeds - row.runs - failed
+    if look is None or look > max_seeds or left < 1:
+        return Step(row, (), f"{row.verdict} still, at {row.n} seeds: the last look")
+    free = (seed for seed in range(2**31 - 1) if seed not in unavailable and seed not in row.seeds)
+    wanted = [next(free) for _ in range(min(look - row.n, left))]
+    planned = tuple(template.model_copy(update={"seed": seed}) for seed in wanted)
+    return Step(row, planned, f"{row.verdict} at {row.n} seeds, {len(planned)} more for the look at {look}")
+
+
+def check_max_seeds(max_seeds: int) -> None:
+    """Raises UserError for a limit at which nothing is ever looked at."""
+    if not LOOKS[0] <= max_seeds <= LOOKS[-1]:
+        raise UserError(f"--max-seeds is {max_seeds}, expected {LOOKS[0]} to {LOOKS[-1]}")
+
+
+def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds: int) -> dict[tuple[str, str], Step]:
+    """A look at every row of these jobs' models: (data set, model) -> what to run next."""
+    evidence = read(results_folder(), runs_folder())
+    board = make_board(evidence, suite.datasets, {job.model for job in templates})
+    rows = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
+    counted = evidence.runs[evidence.runs["standing"] == "counted"]
+    goals = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
+    steps = {}
+    for template in templates:
+        place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
+        found: Any = rows.get(place)
+        if found is None:  # nothing under this profile yet
+            row = Row("not run" if goals.get(place[:2]) else "no paper figure")
+        else:
+            here = counted
+            for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):
+                here = here[here[column] == value]
+            row = Row(found.verdict, found.n, found.runs, frozenset(here["seed"].tolist()))
+        unavailable, failed = _unavailable(template, settings)
+        steps[place[:2]] = next_step(template, row, unavailable, failed, max_seeds)
+    return steps
+
+
+def _data_status(dataset: str, settings: Settings) -> str:
+    """In which of a model's rows new runs will stand: only accepted foreign files make unverified ones."""
+    if not settings.allow_unverified:
+        return "verified"
+    from runner.data import readers as data
+
+    loaded = data.load(dataset, data.data_folder(settings.data_dir), True, lambda _: None)
+    return "verified" if loaded.facts.verified else "unverified"
+
+
+def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
+    """Seeds of this row that .runs holds a record or a lasting failure of; and how many failures."""
+    done, failed = set(), set()
+    for paths in jobs.all_jobs():
+        if paths.folder.parts[-3:-1] != (template.dataset, template.model):
+            continue
+        job = paths.read_job()
+        if job.model_copy(update={"seed": template.seed}) != template:
+            continue
+        state = state_of(paths)
+        if state == "done":
+            done.add(job.seed)
+        elif state == "failed" and not taken_up(paths, state, settings):
+            failed.add(job.seed)
+    return done | failed, len(failed)
+
+
+def run(
+    suite: Suite,
+    models: Mapping[str, Any],
+    only: list[str],
+    profile: str,
+    max_seeds: int,
+    settings: Settings,
+    console: Console,
+    dry_run: bool = False,
+) -> tuple[int, list[Job]]:
+    """Look, run what the look asks for, look again, until nothing is left to run. Returns (exit code, every job planned)."""
+    check_max_seeds(max_seeds)
+    templates = make_jobs(suite, models, only=only, seeds=[0], profile=profile)
+    if any(job.overrides for job in templates):
+        raise UserError(
+            f"--until-decided: the suite '{suite.name}' changes recipes, and no paper's figure judges those"
+        )
+    quiet = dataclasses.replace(settings, json=False)
+    planned: list[Job] = []
+    while True:
+        steps = plan_round(templates, suite, settings, max_seeds)
+        for (dataset, model), step in steps.items():
+            console.print(f"{dataset}/{model}: {step.why}", soft_wrap=True)
+        round_ = [job for step in steps.values() for job in step.jobs]
+        planned += [job for job in round_ if job not in planned]
+        if dry_run or not round_:
+            break
+        added = {job.fingerprint for step in steps.values() for job in step.jobs if step.row.n >= MIN_SEEDS}
+        code = submit.run(round_, suite.name, quiet, console, sequential=added)
+        if code or any(state_of(JobPaths.of(job)) != "done" for job in round_):
+            return code, planned
+    return 0, planned
+
+
+def print_json(planned: list[Job]) -> None:
+    """The object of `status --json` for these jobs."""
+    placed = [(job, JobPaths.of(job)) for job in planned]
+    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in placed))

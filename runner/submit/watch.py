@@ -1,0 +1,52 @@
+"""What is going to run without anybody doing anything: jobs of a submit at work, and tasks in SLURM's queue."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.jobs import paths as jobs
+from runner.jobs.paths import JobPaths, State
+
+ASK_SECONDS = 15.0  # SLURM's controller is asked at most so often
+
+
+class Outlook:
+    """For as long as a command watches. `trouble` is one line where SLURM doesn't answer."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Path, Any] = {}
+        self._asked = float("-inf")
+        self._submitting = False
+        self.trouble: str | None = None
+
+    def look(self, found: Sequence[tuple[JobPaths, State]]) -> None:
+        """Look again; SLURM is asked where a job waits and something was ever queued there."""
+        self._submitting = jobs.someone_submits()
+        waiting = any(state in jobs.TO_RUN for _, state in found)
+        if not waiting or not (jobs.runs_folder() / "slurm").is_dir() or time.monotonic() - self._asked < ASK_SECONDS:
+            return
+        from runner.engines import slurm
+
+        self._asked = time.monotonic()
+        try:
+            self._tasks, self.trouble = slurm.tasks_of_jobs(), None
+        except slurm.SlurmAway as error:
+            self.trouble = f"SLURM doesn't answer: {error}"
+
+    def comes(self, paths: JobPaths, state: State) -> bool:
+        """Whether a job runs, or will by itself."""
+        if state not in jobs.TO_RUN:
+            return state == "running"
+        return not paths.cancel.exists() and (self._submitting or self._is_queued(paths))
+
+    def note(self, paths: JobPaths, state: State) -> str:
+        """What beside its state there is to say of a waiting job: 'cancelled', or where it stands in SLURM's queue."""
+        if state not in jobs.TO_RUN:
+            return ""
+        if paths.cancel.exists():
+            return "cancelled"
+        return str(self._tasks[paths.folder]) if self._is_queued(paths) else ""
+
+    def _is_queued(self, paths: JobPaths) -> bool:
+        return paths.folder in self._tasks and self._tasks[paths.folder].alive

@@ -1,0 +1,1 @@
+"""Train one model: the loop and everything that it calls."""

@@ -1,0 +1,150 @@
+"""The data set on the device: batches are an index away, without workers, files or a wait.
+
+Preprocessed once to float32 where the set is small or its preprocessing costs more than per channel and the result fits;
+else uint8 with the preprocessing done per batch: a quarter of the memory, and per channel cheap beside a large network.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from benchmarks.errors import UserError
+from runner.data.readers import Data
+from runner.training import preprocess
+from runner.training.augment import augment
+from zoo.spec import Recipe
+
+FIT_SHARE = 0.4  # of the free memory: what a preprocessed data set may take
+SMALL = 2**28  # bytes in float32: MNIST, whose LeNet would spend 1 % of its time on preprocessing batches
+
+
+@dataclass(frozen=True)
+class DeviceSet:
+    """Images on a device: `stored` is uint8 (with a transform to apply) or preprocessed float32, (N, C, H, W)."""
+
+    stored: Tensor
+    labels: Tensor  # int64 (N,)
+    transform: preprocess.Transform | None  # None: already applied
+    black: Tensor | None = None  # (C, 1, 1): a black pixel, preprocessed; None where its neighbours decide
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int) -> "DeviceSet":
+        """The first `count` images."""
+        return dataclasses.replace(self, stored=self.stored[:count], labels=self.labels[:count])
+
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """Preprocessed float32 images (n, C, H, W)."""
+        # index_select copies whole images; indexing by a tensor looks at every pixel, and takes ten times as long on a CPU
+        batch = self.stored[indices] if isinstance(indices, slice) else self.stored.index_select(0, indices)
+        return batch if self.transform is None else self.transform.apply(batch)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training reads: its training images and those that its error is counted on."""
+
+    train: DeviceSet
+    test: DeviceSet
+
+
+class Batches:
+    """The training batches of one epoch after another: gathered, preprocessed, augmented, in the network's layout.
+
+    `ahead` batches are made at a time. One after another they stay in a CPU's cache; on a GPU, where each of the ten
+    small kernels would cost a twentieth of a captured step, many are made at once. The draws then fall differently on
+    the images; their distribution is the same.
+    """
+
+    def __init__(
+        self, data: DeviceSet, recipe: Recipe, shifts: torch.Generator, layout: torch.memory_format, ahead: int = 1
+    ) -> None:
+        if recipe.black_border and data.black is None:
+            raise UserError(f"black_border: after {recipe.preprocessing} there is no one black pixel; leave it out")
+        self.data, self.recipe, self.shifts, self.layout, self.ahead = data, recipe, shifts, layout, ahead
+        self._border = data.black if recipe.black_border else None
+        self._permutation = torch.empty(0, dtype=torch.int64)
+        self._made: int | None = None  # which group of batches is there
+        self._drawn_from: Tensor | None = None  # the generator's state before that group's draws
+
+    def begin(self, permutation: Tensor) -> None:
+        """Start an epoch in this order of the images."""
+        self._permutation = permutation.to(self.data.labels.device)
+        self._made = None
+
+    def end(self) -> None:
+        """The epoch is over: nothing that was made is of use any more."""
+        self._made = None
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller."""
+        size = self.recipe.batch_size
+        if self.ahead == 1:
+            return self._make(step * size, (step + 1) * size)
+        group, place = divmod(step, self.ahead)
+        if group != self._made:
+            self._drawn_from = self.shifts.get_state()
+            self._images, self._labels = self._make(group * self.ahead * size, (group + 1) * self.ahead * size)
+            self._made = group
+        part = slice(place * size, (place + 1) * size)
+        return self._images[part], self._labels[part]
+
+    def generator_state(self, step: int) -> Tensor:
+        """The state of the augmentation's generator from which the batches from `step` on come out the same again."""
+        if self._made is not None and self._drawn_from is not None and step // self.ahead == self._made:
+            return self._drawn_from
+        return self.shifts.get_state()
+
+    def _make(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        indices = self._permutation[start:stop]
+        images = self.data.images(indices)
+        images = augment(images, self.recipe.flip, self.recipe.translate, self.shifts, self._border)
+        return images.contiguous(memory_format=self.layout), self.data.labels.index_select(0, indices)
+
+
+def prepare(
+    data: Data, preprocessing: str, holdout: int, device: torch.device, log: Callable[[str], Any] = print
+) -> Prepared:
+    """Put a data set on the device, preprocessed as the recipe says.
+
+    With a hold-out the last `holdout` training images take the place of the test set, and the preprocessing is fitted
+    without them. Images that the data set sets aside for validation are the last ones, and never trained on.
+    """
+    count = len(data.train_labels)
+    kept = count - max(holdout, data.validation_size)
+    train_images, train_labels = data.train_images[:kept], data.train_labels[:kept]
+    if holdout:
+        test_images, test_labels = data.train_images[count - holdout :], data.train_labels[count - holdout :]
+    else:
+        test_images, test_labels = data.test_images, data.test_labels
+    transform = preprocess.fit(preprocessing, train_images, data.cache_folder, data.facts.sha256, log).to(device)
+    return Prepared(
+        train=_on_device(train_images, train_labels, transform, device),
+        test=_on_device(test_images, test_labels, transform, device),
+    )
+
+
+def _on_device(
+    images: np.ndarray, labels: np.ndarray, transform: preprocess.Transform, device: torch.device
+) -> DeviceSet:
+    stored = torch.from_numpy(np.array(images)).to(device)
+    target = torch.from_numpy(np.asarray(labels).astype(np.int64)).to(device)
+    black = transform.apply(torch.zeros_like(stored[:1, :, :1, :1]))[0] if transform.per_channel else None
+    size = 4 * stored.numel()
+    if size < SMALL or (not transform.per_channel and size < FIT_SHARE * free_memory(device)):
+        return DeviceSet(transform.apply(stored), target, None, black)
+    return DeviceSet(stored, target, transform, black)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

@@ -1,0 +1,347 @@
+"""Preprocessing: uint8 images -> the float32 images that a network sees, fitted on the training images in use.
+
+`fit` looks at the training images once (without the held-out ones, where there is a hold-out) and gives a `Transform`
+that is applied to any images alike. What is costly to fit is cached beside the data.
+"""
+
+import hashlib
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.errors import UserError, unknown
+from benchmarks.records import write_atomically
+from runner.data.readers import locked
+
+PREPROCESSING: dict[str, str] = {
+    "unit": "pixels divided by 255",
+    "standardise": "per channel: the training images' mean subtracted, divided by their standard deviation",
+    "gcn_zca": "global contrast normalisation to norm 55, then ZCA whitening (covariance + 0.1) as in pylearn2",
+    "gcn_lcn": "global contrast normalisation to norm 1, then LeCun's local one (Gaussian of 7) as in pylearn2",
+    "yuv_lcn": "YUV; Y by its local contrast (Gaussian of 7), U and V by mean and standard deviation, as in cifar.torch",
+}
+
+VERSION = 2  # raised whenever the same images would be fitted to something else: names the cached files
+FIT_BLOCK = 5_000  # images at a time while fitting: 120 MB as float64
+FIT_THREADS = 4  # always: their number decides the last bits of a fit, and other slots wait for it
+
+GCN_SCALE = 55.0
+GCN_MIN_DIVISOR = 1e-8
+ZCA_FILTER_BIAS = 0.1
+LCN_THRESHOLD = 1e-4  # pylearn2's and Torch7's alike
+LCN_SIZE = 7
+
+
+class Transform:
+    """A fitted preprocessing. `per_channel`: each output pixel comes from its own input pixel, by its channel alone.
+
+    `block`: how many images are taken at a time; always as many, so that a result doesn't depend on how it was asked for.
+    """
+
+    name: str
+    per_channel = True
+    block = 128
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self._state = dict(state)
+
+    @staticmethod
+    def fit(images: np.ndarray) -> dict[str, np.ndarray]:
+        """What is to be known of the training images, by name; here nothing."""
+        return {}
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Preprocess uint8 images (N, C, H, W) on the device that the transform is on; gives float32 (N, C, H, W).
+
+        In IEEE float32 whatever the profile: TF32 and autocast don't touch it.
+        """
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """What was fitted, by name."""
+        return dict(self._state)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the name and what was fitted: two equal digests preprocess alike."""
+        digest = hashlib.sha256(self.name.encode())
+        for key, tensor in sorted(self._state.items()):
+            array = np.ascontiguousarray(tensor.cpu().numpy())
+            digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    def to(self, device: torch.device | str) -> "Transform":
+        """The same transform on another device."""
+        return type(self)({key: tensor.to(device) for key, tensor in self._state.items()})
+
+
+class Unit(Transform):
+    """Pixels divided by 255: 0 to 1."""
+
+    name = "unit"
+
+    def apply(self, images: Tensor) -> Tensor:
+        return images.float().div_(255)
+
+
+class Standardise(Transform):
+    """(pixel - mean) / standard deviation, per channel; the population's deviation (divided by n)."""
+
+    name = "standardise"
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__(state)
+        self._mean, self._deviation = (self._state[key][:, None, None] for key in ("mean", "deviation"))
+
+    @staticmethod
+    def fit(images: np.ndarray) -> dict[str, np.ndarray]:
+        """Mean and standard deviation (C,) of the pixels 0 to 255, from counts; a constant channel is divided by 1."""
+        values = np.arange(256, dtype=np.float64)
+        means, deviations = [], []
+        for channel in range(images.shape[1]):
+            counts = np.zeros(256, dtype=np.int64)
+            for block in _blocks(images):
+                counts += np.bincount(block[:, channel].ravel(), minlength=256)
+            mean = (counts * values).sum() / counts.sum()
+            means.append(mean)
+            deviations.append(math.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()) or 1.0)
+        return {"mean": np.array(means, np.float32), "deviation": np.array(deviations, np.float32)}
+
+    def apply(self, images: Tensor) -> Tensor:
+        return torch.sub(images, self._mean).div_(self._deviation)
+
+
+class GcnZca(Transform):
+    """Global contrast normalisation and ZCA whitening as pylearn2's make_cifar10_gcn_whitened.py did them.
+
+    pylearn2/expr/preprocessing.py (scale 55, use_std False, sqrt_bias 0) and ZCA of datasets/preprocessing.py at commit
+    af81e5c; references/papers.md B.5. The covariance gets 0.1 on its diagonal before it is decomposed.
+    """
+
+    name = "gcn_zca"
+    per_channel = False
+    block = 1_024  # for each the matrix (38 MB) is read: 0.18 ms an image on one core, 0.40 with 128 at a time
+
+    @staticmethod
+    def fit(images: np.ndarray) -> dict[str, np.ndarray]:
+        """The mean (D,) of the contrast-normalised images and the whitening matrix (D, D), D = C*H*W.
+
+        The covariance is summed and decomposed in float64.
+        """
+        n, d = len(images), math.prod(images.shape[1:])
+        mean = torch.zeros(d, dtype=torch.float64)
+        for block in _blocks(images):
+            mean += _gcn(torch.tensor(block)).double().sum(0)
+        mean /= n
+        covariance = torch.zeros(d, d, dtype=torch.float64)
+        for block in _blocks(images):
+            centred = _gcn(torch.tensor(block)).double().sub_(mean)
+            covariance.addmm_(centred.T, centred)
+        covariance /= n
+        covariance.diagonal().add_(ZCA_FILTER_BIAS)
+        values, vectors = torch.linalg.eigh(covariance)
+        matrix = (vectors * values.rsqrt()) @ vectors.T
+        return {"mean": mean.float().numpy(), "matrix": matrix.float().numpy()}
+
+    def apply(self, images: Tensor) -> Tensor:
+        mean, matrix = self._state["mean"], self._state["matrix"]
+        with _ieee(images.device):
+            return _by_blocks(images, lambda block: _gcn(block).sub_(mean) @ matrix, self.block)
+
+
+class GcnLcn(Transform):
+    """Global, then local contrast normalisation as pylearn2's scripts/papers/maxout/svhn_preprocessing.py did them.
+
+    GlobalContrastNormalization with its defaults (norm 1), then LeCunLCN, channel by channel: each pixel minus the blur
+    around it, over the root of the squares' blur, or over that root's mean in the image where this is larger. The squares
+    are of the pixels before the mean is taken away, as in pylearn2's code. Nothing is fitted. References/papers.md B.5.
+    """
+
+    name = "gcn_lcn"
+    per_channel = False
+
+    def apply(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        down, across = (_blur(size, 2.0, images.device, torch.float32) for size in (height, width))
+
+        def normalise(block: Tensor) -> Tensor:
+            x = _gcn(block, scale=1.0).view(block.shape)
+            deviation = (down @ x.square() @ across.T).sqrt_()
+            divisor = torch.maximum(deviation, deviation.mean(dim=(2, 3), keepdim=True)).clamp_(min=LCN_THRESHOLD)
+            return (x - down @ x @ across.T).div_(divisor)
+
+        with _ieee(images.device):
+            return _by_blocks(images, normalise, self.block)
+
+
+class YuvLcn(Transform):
+    """YUV with local contrast normalisation of Y, as szagoruyko/cifar.torch's provider.lua did it (papers.md B.3).
+
+    Y goes through Torch7's SpatialContrastiveNormalization(1, image.gaussian1D(7)): minus the blur around each pixel, then
+    over the root of the squares' blur, each blur divided by what the same blur makes of ones, so that zeros beyond the edge
+    don't count; a root of at most 1e-4 is taken as 1e-4. U and V are shifted and scaled by the training images' mean and
+    standard deviation. Y is computed in float64: where an image is flat, rounding errors would be divided by 1e-4.
+    """
+
+    name = "yuv_lcn"
+    per_channel = False
+
+    @staticmethod
+    def fit(images: np.ndarray) -> dict[str, np.ndarray]:
+        """Mean and standard deviation (2,) of U and V over the training images' pixels, uint8 (N, 3, H, W)."""
+        if images.shape[1] != 3:
+            raise UserError(f"preprocessing yuv_lcn needs colour images, these have {images.shape[1]} channel(s)")
+        sums, squares = np.zeros(2), np.zeros(2)
+        for block in _blocks(images):
+            chroma = _yuv(torch.tensor(block).double())[:, 1:].flatten(2)
+            sums += chroma.sum(dim=(0, 2)).numpy()
+            squares += chroma.square().sum(dim=(0, 2)).numpy()
+        count = images.shape[0] * math.prod(images.shape[2:])
+        mean = sums / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        deviation[deviation < 1e-6] = 1.0  # grey images
+        return {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
+
+    def apply(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        down, across = (_blur(size, 0.25 * LCN_SIZE, images.device, torch.float64) for size in (height, width))
+        inside = torch.outer(down.sum(1), across.sum(1))  # what the blur makes of ones
+        mean, deviation = (self._state[key][:, None, None].double() for key in ("mean", "deviation"))
+
+        def normalise(block: Tensor) -> Tensor:
+            yuv = _yuv(block.double())
+            y = yuv[:, 0]
+            y = y - (down @ y @ across.T).div_(inside)
+            root = (down @ y.square() @ across.T).sqrt_().div_(inside)
+            y = y / root.clamp_(min=LCN_THRESHOLD)
+            return torch.cat([y[:, None], (yuv[:, 1:] - mean) / deviation], dim=1)
+
+        return _by_blocks(images, normalise, self.block)
+
+
+TRANSFORMS: dict[str, type[Transform]] = {cls.name: cls for cls in (Unit, Standardise, GcnZca, GcnLcn, YuvLcn)}
+
+
+def fit(
+    name: str, train_images: np.ndarray, cache_folder: Path | None, data_sha256: str, log: Callable[[str], Any] = print
+) -> Transform:
+    """Fit a preprocessing on the training images in use, uint8 (N, C, H, W).
+
+    Runs on the CPU, in FIT_THREADS threads however many the caller has: the same torch gives the same bits on the same kind
+    of processor. Kept in `cache_folder` by torch, name, N and the data's sha256 (so the images are the data set's first N);
+    fitted once even where several processes ask.
+    Raises UserError for an unknown name.
+    """
+    if name not in TRANSFORMS:
+        raise unknown("preprocessing", name, TRANSFORMS)
+    kind = TRANSFORMS[name]
+    if cache_folder is None or kind.fit is Transform.fit:
+        return _to_transform(kind, _fitted(kind, train_images))
+    path = cache_folder / f"{name}-v{VERSION}-{len(train_images)}-{data_sha256[:16]}-torch{torch.__version__}.npz"
+    state = _read(path)
+    if state is None:
+        cache_folder.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock"), lambda: log(f"{name}: another process is fitting it; waiting")):
+            state = _read(path)
+            if state is None:
+                log(f"{name}: fitting on {len(train_images):,} images, once")
+                state = _fitted(kind, train_images)
+                buffer = io.BytesIO()
+                np.savez(buffer, allow_pickle=False, **state)
+                with suppress(OSError):  # a full disk costs the next job a fit, not this one its run
+                    write_atomically(path, buffer.getvalue())
+    return _to_transform(kind, state)
+
+
+def _to_transform(kind: type[Transform], state: dict[str, np.ndarray]) -> Transform:
+    return kind({key: torch.from_numpy(array) for key, array in state.items()})
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """A cached fit, or None where it is missing or torn (the zip inside has checksums)."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception:  # whatever fails: it is computed again
+        return None
+
+
+def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), FIT_BLOCK):
+        yield images[start : start + FIT_BLOCK]
+
+
+def _by_blocks(images: Tensor, function: Callable[[Tensor], Tensor], size: int) -> Tensor:
+    """`function` over uint8 images (N, C, H, W), `size` at a time: float32 (N, C, H, W).
+
+    A part at the end is filled up with black images: products of another shape could round otherwise.
+    """
+    out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    for start in range(0, len(images), size):
+        block = images[start : start + size]
+        full = block.new_zeros(size, *block.shape[1:])
+        full[: len(block)] = block
+        out[start : start + size] = function(full)[: len(block)].view(block.shape)
+    return out
+
+
+def _gcn(images: Tensor, scale: float = GCN_SCALE) -> Tensor:
+    """Images (N, ...) -> float32 (N, D): each minus its own mean, over its L2 norm / scale (or 1, where that is 0)."""
+    rows = images.flatten(1).float()
+    # sum / D rather than mean(): the sum of whole numbers is exact, so that a constant image gives exactly 0.
+    rows.sub_(rows.sum(1, keepdim=True).div_(rows.shape[1]))
+    norms = rows.square().sum(1, keepdim=True).sqrt_().div_(scale)
+    return rows.div_(norms.masked_fill_(norms < GCN_MIN_DIVISOR, 1.0))
+
+
+def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A matrix (size, size) that blurs a column of pixels with a Gaussian of 7, zeros lying beyond both ends.
+
+    A Gaussian is the product of one down and one across, so `down @ image @ across.T` blurs an image.
+    """
+    offsets = torch.arange(size, dtype=torch.float64)
+    distances = (offsets[:, None] - offsets).abs()
+    reach = LCN_SIZE // 2
+    one = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weights = torch.exp(-(distances**2) / (2 * sigma**2)) / torch.exp(-(one**2) / (2 * sigma**2)).sum()
+    return weights.masked_fill(distances > reach, 0.0).to(device, dtype)
+
+
+def _yuv(images: Tensor) -> Tensor:
+    """RGB images (N, 3, H, W) as Torch7's image.rgb2yuv turns them, of the same type."""
+    matrix = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
+    return torch.einsum("dc,nchw->ndhw", torch.tensor(matrix, dtype=images.dtype, device=images.device), images)
+
+
+def _fitted(kind: type[Transform], images: np.ndarray) -> dict[str, np.ndarray]:
+    """What `kind` has to know of the images, found in FIT_THREADS threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(FIT_THREADS)
+    try:
+        return kind.fit(images)
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _ieee(device: torch.device) -> Iterator[None]:
+    """Matrix products in IEEE float32, and no autocast, for as long as this lasts."""
+    backends: Any = torch.backends  # these switches are newer than torch's own types
+    switches = (backends.cuda.matmul, backends.mkldnn.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision

@@ -1,0 +1,65 @@
+"""What a profile switches on a device: everything that may change rounding, and nothing that changes the recipe.
+
+`reference` is IEEE float32 with deterministic algorithms. `fast` turns on what the device gains from. The resolved
+switches stand in every record.
+"""
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.errors import UserError
+
+
+def resolve(profile: str, device: torch.device, channels_last_on_cpu: bool = True) -> dict[str, bool | str]:
+    """The switches of a profile ('reference' or 'fast') on a device, as they are recorded.
+
+    channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout. On a CPU
+    the model's spec says which layout is its faster one: see `ModelSpec.channels_last_on_cpu`.
+    `graphs` is training/step.py's captured step. `compiled`, torch.compile of the network, is on in `fast` only where the
+    variable REPROZOO_COMPILE is 1: it costs a minute at a start, and no measurement says yet where it pays.
+    """
+    fast, cuda = profile == "fast", device.type == "cuda"
+    return {
+        "deterministic": not fast,
+        "float32": "tf32" if fast and cuda else "ieee",
+        "autocast": "bfloat16" if fast and cuda else "off",
+        "channels_last": fast if cuda else channels_last_on_cpu,
+        "cudnn_benchmark": fast and cuda,
+        "graphs": fast and cuda,
+        "compiled": fast and os.environ.get("REPROZOO_COMPILE") == "1",
+    }
+
+
+def apply(switches: dict[str, bool | str]) -> None:
+    """Set torch's global switches; those from `autocast` on but cuDNN's are the loop's own."""
+    deterministic = bool(switches["deterministic"])
+    torch.use_deterministic_algorithms(deterministic)
+    debugging: Any = torch.utils.deterministic
+    debugging.fill_uninitialized_memory = False  # it would write every buffer twice
+    torch.backends.cudnn.benchmark = bool(switches["cudnn_benchmark"])
+    torch.backends.cudnn.deterministic = deterministic
+    backends: Any = torch.backends  # these switches are newer than torch's own types
+    for place in (backends, backends.cuda.matmul, backends.cudnn.conv):
+        place.fp32_precision = switches["float32"]
+
+
+def check_device(device: torch.device) -> None:
+    """Raises UserError for a GPU that the driver knows and torch can't use."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"torch {torch.__version__} can't use this GPU: is the driver too old, or torch without CUDA?")
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's model: what a record names, and what a checkpoint is bound to."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""One process that turns a bundle of jobs into records."""

@@ -1,0 +1,7 @@
+"""`python -m runner.worker`."""
+
+import sys
+
+from runner.worker.attempt import main
+
+sys.exit(main())
