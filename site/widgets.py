@@ -1,14 +1,17 @@
-"""What several pages show alike: empty states, clicks, plain tables, the footer."""
+"""What several pages show alike: title, menu, empty states, tables, figures with clicks, the footer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import address
 import escape
 import pandas as pd
+import render
 import source
 import streamlit as st
-from charts import CLICKS
+from charts.common import CLICKS
+from tables.common import Link
 
 from benchmarks.datasets import DATASETS
 from benchmarks.errors import UserError
@@ -25,6 +28,20 @@ def honest() -> Iterator[None]:
     except UserError as error:
         st.error("The sources in benchmarks/ can't be read. `runner verify` checks records; this is what is wrong:")
         st.code(str(error), language=None, wrap_lines=True)
+        st.stop()
+
+
+def title(text: str, tab: str | None = None) -> None:
+    """The page's heading, and the title of its tab and bookmark. `text` may come from a file."""
+    st.set_page_config(page_title=f"{escape.short(tab or text, 80)} · reprozoo")
+    st.title(escape.md(text))
+
+
+def menu(pages: Mapping[str, str], here: str, board: pd.DataFrame) -> None:
+    """Links to all pages: what was chosen on this one comes along."""
+    chosen = {name: value for name in address.CARRIED if (value := address.asked(name))}
+    kept = address.carried() | chosen
+    st.html(render.render("menu.html", items=address.menu_links(pages, here, kept, board)))
 
 
 def empty(sentence: str, command: str | None = None) -> None:
@@ -40,7 +57,8 @@ def footer(reading: source.Reading) -> None:
         with st.expander(f"{len(problems)} problems in records or cards that can't be read"):
             st.caption("They are left out everywhere. `runner verify` lists all of them.")
             st.code("\n".join(escape.short(line) for line in problems[:100]), language=None, wrap_lines=True)
-    st.caption(escape.md(reading.as_of) + " Errors are in percent, after the last epoch; see Method.")
+    line = escape.md(reading.as_of) + " Errors are in percent, after the last epoch; see Method."
+    st.caption(line + (f" [Records, code and sources]({reading.repository})." if reading.repository else ""))
 
 
 def dataset_title(name: str) -> str:
@@ -53,39 +71,25 @@ def suite_of(dataset: str) -> str:
     return next((suite.name for suite in SUITES.values() if dataset in suite.datasets), "SUITE")
 
 
-def liveliest(board: pd.DataFrame, names: Sequence[str]) -> str:
-    """The data set that a page opens with: that with the most judged rows, then measured ones, then CIFAR-10.
-
-    Of what is only measured, first where sources report anything: that is what people come for.
-    """
-    ran = board[board["runs"] > 0]
-    judged, measured = ran[ran["reported"].notna()]["dataset"].value_counts(), ran["dataset"].value_counts()
-    reported = set(board.loc[board["reported"].notna(), "dataset"])
-
-    def life(name: str) -> tuple[int, bool, int, bool]:
-        count = int(measured.get(name, 0))
-        return int(judged.get(name, 0)), bool(count) and name in reported, count, name == "cifar10"
-
-    return max(names, key=life)
-
-
-def dataset_of_page(board: pd.DataFrame, names: Sequence[str]) -> str:
+def dataset_of_page(page: str, board: pd.DataFrame, names: Sequence[str]) -> str:
     """The data set that the reader chose or came for, of those that have a row."""
     asked_for("dataset", names, "data set")
-    return choose_dataset(names, liveliest(board, names))
+    return choose_dataset(page, names, address.liveliest(board, names))
 
 
-def choose_dataset(names: Sequence[str], default: str) -> str:
-    """The data set of a page, in the address as `dataset`: bound widgets write what they show, so names, no titles."""
-    chosen = st.segmented_control(
+def choose_dataset(page: str, names: Sequence[str], default: str) -> str:
+    """The data set of a page, in the address as `dataset`."""
+    shown = address.settle("dataset", names, default)
+    st.segmented_control(
         "Data set",
         names,
-        default=default,
         required=True,
-        key="dataset",
-        bind="query-params",
+        format_func=lambda name: "All" if name == address.ALL else dataset_title(name),
+        **address.follow("dataset", shown, page),
     )
-    return str(chosen or default)
+    if shown != address.ALL:
+        address.carry(dataset=shown)
+    return shown
 
 
 def figure(fig: Any, alt: str, key: str) -> None:
@@ -102,31 +106,24 @@ def figure(fig: Any, alt: str, key: str) -> None:
             st.switch_page("views/model.py", query_params={"model": str(target[1]), "dataset": str(target[2])})
 
 
-def plain_table(table: pd.DataFrame, alt: str) -> None:
-    """A table of text that any screen reader takes: every cell is escaped, because st.table takes Markdown."""
-    safe = table.astype(object).map(lambda cell: "" if escape.missing(cell) else escape.md(cell))
-    st.table(safe.rename(columns=escape.md), hide_index=True, border="horizontal", alt=alt)
+def table(frame: pd.DataFrame, label: str, formats: Mapping[str, Callable[[Any], str]] | None = None) -> None:
+    """A table of text, numbers and links: it is escaped by its template, read by any screen reader, and printed whole."""
+    st.html(render.table(frame, label, formats))
 
 
-def runs(table: pd.DataFrame, alt: str) -> None:
-    """Runs with a link to each: the frame of `runs_table`."""
-    config = st.column_config
-    st.dataframe(
-        table,
-        hide_index=True,
-        placeholder="–",
-        alt=alt,
-        column_config={
-            "Run": config.LinkColumn(display_text=r"run=(.*)$", width=90, pinned=True),
-            "Seed": config.NumberColumn(width=56),
-            "Error %": config.NumberColumn(format="%.2f", width=72),
-            "Standing": config.TextColumn(width=300),
-            "Marks": config.ListColumn(width=130),
-            "Minutes": config.NumberColumn(format="%.1f", width=74),
-            "Images/s": config.NumberColumn(format="%.0f", width=76),
-            "Ended (UTC)": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=130),
-        },
-    )
+def link(target: Link) -> None:
+    """A link to another page of the site, of its own line."""
+    st.html(f'<a class="inside" href="{escape.markup(target.page)}">{escape.markup(target.text)}</a>')
+
+
+def facts(values: Mapping[str, Any]) -> None:
+    """The few numbers that a page is about, each with its name."""
+    st.html(render.render("facts.html", values=values))
+
+
+def board(rows: Sequence[Mapping[str, Any]], label: str) -> None:
+    """A leaderboard's rows: a table, on a phone a card for each row."""
+    st.html(render.render("one_board.html", rows=rows, label=label))
 
 
 def marks_line(names: Sequence[str]) -> None:
@@ -136,7 +133,7 @@ def marks_line(names: Sequence[str]) -> None:
 
 
 def asked_for(name: str, known: Sequence[str], what: str) -> None:
-    """Says so where the address names something that isn't here: the widget would fall back in silence."""
-    given = st.query_params.get(name)
-    if given is not None and given not in known:
-        st.warning(f"There is no {what} “{escape.md(given, 60)}” here.", icon=":material/search_off:")
+    """Say so where the address names something that isn't here."""
+    value = address.asked(name)
+    if value is not None and value not in known:
+        st.warning(f"There is no {what} “{escape.md(value, 60)}” here.", icon=":material/search_off:")

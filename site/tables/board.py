@@ -2,25 +2,37 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import escape
 import pandas as pd
 
-from benchmarks.leaderboard import default_view
+from benchmarks.leaderboard import PROFILES, default_view
 from benchmarks.papers import Paper
-from benchmarks.wording import PUBLISHED_ONLY, concerning, ranks, verdict_words
-from tables.common import marks, model_url, naive_utc, trained
+from benchmarks.wording import PUBLISHED_ONLY, concerning, verdict_words
+from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, sentence, trained
 
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking
+
+
+GROUPS = ("measured", "no figure", "not run", "printed only")  # of a board's rows, in this order
+SEARCHED = (
+    "label",
+    "model",
+    "paper",
+    "where",
+    "printed",
+    "printed_label",
+)  # columns of the board; the paper's are added
 
 
 def ranked_view(
     board: pd.DataFrame, dataset: str, rivals: str = RIVALS[0], profiles: Collection[str] = ()
 ) -> pd.DataFrame:
-    """One data set's rows with their `rank`, before any filter: so that a filter never changes a rank.
+    """One data set's rows with `group` and `rank`, before any filter: so that a filter never changes a rank.
 
     A model's row with the most seeds, or with `profiles` every row under one of them and the models that haven't run.
+    Measured rows with a printed figure stand first and are ranked by error, then those without one. Models that haven't run and
+    figures that are only printed follow, by printed error, and have no rank.
     """
     rows = board[board["dataset"] == dataset]
     if profiles:
@@ -32,15 +44,18 @@ def ranked_view(
     elif profiles and rivals == RIVALS[0]:
         behind = set(rows.loc[rows["model"].notna(), "paper"].dropna())
         rows = rows[rows["model"].notna() | rows["paper"].isin(behind)]
-    return rows.assign(rank=ranks(rows)).reset_index(drop=True)
+    groups = pd.Series([_group(row) for row in rows.itertuples(index=False)], index=rows.index, dtype=object)
+    ranked = groups.isin(GROUPS[:2]) & rows["mean"].notna()
+    rows = rows.assign(group=groups, rank=ranked.groupby(groups).cumsum().where(ranked).astype(float))
+    return rows.sort_values("group", key=lambda names: names.map(GROUPS.index), kind="stable", ignore_index=True)
 
 
-def summary(view: pd.DataFrame) -> str:
-    """`9 of 24 models measured: 5 ✓ reproduced, 2 ▲ worse, 2 … more seeds`."""
-    ours = view[view["model"].notna()]
-    ran = ours[ours["runs"] > 0]
-    verdicts = ", ".join(f"{count} {verdict_words(word)}" for word, count in ran["verdict"].value_counts().items())
-    return f"{len(ran)} of {len(ours)} models measured" + (f": {verdicts}" if verdicts else "")
+def _group(row: Any) -> str:
+    if pd.isna(row.model):
+        return GROUPS[3]
+    if not row.runs:
+        return GROUPS[2]
+    return GROUPS[1] if pd.isna(row.reported) else GROUPS[0]
 
 
 def options(view: pd.DataFrame) -> dict[str, list[str]]:
@@ -62,8 +77,12 @@ def filtered(
     verdict: Collection[str] = (),
     hardware: Collection[str] = (),
     search: str = "",
+    papers: Mapping[str, Paper] | None = None,
 ) -> pd.DataFrame:
-    """The rows that every filter admits; an empty filter admits all. `search` is found in label, model, paper or place."""
+    """The rows that every filter admits; an empty filter admits all.
+
+    `search`: every word is found in the row's names, its printed figure or its paper's title, authors, year, arXiv number.
+    """
     keep = pd.Series(True, index=view.index)
     if family:
         keep &= view["family"].isin(family)
@@ -75,79 +94,103 @@ def filtered(
         keep &= pd.Series(
             [bool(set(names) & set(hardware)) for names in view["hardware"]], index=view.index, dtype=bool
         )
-    for word in search.casefold().split():
-        text = view["label"].fillna("").astype(str)
-        for name in ("model", "paper", "where"):
-            text = text + " " + view[name].fillna("").astype(str)
-        keep &= text.str.casefold().str.contains(word, regex=False)
+    if search.strip():
+        texts = _searched(view, papers or {})
+        for word in search.casefold().split():
+            keep &= texts.str.contains(word, regex=False)
     return view[keep].reset_index(drop=True)
 
 
-BOARD_CELLS = [
-    *("#", "Page", "Measured", "±", "Reported", "Gap", "Verdict", "Curve", "Trained", "Marks", "Model"),
-    *("Parameters", "MACs", "Minutes a run", "Hardware", "Last run", "Source", "Why"),
-]
+def _searched(view: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.Series:
+    """What a search looks through, a text a row."""
+
+    def text(row: Any) -> str:
+        parts = [getattr(row, name) for name in SEARCHED]
+        paper = papers.get(row.paper) if isinstance(row.paper, str) else None
+        if paper:
+            parts += [paper.title, authors_of(paper), paper.year, paper.arxiv, paper.doi, paper.venue]
+        return " ".join(str(part) for part in parts if not escape.missing(part)).casefold()
+
+    return pd.Series([text(row) for row in view.itertuples(index=False)], index=view.index, dtype=str)
 
 
-def board_table(view: pd.DataFrame, papers: Mapping[str, Paper], curves: Sequence[Sequence[float]]) -> pd.DataFrame:
-    """The leaderboard's cells, one row a row of the view. `Page` is a link that ends in # and the label, for the eye."""
+def elsewhere(board: pd.DataFrame, dataset: str, search: str, papers: Mapping[str, Paper]) -> dict[str, int]:
+    """How many rows of each other data set a search fits: for a reader who looks on the wrong board."""
+    counts: dict[str, int] = {}
+    for name in datasets_of(board):
+        if name != dataset and search.strip():
+            count = len(filtered(ranked_view(board, name), search=search, papers=papers))
+            counts |= {name: count} if count else {}
+    return counts
+
+
+TONES = {"reproduced": "good", "better": "other", "worse": "bad"}  # of a verdict's word, for a style sheet
+
+
+def board_rows(
+    view: pd.DataFrame,
+    papers: Mapping[str, Paper],
+    attempts: pd.DataFrame,
+    curves: Sequence[Sequence[float]],
+    links: Links = LIVE,
+) -> list[dict[str, Any]]:
+    """The board's rows as text, for templates/board_table.html. Nothing is escaped yet: the template does it."""
     rows = []
     for row, curve in zip(view.itertuples(index=False), curves, strict=True):
         ours = not pd.isna(row.model)
-        source = papers.get(row.paper)
-        page = model_url(row.model, row.dataset) if ours else source.url if source else None
+        paper = papers.get(row.paper) if isinstance(row.paper, str) else None
+        place = "" if escape.missing(row.where) else escape.short(row.where, 60)
         rows.append(
             {
-                "#": row.rank,
-                "Model": escape.short(row.label, 80),
-                "Verdict": verdict_words(row.verdict),
-                "Measured": row.mean,
-                "±": row.half_width,
-                "Trained": trained(row) if row.runs else None,
-                "Reported": row.reported,
-                "Gap": row.gap,
-                "Marks": [mark.partition(":")[0] for mark in marks(row)],
-                "Page": f"{page}#{quote(escape.short(row.label, 80))}" if page else None,
-                "Curve": list(curve) or None,
-                "Parameters": row.parameters,
-                "MACs": row.macs,
-                "Minutes a run": row.train_minutes,
-                "Hardware": ", ".join(escape.short(name, 60) for name in row.hardware) or None,
-                "Last run": row.newest,
-                "Source": f"{row.paper}, {row.where}" if not escape.missing(row.where) else row.paper,
-                "Why": escape.short(row.reason) if ours and row.runs else None,
+                "group": row.group,
+                "rank": "" if escape.missing(row.rank) else str(int(row.rank)),
+                "name": escape.short(row.label, 80) + _beside(row),
+                "page": links.model(row.model, row.dataset) if ours else None,
+                "source": ", ".join(filter(None, (cite(paper), place))),
+                "source_page": paper.url if paper else None,
+                "printed": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
+                "printed_value": row.reported,
+                "measured": escape.percent(row.mean),
+                "measured_value": row.mean,
+                "spread": "" if escape.missing(row.half_width) else f"± {row.half_width:.2f}",
+                "gap": "" if escape.missing(row.gap) else escape.percent(row.gap, signed=True),
+                "gap_value": row.gap,
+                "verdict": verdict_words(row.verdict) if ours else "",
+                "tone": TONES.get(row.verdict, "plain"),
+                "why": _why(row, attempts) if ours else "",
+                "marks": [(mark.partition(":")[0], mark) for mark in marks(row)],
+                "seeds": trained(row) if row.runs else "",
+                "curve": polyline(curve),
+                "parameters": "" if escape.missing(row.parameters) else escape.compact(row.parameters),
+                "parameters_value": row.parameters,
+                "minutes": "" if escape.missing(row.train_minutes) else escape.duration(60 * row.train_minutes),
+                "minutes_value": row.train_minutes,
+                "hardware": ", ".join(escape.short(name, 60) for name in row.hardware),
             }
         )
-    table = pd.DataFrame(rows, columns=BOARD_CELLS)
-    for name in ("#", "Measured", "±", "Reported", "Gap", "Parameters", "MACs", "Minutes a run"):
-        table[name] = table[name].astype(float)
-    table["Last run"] = naive_utc(table["Last run"])
-    return table
+    return rows
 
 
-def set_apart(table: pd.DataFrame) -> Any:
-    """The board's cells with the figures that are published only on a grey ground: as pandas' Styler."""
-    grey = "background-color: rgba(122, 127, 133, 0.14)"
-    return table.style.apply(lambda row: [grey * (row["Verdict"] == PUBLISHED_ONLY)] * len(row), axis=1)
+def _beside(row: Any) -> str:
+    """A profile that isn't the plain one stands beside the name: rows of both may be shown."""
+    return f" ({row.profile})" if row.runs and row.profile != PROFILES[0] else ""
 
 
-def plain_board(table: pd.DataFrame) -> pd.DataFrame:
-    """The same as text alone: for screen readers, for the export, for whoever would rather read than sort."""
-    return pd.DataFrame(
-        {
-            "#": [escape.count(v) if not pd.isna(v) else "" for v in table["#"]],
-            "Model": table["Model"],
-            "Measured %": [
-                "" if pd.isna(m) else escape.percent(m) + ("" if pd.isna(h) else f" ± {h:.2f}")
-                for m, h in zip(table["Measured"], table["±"], strict=True)
-            ],
-            "Reported %": ["" if pd.isna(v) else escape.percent(v) for v in table["Reported"]],
-            "Gap": ["" if pd.isna(v) else escape.percent(v, signed=True) for v in table["Gap"]],
-            "Verdict": table["Verdict"],
-            "Trained": table["Trained"].fillna(""),
-            "Marks": [", ".join(names) for names in table["Marks"]],
-            "Parameters": [escape.compact(v) if not pd.isna(v) else "" for v in table["Parameters"]],
-            "Minutes a run": ["" if pd.isna(v) else f"{v:.1f}" for v in table["Minutes a run"]],
-            "Last run": ["" if pd.isna(v) else escape.day(v) for v in table["Last run"]],
-        }
-    )
+def _why(row: Any, attempts: pd.DataFrame) -> str:
+    """The verdict's reason; where nothing has run, what others got."""
+    if row.runs:
+        return sentence(escape.short(row.reason))
+    return others_sentence(attempts, row.dataset, row.model)
+
+
+def others_sentence(attempts: pd.DataFrame, dataset: str, model: str) -> str:
+    """`Others who tried for 10.41 got 10.36, 10.4 and 11.8 (9 attempts).`; empty where none is known."""
+    rows = attempts[(attempts["dataset"] == dataset) & (attempts["model"] == model)]
+    numbers = rows[rows["error"].notna()].sort_values("error", kind="stable")
+    if not len(numbers):
+        return ""
+    printed = list(dict.fromkeys(numbers["printed"]))
+    shown = printed if len(printed) <= 4 else [*printed[:2], "…", *printed[-1:]]
+    goals = " or ".join(dict.fromkeys(f"{goal:g}" for goal in numbers["reported"]))
+    many = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
+    return f"Others who tried for {goals} got {', '.join(shown)}{many}."

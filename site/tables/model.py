@@ -9,6 +9,20 @@ import pandas as pd
 from benchmarks.leaderboard import PROFILES, Card, CardAnatomy
 from benchmarks.papers import Paper
 from benchmarks.suites import SUITES
+from benchmarks.wording import verdict_words
+from tables.common import Link, cite, trained
+
+
+def model_facts(row: Any) -> dict[str, str]:
+    """The numbers of a board row that its page opens with."""
+    spread = "" if escape.missing(row.half_width) else f" ± {row.half_width:.2f}"
+    return {
+        "Verdict": verdict_words(row.verdict),
+        "Printed, %": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
+        "Measured, %": escape.percent(row.mean) + spread,
+        "Gap, points": escape.percent(row.gap, signed=True),
+        "Seeds trained": trained(row),
+    }
 
 
 def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.DataFrame:
@@ -33,15 +47,16 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
                 {
                     "Error %": str(row.printed),
                     "As printed": row.label,
-                    "Source": paper.title + ("" if paper.year == "unknown" else f" ({paper.year})"),
+                    "Source": Link(
+                        paper.title + ("" if paper.year == "unknown" else f" ({paper.year})"), paper.url, inside=False
+                    ),
                     "Place": row.where,
                     "Kind": "judged: the source's own recipe" if row.kind == "target" else "context: shown, not judged",
                     "Protocol": "; ".join(said),
                     "Note": " ".join(note for note in notes if note),
-                    "Link": paper.url,
                 }
             )
-    return pd.DataFrame(rows, columns=["Error %", "As printed", "Source", "Place", "Kind", "Protocol", "Note", "Link"])
+    return pd.DataFrame(rows, columns=["Error %", "As printed", "Source", "Place", "Kind", "Protocol", "Note"])
 
 
 def anatomy_table(variant: CardAnatomy) -> pd.DataFrame:
@@ -106,7 +121,7 @@ def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.
     return "\n".join(lines)
 
 
-def attempts_table(attempts: pd.DataFrame, dataset: str, model: str) -> pd.DataFrame:
+def attempts_table(attempts: pd.DataFrame, dataset: str, model: str, papers: Mapping[str, Paper]) -> pd.DataFrame:
     """What others got when they tried for this model's figures."""
     rows = attempts[(attempts["dataset"] == dataset) & (attempts["model"] == model)]
     return pd.DataFrame(
@@ -116,6 +131,6 @@ def attempts_table(attempts: pd.DataFrame, dataset: str, model: str) -> pd.DataF
             "Tried for": rows["reported"].map(escape.percent),
             "Gap": [escape.percent(gap, signed=True) for gap in rows["gap"]],
             "Remark": rows["remark"].fillna(""),
-            "Source of the figure": rows["paper"],
+            "Source of the figure": [cite(papers.get(key)) or key for key in rows["paper"]],
         }
     ).reset_index(drop=True)

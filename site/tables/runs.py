@@ -9,7 +9,8 @@ import pandas as pd
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import PROFILES, Card
 from benchmarks.records import RunRecord, utc
-from tables.common import naive_utc, run_url
+from benchmarks.verdicts import MIN_SEEDS
+from tables.common import LIVE, Link, Links, naive_utc
 
 STANDING = {
     "counted": "counted",
@@ -25,31 +26,65 @@ def counted_first(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.sort_values("standing", key=lambda s: s != "counted", kind="stable", ignore_index=True)
 
 
-def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Seed by seed: what each record says. Columns in which no run has anything are left out."""
+RUN_CELLS = [
+    *("Run", "Job", "Seed", "Error %", "Outcome", "Marks", "Ended (UTC)", "Took", "Images/s", "Hardware"),
+    *("Standing", "Overrides", "By"),
+]
+
+
+def runs_table(runs: pd.DataFrame, links: Links = LIVE, key: bool = False) -> pd.DataFrame:
+    """Seed by seed: what each record says. Columns in which all runs have the plain value are left out."""
     rows = []
     for run in runs.to_dict("records"):
         rows.append(
             {
-                "Run": run_url(run["run"]),
+                "Run": Link(run["run"][:8], links.run(run["run"])),
+                **({"Job": escape.short(run["key"], 120)} if key else {}),
                 "Seed": run["seed"],
                 "Error %": run["test_error"],
                 "Outcome": run["outcome"],
-                "Standing": STANDING[run["standing"]],
-                "Profile": run["profile"],
                 "Marks": run_marks(run),
-                "Overrides": "" if run["overrides"] == "{}" else escape.short(run["overrides"], 200),
-                "Minutes": float(run["train_seconds"]) / 60,
+                "Ended (UTC)": run["finished"],
+                "Took": float(run["train_seconds"]),
                 "Images/s": float(run["images_per_second"]),
                 "Hardware": escape.short(run["hardware"], 80),
-                "Ended (UTC)": run["finished"],
+                "Standing": STANDING[run["standing"]],
+                "Overrides": "" if run["overrides"] == "{}" else escape.short(run["overrides"], 200),
                 "By": "" if escape.missing(run["submitted_by"]) else escape.short(run["submitted_by"], 80),
             }
         )
-    columns = "Run|Seed|Error %|Outcome|Standing|Profile|Marks|Overrides|Minutes|Images/s|Hardware|Ended (UTC)|By"
-    table = pd.DataFrame(rows, columns=columns.split("|"))
+    table = pd.DataFrame(rows, columns=[name for name in RUN_CELLS if key or name != "Job"])
     table["Ended (UTC)"] = naive_utc(table["Ended (UTC)"])
-    return table.drop(columns=[name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()])
+    plain = [name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()]
+    plain += ["Standing"] if (table["Standing"] == STANDING["counted"]).all() else []
+    return table.drop(columns=plain)
+
+
+RUN_FORMATS = {"Took": escape.duration, "Images/s": escape.count}  # of cells with numbers, where two digits won't do
+
+
+def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """What a run of this model took, by hardware and profile: of the runs of the recipe itself, counted or not yet."""
+    own = runs[runs["standing"].isin(["counted", "duplicate"])]
+    rows = []
+    for (hardware, profile), some in own.groupby(["hardware", "profile"], sort=False):
+        seconds = float(some["train_seconds"].median())
+        rows.append(
+            {
+                "Hardware": escape.short(hardware, 80),
+                "Profile": profile,
+                "Runs": len(some),
+                "A run takes": seconds,
+                f"{MIN_SEEDS} runs, one by one": MIN_SEEDS * seconds,
+                "Images/s": float(some["images_per_second"].median()),
+            }
+        )
+    table = pd.DataFrame(rows, columns=COST_CELLS)
+    return table.sort_values("A run takes", ignore_index=True)
+
+
+COST_CELLS = ["Hardware", "Profile", "Runs", "A run takes", f"{MIN_SEEDS} runs, one by one", "Images/s"]
+COST_FORMATS = {COST_CELLS[3]: escape.duration, COST_CELLS[4]: escape.duration, "Images/s": escape.count}
 
 
 def run_marks(run: Mapping[Any, Any]) -> list[str]:
@@ -74,6 +109,16 @@ def find_runs(runs: pd.DataFrame, text: str) -> pd.DataFrame:
         return runs.iloc[0:0]
     tail = text.rsplit("-", 1)[-1] if "/" in text else text
     return runs[runs["run"].str.startswith(tail) | (runs["key"] == text)] if len(runs) else runs
+
+
+def run_facts(record: RunRecord) -> dict[str, str]:
+    """What the page of a run opens with."""
+    return {
+        "Test error, %": escape.percent(record.test_error),
+        "Outcome": record.outcome,
+        "Seed": str(record.job.seed),
+        "Run": record.run8,
+    }
 
 
 def how_measured(record: RunRecord) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import texts
 import widgets
 
 reading = source.current()
-st.title("Method and limits")
+widgets.title("Method and limits", tab="Method")
 protocol = texts.protocol()
 if protocol:
     st.markdown(protocol)
@@ -15,7 +15,7 @@ else:
 apart = reading.board[reading.board["verdict"] == "not comparable"]
 st.header("What isn't comparable here, and why")
 if len(apart):
-    widgets.plain_table(texts.not_comparable(apart), alt="Rows whose protocol differs from the source's")
+    widgets.table(texts.not_comparable(apart), "Rows whose protocol differs from the source's")
 else:
     st.markdown(
         "At present no row: wherever a model has run, its protocol is the source's as far as the source states it."

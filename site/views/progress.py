@@ -4,7 +4,7 @@ import escape
 import source
 import streamlit as st
 import widgets
-from tables.compare import progress_table
+from tables.progress import progress_table
 
 from benchmarks.errors import UserError
 
@@ -41,6 +41,6 @@ def jobs() -> None:
         )
 
 
-st.title("Runs in progress")
+widgets.title("Runs in progress", tab="In progress")
 st.caption(f"Read from the files of each job every {EVERY} seconds while this page is open.")
 jobs()
