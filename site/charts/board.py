@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from escape import label, percent
 
-from benchmarks.wording import SYMBOLS
+from benchmarks.wording import SYMBOLS, gap_of
 from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_name, layout, tick
 
 
@@ -104,8 +104,8 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
 
 def _about(row: Any) -> str:
     spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
-    gap = "" if pd.isna(row.gap) else f", gap {percent(row.gap, signed=True)}"
-    measured = f"measured {percent(row.mean)}{spread} % ({row.n} of {row.runs} seeds){gap}"
+    gap = "" if pd.isna(row.gap) else f", gap {gap_of(row)}"
+    measured = f"measured {percent(row.mean)}{spread} % ({row.n} of {row.seeds} seeds){gap}"
     return f"<b>{full_name(row)}</b><br>{measured}<br>{row.verdict}"
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.leaderboard import PROFILES, default_view
 from benchmarks.papers import Paper
-from benchmarks.wording import PUBLISHED_ONLY, concerning, verdict_words
+from benchmarks.wording import PUBLISHED_ONLY, concerning, gap_of, verdict_words
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, sentence, trained
 
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking
@@ -153,7 +153,7 @@ def board_rows(
                 "measured": escape.percent(row.mean),
                 "measured_value": row.mean,
                 "spread": "" if escape.missing(row.half_width) else f"± {row.half_width:.2f}",
-                "gap": "" if escape.missing(row.gap) else escape.percent(row.gap, signed=True),
+                "gap": gap_of(row),
                 "gap_value": row.gap,
                 "verdict": verdict_words(row.verdict) if ours else "",
                 "tone": TONES.get(row.verdict, "plain"),

@@ -24,9 +24,6 @@ def claims_table(
     """Each assertion of a source with its difference, ours, the verdict and why."""
     rows = []
     for row in claims.itertuples(index=False):
-        ours = escape.NONE
-        if not escape.missing(row.difference):
-            ours = f"{row.difference:+.2f}" + ("" if escape.missing(row.low) else f" [{row.low:+.2f}, {row.high:+.2f}]")
         marks = [f"profile {row.profile}"] if isinstance(row.profile, str) and row.profile != PROFILES[0] else []
         marks += ["unverified data"] if row.data == "unverified" else []
         place = f"{cite(papers[row.paper])}, {row.where}" if row.paper in papers else row.where
@@ -36,7 +33,7 @@ def claims_table(
                 "Verdict": verdict_words(row.verdict) + "".join(f" ({mark})" for mark in marks),
                 "Why": claim_reason(row, board, titles),
                 "Paper's difference": escape.percent(row.reported_difference, signed=True),
-                "Ours, 90 % interval": ours,
+                "Ours, 90 % interval": measured(row),
                 "Seeds": escape.NONE if row.verdict == "not run" else f"{row.n_better} and {row.n_worse}",
                 "Data set": get_dataset(row.dataset).title,
                 "Better": Link(
@@ -48,6 +45,17 @@ def claims_table(
         )
     columns = ["Claim", "Verdict", "Why", "Paper's difference", "Ours, 90 % interval", "Seeds", "Data set", "Better"]
     return pd.DataFrame(rows, columns=[*columns, "Worse", "Place"])
+
+
+def measured(claim: Any) -> str:
+    """`+2.92 [+2.75, +3.09]`, and the share of the error where the source claims one."""
+    if escape.missing(claim.difference):
+        return escape.NONE
+    text = f"{claim.difference:+.2f}"
+    text += "" if escape.missing(claim.low) else f" [{claim.low:+.2f}, {claim.high:+.2f}]"
+    if not (escape.missing(claim.share) or escape.missing(claim.reduction)):
+        text += f"; {claim.reduction:.1f} % lower [{claim.reduction_low:.1f}, {claim.reduction_high:.1f}]"
+    return text if escape.missing(claim.margin) else f"{text}; equal within ±{claim.margin:.2f}"
 
 
 def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import Card
 from benchmarks.papers import Paper
-from benchmarks.wording import MARKS, marks_of
+from benchmarks.wording import MARKS, marks_of, trained_text
 
 PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
 
@@ -61,7 +61,7 @@ def marks(row: Any) -> list[str]:
 
 def trained(row: Any) -> str:
     """`4 of 5`: the seeds that trained; a dash where none has run."""
-    return f"{row.n} of {row.runs}" if row.runs else escape.NONE
+    return trained_text(row) or escape.NONE
 
 
 def authors_of(paper: Paper) -> str:

@@ -7,7 +7,7 @@ import escape
 import pandas as pd
 
 from benchmarks.leaderboard import Evidence, default_view
-from benchmarks.wording import verdict_words
+from benchmarks.wording import gap_of, verdict_words
 from tables.common import LIVE, Link, Links, marks, trained
 from tables.model import value_text
 
@@ -68,7 +68,7 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
             + ("" if escape.missing(row.half_width) else f" ± {row.half_width:.2f}"),
             "Trained": trained(row),
             "Printed %": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
-            "Gap": escape.percent(row.gap, signed=True),
+            "Gap": gap_of(row) or escape.NONE,
             "Marks": ", ".join(marks(row)) or escape.NONE,
             "Family": escape.NONE if escape.missing(row.family) else escape.short(row.family),
             "Augmentation": escape.NONE if escape.missing(row.augmentation) else escape.short(row.augmentation),

@@ -9,7 +9,7 @@ import pandas as pd
 from benchmarks.leaderboard import PROFILES, Card, CardAnatomy
 from benchmarks.papers import Paper
 from benchmarks.suites import SUITES
-from benchmarks.wording import verdict_words
+from benchmarks.wording import gap_of, verdict_words
 from tables.common import Link, cite, trained
 
 
@@ -20,7 +20,7 @@ def model_facts(row: Any) -> dict[str, str]:
         "Verdict": verdict_words(row.verdict),
         "Printed, %": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
         "Measured, %": escape.percent(row.mean) + spread,
-        "Gap, points": escape.percent(row.gap, signed=True),
+        "Gap, points": gap_of(row) or escape.NONE,
         "Seeds trained": trained(row),
     }
 
@@ -90,7 +90,10 @@ def recipe_table(recipe: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def value_text(value: Any) -> str:
-    """A recipe's value in a cell."""
+    """Return a recipe's value as text: a rule reads `SGD(learning_rate 0.1, momentum 0.9)`."""
+    if isinstance(value, Mapping):
+        fields = [f"{name} {value_text(field)}" for name, field in value.items() if name != "rule"]
+        return escape.short(f"{value.get('rule', '')}({', '.join(fields)})", 300)
     if isinstance(value, (list, tuple)):
         return "; ".join(
             ", ".join(str(v) for v in item) if isinstance(item, (list, tuple)) else str(item) for item in value
