@@ -1,5 +1,6 @@
 """What several pages show alike: title, menu, empty states, tables, figures with clicks, the footer."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import render
 import source
 import streamlit as st
 from charts.common import CLICKS
-from tables.common import Link
+from tables.common import Link, model_url, run_url
 
 from benchmarks.datasets import DATASETS
 from benchmarks.errors import UserError
@@ -101,9 +102,16 @@ def figure(fig: Any, alt: str, key: str) -> None:
         if isinstance(target, dict):  # plotly hands lists over as {"0": ..., "1": ...}
             target = [target[name] for name in sorted(target)]
         if target and target[0] == "run":
-            st.switch_page("views/run.py", query_params={"run": str(target[1])[:8]})
+            go(run_url(str(target[1])))
         if target and target[0] == "model":
-            st.switch_page("views/model.py", query_params={"model": str(target[1]), "dataset": str(target[2])})
+            go(model_url(str(target[1]), str(target[2])))
+
+
+def go(page: str) -> None:
+    """Show another page, as a click on its link would. st.switch_page would leave an address of neither page behind."""
+    # A name in it has passed urlencode, and json.dumps quotes it: nothing of a record can end the script.
+    st.html(f"<script>window.reprozoo.go({json.dumps(page)})</script>", unsafe_allow_javascript=True)
+    st.stop()
 
 
 def table(frame: pd.DataFrame, label: str, formats: Mapping[str, Callable[[Any], str]] | None = None) -> None:

@@ -2,7 +2,12 @@
 // pages is handed to Streamlit, as if the reader had gone there with Back or Forward: no page is loaded anew.
 (() => {
   if (window.reprozoo) return;
-  window.reprozoo = true;
+  const go = (page) => {
+    history.pushState({}, "", page);
+    window.dispatchEvent(new PopStateEvent("popstate"));
+    document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
+  };
+  window.reprozoo = { go };
 
   const sort = (head) => {
     const table = head.closest("table");
@@ -36,8 +41,6 @@
     const plain = !(event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
     if (!link || !plain || !document.querySelector("[data-testid=stApp]")) return;
     event.preventDefault();
-    history.pushState({}, "", link.href);
-    window.dispatchEvent(new PopStateEvent("popstate"));
-    document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
+    go(link.href);
   });
 })();
