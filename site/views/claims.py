@@ -15,8 +15,8 @@ reading = source.current()
 titles = titles_of(reading.evidence.cards)
 widgets.title("Do the claims hold?", tab="Claims")
 st.markdown(
-    "A paper's claim is an ordering: *a beats b*. Both sides are trained here with the same profile on the same data; "
-    "the 90 % interval of the difference says whether it holds. Right of 0 is as claimed."
+    "A claim says that one network beats another, by some share of its error, or that two are equal. Both sides are "
+    "trained here with the same profile on the same data; the 90 % interval of the difference says whether it holds."
 )
 claims = reading.claims
 if not len(claims):

@@ -41,7 +41,7 @@ def clear() -> None:
 
 
 asked = {name: values for name in FILTERS if (values := address.asked_all(name))}
-with st.expander("Search and filter", icon=":material/filter_alt:", expanded=bool(asked), key="filter"):
+with st.expander("Search and filter", icon=":material/filter_alt:", key="filter"):
     search = st.text_input(
         "Search",
         placeholder="a model, a paper's title or author, an arXiv number, a printed error",
