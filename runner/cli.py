@@ -527,16 +527,26 @@ def show(
 def site(
     port: Annotated[int, typer.Option("--port", help="Where it listens.")] = 8501,
     address: Annotated[str, typer.Option("--address", help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    base_path: Annotated[
+        str, typer.Option("--base-path", metavar="PATH", help="Serve it below this path, for a proxy: bench.")
+    ] = "",
+    repository: Annotated[
+        str, typer.Option("--repository", metavar="URL", help="Where readers find records, code and sources.")
+    ] = "",
     export: Annotated[
         Path | None, typer.Option("--export", metavar="DIR", help="Write it as plain HTML pages, and stop.")
     ] = None,
+    title: Annotated[str, typer.Option("--title", help="With --export: the site's name.")] = "",
+    base_url: Annotated[
+        str, typer.Option("--base-url", metavar="URL", help="With --export: where it will be published.")
+    ] = "",
 ) -> None:
     """The leaderboard in the browser: boards, models, runs, claims, costs. With --export, as files for any web server."""
     from runner import site as showing
 
     if export is not None:
-        raise typer.Exit(showing.export(export))
-    showing.serve(port, address)
+        raise typer.Exit(showing.export(export, title, base_url, repository, base_path))
+    showing.serve(port, address, base_path, repository, title, base_url)
 
 
 @app.command()

@@ -6,6 +6,7 @@ that changed are parsed again, so a page costs the same with ten records or ten 
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from cells import PLACE
+from tables.common import PLACE
 
 from benchmarks.checkout import commit_of
 from benchmarks.errors import UserError
@@ -53,6 +54,18 @@ class Reading:
     equivalences: pd.DataFrame
     attempts: pd.DataFrame
     as_of: str
+    repository: str | None = None  # where records, code and sources can be read
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is a plain http address: no name or password in it, no query."""
+    return bool(re.fullmatch(r"https?://[\w.-]+(:[0-9]+)?(/[\w.~-]+)*/?", text))
+
+
+def repository() -> str | None:
+    """The address of the project's repository: variable REPROZOO_REPOSITORY, if that is one."""
+    address = os.environ.get("REPROZOO_REPOSITORY", "")
+    return address.rstrip("/") if is_address(address) else None
 
 
 def root() -> Path:
@@ -101,6 +114,7 @@ def make_reading(evidence: Evidence, folder: Path) -> Reading:
         make_equivalences(board),
         make_attempts(evidence.papers, load_attempts()),
         as_of_line(board, commit_of(folder)),
+        repository(),
     )
 
 

@@ -1,10 +1,10 @@
 """Text from files, made safe for where it is shown: the one home of escaping. Numbers as words.
 
-A record, a card or a source may hold anything. Table cells of st.dataframe, st.text and st.code show text as it is;
-whatever goes into Markdown passes `md`, whatever goes into a figure `label`, and HTML is escaped by the templates of
-site/export.py.
+A record, a card or a source may hold anything. Cells of st.dataframe, st.text and st.code show text as it is; whatever
+goes into Markdown passes `md`, whatever goes into a figure `label`, and HTML is escaped by the templates (render.py).
 """
 
+import html
 import math
 import re
 from typing import Any
@@ -29,6 +29,11 @@ def md(text: Any, limit: int = 2_000) -> str:
     """Text that Streamlit's Markdown shows as it is: no emphasis, link, heading, HTML, formula, emoji or colour of its own."""
     parted = REPLACED.sub(lambda match: JOINER.join(match[1]) + JOINER, short(text, limit))
     return PUNCTUATION.sub(r"\\\1", parted)
+
+
+def markup(text: Any, limit: int = 2_000) -> str:
+    """Text that HTML shows as it is, where no template stands between."""
+    return html.escape(short(text, limit))
 
 
 def label(text: Any, limit: int = 60) -> str:
