@@ -42,6 +42,10 @@ def layers(spec, dataset):
 def test_the_arithmetic_is_what_torch_counts(spec, dataset):
     facts = get_dataset(dataset)
     with torch.device("meta"):
+        if any(hasattr(layer, "weights_at_a_place") for layer in spec.variants[dataset].build().modules()):
+            pytest.skip(
+                "torch counts the zeros of a connection table; tests/test_lecun.py counts the connections by hand"
+            )
         model, images = spec.variants[dataset].build().train(), torch.zeros(2, *facts.shape)
         labels = torch.zeros(2, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
