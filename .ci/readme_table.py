@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from benchmarks.leaderboard import make_board, read
-from runner.reporting.report import measured_table
+from runner.reporting.markdown import measured_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = re.compile(r"(?<=<!-- make results -->\n).*(?=<!-- end -->)", re.DOTALL)

@@ -151,6 +151,15 @@ class Job(_Frozen):
         return laid_over(self.recipe, self.overrides)
 
     @property
+    def most_epochs(self) -> int | None:
+        """Return how many epochs there can be (a schedule may end before); None where the recipe has no such number."""
+        recipe = self.effective_recipe
+        second = recipe.get("second_stage")
+        numbers = [recipe.get("epochs"), second.get("epochs") if isinstance(second, Mapping) else 0]
+        whole = [number for number in numbers if isinstance(number, int)]
+        return sum(whole) if len(whole) == len(numbers) else None
+
+    @property
     def stem(self) -> str:
         """The key's last part: `reference+learning_rate=0.25-seed0`."""
         changes = "".join(

@@ -12,7 +12,8 @@ from helpers import make_record, publish_records, run_locally
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curve_path
 from benchmarks.records import RunRecord, load
-from runner.jobs.paths import all_jobs, runs_folder
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import runs_folder
 from runner.reporting import publish as publishing
 from runner.reporting import verify as verifying
 from runner.reporting.publish import publish
@@ -300,3 +301,21 @@ def test_the_exit_code_is_one_for_errors_only(own_root: Path, capsys: pytest.Cap
     assert "1 records: 1 errors, 1 warnings" in capsys.readouterr().out
     with pytest.raises(UserError, match="no such file or folder"):
         verify(own_root / "nowhere")
+
+
+def test_one_models_jobs_are_published_and_a_rehearsal_writes_nothing(
+    own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_locally(runs_folder(), own_record(), own_record(9.0, seed=1), make_record(14.0, model="nin"))
+    chosen = publishing.of_models(all_jobs(), ["nin"])
+    assert [paths.folder.parts[-2] for paths in chosen] == ["nin"]
+    assert publishing.of_models(all_jobs(), []) == all_jobs()
+    with pytest.raises(UserError, match="unknown model with a job here 'nim': did you mean 'nin'"):
+        publishing.of_models(all_jobs(), ["nim"])
+    publishing.show(chosen, dry_run=True)
+    out = capsys.readouterr().out
+    assert "would publish" in out
+    assert "1 to publish, 0 there already, 0 skipped" in out
+    assert not list((own_root / "results").rglob("*.json"))
+    publishing.show(chosen)
+    assert [path.parent.name for path in (own_root / "results").rglob("*.json")] == ["nin"]
