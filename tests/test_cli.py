@@ -77,7 +77,7 @@ def test_a_mistake_on_an_empty_checkout_is_one_line_and_changes_nothing(runner, 
 def test_missing_data_end_a_submit_before_anything_starts(runner):
     code, out, err = runner("submit", "--suite", "mnist", "--data-dir", "/nowhere/at/all")
     assert code == 2
-    assert out.startswith("30 jobs: 0 done, 30 to run")
+    assert re.match(r"(\d+) jobs: 0 done, \1 to run", out)
     assert "runner data prepare" in err
     assert len(err.strip().splitlines()) == 1
     assert not runs_folder().exists()
@@ -112,7 +112,7 @@ def test_a_plan_says_roughly_how_long_it_keeps_a_cpu_busy(runner, own_root, chec
     for suite, model, roughly in (("cifar10", "nin", range(54, 84)), ("mnist", "lenet", None)):
         code, out, _ = runner("submit", "--suite", suite, "--seed", "0", *words, model)
         assert code == 0
-        line = out.splitlines()[-1]
+        [line] = [line for line in out.splitlines() if line.startswith("1 jobs: ")]
         if roughly is None:
             assert line == "1 jobs: 0 done, 1 to run on 1 CPU slot"
         else:

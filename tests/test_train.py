@@ -70,6 +70,8 @@ def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=
     recipe = spec.variants[dataset].recipe
     if isinstance(recipe.order, Fixed) and recipe.order.updates:
         changes.setdefault("order", Fixed(updates=2))
+    if recipe.second_stage is not None and "second_stage" not in changes:  # one image apart, and an epoch of each stage
+        changes |= {"second_stage": dataclasses.replace(recipe.second_stage, images=1, epochs=1), "epochs": 1}
     recipe = dataclasses.replace(recipe, **({"epochs": 2, "batch_size": 4} | changes))
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
     switches = profiles.resolve("reference", CPU, spec.channels_last_on_cpu)

@@ -117,9 +117,12 @@ def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
     facts, recipe = get_dataset(job.dataset), job.effective_recipe
     holdout = recipe.get("holdout", 0)
     trained = facts.training_images(holdout)
-    if recipe.get("drop_last", False):
+    order = recipe.get("order", {})
+    if order.get("drop_last"):
         trained -= trained % recipe["batch_size"]
-    return float(recipe["epochs"] * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
+    elif order.get("updates"):
+        trained = order["updates"] * recipe["batch_size"]
+    return float((job.most_epochs or 1) * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
 
 
 def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], slots: int) -> dict[str, float]:
