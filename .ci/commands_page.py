@@ -11,7 +11,7 @@ import typer
 from runner.cli import app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
-PLACE = re.compile(r"(?<=<!-- make docs -->\n).*?(?=<!-- end -->)", re.DOTALL)
+START, END = "<!-- make docs -->\n", "<!-- end -->"
 SHARED_BY = 3  # an option with the same text in so many commands is listed once
 PLACEHOLDERS = {"str": "NAME", "int": "N", "float": "X", "path": "PATH"}
 
@@ -97,7 +97,8 @@ def listing() -> str:
 
 def page() -> str:
     """Return the page as it should be."""
-    return PLACE.sub(lambda _: listing(), PAGE.read_text(encoding="utf-8"))
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    return f"{head}{START}{listing()}{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
