@@ -1,5 +1,5 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test test-slurm lint format lock setup check-pr site results picture
+.PHONY: quickstart test test-slurm lint format lock setup check-pr site results docs picture
 BIN := .venv/bin
 # Without bytecode kept, each of the processes would compile torch anew: seconds every time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -31,7 +31,10 @@ lock:  ## choose the newest versions that pyproject.toml admits
 site: setup  ## the leaderboard in the browser
 	$(BIN)/runner site
 
-results: setup  ## the README's table, from results/ alone
+docs: setup  ## the list of commands in docs/commands.md, from their help texts
+	$(BIN)/python .ci/commands_page.py
+
+results: setup  ## the README's finding and table, from results/ alone
 	$(BIN)/python .ci/readme_table.py
 
 picture: setup  ## the README's picture of the board, from results/ (needs Chromium)
