@@ -7,8 +7,6 @@ import csv
 import io
 import json
 import math
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -89,16 +87,6 @@ def concerning(board: pd.DataFrame) -> pd.DataFrame:
     view = default_view(board)
     behind = set(view.loc[view["model"].notna(), "paper"].dropna())
     return view[view["model"].notna() | view["paper"].isin(behind)].reset_index(drop=True)
-
-
-def commit_of(folder: Path) -> str | None:
-    """The commit of a checkout, with `+` for uncommitted changes; None outside git."""
-    words = ("git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def as_of_line(board: pd.DataFrame, commit: str | None) -> str:

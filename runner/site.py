@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
-from runner.jobs.paths import root
 from runner.tracking import QUIET, ui_command
 
 SITE = Path(__file__).resolve().parent.parent / "site"

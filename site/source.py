@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 from cells import PLACE
 
+from benchmarks.checkout import commit_of
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import (
     Evidence,
@@ -35,7 +36,7 @@ from benchmarks.leaderboard import (
 )
 from benchmarks.papers import load_attempts
 from benchmarks.records import RecordError, RunRecord, load
-from benchmarks.wording import as_of_line, commit_of
+from benchmarks.wording import as_of_line
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATIENCE = 2.0  # seconds between two looks at the files

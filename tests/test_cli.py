@@ -9,10 +9,12 @@ import sys
 import pytest
 from helpers import make_record, run_locally
 
+from benchmarks.checkout import root
 from benchmarks.records import Job
 from runner import cli
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, append_line
+from runner.files import append_line
+from runner.jobs.find import record_submission
+from runner.jobs.paths import JobPaths, runs_folder
 
 MISTAKES = [
     (["submitt"], "submit"),
@@ -32,7 +34,7 @@ MISTAKES = [
     (["doctor", "--engine", "slrm"], "did you mean 'slurm'"),
     (["status", "--suite", "nine"], "unknown suite 'nine'"),
     (["logs", "digits/lenet"], "nothing was submitted"),
-    (["cancel"], "what to cancel"),
+    (["stop"], "what to stop"),
     (["retry"], "what to retry"),
     (["retry", "--failed"], "nothing to retry"),
     (["models", "nin_dropot"], "did you mean 'nin_dropout'"),
@@ -78,13 +80,13 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_changes_nothing(runner, words, says):
-    before = sorted(jobs.root().rglob("*"))
+    before = sorted(root().rglob("*"))
     code, out, err = runner(*words)
     assert code == 2
     assert out == ""
     assert says in err
     assert len(err.strip().splitlines()) == 1
-    assert sorted(jobs.root().rglob("*")) == before
+    assert sorted(root().rglob("*")) == before
 
 
 def test_missing_data_end_a_submit_before_anything_starts(runner):
@@ -93,11 +95,11 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
     assert out.startswith("30 jobs: 0 done, 30 to run")
     assert "runner data prepare" in err
     assert len(err.strip().splitlines()) == 1
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 COMMANDS = [
-    *["submit", "status", "logs", "cancel", "retry", "sync", "doctor", "site"],
+    *["submit", "status", "logs", "stop", "retry", "sync", "doctor", "site"],
     *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data", "bench", "try"],
 ]
 
@@ -162,7 +164,7 @@ def test_dry_run_prints_the_documented_object_and_writes_nothing(runner):
     }  # fmt: skip
     assert set(plan["jobs"][0]) == {"key", "dataset", "model", "seed", "profile", "overrides", "fingerprint", "state"}
     assert plan["jobs"][0]["overrides"] == {"batch_size": 32}
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 @pytest.fixture
@@ -171,7 +173,7 @@ def submitted():
     job = Job(dataset="digits", model="lenet", revision=1, recipe={"epochs": 3}, seed=0)
     paths = JobPaths.of(job)
     paths.write_job(job)
-    jobs.record_submission({"suite": "quickstart", "fingerprints": [job.fingerprint]})
+    record_submission({"suite": "quickstart", "fingerprints": [job.fingerprint]})
     return paths
 
 
@@ -196,9 +198,9 @@ def test_status_without_jobs_says_what_to_type(runner):
     assert "runner submit --suite quickstart" in runner("status")[1]
 
 
-def test_cancel_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submitted):
-    assert "1 cancelled, 0 of them running" in runner("cancel", "--all")[1]
-    assert submitted.cancel.exists()
+def test_stop_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submitted):
+    assert "1 stopped, 0 of them running" in runner("stop", "--all")[1]
+    assert submitted.stop.exists()
     assert runner("retry", "--failed")[0] == 2
 
 

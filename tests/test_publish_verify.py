@@ -12,7 +12,8 @@ from helpers import make_record, publish_records, run_locally
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curve_path
 from benchmarks.records import RunRecord, load
-from runner.jobs.paths import all_jobs, runs_folder
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import runs_folder
 from runner.reporting import publish as publishing
 from runner.reporting import verify as verifying
 from runner.reporting.publish import publish

@@ -9,7 +9,7 @@ from helpers import make_record, make_seeds, publish_records, run_locally
 
 from benchmarks.errors import UserError
 from benchmarks.records import RunRecord
-from runner.jobs import paths as jobs
+from runner.jobs.find import all_jobs
 from runner.reporting.reproduce import compare, environment_differences, find_record, rebuild
 from zoo import load_models
 
@@ -154,7 +154,7 @@ def test_a_published_record_is_trained_again_to_the_same_weights(runner, own_roo
     words = ("--engine", "inline")
     assert runner("submit", "--suite", "quickstart", "--seed", "0", *words)[0] == 0
     assert runner("publish")[0] == 0
-    [before] = jobs.all_jobs()
+    [before] = all_jobs()
     code, out, err = runner("reproduce", "digits/lenet", "--force", "--json", *words)
     assert code == 0, err
     found = json.loads(out)

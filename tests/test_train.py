@@ -14,7 +14,7 @@ from runner.training import profiles
 from runner.training.batches import DeviceSet, Prepared, batch_bounds, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.loop import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, train
-from runner.worker.attempt import curve_csv, weights_sha256
+from runner.worker.record import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.recipe import SGD, Constant, Fixed, Moment, Plateau, SecondStage, Shuffled, Steps, Warmup
 from zoo.spec import initialise, label_entropy

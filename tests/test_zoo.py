@@ -16,7 +16,7 @@ from benchmarks.suites import SUITES
 from runner.reporting.cards import card_json, card_of
 from runner.submit.plan import make_jobs
 from runner.training.optimizers import optimizer_for
-from runner.worker.attempt import weights_sha256
+from runner.worker.record import weights_sha256
 from zoo import load_models
 from zoo.alexnet import alexnet
 from zoo.anatomy import agrees, count_parameters, layers_of, take_apart
@@ -29,7 +29,7 @@ from zoo.spec import initialise
 MODELS = load_models()
 VARIANTS = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.variants]
 ANATOMIES = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.anatomy]
-DIGESTS = Path(__file__).with_name("digests.json")
+DIGESTS = Path(__file__).with_name("digests")  # a file a model: two pull requests never touch the same one
 STEPS = 3
 AFFORDABLE_MACS = 500_000_000  # of one forward pass in a test
 
@@ -139,8 +139,8 @@ def test_state_dict_round_trip(spec, dataset):
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_the_trained_function_is_the_one_of_its_revision(spec, dataset):
     """Whoever changes what is trained raises the variant's revision; `python tests/test_zoo.py` rewrites the digests."""
-    known = json.loads(DIGESTS.read_text())
-    held = known.get(f"{dataset}/{spec.name}")
+    file = DIGESTS / f"{spec.name}.json"
+    held = json.loads(file.read_text()).get(dataset) if file.exists() else None
     command = f"run python tests/test_zoo.py {spec.name}"
     assert held is not None, f"no digest for {dataset}/{spec.name}: {command}"
     assert held["revision"] == spec.variants[dataset].revision, f"revision changed: {command}"
@@ -161,6 +161,8 @@ def test_every_module_of_the_zoo_declares_models():
     modules = {p.stem for p in Path(__file__).parent.parent.joinpath("zoo").glob("*.py")} - {
         "__init__",
         "spec",
+        "recipe",
+        "plain",
         "anatomy",
         "explicit",
     }
@@ -406,6 +408,8 @@ def test_macs_agree_with_torchs_own_counter(spec, dataset):
 
     shape = get_dataset(dataset).shape
     model = built(spec, dataset).eval()
+    if any(hasattr(layer, "weights_at_a_place") for layer in model.modules()):
+        pytest.skip("torch counts the zeros of a connection table; tests/test_lecun.py counts the connections by hand")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, *shape))
     assert 2 * sum(layer.macs for layer in layers_of(model, shape)) == counter.get_total_flops()
@@ -683,13 +687,15 @@ def test_a_locally_connected_layer_with_equal_weights_everywhere_is_a_convolutio
 
 
 if __name__ == "__main__":  # python tests/test_zoo.py [MODEL]...: rewrites their digests, or all
-    rows = json.loads(DIGESTS.read_text()) if sys.argv[1:] else {}
     for spec in [MODELS[name] for name in sys.argv[1:]] or MODELS.values():
+        rows = {}
         for dataset, variant in spec.variants.items():
             start, losses = few_steps(spec, dataset)
-            rows[f"{dataset}/{spec.name}"] = {
+            rows[dataset] = {
                 "revision": variant.revision,
                 "mean_magnitude": {name: float(f"{value:.6g}") for name, value in start.items()},
                 "losses": [float(f"{value:.6g}") for value in losses],
             }
-    DIGESTS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+        if rows:
+            DIGESTS.mkdir(exist_ok=True)
+            (DIGESTS / f"{spec.name}.json").write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import write_atomically
-from runner.data.readers import locked
+from runner.locks import locked
 
 PREPROCESSING: dict[str, str] = {
     "unit": "pixels divided by 255",
