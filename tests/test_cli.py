@@ -10,6 +10,7 @@ import pytest
 from helpers import make_record, run_locally
 
 from benchmarks.checkout import root
+from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner import cli
 from runner.files import append_line
@@ -145,6 +146,18 @@ def test_a_plan_says_how_long_by_what_ran_here(runner, own_root, monkeypatch):
     assert out.splitlines()[-1] == "1 jobs: 0 done, 1 to run, about 20 min on 1 CPU slot"
     _, out, _ = runner("submit", *words)  # two others never ran here
     assert out.splitlines()[-1] == "3 jobs: 0 done, 3 to run on 1 CPU slot"
+
+
+def test_a_plan_names_the_data_that_are_missing_and_their_size(runner, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROZOO_DATA", str(tmp_path / "empty"))
+    words = ["submit", "--suite", "mnist", "--model", "lenet", "--seed", "0", "--dry-run", "--engine", "inline"]
+    code, out, _ = runner(*words)
+    assert code == 0
+    assert "mnist: data not here, 11.6 MB to download: runner data prepare --dataset mnist" in out.splitlines()
+    _, out, _ = runner(*words, "--json")
+    assert json.loads(out)["missing_data"] == {"mnist": sum(file.size for file in get_dataset("mnist").files)}
+    _, out, _ = runner("submit", "--suite", "quickstart", "--dry-run", "--engine", "inline")
+    assert "data not here" not in out  # digits come with scikit-learn
 
 
 def test_one_models_json_holds_its_card_too(runner, checkout):
