@@ -262,9 +262,9 @@ def _show_plan(planned: Any, states: Any, settings: Any) -> None:
         return
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
-    print(submitting.plan_line(planned, states, settings, settings.slots()))
     for line in submitting.missing_data_lines(planned, settings):
         print(line)
+    print(submitting.plan_line(planned, states, settings, settings.slots()))
 
 
 def _detach() -> None:

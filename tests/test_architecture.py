@@ -79,6 +79,7 @@ def test_tracking_imports_mlflow_in_functions_only():
 ROOMS = (
     ("__main__",),
     ("cli",),
+    ("quickstart",),
     ("reporting",),
     ("bench",),
     ("doctor", "new_model", "site"),

@@ -10,6 +10,7 @@ import pytest
 from helpers import make_record, run_locally
 
 from benchmarks.checkout import root
+from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner import cli
 from runner.files import append_line
@@ -56,7 +57,7 @@ MISTAKES = [
     (["try", "lenet", "--steps", "0"], "--steps is 0, expected 1 or more"),
     (["try", "lenet", "--every", "0"], "--every is 0, expected 1 or more"),
     (["try", "lenet", "--seed", "-1"], "-1"),
-    (["try", "lenet", "--set", "epochs=x"], "epochs=x"),
+    (["try", "lenet", "--set", "epochs=x"], "epochs is 'x'"),
     (["new-model", "My-Net"], "can't be a model's name"),
     (["new-model", "lambda"], "can't be a model's name"),
     (["new-model", "tiny"], "isn't a checkout"),
@@ -130,6 +131,18 @@ def test_a_plan_says_how_long_by_what_ran_here(runner, own_root, monkeypatch):
     assert out.splitlines()[-1] == "1 jobs: 0 done, 1 to run, about 20 min on 1 CPU slot"
     _, out, _ = runner("submit", *words)  # two others never ran here
     assert out.splitlines()[-1] == "3 jobs: 0 done, 3 to run on 1 CPU slot"
+
+
+def test_a_plan_names_the_data_that_are_missing_and_their_size(runner, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROZOO_DATA", str(tmp_path / "empty"))
+    words = ["submit", "--suite", "mnist", "--model", "lenet", "--seed", "0", "--dry-run", "--engine", "inline"]
+    code, out, _ = runner(*words)
+    assert code == 0
+    assert "mnist: data not here, 11.6 MB to download: runner data prepare --dataset mnist" in out.splitlines()
+    _, out, _ = runner(*words, "--json")
+    assert json.loads(out)["missing_data"] == {"mnist": sum(file.size for file in get_dataset("mnist").files)}
+    _, out, _ = runner("submit", "--suite", "quickstart", "--dry-run", "--engine", "inline")
+    assert "data not here" not in out  # digits come with scikit-learn
 
 
 def test_one_models_json_holds_its_card_too(runner, checkout):
@@ -224,6 +237,7 @@ def test_readme_commands_exist_and_every_command_is_in_the_readme():
 
     top = Path(cli.__file__).resolve().parent.parent
     readme = (top / "README.md").read_text()
-    used = set(re.findall(r"runner ([a-z][a-z-]*)", readme + (top / "CONTRIBUTING.md").read_text()))
-    assert used <= set(COMMANDS) | {"is"}, "a command in the documents that isn't there"
-    assert set(COMMANDS) <= used, "a command that the README doesn't name"
+    pages = [top / "CONTRIBUTING.md", top / "docs" / "commands.md"]
+    used = set(re.findall(r"`runner ([a-z][a-z-]*)", readme + "".join(page.read_text() for page in pages)))
+    assert used <= set(COMMANDS), "a command in the documents that isn't there"
+    assert set(COMMANDS) <= used, "a command that docs/commands.md doesn't name"
