@@ -10,7 +10,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +30,8 @@ from pydantic_core import from_json
 SCHEMA_VERSION: Literal[1] = 1
 CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # of curve.csv
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # safe as a file name and in a URL
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # safe as a file name and in a URL
+Name = Annotated[str, Field(pattern=NAME)]
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,4}$")]  # of a recipe
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -269,6 +270,11 @@ class RunRecord(_Frozen):
         """`reference-seed0-1a2b3c4d`: the name of the published record, less `.json`."""
         return f"{self.job.stem}-{self.run8}"
 
+    @property
+    def place(self) -> str:
+        """Where the published record lies below results/: `<dataset>/<model>/<file_stem>.json`."""
+        return f"{self.job.dataset}/{self.job.model}/{self.file_stem}.json"
+
     @model_validator(mode="before")
     @classmethod
     def _take_derived(cls, data: Any) -> Any:
@@ -345,24 +351,6 @@ def problems_of(error: ValidationError) -> list[str]:
         got = f" (got {got})" if len(got) <= 60 and item["type"] != "missing" else ""
         lines.append(f"{where}: {item['msg']}{got}")
     return lines
-
-
-def record_files(folder: Path) -> Iterator[Path]:
-    """The published records below a results folder: <dataset>/<model>/*.json, cards left out, sorted."""
-    for path in sorted(folder.glob("*/*/*.json"), key=lambda path: path.parts):
-        if path.parts[-3] != "cards" and not path.name.startswith("."):
-            yield path
-
-
-def load_all(folder: Path) -> tuple[list[RunRecord], list[str]]:
-    """Every published record below `folder`, and a line for each problem: one bad file hides no good one."""
-    records, problems = [], []
-    for path in record_files(folder):
-        try:
-            records.append(load(path))
-        except RecordError as error:
-            problems.extend(str(error).splitlines())
-    return records, problems
 
 
 def utc(moment: datetime) -> str:
