@@ -35,6 +35,8 @@ Name = Annotated[str, Field(pattern=NAME)]
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,4}$")]  # of a recipe
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(max_length=1000)]
+Submitter = Annotated[str, Field(max_length=200)]
 Json = Any  # numbers, strings, booleans, lists and objects of them: what a recipe field may hold
 
 
@@ -211,6 +213,21 @@ class Source(_Frozen):
     sha256: Sha256  # over the sources of benchmarks/, zoo/ and runner/
 
 
+class Stretch(_Frozen):
+    """Where, by which code and on which data some attempts of a run trained. Null: not recorded then."""
+
+    host: Text | None = None
+    hardware: Text | None = None
+    platform: Text | None = None
+    torch: Text | None = None
+    threads: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    commit: Text | None = None
+    dirty: bool | None = None
+    sources_sha256: Sha256 | None = None
+    data_sha256: Sha256 | None = None
+    submitted_by: Submitter | None = None
+
+
 class DataFacts(_Frozen):
     """Which data: sha256 over the parsed images and labels; whether the files had the official md5."""
 
@@ -246,11 +263,14 @@ class RunRecord(_Frozen):
     started: AwareDatetime
     finished: AwareDatetime
     attempts: Annotated[int, Field(ge=1)]
-    forced_resume: bool = False  # went on under another torch build, device or thread count
+    forced_resume: bool = False  # went on under another torch build, device, thread count, precision, code or data
     sequential: bool = False  # was added because the seeds before it didn't decide the verdict (`--until-decided`)
     curve_sha256: Sha256
     weights_sha256: Sha256
-    submitted_by: Annotated[str, Field(max_length=200)] | None = None
+    submitted_by: Submitter | None = None
+    trail: Annotated[
+        tuple[Stretch, ...], Field(max_length=1000)
+    ] = ()  # the distinct ones of all attempts, first to last
 
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
@@ -306,7 +326,7 @@ class RunRecord(_Frozen):
 def record_json(record: RunRecord) -> str:
     """The file's text: indented, keys sorted, a newline at the end."""
     data = record.model_dump(mode="json")
-    for field in ("sequential", "chance_loss"):
+    for field in ("sequential", "chance_loss", "trail"):
         if not data[field]:
             del data[field]  # records from before these fields keep their bytes
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"

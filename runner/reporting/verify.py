@@ -229,7 +229,7 @@ def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
     if record.sequential and record.job.overrides:
         error("sequential", "is true, but no verdict is over a job with overrides")
     if record.forced_resume:
-        warn("forced_resume", "went on under another torch build, device or thread count")
+        warn("forced_resume", "went on under another torch build, device, thread count, precision, code or data")
 
 
 def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
