@@ -90,7 +90,7 @@ ROOMS = (
     ("training",),
     ("data",),
     ("jobs",),
-    ("files", "locks", "nvml", "text"),
+    ("files", "locks", "nvml", "sources", "text"),
 )
 MOST_LINES = 400
 LONGER = {  # and why

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
 from benchmarks.papers import PaperError, load_attempts, load_papers
-from benchmarks.records import RecordError, load, load_all, record_json
+from benchmarks.published import load_all
+from benchmarks.records import RecordError, load, record_json
 from runner.files import append_line, read_json, read_lines
 from runner.jobs.find import all_jobs, record_submission, sequential_jobs, suites_of_jobs
 from runner.jobs.paths import JobPaths
