@@ -87,6 +87,7 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
 COMMANDS = [
     *["submit", "status", "logs", "stop", "retry", "sync", "doctor", "site"],
     *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data", "bench", "try"],
+    *["quickstart", "show"],
 ]
 
 
