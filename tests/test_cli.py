@@ -11,7 +11,6 @@ from helpers import make_record, run_locally
 
 from benchmarks.checkout import root
 from benchmarks.records import Job
-from runner import cli
 from runner.files import append_line
 from runner.jobs.find import record_submission
 from runner.jobs.paths import JobPaths, runs_folder
@@ -216,14 +215,3 @@ def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.stderr == ""
-
-
-def test_readme_commands_exist_and_every_command_is_in_the_readme():
-    import re
-    from pathlib import Path
-
-    top = Path(cli.__file__).resolve().parent.parent
-    readme = (top / "README.md").read_text()
-    used = set(re.findall(r"runner ([a-z][a-z-]*)", readme + (top / "CONTRIBUTING.md").read_text()))
-    assert used <= set(COMMANDS) | {"is"}, "a command in the documents that isn't there"
-    assert set(COMMANDS) <= used, "a command that the README doesn't name"
