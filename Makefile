@@ -6,9 +6,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-quickstart: setup  ## train three small models on real digits and print the table
-	$(BIN)/runner submit --suite quickstart
-	$(BIN)/runner report --suite quickstart
+quickstart: setup  ## train small models on real digits and a classic on MNIST, and print the board with verdicts
+	$(BIN)/runner quickstart
 
 test: setup  ## every test that needs no GPU, network or real data; others: make test ARGS="-m realdata"
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)

@@ -219,6 +219,16 @@ def submit(
     raise typer.Exit(submitting.run(planned, suite, settings, _console(stderr=json_), afresh=force))
 
 
+@app.command()
+def quickstart(data_dir: DataDir = None) -> None:
+    """Train three networks on digits and, where MNIST is to be had, a paper's whole recipe; print the board with verdicts."""
+    from runner import quickstart as product
+    from runner.submit.run import Settings
+    from runner.worker.options import RunOptions
+
+    raise typer.Exit(product.run(Settings(RunOptions(data_dir=data_dir)), _console()))
+
+
 def _until_decided(
     suite: str, only: list[str], profile: str, max_seeds: int | None, settings: Any, dry_run: bool, detach: bool
 ) -> None:

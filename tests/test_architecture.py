@@ -99,7 +99,6 @@ LONGER = {  # and why
     "runner/bench/throughput.py": "three loops that are measured by turns in one process",
     "runner/data/download.py": "one transfer with everything that can go wrong on its way",
     "runner/engines/slurm.py": "everything that knows SLURM",
-    "site/cells.py": "still to be split",
     "zoo/recipe.py": "the language of recipes",
     "zoo/lecun.py": "every network of one paper",
     "zoo/explicit.py": "forward and backward passes that share their buffers",

@@ -48,8 +48,6 @@ def test_the_arithmetic_is_what_torch_counts(spec, dataset):
             )
         model, images = spec.variants[dataset].build().train(), torch.zeros(2, *facts.shape)
         labels = torch.zeros(2, dtype=torch.int64)
-    if any(hasattr(layer, "weights_at_a_place") for layer in model.modules()):
-        pytest.skip("torch counts the zeros of a connection table; tests/test_lecun.py counts the connections by hand")
     with FlopCounterMode(display=False) as counter:
         spec.loss(model(images), labels).backward()
     ours, counted = flops_per_image(layers(spec, dataset)), counter.get_total_flops() / 2

@@ -126,7 +126,7 @@ def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
     """SVHN's .mat files: all but the test file's images, and behind them those set aside for validation.
 
     Which images these are is drawn as pylearn2's `splitted_train` draws them (datasets/svhn.py): seed 322, the digits 1 to
-    9 and then 0, file by file, so that they are the ones that maxout's and NiN's figures leave out. Takes 4.3 GB at its peak
+    9 and then 0, file by file, as maxout's code draws them; which ones NiN left out isn't published. Takes 4.3 GB at its peak
     for the 630,420 images (measured), most of it the images themselves.
     """
     random = np.random.RandomState(322)

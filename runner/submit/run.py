@@ -5,7 +5,6 @@ import os
 import secrets
 import signal
 import stat
-import statistics
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +15,15 @@ from rich.console import Console
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
-from benchmarks.records import Job, RecordError, load, utc
+from benchmarks.records import Job, utc
 from benchmarks.suites import SUITES
 from runner import tracking
 from runner.engines.config import Slurm, Table, engine_named
 from runner.engines.local import Work, run_inline, run_local
 from runner.engines.slots import Slot, make_slots, threads_per_slot
 from runner.files import read_json, read_lines
-from runner.jobs.find import all_jobs, record_submission
-from runner.jobs.paths import JobPaths, host, job_lock, results_folder, runs_folder
+from runner.jobs.find import record_submission
+from runner.jobs.paths import JobPaths, host, job_lock, runs_folder
 from runner.jobs.state import (
     MAX_FAILURES,
     TO_RUN,
@@ -37,12 +36,11 @@ from runner.jobs.state import (
     submitting,
 )
 from runner.locks import locked_within
+from runner.submit.estimate import expected_seconds, rough_seconds
 from runner.submit.progress import Progress
 from runner.text import amount, duration
 from runner.worker.options import RunOptions
 
-OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
-CPU_RATE = 6e10  # operations a second: what `runner bench` measured for the larger networks on one core
 WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
 
 
@@ -111,8 +109,8 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
         line += f" by SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
         left = [job for job, state in zip(planned, states, strict=True) if state != "done"]
-        on_cpu, known = slots[0].device == "cpu", _expected_seconds(left)
-        rough = _rough_seconds(left) if on_cpu and known is None else 0.0
+        on_cpu, known = slots[0].device == "cpu", expected_seconds(left)
+        rough = rough_seconds(left) if on_cpu and known is None else 0.0
         if known is not None:
             line += f", about {duration(known / len(slots))}"
         elif rough > WORTH_SAYING:
@@ -144,40 +142,6 @@ def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
         download = "size unknown" if size is None else f"{amount(size)} to download"
         lines.append(f"{name}: data not here, {download}: runner data prepare --dataset {name}")
     return lines
-
-
-def _expected_seconds(planned: Sequence[Job]) -> float | None:
-    """Training seconds by what the same models took here before; None where one of them never ran here."""
-    known: dict[tuple[str, str, str], list[float]] = {}
-    for paths in all_jobs():
-        if not paths.record.exists():
-            continue
-        with contextlib.suppress(RecordError):  # a later version's, or torn: `runner verify` says so
-            record = load(paths.record)
-            epochs = record.job.most_epochs
-            if epochs:
-                trained = (record.job.dataset, record.job.model, record.job.profile)
-                known.setdefault(trained, []).append(record.train_seconds / epochs)
-    total = 0.0
-    for job in planned:
-        seen = known.get((job.dataset, job.model, job.profile))
-        if seen is None:
-            return None
-        total += statistics.median(seen) * (job.most_epochs or 1)
-    return total
-
-
-def _rough_seconds(planned: Sequence[Job]) -> float:
-    """Training seconds on one CPU slot by the multiply-accumulates on the models' cards; models without a card add none."""
-    from benchmarks.leaderboard import read_cards
-
-    cards, _ = read_cards(results_folder() / "cards")
-    total = 0.0
-    for job in planned:
-        if job.model in cards and job.dataset in cards[job.model].datasets:
-            images = get_dataset(job.dataset).train_size * (job.most_epochs or 1)
-            total += OPERATIONS_A_MAC * (cards[job.model].datasets[job.dataset].macs or 0) * images / CPU_RATE
-    return total
 
 
 def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
