@@ -12,7 +12,6 @@ from helpers import make_record, run_locally
 from benchmarks.checkout import root
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
-from runner import cli
 from runner.files import append_line
 from runner.jobs.find import record_submission
 from runner.jobs.paths import JobPaths, runs_folder
@@ -230,6 +229,7 @@ def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.stderr == ""
+<<<<<<< HEAD
 
 
 def test_readme_commands_exist_and_every_command_is_in_the_readme():
@@ -242,3 +242,5 @@ def test_readme_commands_exist_and_every_command_is_in_the_readme():
     used = set(re.findall(r"`runner ([a-z][a-z-]*)", readme + "".join(page.read_text() for page in pages)))
     assert used <= set(COMMANDS), "a command in the documents that isn't there"
     assert set(COMMANDS) <= used, "a command that docs/commands.md doesn't name"
+=======
+>>>>>>> docs
