@@ -229,18 +229,3 @@ def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.stderr == ""
-<<<<<<< HEAD
-
-
-def test_readme_commands_exist_and_every_command_is_in_the_readme():
-    import re
-    from pathlib import Path
-
-    top = Path(cli.__file__).resolve().parent.parent
-    readme = (top / "README.md").read_text()
-    pages = [top / "CONTRIBUTING.md", top / "docs" / "commands.md"]
-    used = set(re.findall(r"`runner ([a-z][a-z-]*)", readme + "".join(page.read_text() for page in pages)))
-    assert used <= set(COMMANDS), "a command in the documents that isn't there"
-    assert set(COMMANDS) <= used, "a command that docs/commands.md doesn't name"
-=======
->>>>>>> docs
