@@ -295,10 +295,10 @@ PRINTED_START = (
 
 CURVATURE = Departure(
     "curvature",
-    "The paper recomputes the diagonal second derivatives before each pass and uses them as they are. Ours never falls, for "
-    "any parameter, below half of its value in the pass before. Fresh values alone destroyed in the second pass what the first "
-    "had learnt: a saturated unit has almost no curvature, so its weights take the largest step. Chosen on images held out of "
-    "the training set.",
+    "The paper recomputes the diagonal second derivatives before each pass and uses them as they are. Ours never "
+    "falls, for any parameter, below half of its value in the pass before. Fresh values alone destroyed in the second "
+    "pass what the first had learnt: a saturated unit has almost no curvature, so its weights take the largest step. "
+    "That was seen in another implementation, on images held out of the training set, one run of each.",
 )
 PATTERNS = Departure(
     "curvature's images",
@@ -307,15 +307,16 @@ PATTERNS = Departure(
 )
 LENET5_START = Departure(
     "start",
-    "The paper prints weights uniform in +-2.4 / inputs, and nothing for biases and the coefficients of subsampling. That "
-    "start gives other steps in the first pass than the paper prints (about 7e-5 to 0.016), and does not learn: see "
-    "lenet5_printed_start. Ours: +-1 / sqrt(inputs), the rule of the authors' later library EBLearn, with coefficients of 0.6 "
-    "and biases of 0. These give the printed steps.",
+    "The paper prints weights uniform in +-2.4 / inputs, and nothing for biases and the coefficients of subsampling. "
+    "That start gives other steps in the first pass than the paper prints (about 7e-5 to 0.016), and does not learn: "
+    "see lenet5_printed_start. Ours: +-1 / sqrt(inputs), the rule of the authors' later library EBLearn, with "
+    "coefficients of 0.6 and biases of 0. These give the printed steps.",
 )
 LENET5_LOSS = Departure(
     "loss",
-    "The paper has two, equation 8 (the right class's distance) and equation 9 (with a term that pushes the other classes "
-    "away), and does not say which gave its figure. Ours is equation 8, chosen on images held out of the training set.",
+    "The paper has two, equation 8 (the right class's distance) and equation 9 (with a term that pushes the other "
+    "classes away), and does not say which gave its figure. Ours is equation 8: with 10,000 training images held out, "
+    "seed 0, it gave 0.98 % on them, equation 9 with j = 0.1 gave 1.16 % (lenet5_equation_9).",
 )
 LENET5_OUTPUT = Departure(
     "output vectors",
@@ -334,8 +335,8 @@ INPUT = Departure(
 )
 TABLE = Departure(
     "connections",
-    "The paper gives LeNet-1's size, about 2,600 parameters. Ours is the network of LeCun et al. 1989, which has its layers "
-    "and 2,578 parameters, with that paper's table of connections, read in a later transcription.",
+    "The paper gives LeNet-1's size, about 2,600 parameters. Ours is the network of LeCun et al. 1989, which has its "
+    "layers and 2,578 parameters, with that paper's table of connections, read in a later transcription.",
 )
 
 
