@@ -14,12 +14,22 @@ def root() -> Path:
 
 
 def git(folder: Path, *words: str) -> str | None:
-    """Return what a git command prints in a folder; None where git fails or is not installed."""
+    """Return what a git command prints in a checkout's top folder; None where git fails or is not installed.
+
+    A folder inside another repository is no checkout: that repository's commit says nothing of our sources.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return _git(folder, *words) if top and Path(top).resolve() == folder.resolve() else None
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }  # GIT_DIR means another one
+    command = ["git", "-C", str(folder), *words]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
 

@@ -5,6 +5,7 @@ A user's mistake is one line on stderr and exit code 2; a job that failed is exi
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -262,9 +263,9 @@ def _show_plan(planned: Any, states: Any, settings: Any) -> None:
         return
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
-    print(submitting.plan_line(planned, states, settings, settings.slots()))
     for line in submitting.missing_data_lines(planned, settings):
         print(line)
+    print(submitting.plan_line(planned, states, settings, settings.slots()))
 
 
 def _detach() -> None:
@@ -274,13 +275,15 @@ def _detach() -> None:
     """
     from runner.jobs.find import read_submissions
     from runner.jobs.paths import host, now_ms, runs_folder
+    from runner.sources import child_variables, python
 
     output = runs_folder() / f"submit-{now_ms()}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
     words = [word for word in sys.argv[1:] if word != "--detach"]
     with output.open("ab") as target:
         child = subprocess.Popen(
-            [sys.executable, "-m", "runner", *words],
+            python("-m", "runner", *words),
+            env=os.environ | child_variables(),
             stdin=subprocess.DEVNULL,
             stdout=target,
             stderr=target,
@@ -811,7 +814,10 @@ def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
 
 def main() -> None:
     """Entry point of `runner`."""
+    from runner.sources import check_modules
+
     try:
+        check_modules()
         code = app(standalone_mode=False)
     except UserError as error:
         code = _fail(str(error))

@@ -34,6 +34,7 @@ from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, runs_folder
 from runner.jobs.state import is_locked, leased_elsewhere, state_of
 from runner.nvml import Gpus
+from runner.sources import child_variables, python
 from runner.text import first_line
 
 Status = Literal["ok", "warning", "problem"]
@@ -217,7 +218,7 @@ def check_locks() -> Check:
     code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
     with _scratch(folder) as path:
         child = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            python("-c", code, str(path)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         with child:
             assert child.stdout is not None
@@ -512,7 +513,11 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
 def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
     with (place / "child.out").open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "runner.doctor", str(place)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            python("-m", "runner.doctor", str(place)),
+            env=os.environ | child_variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
 
     def stop() -> None:

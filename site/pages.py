@@ -191,7 +191,7 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     figures = {"seeds": figure(seeds_figure(counted, row))} if len(counted) else {}
     if len(by_epoch):
         figures["curves"] = figure(curves_figure(by_epoch, row.reported, row.printed))
-    others = others_sentence(reading.attempts, dataset, model)
+    others = others_sentence(reading.attempts, row)
     each = rows.assign(rank=None, group="measured")
     return {
         "label": row.label,

@@ -152,7 +152,7 @@ def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]
 
 def status() -> dict[str, Any]:
     """The object of `runner status --json`, from a child process; raises UserError, in one line, where there is no runner."""
-    words = [sys.executable, "-m", "runner", "status", "--json"]
+    words = [sys.executable, "-P", "-m", "runner", "status", "--json"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
         found = json.loads(done.stdout)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
 from benchmarks.papers import PaperError, load_attempts, load_papers
-from benchmarks.records import RecordError, load, load_all, record_json
+from benchmarks.published import load_all
+from benchmarks.records import RecordError, load, record_json
 from runner.files import append_line, read_json, read_lines
 from runner.jobs.find import all_jobs, record_submission, sequential_jobs, suites_of_jobs
 from runner.jobs.paths import JobPaths
@@ -64,15 +65,15 @@ MISTAKES = [
     ([*QUICK, "--epochs", "-1"], "epochs is -1"),
     ([*QUICK, "--epochs", "1e3"], "--epochs"),
     ([*QUICK, "--set", "epochs"], "expected FIELD=VALUE"),
-    ([*QUICK, "--set", "epochs=1.5"], "epochs=1.5"),
+    ([*QUICK, "--set", "epochs=1.5"], "epochs is 1.5, expected a whole number"),
     ([*QUICK, "--set", "batch_size=0"], "batch_size is 0"),
-    ([*QUICK, "--set", "batch_size=lots"], "batch_size=lots"),
+    ([*QUICK, "--set", "batch_size=lots"], "batch_size is 'lots', expected a whole number"),
     ([*QUICK, "--set", "learning_rate=NaN"], "learning_rate"),
     ([*QUICK, "--set", "learning_rate=-0.1"], "learning_rate is -0.1"),
     ([*QUICK, "--set", "momentum=1e999"], "momentum is inf"),
     ([*QUICK, "--set", "after=3"], "after is 3"),
     ([*QUICK, "--set", "flip=perhaps"], "flip is 'perhaps'"),
-    ([*QUICK, "--set", "init=[[1,2"], "init=[[1,2"),
+    ([*QUICK, "--set", "init=[[1,2"], "init is '[[1,2', expected a list"),
     ([*QUICK, "--set", "holdout=-1"], "holdout is -1"),
     ([*QUICK, "--set", "holdout=1437"], "holdout is 1437"),
     ([*QUICK, "--slots-per-gpu", "-1"], "--slots-per-gpu is -1"),
@@ -81,7 +82,7 @@ MISTAKES = [
     (["retry", "--failed", "--slots-per-gpu", "0"], "--slots-per-gpu is 0"),
     (["retry", "--failed", "--engine", "x"], "unknown engine 'x'"),
     (["reproduce", "x", "--engine", "x"], "unknown engine 'x'"),
-    (["report", "--format", "latex"], "--format"),
+    (["report", "--format", "word"], "--format"),
     (["status", "extra"], "extra"),
     (["new-model", "../evil"], "can't be a model's name"),
     # folders that are files, or aren't there

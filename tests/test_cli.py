@@ -10,6 +10,7 @@ import pytest
 from helpers import make_record, run_locally
 
 from benchmarks.checkout import root
+from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner.files import append_line
 from runner.jobs.find import record_submission
@@ -55,7 +56,7 @@ MISTAKES = [
     (["try", "lenet", "--steps", "0"], "--steps is 0, expected 1 or more"),
     (["try", "lenet", "--every", "0"], "--every is 0, expected 1 or more"),
     (["try", "lenet", "--seed", "-1"], "-1"),
-    (["try", "lenet", "--set", "epochs=x"], "epochs=x"),
+    (["try", "lenet", "--set", "epochs=x"], "epochs is 'x'"),
     (["new-model", "My-Net"], "can't be a model's name"),
     (["new-model", "lambda"], "can't be a model's name"),
     (["new-model", "tiny"], "isn't a checkout"),
@@ -76,7 +77,7 @@ def test_a_mistake_on_an_empty_checkout_is_one_line_and_changes_nothing(runner, 
 def test_missing_data_end_a_submit_before_anything_starts(runner):
     code, out, err = runner("submit", "--suite", "mnist", "--data-dir", "/nowhere/at/all")
     assert code == 2
-    assert out.startswith("30 jobs: 0 done, 30 to run")
+    assert re.match(r"(\d+) jobs: 0 done, \1 to run", out)
     assert "runner data prepare" in err
     assert len(err.strip().splitlines()) == 1
     assert not runs_folder().exists()
@@ -85,6 +86,7 @@ def test_missing_data_end_a_submit_before_anything_starts(runner):
 COMMANDS = [
     *["submit", "status", "logs", "stop", "retry", "sync", "doctor", "site"],
     *["report", "publish", "verify", "reproduce", "suites", "models", "new-model", "data", "bench", "try"],
+    *["quickstart", "show"],
 ]
 
 
@@ -111,7 +113,7 @@ def test_a_plan_says_roughly_how_long_it_keeps_a_cpu_busy(runner, own_root, chec
     for suite, model, roughly in (("cifar10", "nin", range(54, 84)), ("mnist", "lenet", None)):
         code, out, _ = runner("submit", "--suite", suite, "--seed", "0", *words, model)
         assert code == 0
-        line = out.splitlines()[-1]
+        [line] = [line for line in out.splitlines() if line.startswith("1 jobs: ")]
         if roughly is None:
             assert line == "1 jobs: 0 done, 1 to run on 1 CPU slot"
         else:
@@ -129,6 +131,18 @@ def test_a_plan_says_how_long_by_what_ran_here(runner, own_root, monkeypatch):
     assert out.splitlines()[-1] == "1 jobs: 0 done, 1 to run, about 20 min on 1 CPU slot"
     _, out, _ = runner("submit", *words)  # two others never ran here
     assert out.splitlines()[-1] == "3 jobs: 0 done, 3 to run on 1 CPU slot"
+
+
+def test_a_plan_names_the_data_that_are_missing_and_their_size(runner, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROZOO_DATA", str(tmp_path / "empty"))
+    words = ["submit", "--suite", "mnist", "--model", "lenet", "--seed", "0", "--dry-run", "--engine", "inline"]
+    code, out, _ = runner(*words)
+    assert code == 0
+    assert "mnist: data not here, 11.6 MB to download: runner data prepare --dataset mnist" in out.splitlines()
+    _, out, _ = runner(*words, "--json")
+    assert json.loads(out)["missing_data"] == {"mnist": sum(file.size for file in get_dataset("mnist").files)}
+    _, out, _ = runner("submit", "--suite", "quickstart", "--dry-run", "--engine", "inline")
+    assert "data not here" not in out  # digits come with scikit-learn
 
 
 def test_one_models_json_holds_its_card_too(runner, checkout):

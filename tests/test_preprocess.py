@@ -104,8 +104,10 @@ def test_fitting_twice_gives_the_same_bits(name):
     first, second = (fit(name, train, None, "") for _ in range(2))
     assert first.digest == second.digest
     assert torch.equal(first.apply(torch.from_numpy(train)), second.apply(torch.from_numpy(train)))
-    assert first.per_channel == (name in ("unit", "standardise"))
-    assert (fit(name, train[:200], None, "").digest == first.digest) == (name in ("unit", "gcn_lcn"))
+    assert first.per_channel == (name in ("unit", "over_256", "lecun", "standardise"))
+    assert (fit(name, train[:200], None, "").digest == first.digest) == (
+        name in ("unit", "over_256", "lecun", "gcn_lcn")
+    )
 
 
 def test_a_fit_does_not_depend_on_the_caller_s_threads():

@@ -404,7 +404,7 @@ def test_a_sources_table_has_its_order_and_labels_with_our_numbers_beside(
         assert "+0.11" in text
         assert text.index("15.13") < text.index("10.41") < text.index("9.50") < text.index("8.81")
     show(None, "markdown", paper="lin2013")
-    assert capsys.readouterr().out.count("\n|---|") == 6  # Tables 1 to 5 and Section 4.2, less what has no figure here
+    assert capsys.readouterr().out.count("\n|---|") == 7  # Tables 1 to 5, Sections 4.2 and 4.6
 
 
 def test_a_table_or_source_that_is_not_there_is_named_in_one_line(own_root: Path) -> None:

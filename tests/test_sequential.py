@@ -69,7 +69,7 @@ def plan(runner, *words) -> dict[str, list[int]]:
 
 def own(errors: list[float], model: str, **changes) -> list:
     recipe = load_models()[model].variants["cifar10"].recipe
-    return make_seeds(errors, model=model, recipe=recipe.to_dict(), augmentation=recipe.augmentation, **changes)
+    return make_seeds(errors, model=model, recipe=recipe.to_dict(), augmentation=str(recipe.augmentation), **changes)
 
 
 def test_the_plan_holds_what_each_row_lacks_and_writes_nothing(runner, own_root) -> None:

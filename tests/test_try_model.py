@@ -10,7 +10,7 @@ from rich.console import Console
 
 from runner import cli
 from runner.bench.try_model import FirstSteps, TrialRun, Window, left_chance, prepare, train_first_steps
-from runner.submit.plan import parse_override
+from runner.submit.plan import override, parse_override
 from zoo import load_models
 from zoo.recipe import SGD
 from zoo.spec import initialise
@@ -121,8 +121,8 @@ def test_the_examples_of_the_help_can_be_tried():
     changes = re.findall(r"--set '?([^\s']+)", cli.try_.__doc__)
     assert len(changes) == 2
     models = re.findall(r"runner try (\w+)", cli.try_.__doc__)
-    overrides = dict(parse_override(text) for text in changes)
-    recipe = dataclasses.replace(MODELS[models[-1]].variants["cifar10"].recipe, **overrides)
+    changed = dict(parse_override(text) for text in changes)
+    recipe, _ = override(MODELS[models[-1]].variants["cifar10"].recipe, changed)
     for model in models:
         initialise(MODELS[model].variants["cifar10"].build(), recipe)
 

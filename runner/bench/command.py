@@ -5,8 +5,8 @@ are one model's and one slot's. Here is the rest: which models, the tables, what
 """
 
 import json
+import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ from benchmarks.suites import SUITES
 from runner.bench.concurrency import measure_concurrency
 from runner.bench.question import Question, choose
 from runner.engines.slots import enter, make_slots, threads_per_slot
+from runner.sources import child_variables, python
 from runner.submit import plan
 from runner.text import columns, duration, markdown_table
 
@@ -56,8 +57,8 @@ def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
     """The row of one model, as `--json` prints it; None, with what its process said, where it can't be measured."""
     with tempfile.TemporaryDirectory() as folder:
         question.write(Path(folder) / "question.json")
-        command = [sys.executable, "-m", "runner.bench.throughput", str(Path(folder) / "question.json")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = python("-m", "runner.bench.throughput", str(Path(folder) / "question.json"))
+        done = subprocess.run(command, env=os.environ | child_variables(), capture_output=True, text=True, check=False)
     said = done.stderr.strip().splitlines()
     if done.returncode:
         why = said[-1] if said else f"exit code {done.returncode}"
@@ -117,9 +118,12 @@ def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
     facts, recipe = get_dataset(job.dataset), job.effective_recipe
     holdout = recipe.get("holdout", 0)
     trained = facts.training_images(holdout)
-    if recipe.get("drop_last", False):
+    order = recipe.get("order", {})
+    if order.get("drop_last"):
         trained -= trained % recipe["batch_size"]
-    return float(recipe["epochs"] * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
+    elif order.get("updates"):
+        trained = order["updates"] * recipe["batch_size"]
+    return float((job.most_epochs or 1) * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
 
 
 def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], slots: int) -> dict[str, float]:

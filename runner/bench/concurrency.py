@@ -12,6 +12,7 @@ line that it is sent, says how many images a second that were, and ends with its
 
 import contextlib
 import dataclasses
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import IO, Any
 
 from benchmarks.errors import UserError
 from runner.bench.question import Question
+from runner.sources import child_variables, python
 
 WARM_UP = 3  # steps before the first turn: kernels chosen, graphs captured, memory taken
 
@@ -50,9 +52,10 @@ def measure_concurrency(question: Question, counts: Sequence[int]) -> list[Concu
     seconds = question.seconds / len(counts) / question.repeats
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as folder:
         question.model_copy(update={"seconds": seconds}).write(Path(folder) / "question.json")
-        command = [sys.executable, "-m", "runner.bench.concurrency", str(Path(folder) / "question.json")]
+        command = python("-m", "runner.bench.concurrency", str(Path(folder) / "question.json"))
+        own = os.environ | child_variables()
         children = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
+            subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
             for _ in range(counts[-1])
         ]
         try:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from runner.engines.slots import Slot, SlotLock, enter
 from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, host, now_ms, runs_folder
 from runner.jobs.state import MAX_FAILURES, TO_RUN, State, given_up, log_tail, state_of
+from runner.sources import child_variables, python
 from runner.worker.attempt import Worker, run_bundle
 from runner.worker.options import Bundle, RunOptions
 from runner.worker.process import signals_held_back
@@ -183,14 +183,14 @@ def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Ch
         options=work.options.model_copy(update={"device": slot.device}),
         folders=tuple(paths.folder for _, paths in group),
     )
-    environment = dict(os.environ)
+    environment = os.environ | child_variables()
     if slot.visible is not None:
         environment["CUDA_VISIBLE_DEVICES"] = slot.visible
     output = runs_folder() / "workers" / f"{work.options.submission[:8]}-{slot.name}.txt"
     bundle.write(output.with_suffix(".json"))
     with output.open("ab") as target, signals_held_back():
         process = subprocess.Popen(
-            [sys.executable, "-m", "runner.worker", str(output.with_suffix(".json"))],
+            python("-m", "runner.worker", str(output.with_suffix(".json"))),
             stdin=subprocess.DEVNULL,
             stdout=target,
             stderr=target,

@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, host, runs_folder
 from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
 from runner.locks import locked_within
+from runner.sources import child_variables, python
 from runner.worker.options import JsonModel, RunOptions
 
 LOOK_SECONDS = 15.0  # how often a following submit asks for the queue
@@ -180,11 +182,12 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
     from submitit import SlurmExecutor
 
     try:
-        executor = SlurmExecutor(folder)
+        executor = SlurmExecutor(folder, python=shlex.join(python()))
     except RuntimeError as error:
         raise UserError(
             "SLURM isn't installed here (no srun): submit on a login node, or use --engine local"
         ) from error
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in child_variables().items()]
     cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun doesn't take it over from sbatch
     executor.update_parameters(
         job_name=name,
@@ -193,7 +196,7 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
         signal_delay_s=signal_seconds(table),
         stderr_to_stdout=True,
         array_parallelism=table.tasks,
-        setup=list(table.setup) or None,
+        setup=[*exports, *table.setup],
         srun_args=cores,
         additional_parameters=sbatch_options(table),
     )

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.intervals import differ_by, sample_of_runs
-from benchmarks.records import Job, RunRecord, differing_fields, load, load_all
+from benchmarks.published import load_all
+from benchmarks.records import Job, RunRecord, differing_fields, load
 from benchmarks.suites import Suite
 from benchmarks.verdicts import MIN_SEEDS
 from runner.jobs.find import find_one

@@ -198,6 +198,10 @@ def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]
         raise unknown("preprocessing", effective.preprocessing, PREPROCESSING)
     facts = get_dataset(dataset)
     left = facts.training_images(effective.holdout)
+    if effective.second_stage is not None and effective.second_stage.images >= left:
+        raise UserError(
+            f"{what}: second_stage.images is {effective.second_stage.images}, expected less than the {left} training images"
+        )
     if left <= 0:
         most = facts.train_size + facts.validation_size
         raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")

@@ -36,10 +36,11 @@ from runner.jobs.state import (
     submitting,
 )
 from runner.locks import locked_within
+from runner.sources import source
 from runner.submit.estimate import expected_seconds, rough_seconds
 from runner.submit.progress import Progress
 from runner.text import amount, duration
-from runner.worker.options import RunOptions
+from runner.worker.options import RunOptions, submitter
 
 WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
 
@@ -168,7 +169,8 @@ def run(
     `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order. `sequential` are
     the fingerprints of those that are run because the seeds before them didn't decide the verdict.
     """
-    table = settings.table()
+    table, submitted_by = settings.table(), submitter()
+    source()  # refuses modules from elsewhere, and a commit that no record can hold
     pairs = [(job, JobPaths.of(job)) for job in planned]
     states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
@@ -194,7 +196,7 @@ def run(
             "device": slots[0].device if slots else "cpu",
             "threads": threads,
             "submission": submission,
-            "submitted_by": os.environ.get("REPROZOO_SUBMITTED_BY"),
+            "submitted_by": submitted_by,
         }
         work = Work(pairs, settings.options.model_copy(update=here))
         queue = _queue(work, table, console) if isinstance(table, Slurm) else None

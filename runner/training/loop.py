@@ -8,8 +8,9 @@ are fetched once an epoch.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class Stopped(Exception):
 
 
 class ResumeRefused(Exception):
-    """A checkpoint from another torch build, device or thread count: going on would not give the same bits."""
+    """A checkpoint of another torch build, device, thread count, precision, code or data: going on may give other bits."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Trained:
     train_seconds: float
     trained_images: int
     forced_resume: bool
+    trail: list[dict[str, Any]] = field(default_factory=list)  # as the checkpoint's
 
 
 class Session:
@@ -169,8 +171,9 @@ def train(
     hooks: Hooks,
     resume: Checkpoint | None = None,
     force_resume: bool = False,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
-    """Train one job to its end, from its start or from a checkpoint.
+    """Train one job to its end, from its start or from a checkpoint; `facts` are what its trail says of this attempt.
 
     Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
     from, and whatever the model raises.
@@ -195,7 +198,7 @@ def train(
         return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead)
 
     # --- where it goes on ---
-    state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device))
+    state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device), switches, facts)
     stage = recipe.stage_of(resume.epoch if resume else 0)
     optimizer, batches = begin(stage)
     if resume is not None:
@@ -308,6 +311,7 @@ def train(
         train_seconds=state.train_seconds,
         trained_images=state.trained_images,
         forced_resume=state.forced_resume,
+        trail=state.trail,
     )
 
 

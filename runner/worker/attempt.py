@@ -23,10 +23,11 @@ from runner.files import append_line, read_lines
 from runner.jobs.find import sequential_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
 from runner.jobs.state import TO_RUN, given_up, last_run, log_tail, state_of
+from runner.sources import source
 from runner.training import memory
 from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
-from runner.worker.record import curve_csv, environment, make_record, source, weights_bytes
+from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
 
 
 class OutdatedError(UserError):
@@ -208,6 +209,9 @@ class JobAttempt:
             )
             self.worker.shared.update(needed=needed, loaded=loaded, prepared=prepared)
         loaded, prepared = self.worker.shared["loaded"], self.worker.shared["prepared"]
+        known = self._known(loaded, device, switches)
+        facts = self._facts(known)
+        rehearse(job, self.run, recipe, facts, **known)
         if resume is not None:
             log(f"going on after epoch {resume.epoch}, step {resume.step}")
 
@@ -215,17 +219,26 @@ class JobAttempt:
         try:
             trained = train.train(
                 job, self.run, spec, recipe, prepared, device, switches, hooks,
-                resume=resume, force_resume=self.options.force_resume,
+                resume=resume, force_resume=self.options.force_resume, facts=facts,
             )  # fmt: skip
         except train.Stopped:
             log("stopped after a checkpoint")
             return "interrupted"
         except train.ResumeRefused as refused:
             raise train.ResumeRefused(
-                f"the checkpoint was made elsewhere ({refused}): resume it there, or `runner submit --force-resume` "
-                "(recorded), or `runner retry` to start afresh"
+                f"the checkpoint was made elsewhere or by other code ({refused}): resume it there, or "
+                "`runner submit --force-resume` (recorded), or `runner retry` to start afresh"
             ) from refused
-        self._write_results(trained, loaded, recipe, device, switches)
+        try:
+            self._write_results(trained, recipe, known)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            log("".join(traceback.format_exception(error)))
+            raise UserError(
+                f"trained to the end, but the results can't be written: {type(error).__name__}: {error}; the last checkpoint "
+                "is kept, and the same command goes on from it"
+            ) from error
         return "finished"
 
     # --- the parts of it ---
@@ -270,21 +283,34 @@ class JobAttempt:
     def _write_metrics(self, curve: list[dict[str, Any]]) -> None:
         write_atomically(self.paths.metrics, "".join(canonical_json(row) + "\n" for row in curve))
 
-    def _write_results(self, trained: Any, loaded: Any, recipe: Any, device: Any, switches: dict[str, Any]) -> None:
+    def _known(self, loaded: Any, device: Any, switches: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of the record before the first step."""
+        return {
+            "starts": [line for line in read_lines(self.paths.attempts) if line.get("event") == "start"],
+            "environment": environment(device, switches),
+            "data": loaded.facts,
+            "sequential": self.job.fingerprint in sequential_jobs(),
+            "submitted_by": self.options.submitted_by,
+        }
+
+    def _facts(self, known: dict[str, Any]) -> dict[str, Any]:
+        """Return what the trail says of this attempt, beside its device, threads and build of torch."""
+        code = source()
+        return {
+            "host": host(),
+            "platform": known["environment"].platform,
+            "commit": code.commit,
+            "dirty": code.dirty,
+            "sources_sha256": code.sha256,
+            "data_sha256": known["data"].sha256,
+            "submitted_by": self.options.submitted_by,
+        }
+
+    def _write_results(self, trained: Any, recipe: Any, known: dict[str, Any]) -> None:
         """Write weights, then curve, then the record, which commits: from then on the job is done."""
         write_atomically(self.paths.weights, weights_bytes(trained.weights))
         write_atomically(self.paths.curve, curve_csv(trained.curve))
-        record = make_record(
-            self.job,
-            self.run,
-            trained,
-            recipe,
-            starts=[line for line in read_lines(self.paths.attempts) if line.get("event") == "start"],
-            environment=environment(device, switches),
-            data=loaded.facts,
-            sequential=self.job.fingerprint in sequential_jobs(),
-            submitted_by=self.options.submitted_by,
-        )
+        record = make_record(self.job, self.run, trained, recipe, **known)
         save(record, self.paths.record)
         self.paths.checkpoint.unlink(missing_ok=True)
         self.paths.failure.unlink(missing_ok=True)

@@ -4,13 +4,14 @@ An option of a run is a field here and a flag in cli.py; submit, the engines, th
 whole model on.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.errors import UserError
-from benchmarks.records import problems_of, write_atomically
+from benchmarks.records import Submitter, problems_of, write_atomically
 
 
 class JsonModel(BaseModel):
@@ -42,7 +43,18 @@ class RunOptions(JsonModel):
     allow_unverified_data: bool = False
     force_resume: bool = False
     submission: str = ""
-    submitted_by: str | None = None
+    submitted_by: Submitter | None = None
+
+
+def submitter() -> str | None:
+    """Return variable REPROZOO_SUBMITTED_BY, which stands in records; raise UserError for one that no record can hold."""
+    name = os.environ.get("REPROZOO_SUBMITTED_BY")
+    try:
+        return RunOptions(submitted_by=name).submitted_by
+    except ValidationError as error:
+        raise UserError(
+            f"REPROZOO_SUBMITTED_BY is {name!r:.40}, expected at most 200 characters in UTF-8: mend or unset it"
+        ) from error
 
 
 class Bundle(JsonModel):

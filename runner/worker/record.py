@@ -3,15 +3,15 @@
 import csv
 import hashlib
 import io
-import os
 import platform
 import sys
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from benchmarks.checkout import PACKAGES, git
+from pydantic import ValidationError
+
 from benchmarks.datasets import get_dataset
+from benchmarks.errors import UserError
 from benchmarks.records import (
     CURVE_COLUMNS,
     DataFacts,
@@ -19,9 +19,12 @@ from benchmarks.records import (
     Job,
     Protocol,
     RunRecord,
-    Source,
+    Stretch,
+    problems_of,
+    record_json,
 )
 from runner import nvml
+from runner.sources import source
 
 
 def make_record(
@@ -74,6 +77,7 @@ def make_record(
         curve_sha256=hashlib.sha256(curve_csv(trained.curve).encode()).hexdigest(),
         weights_sha256=weights_sha256(trained.weights),
         submitted_by=submitted_by,
+        trail=tuple(Stretch(**facts) for facts in trained.trail),
     )
 
 
@@ -131,20 +135,19 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
     )
 
 
-@cache
-def source() -> Source:
-    """The commit (or variable REPROZOO_COMMIT), whether our sources differ from it, and a digest of the sources.
+def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: Any) -> None:
+    """Make the record that a training would end with from what is known before its first step; raises UserError.
 
-    Asked for first when a bundle starts: the files may change while it trains.
+    So nothing is validated at the end of a training that could have been at its start. `facts` are this attempt's for the
+    trail, `known` the named arguments of `make_record`.
     """
-    packages = ("benchmarks", "zoo", "runner")
-    digest = hashlib.sha256()
-    for path in sorted(p for package in packages for p in (PACKAGES / package).rglob("*.py")):
-        digest.update(f"{path.relative_to(PACKAGES).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    commit = git(PACKAGES, "rev-parse", "HEAD")
-    changed = git(PACKAGES, "status", "--porcelain", "--", *packages) if commit else None
-    return Source(
-        commit=commit or os.environ.get("REPROZOO_COMMIT"),
-        dirty=None if changed is None else bool(changed),
-        sha256=digest.hexdigest(),
-    )
+    from runner.training.loop import Trained
+
+    row = dict.fromkeys(CURVE_COLUMNS, 0.0) | {"epoch": 1}
+    ended = Trained("finished", [row], 0, 1, {}, 1.0, 1, 1.0, 1, forced_resume=False, trail=[facts])
+    try:
+        record_json(make_record(job, run, ended, recipe, **known)).encode()
+    except ValidationError as error:
+        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"no record could hold what is known of this run: {error.object!r:.80} is not UTF-8") from error

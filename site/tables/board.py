@@ -81,7 +81,8 @@ def filtered(
 ) -> pd.DataFrame:
     """The rows that every filter admits; an empty filter admits all.
 
-    `search`: every word is found in the row's names, its printed figure or its paper's title, authors, year, arXiv number.
+    `search` is found in a row's names, its printed figure or its paper's title, authors, year, arXiv number: as it stands,
+    or where no row has it so, word by word.
     """
     keep = pd.Series(True, index=view.index)
     if family:
@@ -95,9 +96,13 @@ def filtered(
             [bool(set(names) & set(hardware)) for names in view["hardware"]], index=view.index, dtype=bool
         )
     if search.strip():
-        texts = _searched(view, papers or {})
-        for word in search.casefold().split():
-            keep &= texts.str.contains(word, regex=False)
+        texts, wanted = _searched(view, papers or {}), " ".join(search.casefold().split())
+        whole = texts.str.contains(wanted, regex=False)
+        if whole.any():  # else "Network In Network" would fit every row with "network" and "in" somewhere
+            keep &= whole
+        else:
+            for word in wanted.split():
+                keep &= texts.str.contains(word, regex=False)
     return view[keep].reset_index(drop=True)
 
 
@@ -180,17 +185,18 @@ def _why(row: Any, attempts: pd.DataFrame) -> str:
     """The verdict's reason; where nothing has run, what others got."""
     if row.runs:
         return sentence(escape.short(row.reason))
-    return others_sentence(attempts, row.dataset, row.model)
+    return others_sentence(attempts, row)
 
 
-def others_sentence(attempts: pd.DataFrame, dataset: str, model: str) -> str:
+def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
     """`Others who tried for 10.41 got 10.36, 10.4 and 11.8 (9 attempts).`; empty where none is known."""
-    rows = attempts[(attempts["dataset"] == dataset) & (attempts["model"] == model)]
+    rows = attempts[(attempts["dataset"] == row.dataset) & (attempts["model"] == row.model)]
     numbers = rows[rows["error"].notna()].sort_values("error", kind="stable")
     if not len(numbers):
         return ""
     printed = list(dict.fromkeys(numbers["printed"]))
     shown = printed if len(printed) <= 4 else [*printed[:2], "…", *printed[-1:]]
-    goals = " or ".join(dict.fromkeys(f"{goal:g}" for goal in numbers["reported"]))
+    own = {row.reported: str(row.printed)}  # with its digits
+    goals = " or ".join(dict.fromkeys(own.get(goal, f"{goal:g}") for goal in numbers["reported"]))
     many = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
     return f"Others who tried for {goals} got {', '.join(shown)}{many}."

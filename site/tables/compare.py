@@ -1,5 +1,6 @@
 """What accuracy costs, and models side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ def cost_view(board: pd.DataFrame, dataset: str, cost: str) -> pd.DataFrame:
     A model without runs stands with its reported error and is never on the frontier, which is of measured errors alone.
     """
     rows = default_view(board[board["dataset"] == dataset])
-    rows = rows[rows["model"].notna() & rows["error"].notna() & rows[cost].notna() & (rows[cost].astype(float) > 0)]
+    costs = rows[cost].astype(float)
+    rows = rows[rows["model"].notna() & rows["error"].notna() & (costs > 0) & (costs < math.inf)]
     rows = rows.assign(**{cost: rows[cost].astype(float)}).sort_values([cost, "error"], ignore_index=True)
     best, frontier = float("inf"), []
     for row in rows.itertuples(index=False):

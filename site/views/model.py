@@ -74,7 +74,7 @@ command = reproduce_commands(dataset, model, card, counted)
 row = next(default_view(rows).itertuples()) if len(rows) else None
 if row is not None:
     widgets.facts(model_facts(row))
-    others = others_sentence(reading.attempts, dataset, model)
+    others = others_sentence(reading.attempts, row)
     line = sentence(row.reason) + (f" {others}" if others and not row.runs else "")
     st.markdown(escape.md(line))
     widgets.marks_line(marks(row))
@@ -153,7 +153,7 @@ if variant:
         for departure in variant.departures
         if departure
     ]
-    st.markdown("\n".join(departures) or "None is declared.")
+    st.markdown("\n".join(departures) or "No departure is declared.")
     st.header("Anatomy")
     st.markdown(
         f"{escape.count(variant.parameters)} parameters, {escape.compact(variant.macs)} multiply\\-accumulates an image, "
