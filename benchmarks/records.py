@@ -318,6 +318,8 @@ class RunRecord(_Frozen):
             raise ValueError("diverged_epoch is given exactly where the outcome is 'diverged'")
         if self.wrong is not None and self.test_images is not None and self.wrong > self.test_images:
             raise ValueError(f"wrong ({self.wrong}) is more than test_images ({self.test_images})")
+        if not all(1970 <= moment.year <= 2262 for moment in (self.started, self.finished)):
+            raise ValueError("started and finished are between the years 1970 and 2262")
         if self.finished < self.started:
             raise ValueError("finished is before started")
         return self

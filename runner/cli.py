@@ -4,6 +4,7 @@ A user's mistake is one line on stderr and exit code 2; a job that failed is exi
 """
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -816,6 +817,9 @@ def main() -> None:
     """Entry point of `runner`."""
     from runner.sources import check_modules
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no ✓ shows ?
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         check_modules()
         code = app(standalone_mode=False)

@@ -1,12 +1,15 @@
 """Every file lock (flock). The kernel frees a lock with the process that holds it, also after `kill -9`."""
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from benchmarks.errors import UserError
 
 
 @contextmanager
@@ -50,7 +53,7 @@ def shared(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)
@@ -99,13 +102,31 @@ class InheritableLock:
             self._descriptor = None
 
 
-def _open(path: Path, mode: int = 0o644) -> int:
+def _open(path: Path, mode: int = 0o666) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
 
 
 def _try(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    return _flock(descriptor, kind | fcntl.LOCK_NB)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """Take a lock; return False where another process holds it. Raises UserError where the file system has no locks."""
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise UserError(
+            f"{_name(descriptor)}: this file system has no file locks ({error.strerror}), without which two workers would "
+            "train one job: mount it with locks, or set REPROZOO_ROOT to a folder on another disk"
+        ) from error
     return True
+
+
+def _name(descriptor: int) -> str:
+    with suppress(OSError):
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    return "a lock"

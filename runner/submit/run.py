@@ -296,7 +296,7 @@ def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
 
     def hang_up(_number: int, _frame: Any) -> None:
         """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
-        target = os.open(runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        target = os.open(runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for descriptor in (1, 2):
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file goes on being written
                 os.dup2(target, descriptor)
