@@ -605,7 +605,7 @@ def reproduce(
 ) -> None:
     """Train a published record's job here, and say how the two results differ.
 
-    runner reproduce digits/lenet/reference-seed0
+    runner reproduce mnist/caffe_lenet/reference-seed0
     """
     from runner.reporting import reproduce as reproducing
 

@@ -15,7 +15,7 @@ from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite
 from runner.training.preprocess import PREPROCESSING
 from zoo.plain import paths_of, to_plain_at, with_value
-from zoo.recipe import Moment, Recipe, Shuffled
+from zoo.recipe import Moment, Recipe, Shuffled, Stage
 from zoo.spec import ModelSpec, Variant
 
 
@@ -73,7 +73,7 @@ def field_names() -> list[str]:
     parts = [
         value for value in vars(zoo.recipe).values() if isinstance(value, type) and dataclasses.is_dataclass(value)
     ]
-    return sorted({field.name for part in parts for field in dataclasses.fields(part) if part is not Moment})
+    return sorted({field.name for part in parts for field in dataclasses.fields(part) if part not in (Moment, Stage)})
 
 
 def resolve_field(recipe: Recipe, name: str) -> str:
