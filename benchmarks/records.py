@@ -194,13 +194,13 @@ class Environment(_Frozen):
     """Where it ran. Versions as the libraries print them; null where there is no such part."""
 
     device: str  # "cpu" or "cuda"
-    hardware: str  # the processor's or the GPU's name
-    platform: str
-    python: str
-    torch: str
-    cuda: str | None = None
-    cudnn: str | None = None
-    driver: str | None = None
+    hardware: Text  # the processor's or the GPU's name
+    platform: Text
+    python: Text
+    torch: Text
+    cuda: Text | None = None
+    cudnn: Text | None = None
+    driver: Text | None = None
     threads: Annotated[int, Field(ge=1)]
     precision: dict[FieldName, bool | str]  # every switch that may change rounding
 
@@ -208,7 +208,7 @@ class Environment(_Frozen):
 class Source(_Frozen):
     """Which code: information, never a reason to refuse a record."""
 
-    commit: str | None = None
+    commit: Text | None = None
     dirty: bool | None = None
     sha256: Sha256  # over the sources of benchmarks/, zoo/ and runner/
 

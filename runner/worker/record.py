@@ -121,18 +121,21 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
     from runner.training import profiles
 
     cuda = device.type == "cuda"
-    return Environment(
-        device=device.type,
-        hardware=profiles.device_name(device),
-        platform=platform.platform(),
-        python=platform.python_version(),
-        torch=str(torch.__version__),
-        cuda=torch.version.cuda if cuda else None,
-        cudnn=str(torch.backends.cudnn.version()) if cuda else None,
-        driver=nvml.driver_version() if cuda else None,
-        threads=torch.get_num_threads(),
-        precision=switches,
-    )
+    try:
+        return Environment(
+            device=device.type,
+            hardware=profiles.device_name(device),
+            platform=platform.platform(),
+            python=platform.python_version(),
+            torch=str(torch.__version__),
+            cuda=torch.version.cuda if cuda else None,
+            cudnn=str(torch.backends.cudnn.version()) if cuda else None,
+            driver=nvml.driver_version() if cuda else None,
+            threads=torch.get_num_threads(),
+            precision=switches,
+        )
+    except ValidationError as error:
+        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
 
 
 def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: Any) -> None:

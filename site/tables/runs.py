@@ -1,5 +1,6 @@
 """Runs: seed by seed, and one of them whole."""
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,7 @@ def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
     own = runs[runs["standing"].isin(["counted", "duplicate"])]
     rows = []
     for (hardware, profile), some in own.groupby(["hardware", "profile"], sort=False):
-        seconds = float(some["train_seconds"].median())
+        seconds = statistics.median(some["train_seconds"].tolist())  # of hostile numbers too: infinity, and no warning
         rows.append(
             {
                 "Hardware": escape.short(hardware, 80),
@@ -76,7 +77,7 @@ def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
                 "Runs": len(some),
                 "A run takes": seconds,
                 f"{MIN_SEEDS} runs, one by one": MIN_SEEDS * seconds,
-                "Images/s": float(some["images_per_second"].median()),
+                "Images/s": statistics.median(some["images_per_second"].tolist()),
             }
         )
     table = pd.DataFrame(rows, columns=COST_CELLS)
