@@ -1,5 +1,6 @@
 """What a model declares: the network, for each data set the recipe that trains it, and where it departs from its source."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,7 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.explicit import Network
+from zoo.plain import check_types
 from zoo.recipe import Recipe
+
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"  # of a model: safe as the name of a file and in an address
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,10 @@ class Departure:
 
     topic: str
     text: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, for a value of another type."""
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +43,8 @@ class Printed:
 class Variant:
     """A model on one data set. `revision` is raised with each change of the recipe or of the trained function.
 
-    Where no records of it are published yet, there is nothing to tell apart, and it may stay.
+    Where no records of it are published yet, there is nothing to tell apart, and it may stay. `to_the_letter` is for a
+    model that a source's figure judges and that has no departures: it says where the source's whole recipe stands.
     """
 
     build: Callable[
@@ -46,6 +55,11 @@ class Variant:
     revision: int = 1
     departures: tuple[Departure, ...] = ()
     printed: Mapping[str, Printed] = field(default_factory=dict)  # by stage (a direct child of the network), or 'total'
+    to_the_letter: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, for a value of another type."""
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +108,15 @@ class ModelSpec:
     written_out: Callable[[], Network] | None = None  # the network's own passes, for one image per update on a CPU
     channels_last_on_cpu: bool = True  # see above
     bitwise: bool = True  # same machine, build and threads: the same bits, resumed or not
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, for a value of another type, or a name that can't be a file's."""
+        check_types(self)
+        if not re.fullmatch(NAME, self.name):
+            raise ValueError(f"name is '{self.name}', expected small letters, digits, _ and -")
+        for dataset, variant in self.variants.items():
+            if not isinstance(variant, Variant):
+                raise ValueError(f"variants has {variant!r:.60} for {dataset}, expected a Variant")
 
 
 def _uniform_fan_in(weight: Tensor, gain: float) -> None:

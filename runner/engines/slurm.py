@@ -375,7 +375,9 @@ def run_task(root: str, name: str, number: int) -> None:
         flush=True,
     )
     order = bundles[number:] + bundles[:number]
-    pairs = [(JobPaths(folder).read_job(), JobPaths(folder)) for bundle in order for folder in bundle]
+    pairs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
+    for line in problems:
+        print(line, file=sys.stderr, flush=True)
     work = TaskWork(pairs, options, stopping, own=frozenset(bundles[number]))
     run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
     if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
