@@ -32,6 +32,7 @@ from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, note_death, run_local
 from runner.engines.slots import make_slots
 from runner.files import read_json, read_lines
+from runner.jobs.find import read_jobs
 from runner.jobs.paths import JobPaths, host, runs_folder
 from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
 from runner.locks import locked_within
