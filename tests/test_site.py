@@ -45,8 +45,8 @@ from tables.progress import progress_table
 from tables.runs import checklist, costs_table, find_runs, run_marks
 
 from benchmarks.errors import UserError
+from benchmarks.labels import MARKS, SYMBOLS, as_csv
 from benchmarks.leaderboard import BOARD_COLUMNS, default_view, make_board, make_claims, read
-from benchmarks.wording import MARKS, SYMBOLS, as_csv
 from runner import cli
 
 SITE = Path(__file__).resolve().parent.parent / "site"
