@@ -9,6 +9,7 @@ from typing import Any
 
 import rich.console
 
+STDERR = 2  # its descriptor
 NOBODY = "runner: nobody reads this output any more; the work goes on, and what it says goes to"
 
 
@@ -30,7 +31,7 @@ class Console(rich.console.Console):
         try:
             print(f"{NOBODY} {path}", file=sys.stderr, flush=True)
         except OSError:
-            lead([2], path)  # the same pipe
+            lead([STDERR], path)  # the same pipe
 
 
 def lead(descriptors: Iterable[int], path: Path) -> None:

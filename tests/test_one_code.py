@@ -59,7 +59,10 @@ def test_the_site_imports_nothing_from_the_current_folder(elsewhere, checkout):
     )
     found = dict(zip(names, done.stdout.split(), strict=True))
     assert found["benchmarks"] == str(checkout / "benchmarks" / "__init__.py")
-    assert (found["render"], found["source"]) == (str(checkout / "site" / "render.py"), str(checkout / "site" / "source.py"))
+    assert (found["render"], found["source"]) == (
+        str(checkout / "site" / "render.py"),
+        str(checkout / "site" / "source.py"),
+    )
     assert not [path for path in found.values() if path.startswith(str(elsewhere))]
 
 
