@@ -63,12 +63,13 @@ def test_zoo_needs_torch_and_numpy_only(path):
 
 @pytest.mark.parametrize("path", every_source("benchmarks", "zoo", "runner", "site"))
 def test_only_tracking_knows_mlflow(path):
-    if path != HERE / "runner" / "tracking.py":
+    if path.parent != HERE / "runner" / "tracking":
         assert "mlflow" not in imported(path)
 
 
-def test_tracking_imports_mlflow_in_functions_only():
-    body = ast.parse((HERE / "runner" / "tracking.py").read_text()).body
+@pytest.mark.parametrize("path", every_source("runner/tracking"))
+def test_tracking_imports_mlflow_in_functions_only(path):
+    body = ast.parse(path.read_text()).body
     at_the_top = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert not [node.lineno for node in at_the_top if "mlflow" in ast.unparse(node)]
 
@@ -95,12 +96,7 @@ ROOMS = (
 )
 MOST_LINES = 400
 LONGER = {  # and why
-    "runner/tracking.py": "the only module that knows MLflow",
-    "runner/doctor.py": "a row of independent checks",
-    "runner/bench/throughput.py": "three loops that are measured by turns in one process",
-    "runner/data/download.py": "one transfer with everything that can go wrong on its way",
     "runner/engines/slurm.py": "everything that knows SLURM",
-    "zoo/recipe.py": "the language of recipes",
     "zoo/lecun.py": "every network of one paper",
     "zoo/explicit.py": "forward and backward passes that share their buffers",
 }
@@ -188,7 +184,7 @@ def test_all_of_benchmarks_loads_no_framework():
 @pytest.mark.skipif(not (HERE / "runner" / "cli.py").exists(), reason="there is no runner/cli.py yet")
 def test_commands_start_light():
     """`runner --help` and `runner status` answer in well under half a second; submit tracks, so tracking is light too."""
-    assert not loaded_by("runner.cli", "runner.jobs.paths", "runner.tracking") & (
+    assert not loaded_by("runner.cli", "runner.jobs.paths", "runner.tracking.background") & (
         HEAVY | {"pandas", "scipy", "sklearn"}
     )
 
