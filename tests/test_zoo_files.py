@@ -53,8 +53,8 @@ MISTAKES = [  # (what stands in the template, what is typed instead, the line th
     ("epochs=20,", "", "RECIPE", "Recipe lacks 'epochs'"),
     (INIT, '("*.weight", "he_normal", 1.0)', "RECIPE", "init is ('*.weight', 'he_normal', 1.0), expected a tuple of "
      "(a word, a word, a number): a comma is missing, as in (('*.weight', 'he_normal', 1.0),)"),
-    (INIT, '(("*.weight", "he_norml", 1.0),)', "RECIPE", "init has the kind 'he_norml', did you mean 'he_normal'?"),
-    ('"standardise"', '"standardize"', "RECIPE", "preprocessing is 'standardize', did you mean 'standardise'?"),
+    (INIT, '(("*.weight", "he_norml", 1.0),)', "RECIPE", "init's kind is 'he_norml': did you mean 'he_normal'?"),
+    ('"standardise"', '"standardize"', "RECIPE", "preprocessing is 'standardize': did you mean 'standardise'?"),
     ("learning_rate=0.1", 'learning_rate="0.1"', "optimizer=", "learning_rate is '0.1', expected a number"),
     ("after=(10, 15)", "after=15", "schedule=", "after is 15, expected a tuple of whole numbers: a comma is missing"),
     ('("mnist",)', '("mnist")', "    ModelSpec(", "suites is 'mnist', expected a tuple of words: a comma is missing"),

@@ -19,7 +19,8 @@ from typing import Any
 
 from zoo.spec import ModelSpec
 
-HELPERS = {"spec", "recipe", "plain", "anatomy", "explicit"}  # modules that declare no model
+# Modules that declare no model.
+HELPERS = {"spec", "recipe", "optimizers", "schedules", "initialisers", "plain", "anatomy", "explicit"}
 
 
 def load_models() -> dict[str, ModelSpec]:

@@ -5,8 +5,9 @@ A part is written as an object of the fields that differ from their defaults. Wh
 """
 
 import dataclasses
+import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -218,3 +219,24 @@ def _several(kind: Any, simple: Mapping[Any, str]) -> str:
 def _shown(data: Any) -> str:
     text = repr(data)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def require_known(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise ValueError, naming the field and the nearest name, unless its value is one of `known`."""
+    known = list(known)
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ValueError(f"{name} is '{value}': {hint}expected one of: {', '.join(known)}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ValueError, naming the field, unless its value is above 0."""
+    if not value > 0:
+        raise ValueError(f"{name} is {value}, expected more than 0")
+
+
+def require_not_negative(name: str, value: float) -> None:
+    """Raise ValueError, naming the field, unless its value is 0 or more."""
+    if not value >= 0:
+        raise ValueError(f"{name} is {value}, expected 0 or more")
