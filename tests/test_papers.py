@@ -394,7 +394,7 @@ def test_a_mistake_is_one_line_with_what_was_expected(tmp_path: Path, old: str, 
     write(tmp_path, "one", GOOD.replace(old, new))
     with pytest.raises(PaperError) as caught:
         load_papers(tmp_path)
-    assert f"{tmp_path / 'one.toml'}: {problem}" in str(caught.value).splitlines()
+    assert str(caught.value).splitlines() == [f"{tmp_path / 'one.toml'}: {problem}"]
 
 
 def test_an_error_as_bad_as_a_constant_answers_may_stand(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, defa
 
 def check_types(part: Any) -> None:
     """Raise ValueError, naming the field, where a dataclass holds a value of another type than it declares."""
-    for name, kind in _hints(type(part)).items():
+    for name, kind in _hints(part.__class__).items():
         value = getattr(part, name)
         if not _is_a(value, kind):
             expected = _in_words(kind).replace("a list", "a tuple").replace("[", "(").replace("]", ")")
