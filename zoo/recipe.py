@@ -6,6 +6,7 @@ A field that has its default value is left out of that JSON: a new feature chang
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -113,7 +114,35 @@ class DiagonalLM:
         return 0.0
 
 
-Optimizer = SGD | DiagonalLM
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma and Ba 2015), as torch.optim.Adam: the recipe's weight decay is added to the gradient."""
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _require_positive("learning_rate", self.learning_rate)
+        _require_positive("epsilon", self.epsilon)
+        for name in ("beta1", "beta2"):
+            _require_momentum(name, getattr(self, name))
+
+    def momentum_at(self, epoch: int) -> float:
+        """Return 0: the rule has no momentum that an epoch changes."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as torch.optim.AdamW.
+
+    Each update also takes rate * weight decay * weight from the weight, so that the decay follows the schedule.
+    """
+
+
+Optimizer = SGD | DiagonalLM | Adam | AdamW
 
 # --- learning rate schedules ---------------------------------------------------------------------------------------------
 
@@ -254,6 +283,37 @@ class Exponential(_Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cosine(_Schedule):
+    """The rate falls along half a cosine to `floor` over `epochs`, and stays there: SGDR without restarts.
+
+    Loshchilov and Hutter 2017, equation 5, with the update as its time. With `unit` "epochs" the rate moves once an epoch,
+    as torch's CosineAnnealingLR does when it is stepped once an epoch.
+    """
+
+    epochs: int
+    floor: float = 0.0
+    unit: str = "updates"
+
+    def __post_init__(self) -> None:
+        _require_positive("epochs", self.epochs)
+        _require_not_negative("floor", self.floor)
+        if self.unit not in ("epochs", "updates"):
+            raise ValueError(f"unit is '{self.unit}', expected one of: epochs, updates")
+
+    @property
+    def within_epochs(self) -> bool:  # type: ignore[override]
+        """Tell whether the rate moves inside an epoch."""
+        return self.unit == "updates"
+
+    def rate(self, base: float, moment: Moment) -> float:
+        now = moment.epoch + (moment.step / moment.steps if self.unit == "updates" else 0.0)
+        return self.floor + (base - self.floor) * (1 + math.cos(math.pi * min(1.0, now / self.epochs))) / 2
+
+    def shortened(self, factor: int) -> "Cosine":
+        return dataclasses.replace(self, epochs=max(1, self.epochs // factor))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plateau(_Schedule):
     """Divide the rate when the training error stops falling, `drops` times; end when it stops falling once more.
 
@@ -313,31 +373,52 @@ class Warmup(_Schedule):
         return Warmup(epochs=-(-self.epochs // factor), then=self.then.shortened(factor))  # at least one epoch
 
 
-Schedule = Constant | Steps | Linear | Inverse | Exponential | Plateau | Warmup
+Schedule = Constant | Steps | Linear | Inverse | Exponential | Cosine | Plateau | Warmup
 
 # --- images --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mixup:
+    """Train on mixtures of two images and of their labels, in the share lambda, drawn from Beta(alpha, alpha) for each batch.
+
+    Zhang et al. 2018. As torchvision's MixUp, each image of a batch is mixed with the one before it.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        _require_positive("alpha", self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done at random to each training image.
+    """What is done at random to each training image, in the order of these fields.
 
     `flip`: it is mirrored, left to right, with probability 1/2. `translate`: it is shifted by up to so many pixels. What
-    moves in is `border`: "zero" of the preprocessed image, or "black", a black pixel as the preprocessing maps it.
+    moves in is `border`: "zero" of the preprocessed image, or "black", a black pixel as the preprocessing maps it. `cutout`:
+    a square of so many pixels, an even number, around a pixel drawn at random is set to zero of the preprocessed image, as far
+    as it lies inside (DeVries and Taylor 2017). `mixup`: images are mixed.
     """
 
     flip: bool = False
     translate: int = 0
     border: str = "zero"
+    cutout: int = 0
+    mixup: Mixup | None = None
 
     def __post_init__(self) -> None:
         _require_not_negative("translate", self.translate)
         if self.border not in ("zero", "black"):
             raise ValueError(f"border is '{self.border}', expected one of: zero, black")
+        if self.cutout < 0 or self.cutout % 2:
+            raise ValueError(f"cutout is {self.cutout}, expected an even number of pixels")
 
     def __str__(self) -> str:
-        """Return it in words: 'none', 'flip', 'flip + translate 4'."""
+        """Return it in words: 'none', 'flip', 'flip + translate 4 + cutout 16'."""
         parts = ["flip"] * self.flip + [f"translate {self.translate}"] * bool(self.translate)
+        parts += [f"cutout {self.cutout}"] * bool(self.cutout)
+        parts += [f"mixup {self.mixup.alpha:g}"] if self.mixup else []
         return " + ".join(parts) or "none"
 
 
@@ -405,6 +486,38 @@ class Stage:
     left_out: int
 
 
+# --- labels and weights --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSmoothing:
+    """The label's share of the target is 1 - `share`; the rest is spread evenly over all classes (Szegedy et al. 2016).
+
+    As torch's cross_entropy(label_smoothing=share). The training loss of the curve is that without smoothing.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share is {self.share}, expected more than 0 and less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMA:
+    """The network that is evaluated and kept has each weight's exponential moving average over the updates.
+
+    average = decay * average + (1 - decay) * weight after each update, from the weight after the first one on. Buffers, such as
+    batch normalisation's statistics, are the trained network's. As torch's AveragedModel with get_ema_multi_avg_fn.
+    """
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected more than 0 and less than 1")
+
+
 # --- the recipe ----------------------------------------------------------------------------------------------------------
 
 Rules = tuple[tuple[str, float], ...]  # (pattern of parameter names, value)
@@ -435,6 +548,8 @@ class Recipe:
     order: Order = Shuffled()
     holdout: int = 0
     second_stage: SecondStage | None = None
+    labels: LabelSmoothing | None = None
+    average: EMA | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, for a value with which nothing can be trained."""
@@ -446,9 +561,19 @@ class Recipe:
             _require_not_negative("weight_decay", decay)
         for pattern, bound in self.max_norm:
             _require_positive(f"max_norm of {pattern}", bound)
-        if isinstance(self.schedule, Warmup) and getattr(self.optimizer, "convention", "") == "caffe":
+        if isinstance(self.schedule, Warmup | Cosine) and getattr(self.optimizer, "convention", "") == "caffe":
             raise ValueError(
-                "schedule is a Warmup, whose first rate is 0: expected no caffe convention, which divides by it"
+                f"schedule is a {type(self.schedule).__name__}, which has a rate of 0: expected no caffe convention, "
+                "which divides by it"
+            )
+        fixed = isinstance(self.order, Fixed) or self.order.once
+        if self.augmentation.mixup and fixed:
+            raise ValueError(
+                "order is the same in each epoch, expected a fresh one where images are mixed with neighbours"
+            )
+        if self.average and self.second_stage:
+            raise ValueError(
+                "average is set, expected none where there is a second stage, whose loss is the weights' own"
             )
 
     def lr_multiplier(self, parameter: str) -> float:

@@ -17,6 +17,7 @@ from benchmarks.checkout import root
 from benchmarks.datasets import get_dataset
 from benchmarks.records import write_atomically
 from runner.training.optimizers import optimizer_for
+from runner.training.step import training_loss
 from zoo import load_models
 from zoo.anatomy import layers_of
 from zoo.spec import ModelSpec, initialise
@@ -68,10 +69,10 @@ def few_steps(spec: ModelSpec, dataset: str, steps: int = STEPS) -> tuple[dict[s
     x = x.double()
     if spec.curvature is not None:
         optimizer.set_curvature(spec.curvature(model, x, y))
-    losses = []
+    losses, loss_of = [], training_loss(spec, recipe)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = spec.loss(model(x), y)
+        loss = loss_of(model(x), y)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
