@@ -47,6 +47,7 @@ for command in (
     app.command()(command)
 app.command("try")(models.try_)
 app.command("new-model")(models.new_model)
+app.command()(models.check)
 data_app.command("prepare")(data.prepare)
 data_app.command("import")(data.import_)
 data_app.command("status")(data.status_)

@@ -1,8 +1,11 @@
 """What a contributor meets: the check of a pull request, forms and workflows that parse, the citation."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -67,11 +70,19 @@ def test_an_unknown_base_is_one_line(repository) -> None:
         check_pr.changed_files(repository[0], "nowhere")
 
 
+def test_a_fork_is_compared_with_the_project_not_with_itself(repository) -> None:
+    folder, git, _ = repository
+    assert check_pr.default_base(folder) == "origin/main"
+    git("update-ref", "refs/remotes/upstream/main", "HEAD")
+    assert check_pr.default_base(folder) == "upstream/main"
+
+
 def test_only_the_changed_models_are_tested_and_all_where_shared_code_changed() -> None:
     assert check_pr.plan(["README.md"], MODELS) == check_pr.Checks()
     assert check_pr.plan(["zoo/lenet.py"], MODELS).models == ("lenet",)
     for shared in ("zoo/spec.py", "runner/training/loop.py"):
         assert check_pr.plan([shared], MODELS).models == ("lenet", "nin", "nin_dropout")
+    assert check_pr.plan(["tests/digests/nin.json", "tests/digests/gone.json"], MODELS).models == ("nin",)
     assert "tests/test_papers.py" in check_pr.plan(["benchmarks/papers/lin2013.toml"], MODELS).tests
 
 
@@ -102,18 +113,88 @@ def test_a_changed_record_is_held_against_all_others(tmp_path: Path, monkeypatch
     assert check_pr.problems_of(["results/cifar10/nin/gone.json"])[0].endswith("gone.json: file: is missing")
 
 
-def test_the_contract_tests_of_a_model_are_its_own() -> None:
-    ids = check_pr.contract_tests(["nin"])
-    assert any("[cifar10/nin]" in line for line in ids)
-    assert all(line.endswith(("/nin]", "[nin]")) for line in ids)
-
-
 def test_every_declared_model_belongs_to_a_module() -> None:
     from zoo import load_models
 
     declared = check_pr.declared_models()
     assert sorted(name for names in declared.values() for name in names) == sorted(load_models())
     assert declared["spec"] == []
+
+
+# --- CONTRIBUTING's example, as a pull request ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fork(tmp_path: Path):
+    """A clone of a repository with this checkout's files, and a function that runs one command in it: (exit code, output).
+
+    Its .venv holds links to this environment's programs. They are newer than the clone's pyproject.toml, so that make
+    installs nothing.
+    """
+    names = subprocess.run(["git", "-C", str(HERE), "ls-files", "-z"], capture_output=True, check=False).stdout.decode()
+    if not names:
+        pytest.skip("this checkout isn't a git repository")
+    project, clone = tmp_path / "project", tmp_path / "clone"
+    for name in filter(None, names.split("\0")):
+        if (HERE / name).is_file():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HERE / name, project / name)
+    identity = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = os.environ | identity | {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["PATH"] = f"{clone / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}"
+    for name in ("REPROZOO_ROOT", "MAKEFLAGS", "MAKELEVEL"):
+        environment.pop(name, None)
+
+    def call(line: str, folder: Path = clone) -> tuple[int, str]:
+        done = subprocess.run(
+            line,
+            shell=True,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            executable="/bin/bash",
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    for line in ("git init -q -b main", "git add -A", "git commit -q -m 'the project'", f"git clone -q . {clone}"):
+        assert call(line, project) == (0, ""), line
+    (clone / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".installed":
+            (clone / ".venv" / entry.name).symlink_to(entry)
+    (clone / ".venv" / ".installed").touch()
+    return clone, call
+
+
+@pytest.mark.slow  # a process for each command, each loading torch
+def test_the_example_of_contributing_is_a_pull_request_whose_check_is_green(fork) -> None:
+    clone, call = fork
+    example = (HERE / "CONTRIBUTING.md").read_text().split("### An example, word by word")[1].split("\n## ")[0]
+    steps = re.findall(r"(?:In `([^`]+)`:\n\n)?```\w*\n(.*?)```", example, flags=re.DOTALL)
+    assert [path for path, _ in steps] == ["", "zoo/cnn2.py", "benchmarks/papers/cnn2.toml", ""]
+    lines = []
+    for path, block in steps:
+        if path:
+            assert (clone / path).exists(), f"runner new-model didn't write {path}"
+            (clone / path).write_text(block)
+            continue
+        for line in block.splitlines():
+            code, output = call(line)
+            assert code == 0, f"{line}\n{output}"
+            print(f"$ {line}\n{output}")
+            lines.append(line)
+    assert lines[-1] == "make check-pr"
+    assert "since origin/main: 1 model," in output
+    assert "Nothing is missing." in output
+    assert call("git status --porcelain") == (0, "")
+    assert '"cnn2"' in (clone / "results" / "cards" / "cnn2.json").read_text()
+    model = clone / "zoo" / "cnn2.py"  # and it is red where something is missing
+    model.write_text(model.read_text().replace("431_080", "431_081"))
+    code, output = call("make check-pr")
+    assert code != 0
+    assert "cnn2 on mnist declares parameters=431,081, it has 431,080" in output
 
 
 # --- files that others read ----------------------------------------------------------------------------------------------
