@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from benchmarks import records
 from benchmarks.datasets import DATASETS
@@ -77,6 +78,9 @@ QUIET = {
 }
 
 
+LOGIN = "Its login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+
 def store_uri() -> str:
     """Where the runs go: variable MLFLOW_TRACKING_URI, else this checkout's own SQLite file, by its absolute path."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
@@ -91,6 +95,20 @@ def ui_command() -> str:
     if _is_server(uri):
         return without_password(uri)
     return f"{_mlflow_program()} ui --backend-store-uri {shlex.quote(without_password(uri))}"
+
+
+def how_to_see(datasets: Iterable[str]) -> str:
+    """Return where to see the runs of some data sets, each an experiment: the command, and the page to open then.
+
+    MLflow's own start page shows no experiment.
+    """
+    names, uri = list(dict.fromkeys(datasets)), store_uri()
+    page = "/#/experiments" + (f"?experimentSearchFilter={quote(names[0])}" if len(names) == 1 else "")
+    if uri.startswith("databricks"):
+        return ui_command()
+    return (
+        ui_command().rstrip("/") + page if _is_server(uri) else f"{ui_command()}, then open http://127.0.0.1:5000{page}"
+    )
 
 
 def _mlflow_program() -> str:
@@ -320,7 +338,10 @@ class Tracker:
         except Exception as error:  # whatever it is, it must not end a training or the command around it
             self._forget()
             place = without_password(self.uri)
-            problems.append(f"MLflow at {place} can't be written ({_one_line(error)}); `runner sync` does it later")
+            login = f". {LOGIN}" if re.search(r"\b(401|403)\b", str(error)) else ""
+            problems.append(
+                f"MLflow at {place} can't be written ({_one_line(error)}); `runner sync` does it later{login}"
+            )
         if problems:
             more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
             report.warning = problems[0] + more

@@ -222,13 +222,105 @@ def test_forms_and_workflows_parse(path: Path) -> None:
 def test_the_workflows_call_the_scripts_that_people_call() -> None:
     workflows = HERE / ".github" / "workflows"
     assert "run: bash .ci/run\n" in (workflows / "ci.yml").read_text()
+    assert "run: bash .ci/light" in (workflows / "ci.yml").read_text()
+    assert "run: bash .ci/lowest" in (workflows / "ci.yml").read_text()
     assert "run: make check-pr" in (workflows / "pr.yml").read_text()
     assert "\ncheck-pr: setup" in (HERE / "Makefile").read_text()
 
 
-def test_the_citation_names_the_version_and_licence_of_the_package() -> None:
+def test_every_python_that_is_admitted_is_tested() -> None:
+    jobs = yaml.safe_load((HERE / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    assert jobs["light"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_the_light_tests_need_neither_torch_nor_mlflow() -> None:
+    """Neither do the modules that they import from tests/: so they run where only the board's packages are installed."""
+    lines = (HERE / ".ci" / "light").read_text()
+    names = re.findall(r"tests/(test_\w+)\.py", lines)
+    assert len(names) >= 6
+    heavy = re.compile(r"^\s*(?:from|import) (?:torch|torchvision|mlflow|zoo|runner)\b", flags=re.MULTILINE)
+    for name in [*names, "conftest", "helpers"]:
+        top = re.sub(
+            r"\n    .*", "", (HERE / "tests" / f"{name}.py").read_text()
+        )  # what is imported in functions is theirs
+        assert not heavy.search(top), name
+
+
+def test_the_hooks_and_the_image_use_what_the_project_uses() -> None:
+    hooks = yaml.safe_load((HERE / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for repository in hooks for hook in repository["hooks"]] == [
+        ".venv/bin/ruff check --fix",
+        ".venv/bin/ruff format",
+    ]
+    lines = [line.split() for line in (HERE / "Dockerfile").read_text().splitlines() if line and line[0].isupper()]
+    known = {"FROM", "ENV", "RUN", "WORKDIR", "COPY", "VOLUME", "ENTRYPOINT", "CMD", "LABEL", "USER", "EXPOSE"}
+    assert {words[0] for words in lines} <= known
+    tracked = {"requirements.lock", "pyproject.toml", "Makefile"}
+    for words in lines:
+        if words[0] == "COPY":
+            assert all((HERE / path).exists() for path in words[1:-1] if not path.startswith("--")), words
+    copied = {path for words in lines if words[0] == "COPY" for path in words[1:-1]}
+    assert tracked <= copied
+
+
+def test_an_installed_package_never_writes_into_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import checkout
+    from benchmarks.errors import UserError
+
+    monkeypatch.setattr(checkout, "PACKAGES", tmp_path / "lib" / "site-packages")
+    assert checkout.root() != checkout.PACKAGES  # every test has REPROZOO_ROOT
+    monkeypatch.delenv("REPROZOO_ROOT")
+    with pytest.raises(UserError, match="REPROZOO_ROOT names the folder"):
+        checkout.root()
+
+
+@pytest.mark.slow  # it builds the wheel, and starts processes
+def test_the_wheel_reports_below_a_root_of_its_own_and_refuses_without_one(tmp_path: Path) -> None:
+    sources, place, root = tmp_path / "sources", tmp_path / "site-packages", tmp_path / "root"
+    for name in ("benchmarks", "zoo", "runner"):
+        shutil.copytree(HERE / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(HERE / name, sources)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('..'))"
+    subprocess.run([sys.executable, "-c", build], cwd=sources, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, place, "zip")
+    root.mkdir()
+
+    def call(*words: str, **variables: str) -> tuple[int, str]:
+        environment = {name: value for name, value in os.environ.items() if name != "REPROZOO_ROOT"}
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "runner", *words],
+            cwd=tmp_path, env=environment | {"PYTHONPATH": str(place)} | variables,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    before = sorted(path for path in place.rglob("*") if "__pycache__" not in path.parts)
+    for words in (["new-model", "mine"], ["status"], ["submit", "--suite", "quickstart", "--dry-run"]):
+        code, output = call(*words)
+        assert (code, output.count("\n")) == (2, 1), output
+        assert "REPROZOO_ROOT names the folder" in output
+    assert call("status", REPROZOO_ROOT=str(root))[0] == 0
+    code, output = call("submit", "--suite", "quickstart", "--model", "lenet", "--dry-run", REPROZOO_ROOT=str(root))
+    assert (code, "2 jobs: 0 done, 2 to run" in output) == (0, True)
+    code, output = call("report", "--suite", "quickstart", "--format", "csv", REPROZOO_ROOT=str(root))
+    assert code == 0
+    code, output = call("site", REPROZOO_ROOT=str(root))
+    assert code == 2
+    assert "they come with a checkout" in output
+    code, output = call("new-model", "mine", REPROZOO_ROOT=str(root))
+    assert code == 2
+    assert "isn't a checkout" in output
+    assert sorted(path for path in place.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+def test_the_citation_has_the_licence_of_the_package_and_no_second_version() -> None:
     citation = yaml.safe_load((HERE / "CITATION.cff").read_text())
     project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
     assert citation["cff-version"] == "1.2.0"
     assert {"title", "message", "authors", "type"} <= citation.keys()
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["license"] == project["license"]
+    assert "version" not in citation  # pyproject.toml alone has it; `runner --version` says it and the commit

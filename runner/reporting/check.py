@@ -23,6 +23,7 @@ from runner.jobs.paths import results_folder
 from runner.reporting import digests
 from runner.reporting.cards import card_json, card_of
 from runner.reporting.verify import verify
+from runner.text import number
 from zoo.spec import ModelSpec
 
 # Contract tests that are about all models or all sources at once, and cheap.
@@ -214,11 +215,6 @@ def file_of(spec: ModelSpec) -> str:
         if any(one is spec for one in declared):
             return f"zoo/{module.name}.py"
     raise ValueError(f"no module of the zoo declares {spec.name}")
-
-
-def number(count: int, noun: str) -> str:
-    """Return '1 printed error', '2 printed errors'."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def short(path: Path) -> str:
