@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from helpers import make_record, run_locally
@@ -229,3 +230,10 @@ def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.stderr == ""
+
+
+def test_the_version_is_pyprojects_with_the_commit(runner, checkout):
+    number = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
+    code, out, _ = runner("--version")
+    assert code == 0
+    assert re.fullmatch(rf"reprozoo ({re.escape(number)}|not installed), commit (unknown|[0-9a-f]+\+?)\n", out)
