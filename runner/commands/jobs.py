@@ -178,12 +178,13 @@ def retry(
 
 def sync(suite: AnySuite = None) -> None:
     """Bring MLflow up to date from the files; harmless to repeat."""
-    from runner import tracking
+    from runner.tracking import tracker
+    from runner.tracking.store import how_to_see
 
     problems: list[str] = []
     jobs = submitted(suite)
-    done = tracking.sync(jobs, warn=problems.append)
-    print(f"{done}\n{tracking.how_to_see(paths.folder.parts[-3] for paths in jobs)}")
+    done = tracker.sync(jobs, warn=problems.append)
+    print(f"{done}\n{how_to_see(paths.folder.parts[-3] for paths in jobs)}")
     if problems:
         print(f"runner: {problems[0]}", file=sys.stderr)
         raise typer.Exit(1)
@@ -197,6 +198,6 @@ def doctor(
     json_: JsonOption = False,
 ) -> None:
     """Look at everything a training needs here: what is wrong, and how to mend it. Exit code 1 if something is."""
-    from runner import doctor as examining
+    from runner.doctor import examine
 
-    raise typer.Exit(examining.run(engine, data_dir, json_, make_console()))
+    raise typer.Exit(examine.run(engine, data_dir, json_, make_console()))
