@@ -1,6 +1,7 @@
 """What a contributor meets: the check of a pull request, forms and workflows that parse, the citation."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -125,46 +126,49 @@ def test_every_declared_model_belongs_to_a_module() -> None:
 
 
 @pytest.fixture
-def fork(tmp_path: Path):
-    """A clone of a repository with this checkout's files, and a function that runs one command in it: (exit code, output).
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with this checkout's files, as they are now, in one commit on main."""
+    names = subprocess.run(["git", "-C", str(HERE), "ls-files", "-z"], capture_output=True, check=False).stdout.decode()
+    if not names:
+        pytest.skip("this checkout isn't a git repository")
+    folder = tmp_path / "project"
+    for name in filter(None, names.split("\0")):
+        if (HERE / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HERE / name, folder / name)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "A")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@example.org")
+    for name in ("REPROZOO_ROOT", "MAKEFLAGS", "MAKELEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "the project"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def fork(project: Path, tmp_path: Path):
+    """A clone of the project, and a function that runs one command line in it: (exit code, output).
 
     Its .venv holds links to this environment's programs. They are newer than the clone's pyproject.toml, so that make
     installs nothing.
     """
-    names = subprocess.run(["git", "-C", str(HERE), "ls-files", "-z"], capture_output=True, check=False).stdout.decode()
-    if not names:
-        pytest.skip("this checkout isn't a git repository")
-    project, clone = tmp_path / "project", tmp_path / "clone"
-    for name in filter(None, names.split("\0")):
-        if (HERE / name).is_file():
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(HERE / name, project / name)
-    identity = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = os.environ | identity | {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["PATH"] = f"{clone / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}"
-    for name in ("REPROZOO_ROOT", "MAKEFLAGS", "MAKELEVEL"):
-        environment.pop(name, None)
-
-    def call(line: str, folder: Path = clone) -> tuple[int, str]:
-        done = subprocess.run(
-            line,
-            shell=True,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            executable="/bin/bash",
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    for line in ("git init -q -b main", "git add -A", "git commit -q -m 'the project'", f"git clone -q . {clone}"):
-        assert call(line, project) == (0, ""), line
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
     (clone / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
         if entry.name != ".installed":
             (clone / ".venv" / entry.name).symlink_to(entry)
     (clone / ".venv" / ".installed").touch()
+    path = f"{clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1", "PATH": path}
+
+    def call(line: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=clone, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
     return clone, call
 
 
@@ -195,6 +199,54 @@ def test_the_example_of_contributing_is_a_pull_request_whose_check_is_green(fork
     code, output = call("make check-pr")
     assert code != 0
     assert "cnn2 on mnist declares parameters=431,081, it has 431,080" in output
+
+
+# --- the notebook --------------------------------------------------------------------------------------------------------
+
+
+def cells(kind: str) -> list[tuple[str, list[str]]]:
+    """The notebook's cells of a kind: text and tags."""
+    notebook = json.loads((HERE / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    found = [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
+    assert not any(cell.get("outputs") for cell in found), "clear the notebook's outputs before a commit"
+    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in found]
+
+
+def test_the_notebook_says_that_no_hosted_gpu_was_tried_and_keeps_the_notebooks_torch() -> None:
+    assert "**Not tried on a hosted GPU.**" in cells("markdown")[0][0]
+    [install] = [text for text, tags in cells("code") if "install" in tags]
+    assert '("torch", "torchvision")' in install
+    assert '"--constraint"' in install
+
+
+@pytest.mark.slow  # it trains the quickstart's smallest network
+def test_the_notebook_trains_a_suite_shows_the_board_and_packs_records_that_verify(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cell by cell, but for the installation: this environment is installed. Then what was packed, in a fresh clone."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for number, (text, tags) in enumerate(cells("code")):
+        if "install" not in tags:
+            exec(compile(text, f"cell {number}", "exec"), names)
+        if number == 0:
+            assert (names["SUITE"], names["PROFILE"]) == ("quickstart", "fast")
+            names |= {"REPOSITORY": str(project), "MODELS": ["lenet"], "SEEDS": 1}
+    output = capsys.readouterr().out
+    print(output)
+    assert "1 job: 0 done, 1 to run" in output
+    assert "LeNet-5" in output
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", str(project), str(other)], check=True)
+    shutil.unpack_archive(tmp_path / "records.zip", other)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"], cwd=other, check=True, capture_output=True, text=True
+    ).stdout.split()[1::2]
+    assert sorted(Path(name).suffix for name in changed) == [".csv", ".json"]
+    assert all(name.startswith("results/digits/lenet/fast-seed0") for name in changed)
+    record = next(name for name in changed if name.endswith(".json"))
+    assert json.loads((other / record).read_text())["source"]["dirty"] is False
 
 
 # --- files that others read ----------------------------------------------------------------------------------------------
