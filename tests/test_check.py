@@ -95,9 +95,7 @@ def test_records_and_figures_are_counted_and_faults_are_the_models_own(results: 
         (True, "results/mnist/linear/a.json: run: is wrong"),
         (False, "warning: results/mnist/linear/a.json: is dirty"),
     ]
-    assert (
-        check.source_line(spec).text == "lecun1998: 1 printed error, all of them context, so that no verdict is given"
-    )
+    assert check.source_line(spec).text == "lecun1998: 1 printed error, context alone: no verdict is given"
     assert check.source_line(dataclasses.replace(spec, paper="nowhere")).wrong
 
 

@@ -114,7 +114,7 @@ def source_line(spec: ModelSpec) -> Line:
     if not rows:
         return Line("source", f"{spec.paper}: no [[reported]] row names the model")
     targets = sum(row.kind == "target" for row in rows)
-    judged = f"{targets} to be judged by" if targets else "all of them context, so that no verdict is given"
+    judged = f"{targets} to be judged by" if targets else "context alone: no verdict is given"
     return Line("source", f"{spec.paper}: {number(len(rows), 'printed error')}, {judged}")
 
 

@@ -76,6 +76,17 @@ def field_names() -> list[str]:
     return sorted({field.name for part in parts for field in dataclasses.fields(part) if part not in (Moment, Stage)})
 
 
+# What other tools call these fields: too far from our names for a guess by letters.
+ELSEWHERE = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "num_epochs": "epochs",
+    "scheduler": "schedule",
+    "optim": "optimizer",
+}
+
+
 def resolve_field(recipe: Recipe, name: str) -> str:
     """Return the dotted name of a recipe's field: `name` itself, or the one that ends with it ('learning_rate').
 
@@ -87,6 +98,8 @@ def resolve_field(recipe: Recipe, name: str) -> str:
     matches = [path for path in paths if path.endswith(f".{name}")]
     if len(matches) > 1:
         raise UserError(f"the recipe field '{name}' could be {' or '.join(matches)}: expected one of these names")
+    if not matches and name.lower() in ELSEWHERE:
+        raise UserError(f"unknown recipe field '{name}': did you mean '{ELSEWHERE[name.lower()]}'?")
     if not matches:
         raise unknown("recipe field", name, [*paths, *(path.rpartition(".")[2] for path in paths)])
     return matches[0]
