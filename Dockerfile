@@ -13,6 +13,7 @@ WORKDIR /reprozoo
 COPY pyproject.toml requirements.lock Makefile README.md LICENSE ./
 COPY benchmarks/__init__.py benchmarks/
 COPY runner/__init__.py runner/
+COPY zoo/__init__.py zoo/
 RUN UV_NO_CACHE=1 make setup
 COPY . .
 RUN git config --system --add safe.directory /reprozoo && touch .venv/.installed
