@@ -330,7 +330,7 @@ def test_an_installed_package_never_writes_into_its_own_folder(tmp_path: Path, m
 
 @pytest.mark.slow  # it builds the wheel, and starts processes
 def test_the_wheel_reports_below_a_root_of_its_own_and_refuses_without_one(tmp_path: Path) -> None:
-    sources, place, root = tmp_path / "sources", tmp_path / "site-packages", tmp_path / "root"
+    sources, place, root = tmp_path / "sources", tmp_path / "site-packages", tmp_path / "own"
     for name in ("benchmarks", "zoo", "runner"):
         shutil.copytree(HERE / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
