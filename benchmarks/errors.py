@@ -14,8 +14,7 @@ class UserError(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that isn't there: names the nearest valid one, else every valid one."""
     known = sorted(known)
-    near = [full for full in known if name and name == "".join(word[:1] for word in full.split("_"))]  # lr
-    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     listed = ", ".join(known) or "(none)"
     return UserError(f"unknown {kind} '{name}': {hint}known: {listed}")

@@ -677,6 +677,14 @@ def test_the_umask_decides_who_may_write_to_the_store(tmp_path):
     assert stat.S_IMODE((tmp_path / "mlflow.db").stat().st_mode) == 0o664
 
 
+def test_the_page_that_is_named_is_the_experiments_not_mlflows_start_page(own_root, monkeypatch):
+    assert store.how_to_see(["mnist", "mnist"]).endswith(
+        f"sqlite:///{own_root}/.runs/mlflow.db, then open http://127.0.0.1:5000/#/experiments?experimentSearchFilter=mnist"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org/")
+    assert store.how_to_see(["mnist", "cifar10"]) == "https://mlflow.example.org/#/experiments"
+
+
 @contextmanager
 def server(folder: Path, port: int):
     """A real `mlflow server` on loopback, without the ten helpers that it starts for other kinds of work."""
