@@ -15,7 +15,7 @@ from zoo.plain import check_types
 from zoo.recipe import SGD, Recipe
 from zoo.spec import ModelSpec, Variant
 
-GOOD = MODEL.format(name="mlp800")
+GOOD = MODEL.format(name="mlp800", paper="mlp800")
 
 
 @pytest.fixture
