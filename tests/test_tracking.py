@@ -628,7 +628,7 @@ def test_a_moved_root_takes_its_artifacts_along(client, own_root, tmp_path, monk
     from mlflow.tracking import MlflowClient
 
     sync([trained().paths])
-    moved = tmp_path / "another place, 100% #2?"  # what an address reads as its end, too
+    moved = tmp_path / "another place #2, ü"
     own_root.rename(moved)
     monkeypatch.setenv("REPROZOO_ROOT", str(moved))
     sync([trained(seed=1, run="1" * 32).paths])
@@ -642,6 +642,19 @@ def test_a_moved_root_takes_its_artifacts_along(client, own_root, tmp_path, monk
     for run in runs:
         assert run.info.artifact_uri == (artifacts / run.info.run_id / "artifacts").as_uri()
         assert "record.json" in {file.path for file in here.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.parametrize("name", ["a?b", "100%"])
+def test_a_root_that_no_address_can_hold_is_one_line_and_nothing_is_written_beside_it(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "odd" / name))
+    report = sync([trained().paths])
+    assert report.left == 1
+    assert report.warning is not None
+    assert f"{name}/.runs, whose path holds ? or %: set REPROZOO_ROOT to another folder" in report.warning
+    assert [path.name for path in (tmp_path / "odd").iterdir()] == [name]
+    assert not list((tmp_path / "odd").rglob("mlflow*"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    assert store.unfit_folder() is None
 
 
 def test_addresses_that_are_not_this_stores_are_left_alone(tmp_path):

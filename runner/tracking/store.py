@@ -33,12 +33,20 @@ def store_uri() -> str:
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if given.startswith("sqlite:///"):
         return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
-    return given or uri_of(runs_folder() / "mlflow.db")
+    return given or f"sqlite:///{runs_folder() / 'mlflow.db'}"
 
 
-def uri_of(database: Path) -> str:
-    """Return the address of an SQLite file; SQLAlchemy reads ? as the address's end, and %3F as a question mark."""
-    return f"sqlite:///{str(database).replace('%', '%25').replace('?', '%3F')}"
+def unfit_folder() -> str | None:
+    """Say why MLflow can't have its SQLite file in this checkout's .runs; None where it can, or where it lies elsewhere.
+
+    MLflow and SQLAlchemy read the address of a file each in their way where the path holds ? or %.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI", "").strip() or not {"?", "%"} & set(str(runs_folder())):
+        return None
+    return (
+        f"MLflow can't keep its file in {runs_folder()}, whose path holds ? or %: set REPROZOO_ROOT to another folder, or "
+        "MLFLOW_TRACKING_URI to a store elsewhere; then `runner sync`"
+    )
 
 
 def database_of(uri: str) -> Path | None:
@@ -101,7 +109,7 @@ def create_store(client_class: Any, path: Path) -> None:
             left.unlink(missing_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     os.close(os.open(fresh, os.O_CREAT | os.O_WRONLY, 0o666))  # else SQLite makes it 0644, whatever the umask
-    client_class(tracking_uri=uri_of(fresh)).search_experiments(max_results=1)
+    client_class(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
     if not path.exists():
         fresh.rename(path)
 

@@ -37,6 +37,7 @@ from runner.tracking.store import (
     mend_artifact_addresses,
     mlflow_client,
     store_uri,
+    unfit_folder,
     without_password,
     writing,
 )
@@ -130,7 +131,10 @@ class Tracker:
         try:
             suites = suites_of_jobs()
             news = self._news(jobs, suites, report, problems)
-            if news:
+            if news and (problem := unfit_folder()):
+                report.left += len(news)
+                problems.append(problem)
+            elif news:
                 self._send(news, suites, report, problems, patience, stop)
         except MlflowMissingError:
             problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
