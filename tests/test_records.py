@@ -70,7 +70,7 @@ def test_names_that_are_not_safe_as_paths_are_refused(name: str) -> None:
     [
         ('"test_error": 10.4', '"test_error": 9.4', "test_error is 9.4, but wrong / test_images gives 10.4"),
         ('"wrong": 1040', '"wrong": null', "test_error"),
-        ('"outcome": "finished"', '"outcome": "diverged"', "null exactly where the outcome is 'diverged'"),
+        ('"outcome": "finished"', '"outcome": "diverged"', "null if and only if the outcome is 'diverged'"),
         ('"outcome": "finished"', '"outcome": "great"', "outcome: "),
         ('"seed": 0', '"seed": -1', "job.seed: "),
         ('"learning_rate": 0.1', '"learning_rate": NaN', "job.recipe: "),
@@ -78,7 +78,7 @@ def test_names_that_are_not_safe_as_paths_are_refused(name: str) -> None:
         ('"learning_rate": 0.1', '"learning_rate": ' + "1" * 5_000, "can't be read"),
         ('"learning_rate": 0.1', '"learning_rate": ' + "[" * 9_000, "can't be read"),
         ('"attempts": 1', '"attempts": 1, "colour": "red"', "colour: "),
-        ('"schema_version": 1', '"schema_version": 7', "schema_version is 7, this code reads 1"),
+        ('"schema_version": 1', '"schema_version": 7', "schema_version is 7, expected 1"),
         ('"finished": "2026', '"finished": "2025', "finished is before started"),
     ],
 )

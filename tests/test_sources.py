@@ -153,9 +153,7 @@ def test_figures_over_several_views_are_not_compared_in_silence() -> None:
     views = {str(r.printed): r.protocol.views for r in load_papers()["cudaconvnet"].reported}
     assert views == {"26": 1, "18": 1, "19": 1, "14.2": 1, "13": 10, "12.6": 10, "11": 10}
     ours = Protocol(evaluation="test", augmentation="none", training_images=50_000)
-    assert differences(ReportedProtocol(views=10), ours) == [
-        "the paper's error is of 10 views of each image together, ours of one"
-    ]
+    assert differences(ReportedProtocol(views=10), ours) == ["the paper averages 10 views of each image, we use one"]
 
 
 def test_a_new_source_needs_no_entry_in_any_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
