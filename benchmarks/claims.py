@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from benchmarks.intervals import Difference, Sample, spell, welch, welch_ratio
+from benchmarks.intervals import Difference, Sample, distinct_texts, welch, welch_ratio
 from benchmarks.verdicts import MIN_SEEDS, MIN_TRAINED
 
 EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 5 % each
@@ -91,7 +91,9 @@ def _too_few(counts: tuple[int, int], names: tuple[str, str], needed: int) -> st
 def _lower(
     sides: tuple[Sample, Sample], difference: Difference, names: tuple[str, str], seeds: str
 ) -> tuple[ClaimWord, str]:
-    size, low, high, *means = spell(abs(difference.value), difference.low, difference.high, *(s.mean for s in sides))
+    size, low, high, *means = distinct_texts(
+        abs(difference.value), difference.low, difference.high, *(s.mean for s in sides)
+    )
     if len(size.rpartition(".")[2]) == 2:  # with more than two decimals `size` agrees with the means already
         size = str(abs(Decimal(means[0]) - Decimal(means[1])))
     relation = "below" if difference.value > 0 else "above"
@@ -120,7 +122,7 @@ def _equal(difference: Difference, margin: float, names: tuple[str, str], seeds:
     elif difference.low > margin or difference.high < -margin:
         word = "fails"
     where = {"holds": "within", "fails": "outside", "inconclusive": "partly within"}[word]
-    size, low, high, near = spell(difference.value, difference.low, difference.high, margin)
+    size, low, high, near = distinct_texts(difference.value, difference.low, difference.high, margin)
     comparison = f"{names[1]} - {names[0]} is {size} (90 % Welch interval {low} to {high}, {seeds})"
     return word, f"{comparison}, {where} the margin of ±{near}"
 

@@ -265,7 +265,7 @@ def _welch_half(level: float, va: float, na: int, vb: float, nb: int) -> float:
 # --- numbers in sentences ---------------------------------------------------------------------------------------------
 
 
-def spell(*values: float) -> list[str]:
+def distinct_texts(*values: float) -> list[str]:
     """Return the values as text with two decimals, or with three or four if different values would look equal, or like 0."""
     for decimals in (2, 3, 4):
         texts = [f"{value:.{decimals}f}" for value in (*values, 0.0)]

@@ -29,7 +29,7 @@ from benchmarks.columns import (
 from benchmarks.comparisons import make_attempts, make_claims, make_equivalences
 from benchmarks.curves import curve_path, curves, read_curve, runs_of
 from benchmarks.paper_tables import make_choices, make_paper_table, tables_of
-from benchmarks.reading import Evidence, Known, Stamp, files_of, frame_of, read
+from benchmarks.reading import Evidence, RowCache, Stamp, files_of, frame_of, read
 
 __all__ = [
     "ATTEMPT_COLUMNS",
@@ -45,7 +45,7 @@ __all__ = [
     "CardAnatomy",
     "CardVariant",
     "Evidence",
-    "Known",
+    "RowCache",
     "Stamp",
     "curve_path",
     "curves",

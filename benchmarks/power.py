@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.intervals import ONE_RUN, PREDICTION_LEVEL, SEQUENTIAL_LEVEL, tolerance
-from benchmarks.verdicts import LOOKS, MIN_SEEDS, decide, detection_power
+from benchmarks.verdicts import INTERIM_SIZES, MIN_SEEDS, decide, detection_power
 
 PAGE = Path(__file__).parent.parent / "results" / "README.md"
 
@@ -42,18 +42,18 @@ def verdict_shares(sd: float, n: int | None, gap: float | None, experiments: int
     distribution as ours.
     """
     random = np.random.default_rng(2026)
-    errors = random.normal(0.0, sd, size=(experiments, LOOKS[-1])) + (gap or 0.0)
+    errors = random.normal(0.0, sd, size=(experiments, INTERIM_SIZES[-1])) + (gap or 0.0)
     figures = random.normal(0.0, sd, size=experiments) if gap is None else np.zeros(experiments)
-    looks = LOOKS if n is None else (n,)
-    means = {look: (errors[:, :look].mean(axis=1) - figures).tolist() for look in looks}
-    spreads = {look: errors[:, :look].std(axis=1, ddof=1).tolist() for look in looks}
+    sizes = INTERIM_SIZES if n is None else (n,)
+    means = {size: (errors[:, :size].mean(axis=1) - figures).tolist() for size in sizes}
+    spreads = {size: errors[:, :size].std(axis=1, ddof=1).tolist() for size in sizes}
     words = []
     for i in range(experiments):
-        for look in looks:
-            h = ONE_RUN.half_width(PREDICTION_LEVEL, spreads[look][i], look)
-            again = n is None and look > LOOKS[0]
-            needed = ONE_RUN.half_width(SEQUENTIAL_LEVEL, spreads[look][i], look) if again else h
-            word = decide(means[look][i], 1.0, h, needed)
+        for size in sizes:
+            h = ONE_RUN.half_width(PREDICTION_LEVEL, spreads[size][i], size)
+            sequential = n is None and size > INTERIM_SIZES[0]
+            needed = ONE_RUN.half_width(SEQUENTIAL_LEVEL, spreads[size][i], size) if sequential else h
+            word = decide(means[size][i], 1.0, h, needed)
             if word != "inconclusive":
                 break
         words.append("different" if word in ("better", "worse") else word)

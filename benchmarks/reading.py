@@ -27,7 +27,7 @@ class Evidence:
 
 
 Stamp = tuple[int, int]  # (modification time in ns, size in bytes) of a file
-Known = dict[str, tuple[Stamp, tuple[Any, ...]]]  # a cache for `read`: path -> (stamp, row of RUN_COLUMNS)
+RowCache = dict[str, tuple[Stamp, tuple[Any, ...]]]  # a cache for `read`: path -> (stamp, row of RUN_COLUMNS)
 
 
 def files_of(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> dict[str, Stamp]:
@@ -49,7 +49,7 @@ def _local_files(runs: Path | None) -> list[Path]:
     return sorted(runs.glob("*/*/*/record.json")) if runs is not None else []
 
 
-def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: Known | None = None) -> Evidence:
+def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: RowCache | None = None) -> Evidence:
     """Read the records and cards of a results folder, the records of a .runs folder, and the sources.
 
     An unreadable record adds lines to `problems`; the others are still read. `known` is a cache that is updated in place:

@@ -22,7 +22,9 @@ def implausible(dataset: str, error: Decimal) -> str | None:
     if error > constant:
         return f"{error} is worse than a constant answer ({constant:g} % on {dataset}); if an accuracy, write {100 - error}"
     if error < SMALLEST_ERROR:
-        return f"{error} is below {SMALLEST_ERROR} %, the smallest plausible error; if a fraction, write {error * 100:f}"
+        return (
+            f"{error} is below {SMALLEST_ERROR} %, the smallest plausible error; if a fraction, write {error * 100:f}"
+        )
     return None
 
 

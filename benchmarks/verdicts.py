@@ -16,13 +16,13 @@ from benchmarks.intervals import (
     SEQUENTIAL_LEVEL,
     Sample,
     Statistic,
-    spell,
+    distinct_texts,
     tolerance,
 )
 
 MIN_SEEDS = 5  # a row with fewer finished seeds is not judged
 MIN_TRAINED = 0.8  # if a smaller share of the seeds trained, every reason begins with "when it trains"
-LOOKS = (5, 10, 15, 20)  # interim analyses: `submit --until-decided` judges at these numbers of finished seeds only
+INTERIM_SIZES = (5, 10, 15, 20)  # `submit --until-decided` judges a row at these numbers of finished seeds only
 
 Word = Literal[
     "no paper figure", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"
@@ -92,7 +92,7 @@ def _judge(sample: Sample, figure: Figure, sequential: bool) -> Verdict:
     level = SEQUENTIAL_LEVEL if sequential else PREDICTION_LEVEL
     needed = figure.statistic.half_width(level, sample.sd, sample.n, sample.repeats)
     word = decide(gap, tol, h, needed)
-    mean, size, spread, wider, near = spell(sample.mean, abs(gap), h, needed, tol)
+    mean, size, spread, wider, near = distinct_texts(sample.mean, abs(gap), h, needed, tol)
     comparison = _comparison(sample, figure, gap, mean, size)
     interval = f"the {_interval(figure.statistic, PREDICTION_LEVEL)} (±{spread})"
     to_go: int | None = 0
@@ -101,7 +101,7 @@ def _judge(sample: Sample, figure: Figure, sequential: bool) -> Verdict:
     elif word == "inconclusive":
         to_go = _to_decide(gap, sample, figure)
         more = f"about {to_go} more seeds would probably decide it"
-        more = more if to_go else f"{LOOKS[-1]} seeds would probably not decide it either"
+        more = more if to_go else f"{INTERIM_SIZES[-1]} seeds would probably not decide it either"
         if abs(gap) > h and abs(gap) > tol:
             why = (
                 f"{comparison}, outside {interval} and the tolerance ({near}), but inside the "
@@ -128,21 +128,21 @@ def decide(gap: float, tol: float, h: float, needed: float) -> Word:
 # --- how many seeds ------------------------------------------------------------------------------------------------------
 
 
-def next_look(n: int) -> int | None:
-    """Return the first of LOOKS above n; None above the last."""
-    return next((look for look in LOOKS if look > n), None)
+def next_interim_size(n: int) -> int | None:
+    """Return the first of INTERIM_SIZES above n; None above the last."""
+    return next((size for size in INTERIM_SIZES if size > n), None)
 
 
 def _to_decide(gap: float, sample: Sample, figure: Figure) -> int | None:
     """Return how many more seeds until the first interim analysis that decides, if mean and spread do not change."""
 
-    def word_at(look: int) -> Word:
+    def word_at(size: int) -> Word:
         levels = (PREDICTION_LEVEL, SEQUENTIAL_LEVEL)
-        h, guard = (figure.statistic.half_width(level, sample.sd, look, sample.repeats) for level in levels)
-        return decide(gap, figure.tolerance, h, guard)
+        h, needed = (figure.statistic.half_width(level, sample.sd, size, sample.repeats) for level in levels)
+        return decide(gap, figure.tolerance, h, needed)
 
-    look = next((look for look in LOOKS if look > sample.n and word_at(look) != "inconclusive"), None)
-    return None if look is None else _with_failures(look - sample.n, sample)
+    size = next((size for size in INTERIM_SIZES if size > sample.n and word_at(size) != "inconclusive"), None)
+    return None if size is None else _with_failures(size - sample.n, sample)
 
 
 def _with_failures(needed: int, sample: Sample) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, sample_of_seeds, summarise
-from benchmarks.verdicts import LOOKS, Figure, Verdict, Word, decide, detection_power, verdict
+from benchmarks.verdicts import INTERIM_SIZES, Figure, Verdict, Word, decide, detection_power, verdict
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]  # mean 10.52, sd 0.135093, both by hand
 error_lists = st.lists(st.integers(0, 10_000).map(lambda wrong: wrong / 100), min_size=2, max_size=12)
@@ -180,13 +180,13 @@ def test_ties_on_mnist_cause_no_wrong_verdicts(sd: float, most: float) -> None:
     assert sum(prediction_error_rate(runs, tol=0.0684)) < most
 
 
-def follow_looks(random: np.random.Generator, sd: float, guarded: bool, rows: int = 1_200) -> float:
+def sequential_error_rate(random: np.random.Generator, sd: float, guarded: bool, rows: int = 1_200) -> float:
     """Return how often equal rows end as better or worse when seeds are added until the row is decided."""
     wrong = 0
-    for *ours, theirs in random.normal(10.0, sd, size=(rows, LOOKS[-1] + 1)).tolist():
-        for look in LOOKS:
-            row = summarise(sample_of_seeds(ours[:look]))
-            word = decide_at(row.mean - theirs, row.sd, look, 0.3, guarded and look > LOOKS[0])
+    for *ours, theirs in random.normal(10.0, sd, size=(rows, INTERIM_SIZES[-1] + 1)).tolist():
+        for size in INTERIM_SIZES:
+            row = summarise(sample_of_seeds(ours[:size]))
+            word = decide_at(row.mean - theirs, row.sd, size, 0.3, guarded and size > INTERIM_SIZES[0])
             if word != "inconclusive":
                 break
         wrong += word in ("better", "worse")
@@ -195,9 +195,9 @@ def follow_looks(random: np.random.Generator, sd: float, guarded: bool, rows: in
 
 def test_a_sequential_row_is_wrong_no_more_often_than_a_fixed_one() -> None:
     random = np.random.default_rng(5)
-    assert follow_looks(random, 0.6, guarded=False) > 0.075  # why sequential rows need the 99 % interval
+    assert sequential_error_rate(random, 0.6, guarded=False) > 0.075  # why sequential rows need the 99 % interval
     for sd in (0.2, 0.4, 0.6):
-        assert follow_looks(random, sd, guarded=True) < 0.05 + 0.02
+        assert sequential_error_rate(random, sd, guarded=True) < 0.05 + 0.02
 
 
 @pytest.mark.slow
@@ -206,8 +206,8 @@ def test_error_rates_of_the_protocols_page() -> None:
     random = np.random.default_rng(6)
     normal = random.normal(10.0, 0.4, size=(20_000, 6))
     assert sum(prediction_error_rate(normal)) == pytest.approx(0.05, abs=0.005)
-    assert follow_looks(random, 0.6, guarded=False, rows=20_000) == pytest.approx(0.095, abs=0.01)
-    assert follow_looks(random, 0.6, guarded=True, rows=20_000) == pytest.approx(0.055, abs=0.01)
+    assert sequential_error_rate(random, 0.6, guarded=False, rows=20_000) == pytest.approx(0.095, abs=0.01)
+    assert sequential_error_rate(random, 0.6, guarded=True, rows=20_000) == pytest.approx(0.055, abs=0.01)
     tail = 10 + 0.4 * (random.exponential(size=(20_000, 6)) - 1)
     assert sum(prediction_error_rate(tail)) == pytest.approx(0.075, abs=0.01)
 
