@@ -323,7 +323,7 @@ def test_a_parameter_that_no_rule_covers_is_refused():
 def test_a_rule_that_counts_inputs_is_refused_for_a_scale(kind):
     recipe = replace(RELEASED, init=(("*.weight", kind, 1.0), ("*.bias", "constant", 0.0)))
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
-    with pytest.raises(ValueError, match=r"can't start '1\.weight', whose shape is \(8,\): add a later rule"):
+    with pytest.raises(ValueError, match=r"does not apply to '1\.weight', whose shape is \(8,\): add a later rule"):
         initialise(network, recipe)
     initialise(network, replace(recipe, init=(*recipe.init, ("1.weight", "constant", 0.5))))
     assert (network[1].weight == 0.5).all()
