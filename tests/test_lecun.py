@@ -59,9 +59,9 @@ def steps_for(model, seed=2):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_update_written_out_is_the_update_of_autograd(name):
+def test_an_explicit_update_equals_that_of_autograd(name):
     """In float64 by autograd, image after image; the differences are of float32's rounding."""
-    build, write_out, loss_of = NETWORKS[name]
+    build, explicit_network, loss_of = NETWORKS[name]
     model = start(build())
     reference = copy.deepcopy(model).double()
     images, labels = digits_like()
@@ -78,7 +78,7 @@ def test_an_update_written_out_is_the_update_of_autograd(name):
                 parameter -= steps[parameter_name] * gradient
     before = copy.deepcopy(model)
     sums = torch.zeros(3, dtype=torch.float64)
-    write_out().train(model, images, labels, steps, sums)
+    explicit_network().train(model, images, labels, steps, sums)
     assert sums[0].item() == pytest.approx(expected[0], rel=1e-5)
     assert sums[1:].tolist() == [expected[1], IMAGES]
     for (parameter_name, p), q, old in zip(
@@ -141,7 +141,7 @@ class Tiny(nn.Module):
         self.s4, self.t4, self.c5 = lecun.Subsampling(5), lecun.ScaledTanh(), nn.Linear(20, 4)
 
     @classmethod
-    def written_out(cls):
+    def explicit_network(cls):
         layers = (
             explicit.Convolution("c1", 1, 12, 3, [(0,)] * 3, first=True),
             explicit.Tanh((4, 3, 25)),
@@ -159,10 +159,10 @@ class Tiny(nn.Module):
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward mode
 @pytest.mark.parametrize("name", ["tiny", "lenet5", "lenet1", "mlp", "linear"])
 def test_curvatures_are_those_of_the_layers_jacobians(name):
-    build, write_out = (Tiny, Tiny.written_out) if name == "tiny" else NETWORKS[name][:2]
+    build, explicit_network = (Tiny, Tiny.explicit_network) if name == "tiny" else NETWORKS[name][:2]
     model = start(build())
     images = torch.rand(2, 1, 12, 12) if name == "tiny" else digits_like(2)[0]
-    curvature = write_out().curvature(model, images)
+    curvature = explicit_network().curvature(model, images)
     expected = [layerwise_curvature(copy.deepcopy(model), image) for image in images]
     assert set(curvature) == {name for name, _ in model.named_parameters()}
     for parameter, terms in curvature.items():
@@ -330,11 +330,11 @@ def test_the_same_bits_after_a_kill_inside_a_pass(tmp_path, monkeypatch, one_thr
 def test_the_loop_trains_as_autograd_does(name, tmp_path, one_thread):
     """The same spec without passes of its own: the curve to float32's rounding. `fast` does the same as `reference`."""
     spec = SPECS[name]
-    written_out = trained(spec, tmp_path / "checkpoint.pt", images=12)
-    by_autograd = trained(dataclasses.replace(spec, written_out=None), tmp_path / "checkpoint.pt", images=12)
-    for row, expected in zip(curve(written_out), curve(by_autograd), strict=True):
+    explicit_run = trained(spec, tmp_path / "checkpoint.pt", images=12)
+    by_autograd = trained(dataclasses.replace(spec, explicit_network=None), tmp_path / "checkpoint.pt", images=12)
+    for row, expected in zip(curve(explicit_run), curve(by_autograd), strict=True):
         assert row == pytest.approx(expected, rel=2e-3)
-    same_bits(written_out, trained(spec, tmp_path / "checkpoint.pt", images=12, profile="fast"))
+    same_bits(explicit_run, trained(spec, tmp_path / "checkpoint.pt", images=12, profile="fast"))
 
 
 def test_larger_batches_are_trained_by_autograd(tmp_path, one_thread):

@@ -12,7 +12,7 @@ We follow these published settings: Gaussian weights with std 0.05 and zero bias
 the velocity; learning rates of 0.1 for weights and 0.2 for biases, and a tenth of both in the last layer; weight decay 1e-4
 on weights only; batches of 128 in the order of the files; 200 epochs, then 30 epochs at a tenth of the learning rate and 30 at
 a hundredth; dropout that masks in training and halves at test time. The released wc is 1e-5. cuda-convnet multiplies it by
-a rate of 1, before the coefficient of 0.1, so it is 1e-4 in the usual convention.
+the rate of 1 in its files, without the coefficient of 0.1, so it is 1e-4 in the usual convention.
 
 Where the number of epochs is not published (MNIST, SVHN), we follow the paper's rule: divide the learning rate by ten when the
 training accuracy stops improving, twice.
@@ -218,7 +218,7 @@ MNIST_UNPUBLISHED = Departure(
 MNIST_START = Departure(
     "initialisation",
     "The released initialisation, normal weights with standard deviation 0.05, does not train at the released learning rate "
-    "of 0.1. With seed 0, on images held out of the training set, the last ReLU is dead within an epoch and the loss stays "
+    "of 0.1. In a run with held-out training images and seed 0, the last ReLU is dead within an epoch and the loss stays "
     "that of chance. We use He's normal initialisation with the released learning rates. With rates of 0.02 and 0.05 the "
     "loss leaves chance later.",
 )

@@ -136,11 +136,11 @@ def written_out_step(
     A rate that moves from update to update, and images that are augmented, are handed over one by one.
     """
     one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and not recipe.max_norm
-    if spec.written_out is None or sums.device.type != "cpu" or not one_image:
+    if spec.explicit_network is None or sums.device.type != "cpu" or not one_image:
         return None
     assert isinstance(optimizer, DiagonalLM)
     one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
-    return WrittenOutStep(model, optimizer, spec.written_out(), sums, 1 if one_by_one else UPDATES_A_CALL)
+    return WrittenOutStep(model, optimizer, spec.explicit_network(), sums, 1 if one_by_one else UPDATES_A_CALL)
 
 
 def make_step(
