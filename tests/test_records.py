@@ -1,4 +1,4 @@
-"""The record's file: what is written comes back, and what can't be is refused by name."""
+"""The record file: saved records load again, and invalid ones are refused with file and field."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ values = st.recursive(
 )
 
 
-def test_a_saved_record_comes_back_equal_and_is_readable_by_eye(tmp_path: Path) -> None:
+def test_a_saved_record_loads_equal_and_is_readable(tmp_path: Path) -> None:
     record = make_record(10.41)
     path = tmp_path / "new" / "record.json"
     save(record, path)
@@ -49,7 +49,7 @@ def test_canonical_json_survives_reading_and_writing(value: object) -> None:
 
 
 @pytest.mark.parametrize("field", [{"seed": 1}, {"revision": 2}, {"profile": "fast"}, {"overrides": {"epochs": 2}}])
-def test_whatever_changes_a_job_changes_its_fingerprint(field: dict) -> None:
+def test_every_field_of_a_job_changes_its_fingerprint(field: dict) -> None:
     assert make_record(**field).fingerprint != make_record().fingerprint
 
 
@@ -82,7 +82,7 @@ def test_names_that_are_not_safe_as_paths_are_refused(name: str) -> None:
         ('"finished": "2026', '"finished": "2025', "finished is before started"),
     ],
 )
-def test_a_wrong_value_is_refused_by_file_and_field(tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_the_message_for_a_wrong_value_names_file_and_field(tmp_path: Path, old: str, new: str, problem: str) -> None:
     text = record_json(make_record(10.4))
     assert old in text
     path = tmp_path / "record.json"
@@ -100,7 +100,7 @@ def test_a_diverged_run_has_an_epoch_and_no_error() -> None:
         make_record(outcome="diverged", diverged_epoch=None)
 
 
-def test_all_published_records_are_read_and_each_broken_one_is_a_line(tmp_path: Path) -> None:
+def test_all_valid_published_records_are_read_and_each_broken_one_gives_a_line(tmp_path: Path) -> None:
     publish_records(tmp_path, make_record(), make_record(seed=1))
     (tmp_path / "cifar10" / "nin_dropout" / "torn.json").write_text("{")
     (tmp_path / "cards").mkdir()
