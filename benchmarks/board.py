@@ -38,9 +38,9 @@ def make_board(
     values = [current[name].tolist() for name in _OF_A_RUN]
     for run in (dict(zip(_OF_A_RUN, row, strict=True)) for row in zip(*values, strict=True)):
         groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
-    have_run = {(dataset, model) for dataset, model, *_ in groups}
-    carded = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
-    groups |= {(dataset, model, None, None): [] for dataset, model in (carded | goals.keys()) - have_run}
+    with_runs = {(dataset, model) for dataset, model, *_ in groups}
+    with_card = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
+    groups |= {(dataset, model, None, None): [] for dataset, model in (with_card | goals.keys()) - with_runs}
 
     rows = []
     for (dataset, model, profile, data), runs in groups.items():

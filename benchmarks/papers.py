@@ -25,7 +25,7 @@ from pydantic import (
 from benchmarks import records
 from benchmarks.errors import UserError
 from benchmarks.records import Name
-from benchmarks.sanity import CLASSES, implausible, shown, unknown, wrong_fields
+from benchmarks.sanity import CLASSES, as_toml, implausible, unknown, wrong_fields
 
 FOLDER = Path(__file__).parent / "papers"
 ATTEMPTS = Path(__file__).parent / "attempts"
@@ -34,7 +34,7 @@ ATTEMPTS = Path(__file__).parent / "attempts"
 def _unquoted(value: object) -> object:
     """Raise ValueError unless the TOML value is a number; pydantic would accept "10.41" and true."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise ValueError(f"is {shown(value)}, expected a number without quotes, such as 10.41")
+        raise ValueError(f"is {as_toml(value)}, expected a number without quotes, such as 10.41")
     return value
 
 
@@ -46,7 +46,7 @@ def _known_dataset(name: str) -> str:
 
 def _year(value: object) -> object:
     if value != "unknown" and (type(value) is not int or not 1950 <= value <= 2100):
-        raise ValueError(f'is {shown(value)}, expected a year such as 2013, without quotes, or "unknown"')
+        raise ValueError(f'is {as_toml(value)}, expected a year such as 2013, without quotes, or "unknown"')
     return value
 
 
@@ -77,7 +77,7 @@ class ReportedProtocol(_Frozen):
     training_images: Count | None = None
     evaluation: Literal["test", "validation"] = "test"
     networks: Count = 1  # more than 1: their predictions were averaged
-    views: Count = 1  # more than 1: predictions on so many crops of each test image were averaged
+    views: Count = 1  # more than 1: the predictions on this many crops of each test image were averaged
     epoch: Literal["last", "best"] | None = None  # best: chosen by the reported error itself
     runs: Count | None = None  # the number of runs that the figure was computed from
     statistic: Statistic | None = None  # of those runs

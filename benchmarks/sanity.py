@@ -33,10 +33,10 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
     hint = f": did you mean '{near[0]}'?" if near else f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
-    return f"unknown {kind} {shown(name)}{hint}"
+    return f"unknown {kind} {as_toml(name)}{hint}"
 
 
-def shown(value: object) -> str:
+def as_toml(value: object) -> str:
     """Return a value as it is written in TOML, shortened to 60 characters."""
     text = str(value) if isinstance(value, Decimal) else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -60,7 +60,7 @@ _NAME = "lower-case letters, digits, _ and -"
 
 
 def _wrong(item: ErrorDetails, schema: type[BaseModel]) -> str:
-    kind, value, context = item["type"], shown(item["input"]), item.get("ctx", {})
+    kind, value, context = item["type"], as_toml(item["input"]), item.get("ctx", {})
     field = str(item["loc"][-1]) if item["loc"] else ""
     if kind == "missing":
         return "is missing"

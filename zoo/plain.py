@@ -13,22 +13,22 @@ RULE = "rule"
 Part = TypeVar("Part")
 
 
-def to_plain(value: Any, named: bool = False) -> Any:
+def to_plain(value: Any, with_rule: bool = False) -> Any:
     """Return a recipe, a part or a value as JSON data. Tuples become lists; fields with their default are left out.
 
-    `named` adds the class of a part under the key "rule", which is needed if the field allows several classes.
+    `with_rule` adds the class of a part under the key "rule", which is needed if the field allows several classes.
     """
     if isinstance(value, tuple):
         return [to_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
     hints = get_type_hints(type(value))
-    data = {RULE: type(value).__name__} if named else {}
+    data = {RULE: type(value).__name__} if with_rule else {}
     for f in dataclasses.fields(value):
         content = getattr(value, f.name)
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         if content != default:
-            data[f.name] = to_plain(content, named=_is_named(hints[f.name]))
+            data[f.name] = to_plain(content, with_rule=_needs_rule(hints[f.name]))
     return data
 
 
@@ -49,7 +49,7 @@ def to_plain_at(recipe: Any, path: str) -> Any:
     part: Any = recipe
     for parent in parents:
         part = getattr(part, parent)
-    return to_plain(getattr(part, name), named=_is_named(get_type_hints(type(part))[name]))
+    return to_plain(getattr(part, name), with_rule=_needs_rule(get_type_hints(type(part))[name]))
 
 
 def with_value(recipe: Part, path: str, data: Any) -> Part:
@@ -79,7 +79,7 @@ def from_plain(kind: Any, data: Any, name: str, default: Any = None) -> Any:
     parts = _parts(kind)
     if isinstance(data, Mapping):
         if not parts:
-            raise ValueError(f"{name} is {_shown(data)}, expected {_in_words(kind)}")
+            raise ValueError(f"{name} is {_shortened(data)}, expected {_in_words(kind)}")
         return _part_from(parts, data, name, default)
     if data is None and type(None) in _alternatives(kind):
         return None
@@ -87,7 +87,7 @@ def from_plain(kind: Any, data: Any, name: str, default: Any = None) -> Any:
         value = _simple_from(simple, data, name)
         if value is not _NO_MATCH:
             return value
-    raise ValueError(f"{name} is {_shown(data)}, expected {_in_words(kind)}")
+    raise ValueError(f"{name} is {_shortened(data)}, expected {_in_words(kind)}")
 
 
 _NO_MATCH = object()  # None may be a value
@@ -118,7 +118,7 @@ def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, defa
     if rule is None and len(parts) == 1:
         rule = parts[0].__name__
     if rule not in names:
-        raise ValueError(f"{name} has the rule {_shown(rule)}, expected one of: {', '.join(names)}")
+        raise ValueError(f"{name} has the rule {_shortened(rule)}, expected one of: {', '.join(names)}")
     part = names[rule]
     hints, fields = get_type_hints(part), {f.name: f for f in dataclasses.fields(part)}
     for key in data:
@@ -147,7 +147,7 @@ def _parts(kind: Any) -> tuple[type, ...]:
     return tuple(one for one in _alternatives(kind) if dataclasses.is_dataclass(one) and isinstance(one, type))
 
 
-def _is_named(kind: Any) -> bool:
+def _needs_rule(kind: Any) -> bool:
     """Return whether JSON data must name the class of a part: if the type allows several classes, or other values too."""
     return bool(_parts(kind)) and len(_alternatives(kind)) > 1
 
@@ -171,7 +171,7 @@ def _in_words(kind: Any) -> str:
     return " or ".join(words)
 
 
-def _shown(data: Any) -> str:
+def _shortened(data: Any) -> str:
     text = repr(data)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
