@@ -274,4 +274,4 @@ def test_the_message_for_a_wrong_attempt_names_file_row_and_field(tmp_path: Path
     with pytest.raises(PaperError) as caught:
         load_attempts(tmp_path)
     assert "one.toml: attempt 1 ('A'): error: " in str(caught.value)
-    assert "one.toml: x: only [[attempt]] rows" in str(caught.value)
+    assert "one.toml: x: this file may hold [[attempt]] rows only" in str(caught.value)
