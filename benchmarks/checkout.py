@@ -4,13 +4,25 @@ import os
 import subprocess
 from pathlib import Path
 
+from benchmarks.errors import UserError
+
 PACKAGES = Path(__file__).resolve().parent.parent  # the folder that holds benchmarks, zoo and runner
 
 
 def root() -> Path:
-    """Return the folder that holds .runs/ and results/: REPROZOO_ROOT if it is set, else the checkout of this package."""
+    """Return the folder that holds .runs/ and results/: REPROZOO_ROOT if it is set, else the checkout of this package.
+
+    Raises UserError if the package is installed without a checkout, because it must not write into site-packages.
+    """
     override = os.environ.get("REPROZOO_ROOT")
-    return Path(override).expanduser().resolve() if override else PACKAGES
+    if override:
+        return Path(override).expanduser().resolve()
+    if PACKAGES.name in ("site-packages", "dist-packages"):
+        raise UserError(
+            "reprozoo is installed without its checkout: set REPROZOO_ROOT to the folder for .runs/ and results/, "
+            "such as: export REPROZOO_ROOT=~/reprozoo"
+        )
+    return PACKAGES
 
 
 def git(folder: Path, *words: str) -> str | None:

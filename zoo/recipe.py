@@ -10,21 +10,27 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from zoo.optimizers import CONVENTIONS, SGD, DiagonalLM, Optimizer, Ramp
+from zoo.optimizers import CONVENTIONS, SGD, Adam, AdamW, DiagonalLM, Optimizer, Ramp
 from zoo.plain import from_plain, require_not_negative, require_positive, to_plain
-from zoo.schedules import Constant, Exponential, Inverse, Linear, Moment, Plateau, Schedule, Steps, Warmup
+from zoo.schedules import Constant, Cosine, Exponential, Inverse, Linear, Moment, Plateau, Schedule, Steps, Warmup
 
 # The whole language, so that model files and the examples in docs/ import from this module only.
 __all__ = [
     "CONVENTIONS",
+    "EMA",
     "SGD",
+    "Adam",
+    "AdamW",
     "Augmentation",
     "Constant",
+    "Cosine",
     "DiagonalLM",
     "Exponential",
     "Fixed",
     "Inverse",
+    "LabelSmoothing",
     "Linear",
+    "Mixup",
     "Moment",
     "Optimizer",
     "Order",
@@ -46,25 +52,49 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """The random changes to each training image.
+class Mixup:
+    """Train on mixtures of two images and their labels, with weights lambda and 1 - lambda (Zhang et al. 2018).
 
-    `flip` mirrors it left to right with probability 1/2. `translate` shifts it by up to that many pixels in each dimension.
-    `border` fills the gap: "zero" is 0 in the preprocessed image, "black" is a black pixel after preprocessing.
+    lambda is drawn from Beta(alpha, alpha) for each batch. Each image of a batch is mixed with the one before it, as in
+    torchvision's MixUp.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        require_positive("alpha", self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """The random changes to each training image, in the order of these fields.
+
+    - `flip`: mirror it left to right with probability 1/2.
+    - `translate`: shift it by up to that many pixels in each dimension.
+    - `border`: the value of the gap: "zero" is 0 in the preprocessed image, "black" is a black pixel after preprocessing.
+    - `cutout`: set a square with that side, an even number, to 0 in the preprocessed image. Its centre is a random pixel, so
+      that part of it may be outside (DeVries and Taylor 2017).
+    - `mixup`: mix it with another image.
     """
 
     flip: bool = False
     translate: int = 0
     border: str = "zero"
+    cutout: int = 0
+    mixup: Mixup | None = None
 
     def __post_init__(self) -> None:
         require_not_negative("translate", self.translate)
         if self.border not in ("zero", "black"):
             raise ValueError(f"border is '{self.border}', expected one of: zero, black")
+        if self.cutout < 0 or self.cutout % 2:
+            raise ValueError(f"cutout is {self.cutout}, expected an even number of pixels")
 
     def __str__(self) -> str:
-        """Return a description: 'none', 'flip' or such as 'flip + translate 4'."""
+        """Return a description: 'none', 'flip' or such as 'flip + translate 4 + cutout 16'."""
         parts = ["flip"] * self.flip + [f"translate {self.translate}"] * bool(self.translate)
+        parts += [f"cutout {self.cutout}"] * bool(self.cutout)
+        parts += [f"mixup {self.mixup.alpha:g}"] if self.mixup else []
         return " + ".join(parts) or "none"
 
 
@@ -132,6 +162,39 @@ class Stage:
     left_out: int
 
 
+# --- labels and weights --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSmoothing:
+    """Replace each label by 1 - `share` of it and `share` spread evenly over all classes (Szegedy et al. 2016).
+
+    This is torch's cross_entropy(label_smoothing=share). The training loss in the curve is computed without smoothing.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share is {self.share}, expected more than 0 and less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMA:
+    """Evaluate and save the exponential moving average of the weights over the updates.
+
+    After each update, average = decay * average + (1 - decay) * weight, starting from the weight after the first update.
+    Buffers, such as the statistics of batch normalisation, are those of the trained network. This is torch's AveragedModel
+    with get_ema_multi_avg_fn.
+    """
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected more than 0 and less than 1")
+
+
 # --- the recipe ----------------------------------------------------------------------------------------------------------
 
 Rules = tuple[tuple[str, float], ...]  # (pattern of parameter names, value)
@@ -150,6 +213,8 @@ class Recipe:
     - `max_norm`: rules that bound the norm of each unit's weights after each update.
     - `holdout`: this many of the last training images are not trained on, and the error is measured on them instead of the
       test set.
+    - `labels`: smoothing of the targets.
+    - `average`: a moving average of the weights.
     """
 
     epochs: int
@@ -165,6 +230,8 @@ class Recipe:
     order: Order = Shuffled()
     holdout: int = 0
     second_stage: SecondStage | None = None
+    labels: LabelSmoothing | None = None
+    average: EMA | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError with the field's name for a value that cannot be trained with."""
@@ -176,9 +243,19 @@ class Recipe:
             require_not_negative("weight_decay", decay)
         for pattern, bound in self.max_norm:
             require_positive(f"max_norm of {pattern}", bound)
-        if isinstance(self.schedule, Warmup) and getattr(self.optimizer, "convention", "") == "caffe":
+        if isinstance(self.schedule, Warmup | Cosine) and getattr(self.optimizer, "convention", "") == "caffe":
             raise ValueError(
-                "schedule is a Warmup, whose first rate is 0, expected another convention than caffe, which divides by the rate"
+                f"schedule is a {type(self.schedule).__name__}, which has a rate of 0, expected another convention than "
+                "caffe, which divides by the rate"
+            )
+        fixed = isinstance(self.order, Fixed) or self.order.once
+        if self.augmentation.mixup and fixed:
+            raise ValueError(
+                "order is the same in each epoch, expected a fresh one where images are mixed with neighbours"
+            )
+        if self.average and self.second_stage:
+            raise ValueError(
+                "average is set, expected none where there is a second stage, whose loss is the weights' own"
             )
 
     def lr_multiplier(self, parameter: str) -> float:

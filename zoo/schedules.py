@@ -1,6 +1,7 @@
 """The learning rate schedules of the recipe language. Each has the name that its source uses."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -147,6 +148,37 @@ class Exponential(_Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cosine(_Schedule):
+    """Lower the learning rate along half a cosine to `floor` over `epochs`, then keep it: SGDR without restarts.
+
+    This is equation 5 of Loshchilov and Hutter 2017, with the update as its time. If `unit` is "epochs", the rate changes once
+    per epoch, as torch's CosineAnnealingLR does if it is stepped once per epoch.
+    """
+
+    epochs: int
+    floor: float = 0.0
+    unit: str = "updates"
+
+    def __post_init__(self) -> None:
+        require_positive("epochs", self.epochs)
+        require_not_negative("floor", self.floor)
+        if self.unit not in ("epochs", "updates"):
+            raise ValueError(f"unit is '{self.unit}', expected one of: epochs, updates")
+
+    @property
+    def within_epochs(self) -> bool:  # type: ignore[override]
+        """Whether the rate changes inside an epoch."""
+        return self.unit == "updates"
+
+    def rate(self, base: float, moment: Moment) -> float:
+        now = moment.epoch + (moment.step / moment.steps if self.unit == "updates" else 0.0)
+        return self.floor + (base - self.floor) * (1 + math.cos(math.pi * min(1.0, now / self.epochs))) / 2
+
+    def shortened(self, factor: int) -> "Cosine":
+        return dataclasses.replace(self, epochs=max(1, self.epochs // factor))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plateau(_Schedule):
     """Multiply the learning rate by `factor` when the training error stops falling, `drops` times; then end the run.
 
@@ -206,4 +238,4 @@ class Warmup(_Schedule):
         return Warmup(epochs=-(-self.epochs // factor), then=self.then.shortened(factor))  # at least one epoch
 
 
-Schedule = Constant | Steps | Linear | Inverse | Exponential | Plateau | Warmup
+Schedule = Constant | Steps | Linear | Inverse | Exponential | Cosine | Plateau | Warmup
