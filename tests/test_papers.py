@@ -213,6 +213,7 @@ def test_a_figure_with_an_unknown_protocol_is_not_judged_and_its_note_says_why()
     assert "not judged" in (row.note or "")
 
 
+@pytest.mark.contract
 def test_a_model_has_a_recipe_for_each_of_its_targets() -> None:
     models = load_models()
     missing = [
@@ -223,6 +224,7 @@ def test_a_model_has_a_recipe_for_each_of_its_targets() -> None:
     assert not missing, "\n".join(missing)
 
 
+@pytest.mark.contract
 def test_every_model_and_source_that_papers_and_zoo_name_exists() -> None:
     problems = unknown_names(load_papers(), {name: spec.paper for name, spec in load_models().items()})
     assert not problems, "\n".join(problems)
