@@ -201,7 +201,7 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
         "marks": marks(row),
         "paper": paper,
         "authors": authors_of(paper) if paper else "",
-        "facts": model_facts(row),
+        "facts": model_facts(row, evidence.papers),
         "reason": sentence(row.reason) + (f" {others}" if others and not row.runs else ""),
         "each": board_rows(each, evidence.papers, reading.attempts, [()] * len(rows), STATIC) if len(rows) > 1 else [],
         "reported": reported_table(evidence.papers, dataset, model),

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from escape import label, percent
+from escape import label
 
-from benchmarks.labels import SYMBOLS, gap_of
+from benchmarks.labels import SYMBOLS, error_text, gap_of
 from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_name, layout, tick
 
 
@@ -103,9 +103,8 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
 
 
 def _about(row: Any) -> str:
-    spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
     gap = "" if pd.isna(row.gap) else f", gap {gap_of(row)}"
-    measured = f"measured {percent(row.mean)}{spread} % ({row.n} of {row.seeds} seeds){gap}"
+    measured = f"measured {error_text(row)} % ({row.n} of {row.seeds} seeds){gap}"
     return f"<b>{full_name(row)}</b><br>{measured}<br>{row.verdict}"
 
 

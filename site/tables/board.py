@@ -8,8 +8,8 @@ import pandas as pd
 
 from benchmarks.labels import PUBLISHED_ONLY, concerning, gap_of, verdict_words
 from benchmarks.leaderboard import PROFILES, default_view
-from benchmarks.papers import Paper
-from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, sentence, trained
+from benchmarks.papers import Paper, context_of
+from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, printed_text, sentence, trained
 
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking
 
@@ -141,6 +141,7 @@ def board_rows(
 ) -> list[dict[str, Any]]:
     """The board's rows as text, for templates/board_table.html. Nothing is escaped yet: the template does it."""
     rows = []
+    context = context_of(papers)
     for row, curve in zip(view.itertuples(index=False), curves, strict=True):
         ours = not pd.isna(row.model)
         paper = papers.get(row.paper) if isinstance(row.paper, str) else None
@@ -153,7 +154,7 @@ def board_rows(
                 "page": links.model(row.model, row.dataset) if ours else None,
                 "source": ", ".join(filter(None, (cite(paper), place))),
                 "source_page": paper.url if paper else None,
-                "printed": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
+                "printed": printed_text(row, context),
                 "printed_value": row.reported,
                 "measured": escape.percent(row.mean),
                 "measured_value": row.mean,
@@ -182,10 +183,11 @@ def _beside(row: Any) -> str:
 
 
 def _why(row: Any, attempts: pd.DataFrame) -> str:
-    """The verdict's reason; where nothing has run, what others got."""
+    """The verdict's reason; where nothing has run, what others got, or why no figure can judge it."""
     if row.runs:
         return sentence(escape.short(row.reason))
-    return others_sentence(attempts, row)
+    unjudged = sentence(escape.short(row.reason)) if row.verdict == "no paper figure" else ""
+    return others_sentence(attempts, row) or unjudged
 
 
 def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
