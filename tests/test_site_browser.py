@@ -251,10 +251,10 @@ def wait_for_rows(page, before: int) -> None:
     settle(page)
 
 
-def click_point(page, figure: int = 0) -> None:
-    """Click a figure's last point: once it stands still, and once the figure says that the mouse is on it."""
+def click_point(page, figure: int = 0, place: int = -1) -> None:
+    """Click a point of a figure once it stands still and once the figure says that the mouse is on it."""
     chart = page.locator("[data-testid=stPlotlyChart]").nth(figure)
-    point = chart.locator(".scatterlayer path.point").last
+    point = chart.locator(".scatterlayer path.point").nth(place)
     point.scroll_into_view_if_needed()
     before = None
     while (box := point.bounding_box()) != before:
@@ -268,23 +268,24 @@ def click_point(page, figure: int = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "figure", "leads_to"),
+    ("address", "figure", "place", "leads_to"),
     [
-        ("/?dataset=cifar10", 0, r"/model\?model=\w+&dataset=cifar10$"),
-        ("/cost?dataset=cifar10", 0, r"/model\?model=\w+&dataset=cifar10$"),
-        ("/cost?dataset=cifar10&cost=minutes", 0, r"/model\?model=\w+&dataset=cifar10$"),
-        (PAGES["model"], 0, r"/run\?run=[0-9a-f]{8}$"),
-        (PAGES["compare"], 0, r"/run\?run=[0-9a-f]{8}$"),
-        ("/claims?dataset=all", 0, None),  # a claim has no page of its own
-        (PAGES["model"], 1, None),  # nor has an epoch
+        ("/?dataset=cifar10", 0, -1, r"/model\?model=\w+&dataset=cifar10$"),
+        ("/cost?dataset=cifar10", 0, -1, r"/model\?model=\w+&dataset=cifar10$"),
+        ("/cost?dataset=cifar10&cost=minutes", 0, -1, r"/model\?model=\w+&dataset=cifar10$"),
+        (PAGES["model"], 0, -1, r"/run\?run=[0-9a-f]{8}$"),
+        (PAGES["compare"], 0, 0, r"/run\?run=[0-9a-f]{8}$"),
+        (PAGES["compare"], 0, -1, r"/model\?model=\w+&dataset=cifar10$"),
+        ("/claims?dataset=all", 0, None, None),  # a claim has no page of its own
+        (PAGES["model"], 1, None, None),  # nor has an epoch
     ],
 )
-def test_a_click_on_any_figure_leads_on_and_back(address, figure, leads_to, visit, full):
+def test_a_click_on_any_figure_leads_on_and_back(address, figure, place, leads_to, visit, full):
     page = visit(full.address + address)
     if leads_to is None:
         page.locator("[data-testid=stPlotlyChart]").nth(figure).click()
     else:
-        click_point(page, figure)
+        click_point(page, figure, place)
         page.wait_for_url(re.compile(leads_to))
     settle(page)
     assert page.locator("[data-testid=stException]").count() == 0
@@ -511,10 +512,12 @@ def test_the_readmes_picture(browser, visit, checkout, tmp_path_factory):
         shutil.copytree(checkout / "results", root / "results")
 
     for site in served(fill, tmp_path_factory):
-        page = visit(site.address + "/", width=1200, scale=1.5)  # GitHub shows it some 900 pixels wide
-        boxes = [page.locator(part).first.bounding_box() for part in ("table.board",)]
-        end = max(box["y"] + box["height"] for box in boxes) + 20
-        picture = page.screenshot(clip={"x": 0, "y": 0, "width": 1200, "height": min(end, 900)})
+        page = visit(site.address + "/", width=1000, scale=2)  # GitHub shows it some 900 pixels wide
+        ends = page.evaluate(
+            "[...document.querySelectorAll('table.board tr')].map(r => r.getBoundingClientRect().bottom)"
+        )
+        height = max(end for end in ends if end <= 880)  # whole rows alone
+        picture = page.screenshot(clip={"x": 0, "y": 0, "width": 1000, "height": height + 8})
         page.close()  # before its server goes
     assert picture.startswith(b"\x89PNG")
     assert len(picture) < 300_000

@@ -9,7 +9,7 @@ from escape import label
 
 from benchmarks.datasets import get_dataset
 from benchmarks.labels import SYMBOLS
-from charts.common import BAND, GREY, LOOKS, PRINTED, layout
+from charts.common import BAND, GREY, LOOKS, PRINTED, layout, scale_above
 
 
 def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
@@ -73,4 +73,5 @@ def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
     names = [tick_of(row) for row in rows.itertuples()]
     figure.update_yaxes(tickvals=places, ticktext=names, range=[0.3, len(rows) + 0.7])
     figure.update_xaxes(title="Difference, percentage points")
-    return layout(figure, 150 + 34 * len(rows))
+    height = 190 + 34 * len(rows)
+    return scale_above(layout(figure, height), height)

@@ -109,7 +109,7 @@ for sentence in unverified["provenance"].dropna().unique():
     st.warning("Unverified data: " + escape.md(sentence), icon=":material/warning:")
 
 if shown["mean"].notna().any() and len(gap_order(shown)):
-    st.subheader("The same as a picture")
+    st.header("The same as a picture")
     alt = f"Printed and measured test errors on {facts.title}, largest gap first. The table above has the numbers."
     widgets.figure(gap_figure(shown), alt=alt, key="gaps")
     st.caption("Bars: 95 % interval of the mean. Grey: where one new run would fall. Click a point for its model.")
