@@ -473,6 +473,14 @@ def test_the_export_works(how, scheme, browser, exported):
     page.goto(start)
     assert re.match(r"Of \d+ printed numbers", page.locator(".lead").inner_text())
     page.wait_for_selector("#gaps .main-svg")
+    shown = page.locator("table.board tr[data-search]:visible")
+    all_rows = shown.count()
+    page.get_by_role("searchbox").fill("1312.4400")  # the arXiv number stands in no cell
+    page.locator("output", has_text=re.compile(r"^\d+ of \d+ rows$")).wait_for()
+    assert 0 < shown.count() < all_rows
+    assert page.locator("table.board tr:visible", has_text="NiN + dropout").count()
+    page.get_by_role("searchbox").fill("")
+    assert shown.count() == all_rows
     page.locator("table.board a", has_text="NiN + dropout").first.click()
     page.wait_for_selector("#seeds .main-svg")
     assert "10.41" in page.locator("main").inner_text()

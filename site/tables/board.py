@@ -108,15 +108,16 @@ def filtered(
 
 def _searched(view: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.Series:
     """What a search looks through, a text a row."""
+    return pd.Series([search_text(row, papers) for row in view.itertuples(index=False)], index=view.index, dtype=str)
 
-    def text(row: Any) -> str:
-        parts = [getattr(row, name) for name in SEARCHED]
-        paper = papers.get(row.paper) if isinstance(row.paper, str) else None
-        if paper:
-            parts += [paper.title, authors_of(paper), paper.year, paper.arxiv, paper.doi, paper.venue]
-        return " ".join(str(part) for part in parts if not escape.missing(part)).casefold()
 
-    return pd.Series([text(row) for row in view.itertuples(index=False)], index=view.index, dtype=str)
+def search_text(row: Any, papers: Mapping[str, Paper]) -> str:
+    """Return what a search looks through for one row, in lower case."""
+    parts = [getattr(row, name) for name in SEARCHED]
+    paper = papers.get(row.paper) if isinstance(row.paper, str) else None
+    if paper:
+        parts += [paper.title, authors_of(paper), paper.year, paper.arxiv, paper.doi, paper.venue]
+    return " ".join(str(part) for part in parts if not escape.missing(part)).casefold()
 
 
 def elsewhere(board: pd.DataFrame, dataset: str, search: str, papers: Mapping[str, Paper]) -> dict[str, int]:
@@ -151,6 +152,7 @@ def board_rows(
                 "group": row.group,
                 "rank": "" if escape.missing(row.rank) else str(int(row.rank)),
                 "name": escape.short(row.label, 80) + _beside(row),
+                "search": escape.short(search_text(row, papers), 600),
                 "page": links.model(row.model, row.dataset) if ours else None,
                 "source": ", ".join(filter(None, (cite(paper), place))),
                 "source_page": paper.url if paper else None,
