@@ -101,7 +101,8 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
     else:
         yield page("index.html", "board.html", QUESTION, **lead, **_board(reading, first))
     for name in names:
-        here = answer_sentence(answer_of(board[board["dataset"] == name]))
+        of_board = answer_of(board[board["dataset"] == name])
+        here = answer_sentence(of_board)
         heading = f"{DATASETS[name].title}: measured beside printed"
         yield page(
             board_file(name),
@@ -109,7 +110,7 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
             heading,
             f"{heading}. {here}",
             lead=here,
-            details="",
+            details=" ".join(answer_details(of_board)),
             **_board(reading, name),
         )
     ours = board[board["model"].notna()]

@@ -98,7 +98,8 @@ if not len(shown):
 
 here = answer_of(board[board["dataset"] == dataset])
 if here.printed and len(names) > 1:
-    st.html(f'<p class="beside of-board"><b>{facts.title}.</b> {escape.markup(answer_sentence(here))}</p>')
+    line = " ".join([answer_sentence(here), *answer_details(here)])
+    st.html(f'<p class="beside of-board"><b>{facts.title}.</b> {escape.markup(line)}</p>')
 curves = source.small_curves(reading, shown)
 rows = board_rows(shown, papers, reading.attempts, curves)
 widgets.board(rows, f"Leaderboard of {facts.title}: printed error, measured error, gap, verdict and reason")
