@@ -27,7 +27,7 @@ from helpers import fill_root, fill_with_markup, make_seeds
 from benchmarks.labels import as_csv
 from benchmarks.leaderboard import make_board, read
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1_800)]
 
 PAGES = {
     "leaderboard": "/?dataset=cifar10",
@@ -42,7 +42,7 @@ PAGES = {
 CHROMIUM = os.environ.get("REPROZOO_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-PATIENCE = 180_000  # ms: a machine that others use, too, is no failure
+PATIENCE = 300_000  # ms: a machine that others use, too, is no failure
 
 # What axe finds in Streamlit's own elements, which no page of ours can change.
 STREAMLITS_OWN = {
@@ -78,15 +78,18 @@ def serve(root: Path, log: Path) -> tuple[subprocess.Popen, str]:
     with log.open("wb") as output:
         process = subprocess.Popen(words, env=environment, cwd=log.parent, stdout=output, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE / 1_000
     while True:
         try:
             urllib.request.urlopen(address + "/_stcore/health", timeout=5).close()
             return process, address
         except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.2)
+            if process.poll() is None and time.monotonic() < until:
+                time.sleep(0.2)
+                continue
+            process.kill()
+            process.wait()
+            pytest.fail(f"the site does not answer:\n{log.read_text()}")
 
 
 def served(fill, factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
