@@ -353,12 +353,12 @@ WRONG = [
     (
         "error = 9.50",
         "error = 98.4",
-        "error: 98.4 is worse than a constant answer (90 % on cifar10); if an accuracy, write 1.6",
+        "error: 98.4 is worse than a constant answer (90 % on cifar10); if it is an accuracy, write 1.6",
     ),
     (
         "error = 9.50",
         "error = 0.0950",
-        "error: 0.0950 is below 0.1 %, the smallest plausible error; if a fraction, write 9.5000",
+        "error: 0.0950 is below 0.1 %, the smallest plausible error; if it is a fraction, write 9.5000",
     ),
     ("error = 9.50", 'error = "9.50"', "error: is '9.50', expected a number without quotes, such as 10.41"),
     ("error = 9.50", "error = 109.5", "error: is 109.5, expected at most 100"),

@@ -244,7 +244,9 @@ def test_a_range_has_both_ends_and_its_middle(tmp_path: Path) -> None:
 def test_an_attempts_error_is_an_error(tmp_path: Path) -> None:
     text = '[[attempt]]\ndataset = "mnist"\nreported = 0.95\nwho = "A"\nerror = 99.1\n'
     (tmp_path / "one.toml").write_text(text)
-    with pytest.raises(PaperError, match=r"error: 99.1 is worse than a constant answer .*; if an accuracy, write 0.9$"):
+    with pytest.raises(
+        PaperError, match=r"error: 99.1 is worse than a constant answer .* if it is an accuracy, write 0.9$"
+    ):
         load_attempts(tmp_path)
 
 
