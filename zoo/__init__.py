@@ -1,7 +1,7 @@
-"""How each model is built and trained: one architecture a file, torch and numpy only.
+"""Build and train each model: one architecture per file, with torch and numpy only.
 
-Adding a model is adding a file: every module of this package that declares `MODELS` is found here. A file that can't be
-loaded is one line in `problems()`, and the models of the other files are there.
+To add a model, add a file that declares `MODELS`. `load_models` imports every such module of this package. A file that
+can't be loaded is one line in `problems()`, and the models of the other files are there.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 def _uniform_fan_in(weight: Tensor, gain: float) -> None:
     if weight.dim() < 2:
-        raise ValueError("a vector has no inputs to count")
+        raise ValueError("a vector has no fan-in")
     bound = gain / weight[0].numel() ** 0.5
     nn.init.uniform_(weight, -bound, bound)
 
