@@ -138,7 +138,7 @@ def subject_of(question: Question) -> Subject:
     """Load the images and put them on the device; random ones, with a line on stderr, where the data set can't be had."""
     device = torch.device(question.options.device)
     facts, spec = get_dataset(question.dataset), load_models()[question.model]
-    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu)
+    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu, spec.bitwise)
     profiles.apply(switches)
     variant = spec.variants[question.dataset]
     recipe = variant.recipe
@@ -429,7 +429,8 @@ def measure(question: Question) -> dict[str, Any]:
             rates[name].append(done / spent)
             if name == "bare_step":
                 shares.append((time.process_time() - worked) / (spent * question.options.threads))
-        profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False})  # as people leave them
+        # As people leave them: float32, whatever the profile has.
+        profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False, "float32": "ieee"})
         rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)

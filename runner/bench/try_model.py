@@ -230,7 +230,7 @@ def prepare(asked: TrialRun, messages: Console) -> Trial:
         initialise(spec.variants[dataset].build(), recipe)
     except ValueError as error:
         raise UserError(f"{dataset}/{asked.model}: {error}") from error
-    switches = profiles.resolve(asked.profile, device, spec.channels_last_on_cpu)
+    switches = profiles.resolve(asked.profile, device, spec.channels_last_on_cpu, spec.bitwise)
     profiles.apply(switches)
     log = messages.print
     loaded = cache.load(dataset, data_folder(asked.options.data_dir), asked.options.allow_unverified_data, log)

@@ -201,6 +201,7 @@ def run(
             "threads": threads,
             "submission": submission,
             "submitted_by": submitted_by,
+            "on_other_device": table.on_other_device,
         }
         work = Work(pairs, settings.options.model_copy(update=here))
         queue = _queue(work, table, console) if isinstance(table, Slurm) else None

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,7 @@ def _gcn(images: Tensor, scale: float = GCN_SCALE) -> Tensor:
     return rows.div_(norms.masked_fill_(norms < GCN_MIN_DIVISOR, 1.0))
 
 
+@lru_cache(maxsize=16)  # on a GPU every call would be a copy that waits, in each batch
 def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A matrix (size, size) that blurs a column of pixels with a Gaussian of 7, zeros lying beyond both ends.
 
@@ -369,8 +371,14 @@ def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> 
 
 def _yuv(images: Tensor) -> Tensor:
     """RGB images (N, 3, H, W) as Torch7's image.rgb2yuv turns them, of the same type."""
+    return torch.einsum("dc,nchw->ndhw", _yuv_matrix(images.dtype, images.device), images)
+
+
+@lru_cache(maxsize=8)
+def _yuv_matrix(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The rows give Y, U and V of a pixel's red, green and blue."""
     matrix = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
-    return torch.einsum("dc,nchw->ndhw", torch.tensor(matrix, dtype=images.dtype, device=images.device), images)
+    return torch.tensor(matrix, dtype=dtype, device=device)
 
 
 def _fitted(kind: type[Transform], images: np.ndarray) -> dict[str, np.ndarray]:
