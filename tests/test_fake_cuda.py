@@ -1,0 +1,212 @@
+"""Every network and preprocessing on tensors that say they are on a GPU: nothing is elsewhere, nothing is copied per batch.
+
+torch's fake tensors have a device and a shape and no content, so no GPU is needed. Which operations have no deterministic
+algorithm there is looked up in torch's own documentation.
+"""
+
+import collections
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.datasets import get_dataset
+from runner import new_model
+from runner.training import preprocess, profiles
+from runner.training.augment import _sources, augment
+from runner.training.batches import Batches, DeviceSet
+from runner.training.step import add_up
+from zoo import load_models
+
+CUDA = torch.device("cuda:0")
+MODELS = load_models()
+VARIANTS = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.variants]
+
+
+class Calls(TorchDispatchMode):
+    """Counts operations by name; copies from the host to the GPU as 'copies', waits for the GPU as 'waits'."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = collections.Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        output = function(*arguments, **(options or {}))
+        name = function._schema.name.removeprefix("aten::")
+        devices = [{value.device.type for value in tree_leaves(part) if isinstance(value, torch.Tensor)} for part in ((arguments, options), output)]
+        copied = name == "copy_" and len(devices[0]) > 1 or (devices[0] == {"cpu"} and "cuda" in devices[1])
+        self.counts.update([name, *["copies"] * copied, *["waits"] * (name == "_local_scalar_dense")])
+        return output
+
+
+@pytest.fixture
+def fake():
+    """Pretended tensors, and none of them in a cache afterwards."""
+    caches = preprocess._blur, preprocess._yuv_matrix, _sources
+    for cache in caches:
+        cache.cache_clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
+def test_forward_loss_and_sums_of_every_network_stay_on_the_gpu(fake, spec, dataset):
+    facts = get_dataset(dataset)
+    with CUDA:
+        model = spec.variants[dataset].build().train()
+        images, labels = torch.empty(4, *facts.shape), torch.empty(4, dtype=torch.int64)
+        sums = torch.zeros(3, dtype=torch.float64)
+    with Calls() as calls:
+        output = model(images.contiguous(memory_format=torch.channels_last))
+        loss = spec.loss(output, labels)
+        add_up(sums.unbind(), loss, output, labels)
+    assert {value.device for value in (loss, *tree_leaves(output))} == {CUDA}
+    assert calls.counts["copies"] == calls.counts["waits"] == 0, calls.counts
+    assert calls.counts["add_"] >= 2
+
+
+@pytest.mark.parametrize("name", preprocess.PREPROCESSING)
+def test_no_preprocessing_copies_anything_to_the_gpu_for_a_batch(fake, name):
+    """The first batch may, for what all batches share. (They were 2 and 3 copies a batch for gcn_lcn and yuv_lcn.)"""
+    kind = preprocess.TRANSFORMS[name]
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8), dtype=np.uint8)
+    state = {key: torch.empty(array.shape, device=CUDA) for key, array in kind.fit(pixels).items()} if name != "gcn_zca" else {
+        "mean": torch.empty(192, device=CUDA), "matrix": torch.empty(192, 192, device=CUDA)
+    }  # fmt: skip
+    images = torch.empty(20, 3, 8, 8, dtype=torch.uint8, device=CUDA)
+    data = DeviceSet(images, torch.empty(20, dtype=torch.int64, device=CUDA), kind(state))
+    recipe = dataclasses.replace(MODELS["lenet"].variants["mnist"].recipe, batch_size=5)
+    batches = Batches(data, recipe, torch.Generator(), torch.channels_last)
+    batches.begin(torch.empty(20, dtype=torch.int64))
+    batches[0]
+    with Calls() as calls:
+        for number in (1, 2, 3):
+            found, _ = batches[number]
+    assert (found.device, found.dtype, found.shape) == (CUDA, torch.float32, (5, 3, 8, 8))
+    assert calls.counts["index_select"] == 6
+    assert calls.counts["copies"] == calls.counts["waits"] == 0, calls.counts
+
+
+def test_augmentation_copies_nothing_but_the_draws_of_a_generator_on_the_host(fake):
+    """A training's own generator is on the GPU, which a machine without one can't make."""
+    images = torch.empty(5, 3, 8, 8, device=CUDA)
+    augment(images, True, 2, torch.Generator())
+    with Calls() as calls:
+        out = augment(images, True, 2, torch.Generator())
+    assert out.device == CUDA
+    assert calls.counts["copies"] == 1
+
+
+def test_the_counter_sees_a_copy_a_wait_and_a_tensor_in_the_wrong_place(fake):
+    there = torch.empty(3, device=CUDA)
+    with Calls() as calls:
+        there + torch.tensor([1.0, 2.0, 3.0]).to(CUDA)
+        there.copy_(torch.zeros(3))
+    assert calls.counts["copies"] == 2
+    with pytest.raises(Exception, match="two different devices|device"):
+        there + torch.zeros(3)
+
+
+# --- what `reference` may use ------------------------------------------------------------------------------------------------
+
+# Operations that raise on CUDA tensors under deterministic algorithms -> the name in torch's documentation.
+WITHOUT_DETERMINISTIC = {
+    "avg_pool3d_backward": "AvgPool3d",
+    "_adaptive_avg_pool2d_backward": "AdaptiveAvgPool2d",
+    "_adaptive_avg_pool3d_backward": "AdaptiveAvgPool3d",
+    "adaptive_max_pool2d_backward": "AdaptiveMaxPool2d",
+    "fractional_max_pool2d_backward": "FractionalMaxPool2d",
+    "fractional_max_pool3d_backward": "FractionalMaxPool3d",
+    "max_unpool2d": "MaxUnpool2d",
+    "max_unpool3d": "MaxUnpool3d",
+    "upsample_linear1d_backward": "interpolate",
+    "upsample_bilinear2d_backward": "interpolate",
+    "upsample_bicubic2d_backward": "interpolate",
+    "upsample_trilinear3d_backward": "interpolate",
+    "reflection_pad1d_backward": "ReflectionPad1d",
+    "reflection_pad2d_backward": "ReflectionPad2d",
+    "reflection_pad3d_backward": "ReflectionPad3d",
+    "nll_loss2d_forward": "NLLLoss",
+    "_ctc_loss_backward": "CTCLoss",
+    "_embedding_bag": "EmbeddingBag",
+    "put_": "put_",
+    "histc": "histc",
+    "bincount": "bincount",
+    "median": "median",
+    "grid_sampler_2d_backward": "grid_sample",
+    "grid_sampler_3d_backward": "grid_sample",
+    "scatter_reduce": "scatter_reduce",
+}
+
+
+def refused(text):
+    """The names in torch's list of what raises, for CUDA tensors."""
+    listed = text.split("will throw a")[1].split("In addition, several operations")[0]
+    entries = [" ".join(entry.split()) for entry in listed.split("* :")[1:]]
+    return {re.search(r"torch\.(?:\w+\.)*(\w+)`", e)[1] for e in entries if "CUDA" in e or "MaxUnpool" in e}
+
+
+def test_the_list_is_torchs_own():
+    names = refused(torch.use_deterministic_algorithms.__doc__)
+    assert {"AdaptiveAvgPool2d", "bincount", "CTCLoss"} <= names
+    assert names - set(WITHOUT_DETERMINISTIC.values()) == {"MaxUnpool1d"}  # which is MaxUnpool2d
+    assert set(WITHOUT_DETERMINISTIC.values()) <= names
+
+
+def operations(model, shape, classes, loss):
+    """The names of what one update calls, on tensors without content."""
+    with torch.device("meta"):
+        images, labels = torch.empty(4, *shape), torch.empty(4, dtype=torch.int64)
+    with Calls() as calls:
+        loss(model.train()(images), labels).backward()
+    return set(calls.counts)
+
+
+def built_without_content(build):
+    with torch.device("meta"):
+        return build()
+
+
+@pytest.mark.parametrize("spec", [pytest.param(s, id=s.name) for s in MODELS.values() if s.variants])
+def test_every_network_has_a_deterministic_backward_pass_on_a_gpu(spec):
+    """Else `reference` refuses it there, and the failure would count as the model's own. See ModelSpec.bitwise."""
+    for dataset, variant in list(spec.variants.items())[:1]:
+        facts = get_dataset(dataset)
+        used = operations(built_without_content(variant.build), facts.shape, facts.classes, spec.loss)
+        found = used & set(WITHOUT_DETERMINISTIC)
+        assert not (found and spec.bitwise), f"{spec.name} uses {found}: choose other layers, or declare bitwise=False"
+        assert any(name.endswith("backward") for name in used)
+
+
+def test_the_template_of_new_model_has_one_too():
+    namespace = {}
+    exec(new_model.MODEL.format(name="tiny_net"), namespace)
+    spec = namespace["MODELS"][0]
+    assert not operations(built_without_content(spec.variants["mnist"].build), (1, 28, 28), 10, spec.loss) & set(WITHOUT_DETERMINISTIC)
+    assert sum(p.numel() for p in spec.variants["mnist"].build().parameters()) == spec.variants["mnist"].parameters
+
+
+def test_a_layer_without_one_is_found():
+    model = built_without_content(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 10)))
+    assert operations(model, (1, 28, 28), 10, nn.functional.cross_entropy) & set(WITHOUT_DETERMINISTIC) == {"_adaptive_avg_pool2d_backward"}
+
+
+def test_a_model_that_is_not_bitwise_is_warned_and_not_refused():
+    try:
+        for bitwise, warned in ((True, False), (False, True)):
+            switches = profiles.resolve("reference", torch.device("cpu"), bitwise=bitwise)
+            profiles.apply(switches)
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.is_deterministic_algorithms_warn_only_enabled() == warned
+        profiles.apply(profiles.resolve("fast", torch.device("cpu"), bitwise=False))
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
