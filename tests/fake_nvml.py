@@ -70,9 +70,7 @@ class FakeNvml:
         return card.name.encode()  # as older versions give it
 
     def nvmlDeviceGetMemoryInfo(self, item):  # noqa: N802
-        return SimpleNamespace(
-            free=getattr(item, "free", GIB), total=getattr(item, "total", GIB), used=512 * 1_000_000
-        )
+        return SimpleNamespace(free=getattr(item, "free", GIB), total=getattr(item, "total", GIB), used=512 * 1_000_000)
 
     def nvmlDeviceGetCudaComputeCapability(self, card):  # noqa: N802
         return card.capability

@@ -39,8 +39,11 @@ class Calls(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         output = function(*arguments, **(options or {}))
         name = function._schema.name.removeprefix("aten::")
-        devices = [{value.device.type for value in tree_leaves(part) if isinstance(value, torch.Tensor)} for part in ((arguments, options), output)]
-        copied = name == "copy_" and len(devices[0]) > 1 or (devices[0] == {"cpu"} and "cuda" in devices[1])
+        devices = [
+            {value.device.type for value in tree_leaves(part) if isinstance(value, torch.Tensor)}
+            for part in ((arguments, options), output)
+        ]
+        copied = (name == "copy_" and len(devices[0]) > 1) or (devices[0] == {"cpu"} and "cuda" in devices[1])
         self.counts.update([name, *["copies"] * copied, *["waits"] * (name == "_local_scalar_dense")])
         return output
 
@@ -111,7 +114,7 @@ def test_the_counter_sees_a_copy_a_wait_and_a_tensor_in_the_wrong_place(fake):
         there + torch.tensor([1.0, 2.0, 3.0]).to(CUDA)
         there.copy_(torch.zeros(3))
     assert calls.counts["copies"] == 2
-    with pytest.raises(Exception, match="two different devices|device"):
+    with pytest.raises(RuntimeError, match="device"):
         there + torch.zeros(3)
 
 
@@ -190,13 +193,19 @@ def test_the_template_of_new_model_has_one_too():
     namespace = {}
     exec(new_model.MODEL.format(name="tiny_net"), namespace)
     spec = namespace["MODELS"][0]
-    assert not operations(built_without_content(spec.variants["mnist"].build), (1, 28, 28), 10, spec.loss) & set(WITHOUT_DETERMINISTIC)
+    assert not operations(built_without_content(spec.variants["mnist"].build), (1, 28, 28), 10, spec.loss) & set(
+        WITHOUT_DETERMINISTIC
+    )
     assert sum(p.numel() for p in spec.variants["mnist"].build().parameters()) == spec.variants["mnist"].parameters
 
 
 def test_a_layer_without_one_is_found():
-    model = built_without_content(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 10)))
-    assert operations(model, (1, 28, 28), 10, nn.functional.cross_entropy) & set(WITHOUT_DETERMINISTIC) == {"_adaptive_avg_pool2d_backward"}
+    model = built_without_content(
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 10))
+    )
+    assert operations(model, (1, 28, 28), 10, nn.functional.cross_entropy) & set(WITHOUT_DETERMINISTIC) == {
+        "_adaptive_avg_pool2d_backward"
+    }
 
 
 def test_a_model_that_is_not_bitwise_is_warned_and_not_refused():

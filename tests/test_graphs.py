@@ -28,7 +28,9 @@ def simulator(monkeypatch):
     profiles.apply(profiles.resolve("reference", CPU))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr("runner.training.loop.AHEAD", 1)  # else the draws of an augmentation fall otherwise than eagerly
+    monkeypatch.setattr(
+        "runner.training.loop.AHEAD", 1
+    )  # else the draws of an augmentation fall otherwise than eagerly
     yield simulate(monkeypatch)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
@@ -66,14 +68,19 @@ KINDS = [
     pytest.param(MODELS["lenet"], {}, id="plain"),
     pytest.param(MODELS["nin_dropout"], {}, id="dropout"),
     pytest.param(SMALL, {}, id="normalisation, auxiliary heads, Torch7's momentum"),
-    pytest.param(MODELS["caffe_lenet"], {"order": Shuffled()}, id="the rate inside the velocity, and another at each step"),
+    pytest.param(
+        MODELS["caffe_lenet"], {"order": Shuffled()}, id="the rate inside the velocity, and another at each step"
+    ),
     pytest.param(MODELS["maxout_mlp"], {}, id="bounded norms, momentum that rises, a second stage"),
     pytest.param(MODELS["lenet5"], {}, id="steps by curvature, its own loss"),
     pytest.param(MODELS["stochastic_pooling"], {}, id="pooling that draws"),
     pytest.param(MODELS["cudaconvnet_18"], {"order": Shuffled()}, id="response normalisation"),
     pytest.param(
         MODELS["lenet"],
-        {"augmentation": Augmentation(flip=True, translate=1), "optimizer": SGD(learning_rate=0.1, momentum=Ramp(0.5, 0.9, 3))},
+        {
+            "augmentation": Augmentation(flip=True, translate=1),
+            "optimizer": SGD(learning_rate=0.1, momentum=Ramp(0.5, 0.9, 3)),
+        },
         id="augmentation",
     ),
 ]
@@ -113,7 +120,9 @@ class Run:
             return asked == after
 
         switches = {**profiles.resolve("reference", CPU, self.spec.channels_last_on_cpu), "graphs": graphs}
-        job = Job(dataset=self.dataset, model=self.spec.name, revision=1, recipe=self.recipe.to_dict(), profile="fast", seed=0)
+        job = Job(
+            dataset=self.dataset, model=self.spec.name, revision=1, recipe=self.recipe.to_dict(), profile="fast", seed=0
+        )
         hooks = Hooks(stop, lambda state: state.save(self.path), lambda facts: None, self.lines.append)
         return train(job, "0" * 32, self.spec, self.recipe, self.data, CPU, switches, hooks, resume=resume)
 

@@ -1,6 +1,10 @@
 """Which GPUs are found, and under which name: over a pretended NVML, beside torch's own reading of CUDA_VISIBLE_DEVICES."""
 
 import itertools
+import re
+import shutil
+import subprocess
+import tomllib
 
 import pytest
 import torch
@@ -131,7 +135,9 @@ def test_who_insists_on_the_processor_asks_no_driver(monkeypatch):
 
 def test_what_is_left_out_is_said_and_the_memory_of_the_machine_bounds_the_slots(monkeypatch):
     monkeypatch.setattr(hardware, "torch_build", lambda: BUILD)
-    monkeypatch.setattr(slots.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 4 * slots.MEMORY_PER_SLOT}))
+    monkeypatch.setattr(
+        slots.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 4 * slots.MEMORY_PER_SLOT})
+    )
     install(monkeypatch, FakeNvml(FakeCard(C, lost=True), *MIXED))
     lines: list[str] = []
     assert [slot.shares for slot in make_slots(6, 1, warn=lines.append)] == [6] * 4
@@ -242,7 +248,10 @@ def test_a_card_that_keeps_its_capability_to_itself_is_tried():
     assert find(nvml.Gpus("580", 13020, [nvml.Card("GRID", 1, 1, A)]), None, BUILD).gpus
 
 
-@pytest.mark.parametrize(("mode", "count", "mps", "works"), [(3, 1, False, True), (3, 2, False, False), (3, 2, True, True), (0, 2, False, True)])
+@pytest.mark.parametrize(
+    ("mode", "count", "mps", "works"),
+    [(3, 1, False, True), (3, 2, False, False), (3, 2, True, True), (0, 2, False, True)],
+)
 def test_an_exclusive_gpu_has_one_slot_unless_mps_shares_it(monkeypatch, tmp_path, mode, count, mps, works):
     install(monkeypatch, FakeNvml(FakeCard(A, mode=mode)))
     monkeypatch.setattr(hardware, "torch_build", lambda: BUILD)
@@ -263,6 +272,32 @@ def test_cards_of_two_kinds_may_be_numbered_in_two_ways(monkeypatch):
     assert not hardware.numbers_differ([cards[0], cards[0]])
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     assert not hardware.numbers_differ(cards)
+
+
+def test_setup_installs_another_build_of_torch_without_the_locks_cuda(checkout):
+    make = shutil.which("make") or pytest.skip("make isn't installed")
+    done = subprocess.run(
+        [make, "-n", "setup", "TORCH=cu126"], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    [install] = [line for line in done.stdout.splitlines() if "--torch-backend" in line]
+    assert "--torch-backend cu126" in install
+    assert install.endswith("-r -")
+    left_out = re.compile(re.search("grep -vE '([^']+)' requirements.lock", install)[1])
+    lock = [line.split("==")[0] for line in (checkout / "requirements.lock").read_text().splitlines()]
+    kept = [name for name in lock if not left_out.search(name)]
+    assert {"torch", "torchvision", "nvidia-ml-py", "numpy"} <= set(kept)
+    assert not [name for name in kept if name.startswith(("nvidia-c", "cuda", "triton"))]
+    assert any(name.startswith("nvidia-cudnn") for name in lock)
+
+
+def test_the_oldest_torch_that_is_admitted_is_the_one_that_is_tested(checkout):
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["dependencies"]
+    lock = dict(
+        line.split(";")[0].strip().split("==") for line in (checkout / "requirements.lock").read_text().splitlines()
+    )
+    for name in ("torch", "torchvision"):
+        [floor] = [entry.removeprefix(f"{name}>=") for entry in project if entry.startswith(f"{name}>=")]
+        assert lock[name].split(".")[:2] == floor.split("."), name
 
 
 # --- samples -----------------------------------------------------------------------------------------------------------------

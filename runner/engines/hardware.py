@@ -40,8 +40,8 @@ def torch_build() -> Build:
 def code_runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
     """Tell whether a GPU of this compute capability has code among the architectures.
 
-    Machine code runs on GPUs of its own major version and the same or a later minor one; PTX on any later one. A suffix (sm_90a)
-    binds the code to that very architecture.
+    Machine code runs on GPUs of its own major version and the same or a later minor one; PTX on any later one. A suffix
+    (sm_90a) binds the code to that very architecture.
     """
     major, minor = capability
     for text in architectures:
@@ -64,8 +64,8 @@ def unfit_driver(gpus: Gpus, build: Build) -> str | None:
     major, knows = int(build.cuda.split(".")[0]), gpus.cuda // 1000
     if knows < major:
         return (
-            f"driver {gpus.driver} knows CUDA up to {knows}.{gpus.cuda % 1000 // 10}, torch {build.version} needs {build.cuda}: "
-            f"install a driver for CUDA {major}, or `make setup TORCH=auto`"
+            f"driver {gpus.driver} knows CUDA up to {knows}.{gpus.cuda % 1000 // 10}, torch {build.version} needs "
+            f"{build.cuda}: install a driver for CUDA {major}, or `make setup TORCH=auto`"
         )
     return None
 
@@ -157,7 +157,9 @@ def find(machine: Gpus | str | None, variable: str | None, build: Build | None =
     chosen = named(machine.cards, variable)
     if not chosen:
         there = "1 GPU" if len(machine.cards) == 1 else f"{len(machine.cards)} GPUs"
-        return Found([], [*machine.lost, f"CUDA_VISIBLE_DEVICES is '{variable}', which CUDA reads as none of the {there}"])
+        return Found(
+            [], [*machine.lost, f"CUDA_VISIBLE_DEVICES is '{variable}', which CUDA reads as none of the {there}"]
+        )
     build = build or torch_build()
     driver = unfit_driver(machine, build)
     if driver is not None:

@@ -44,8 +44,8 @@ def make_slots(
 ) -> list[Slot]:
     """Return one slot for each share of a GPU; without a GPU one for every `threads` cores; always at least one.
 
-    No more than fit into the machine's memory. `device` is "auto", "cpu" or "cuda"; the last two insist. `warn` hears why a GPU,
-    or a share, is left out. Raises UserError where there are GPUs and none can be used.
+    No more than fit into the machine's memory. `device` is "auto", "cpu" or "cuda"; the last two insist. `warn` hears why
+    a GPU, or a share, is left out. Raises UserError where there are GPUs and none can be used.
     """
     by_memory = max(1, psutil.virtual_memory().available // MEMORY_PER_SLOT)
     found = Found([], [], on_cpu=True) if device == "cpu" else usable_gpus()
@@ -58,9 +58,14 @@ def make_slots(
     for line in found.unfit:
         warn(f"not used: {line}")
     numbered = list(enumerate(found.gpus))
-    slots = [Slot(f"gpu{i}.{k}", "cuda", g.uuid, shares=slots_per_gpu) for k in range(slots_per_gpu) for i, g in numbered]
+    slots = [
+        Slot(f"gpu{i}.{k}", "cuda", g.uuid, shares=slots_per_gpu) for k in range(slots_per_gpu) for i, g in numbered
+    ]
     if len(slots) > by_memory:
-        warn(f"{by_memory} of {len(slots)} GPU slots: the machine's memory is enough for no more ({MEMORY_PER_SLOT >> 30} GiB each)")
+        warn(
+            f"{by_memory} of {len(slots)} GPU slots: the machine's memory is enough for no more "
+            f"({MEMORY_PER_SLOT >> 30} GiB each)"
+        )
     return slots[:by_memory]
 
 

@@ -65,7 +65,7 @@ class Settings:
         return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
 
     def slots(self) -> list[Slot]:
-        """Where workers run here; none where SLURM says how many run at once. Raises UserError as `table` and `make_slots` do."""
+        """Where workers run here; none where SLURM says how many run at once. Raises UserError as both do."""
         table = self.table()
         if table.kind == "slurm":
             return []

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
+from runner.text import first_line
 from runner.training import memory
 from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
 from runner.training.profiles import device_name
 from runner.training.step import add_up, autocast_of, step_for
-from runner.text import first_line
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
@@ -185,8 +185,8 @@ def train(
 ) -> Trained:
     """Train one job to its end, from its start or from a checkpoint; `facts` are what its trail says of this attempt.
 
-    On another model of GPU or processor `fast` goes on from a checkpoint, and is recorded as a forced resume; `reference`, which
-    promises bits, does so where `on_other_device` is "resume".
+    On another model of GPU or processor `fast` goes on from a checkpoint, and is recorded as a forced resume; `reference`,
+    which promises bits, does so where `on_other_device` is "resume".
     Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
     from, and whatever the model raises.
     """

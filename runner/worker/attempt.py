@@ -29,7 +29,6 @@ from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
 
-
 LOOK_SECONDS = 0.5  # between two looks for the file that asks a job to stop
 
 
@@ -209,9 +208,7 @@ class JobAttempt:
             folder = data_folder(self.options.data_dir)
             loaded = cache.load(job.dataset, folder, self.options.allow_unverified_data, log)
             began = time.perf_counter()
-            prepared = batches.prepare(
-                loaded, recipe.preprocessing, recipe.holdout, device, log, self.options.shares
-            )
+            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log, self.options.shares)
             log(
                 f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
             )

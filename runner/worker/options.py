@@ -43,7 +43,9 @@ class RunOptions(JsonModel):
     data_dir: Path | None = None
     allow_unverified_data: bool = False
     force_resume: bool = False
-    on_other_device: Literal["resume", "restart", "refuse"] = "refuse"  # a checkpoint of another model of GPU, `reference`
+    on_other_device: Literal["resume", "restart", "refuse"] = (
+        "refuse"  # a checkpoint of another model of GPU, `reference`
+    )
     submission: str = ""
     submitted_by: Submitter | None = None
 
