@@ -17,7 +17,8 @@ from benchmarks.records import Job
 from runner.bench import command as bench
 from runner.bench.concurrency import ConcurrentRuns, measure_concurrency
 from runner.bench.question import Question, choose
-from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, subject_of
+from runner.bench.subject import subject_of
+from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image
 from runner.jobs.paths import runs_folder
 from runner.training import profiles
 from runner.worker.options import RunOptions

@@ -181,11 +181,12 @@ def retry(
 
 def sync(suite: AnySuite = None) -> None:
     """Bring MLflow up to date from the files; harmless to repeat."""
-    from runner import tracking
+    from runner.tracking import tracker
+    from runner.tracking.store import ui_command
 
     problems: list[str] = []
-    done = tracking.sync(submitted(suite), warn=problems.append)
-    print(f"{done}\n{tracking.ui_command()}")
+    done = tracker.sync(submitted(suite), warn=problems.append)
+    print(f"{done}\n{ui_command()}")
     if problems:
         print(f"runner: {problems[0]}", file=sys.stderr)
         raise typer.Exit(1)
@@ -199,6 +200,6 @@ def doctor(
     json_: JsonOption = False,
 ) -> None:
     """Look at everything a training needs here: what is wrong, and how to mend it. Exit code 1 if something is."""
-    from runner import doctor as examining
+    from runner.doctor import examine
 
-    raise typer.Exit(examining.run(engine, data_dir, json_, make_console()))
+    raise typer.Exit(examine.run(engine, data_dir, json_, make_console()))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.training.deterministic import use_deterministic_forms
 from runner.training.optimizers import DiagonalLM
 from zoo.explicit import Network
 from zoo.recipe import Augmentation, Recipe
@@ -39,6 +40,8 @@ class Step:
         compiled: bool = False,
     ) -> None:
         self.model, self.optimizer, self.loss, self.sums, self.autocast = model, optimizer, loss, sums, autocast
+        if sums.device.type == "cuda":
+            use_deterministic_forms(model)
         # `dynamic=False`: the partial batch of each epoch is compiled by itself, and the kernels of the whole ones stay
         self.forward = torch.compile(model, dynamic=False) if compiled else model
         self._parts = sums.unbind()  # once: a view costs as much as an addition
