@@ -76,12 +76,14 @@ def device_files() -> Iterator[Path]:
 
 
 def _card(nvml: Any, handle: Any) -> Card:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    memory = _or_none(
+        lambda: nvml.nvmlDeviceGetMemoryInfo(handle)
+    )  # a GPU that shares the machine's has none of its own
     uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     return Card(
         name=_text(nvml.nvmlDeviceGetName(handle)),
-        free=int(memory.free),
-        total=int(memory.total),
+        free=int(memory.free) if memory else 0,
+        total=int(memory.total) if memory else 0,
         uuid=uuid,
         capability=_or_none(lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))),
         compute_mode=_or_none(lambda: int(nvml.nvmlDeviceGetComputeMode(handle))) or 0,

@@ -70,6 +70,8 @@ class FakeNvml:
         return card.name.encode()  # as older versions give it
 
     def nvmlDeviceGetMemoryInfo(self, item):  # noqa: N802
+        if "memory" in getattr(item, "unsupported", ()):
+            raise NVMLError("Not Supported")
         return SimpleNamespace(free=getattr(item, "free", GIB), total=getattr(item, "total", GIB), used=512 * 1_000_000)
 
     def nvmlDeviceGetCudaComputeCapability(self, card):  # noqa: N802

@@ -71,6 +71,7 @@ CASES = [  # the machine, CUDA_VISIBLE_DEVICES, what is used: UUIDs in order, NO
     (MIXED, None, [B]),
     (MIXED, "0", r"Tesla V100 has compute capability 7\.0"),
     ([FakeCard(A, mode=nvml.PROHIBITED)], None, "PROHIBITED"),
+    ([FakeCard(A, "NVIDIA GB10", (12, 1), unsupported={"memory"})], None, [A]),  # it shares the machine's memory
     ([], None, NO_GPU),
 ]
 

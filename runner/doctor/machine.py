@@ -77,7 +77,10 @@ def check_gpus(found: Gpus | str | None, build: Build | None = None) -> Check:
         )  # fmt: skip
     if found is None or not (found.cards or found.lost):
         return ok("gpu", "no GPU here: jobs train on the processor")
-    shown = [f"{card.name}, {card.free / GIB:.1f} of {card.total / GIB:.1f} GiB free" for card in found.cards]
+    shown = [
+        f"{card.name}, {card.free / GIB:.1f} of {card.total / GIB:.1f} GiB free" if card.total else card.name
+        for card in found.cards
+    ]
     says, variable = "; ".join([*shown, *found.lost]), os.environ.get("CUDA_VISIBLE_DEVICES")
     if hardware.hides_all(variable):
         return warning(

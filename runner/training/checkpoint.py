@@ -121,6 +121,9 @@ class Checkpoint:
         """Put weights, optimizer state and generators back; the shifts' generator has another form on a GPU than on a CPU."""
         model.load_state_dict(self.model)
         optimizer.load_state_dict(self.optimizer)
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):  # of a captured step; another one makes its own
+                group["lr"] = group["rate"]
         order.set_state(self.generators["order"])
         torch.set_rng_state(self.generators["cpu"])
         if shifts.device.type == "cuda" and "cuda" in self.generators:

@@ -22,13 +22,13 @@ from runner.text import first_line
 from runner.training import memory
 from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
+from runner.training.evaluation import evaluate
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import add_up, autocast_of, step_for
+from runner.training.step import autocast_of, step_for
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
-EVALUATION_BATCH = 500
 AHEAD = 64  # batches made at once where steps are captured graphs: 100 MB at batch 128 and 32x32
 CHECKPOINT_SECONDS = 30.0  # at most so much work is lost to a kill, and so rarely is the disk waited for
 CHANCE_SHARE = 0.98  # a final training loss of this share of a constant answer's, or more, is no better than chance
@@ -138,35 +138,6 @@ class Session:
             now = time.perf_counter()
             self.state.train_seconds += now - self._clock
             self._clock = now
-
-
-def evaluate(
-    model: nn.Module,
-    data: DeviceSet,
-    spec: ModelSpec,
-    autocast: Any,
-    layout: torch.memory_format,
-    between: Callable[[], None] = lambda: None,
-    training: bool = False,
-) -> Tensor:
-    """Return summed loss, wrong and images over a set: float64 (3,), still on the device.
-
-    `between` is called between batches. With `training` dropout is in force.
-    """
-    model.train(training)
-    sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
-    parts = sums.unbind()
-    with torch.no_grad():
-        for start in range(0, len(data), EVALUATION_BATCH):
-            if start:
-                between()
-            part = slice(start, start + EVALUATION_BATCH)
-            labels = data.labels[part]
-            with autocast():
-                logits = model(data.images(part).contiguous(memory_format=layout))
-            logits = logits.float()
-            add_up(parts, spec.loss(logits, labels), logits, labels)
-    return sums
 
 
 def train(

@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import write_atomically
 from runner.locks import locked
+from runner.training.profiles import ieee
 
 PREPROCESSING: dict[str, str] = {
     "unit": "pixels divided by 255",
@@ -204,7 +205,7 @@ class GcnZca(Transform):
 
     def apply(self, images: Tensor) -> Tensor:
         mean, matrix = self._state["mean"], self._state["matrix"]
-        with _ieee(images.device):
+        with ieee(images.device):
             return _by_blocks(images, lambda block: _gcn(block).sub_(mean) @ matrix, self.block)
 
 
@@ -230,7 +231,7 @@ class GcnLcn(Transform):
             divisor = torch.maximum(deviation, deviation.mean(dim=(2, 3), keepdim=True)).clamp_(min=LCN_THRESHOLD)
             return (x - down @ x @ across.T).div_(divisor)
 
-        with _ieee(images.device):
+        with ieee(images.device):
             return _by_blocks(images, normalise, self.block)
 
 
@@ -389,19 +390,3 @@ def _fitted(kind: type[Transform], images: np.ndarray) -> dict[str, np.ndarray]:
         return kind.fit(images)
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _ieee(device: torch.device) -> Iterator[None]:
-    """Matrix products in IEEE float32, and no autocast, for as long as this lasts."""
-    backends: Any = torch.backends  # these switches are newer than torch's own types
-    switches = (backends.cuda.matmul, backends.mkldnn.matmul)
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision

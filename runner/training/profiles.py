@@ -7,6 +7,7 @@ switches stand in every record.
 import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,22 @@ def apply(switches: dict[str, bool | str]) -> None:
     backends: Any = torch.backends  # these switches are newer than torch's own types
     for place in (backends, backends.cuda.matmul, backends.cudnn.conv):
         place.fp32_precision = switches["float32"]
+
+
+@contextlib.contextmanager
+def ieee(device: torch.device) -> Iterator[None]:
+    """Matrix products in IEEE float32, and no autocast, for as long as this lasts."""
+    backends: Any = torch.backends  # these switches are newer than torch's own types
+    switches = (backends.cuda.matmul, backends.mkldnn.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
 
 
 def check_device(device: torch.device) -> None:
