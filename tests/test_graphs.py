@@ -57,7 +57,7 @@ SMALL = dataclasses.replace(
     variants={
         "digits": Variant(
             build=Everything,
-            recipe=dataclasses.replace(VGG, init=(("*", "normal", 0.1),), optimizer=TORCH7),
+            recipe=dataclasses.replace(VGG, init=(("*", "normal", 0.1),), optimizer=TORCH7, order=Shuffled()),
             parameters=0,
         )
     },
