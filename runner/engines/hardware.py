@@ -125,6 +125,7 @@ def _by_number(cards: Sequence[Card], entry: str) -> list[Gpu] | None:
 
 
 def _by_name(cards: Sequence[Card], entry: str) -> list[Gpu] | None:
+    names: list[tuple[tuple[str, ...], list[Gpu]]]
     if entry.startswith("MIG-"):
         names = [((part.uuid, part.older_name), [Gpu(part.uuid, c)]) for c in cards for part in c.instances or ()]
     else:
