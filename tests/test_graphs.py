@@ -16,7 +16,7 @@ from runner.training.checkpoint import Checkpoint
 from runner.training.loop import Hooks, Stopped, train
 from runner.worker.record import curve_csv, weights_sha256
 from zoo import load_models
-from zoo.recipe import SGD, Augmentation, Fixed, Ramp, Shuffled, Steps
+from zoo.recipe import EMA, SGD, AdamW, Augmentation, Fixed, Mixup, Ramp, Shuffled, Steps
 from zoo.spec import Variant
 
 CPU = torch.device("cpu")
@@ -72,6 +72,15 @@ KINDS = [
     ),
     pytest.param(MODELS["maxout_mlp"], {}, id="bounded norms, momentum that rises, a second stage"),
     pytest.param(MODELS["lenet5"], {}, id="steps by curvature, its own loss"),
+    pytest.param(
+        MODELS["lenet"],
+        {
+            "optimizer": AdamW(learning_rate=0.01),
+            "average": EMA(decay=0.9),
+            "augmentation": Augmentation(mixup=Mixup(0.2)),
+        },
+        id="AdamW, averaged weights, mixed images",
+    ),
     pytest.param(MODELS["stochastic_pooling"], {}, id="pooling that draws"),
     pytest.param(MODELS["cudaconvnet_18"], {"order": Shuffled()}, id="response normalisation"),
     pytest.param(
@@ -156,10 +165,10 @@ def test_many_batches_made_at_once_are_made_again_wherever_a_training_was_stoppe
     """Augmentation, four batches ahead of five in an epoch, dropout: stopped at eight places, through is resumed."""
     monkeypatch.setattr("runner.training.loop.AHEAD", 4)
     made, make = [], Batches._make
-    monkeypatch.setattr(Batches, "_make", lambda self, *bounds: made.append(bounds) or make(self, *bounds))
+    monkeypatch.setattr(Batches, "_make", lambda self, members: made.append(members) or make(self, members))
     run = Run(MODELS["nin_dropout"], tmp_path / "c.pt", batch_size=1, augmentation=Augmentation(flip=True, translate=1))
     through = bits(run(graphs=True))
-    assert made == [(0, 4), (4, 5)] * 2
+    assert [[start for start, _ in members] for members in made] == [[0, 1, 2, 3], [4]] * 2
     assert bits(run.stopped(2, 2, 2, 1, 2, 2, 2, 2)) == through
 
 

@@ -15,8 +15,8 @@ from runner.bench.subject import Subject, plain_recipe, run_loop
 from runner.training import loop as train
 from runner.training.batches import Batches
 from runner.training.optimizers import optimizer_for
-from runner.training.step import Step, autocast_of, make_step
-from zoo.recipe import SGD, Recipe
+from runner.training.step import Step, autocast_of, make_step, training_loss
+from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
 WORKERS = 4  # of the DataLoader, at most: one a core
@@ -41,7 +41,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     model = subject.network().to(memory_format=subject.layout)
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
     optimizer = optimizer_for(model, recipe)
-    step = make_step(model, optimizer, subject.spec.loss, sums, subject.switches, BareStep)
+    step = make_step(model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep)
 
     def turn() -> float:
         for _ in range(steps):
@@ -99,19 +99,24 @@ def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     return turn
 
 
+def usual_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return torch's optimizer as people make it: one rate, one weight decay, torch's own choice of kernels."""
+    rule, decay = recipe.optimizer, recipe.decay_of("weight", dimensions=2)
+    if isinstance(rule, Adam):
+        kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
+        return kind(model.parameters(), lr=1e-4, weight_decay=decay)
+    nesterov = isinstance(rule, SGD) and rule.nesterov
+    momentum = rule.momentum_at(0)
+    return torch.optim.SGD(model.parameters(), lr=1e-4, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+
+
 class UsualLoop:
     """(c): what people write, with one set of DataLoader workers for all turns."""
 
     def __init__(self, subject: Subject, recipe: Recipe) -> None:
         self.subject, self.batch = subject, recipe.batch_size
         self.model = subject.network()
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=1e-4,
-            momentum=recipe.optimizer.momentum_at(0),
-            weight_decay=recipe.decay_of("weight", dimensions=2),
-            nesterov=isinstance(recipe.optimizer, SGD) and recipe.optimizer.nesterov,
-        )
+        self.optimizer = usual_optimizer(self.model, recipe)
         workers = min(WORKERS, os.cpu_count() or 1)
         self.ahead = 2 * workers  # batches that DataLoader's workers make before anyone asks for them
         images = UsualImages(subject.raw, subject.labels, recipe)
