@@ -222,7 +222,7 @@ def prepare(asked: TrialRun, messages: Console) -> Trial:
     )
 
     threads = threads_per_slot(default=usable_cores())
-    slot = take_one(make_slots(1, threads, asked.options.device, messages.print), threads)
+    slot = take_one(make_slots(1, threads, asked.options.device, messages.print), threads).slot
     torch.set_num_threads(threads)
     device, recipe = torch.device(slot.device), recipe_of(job)
     profiles.check_device(device)
