@@ -77,7 +77,7 @@ KINDS = [
         {
             "optimizer": AdamW(learning_rate=0.01),
             "average": EMA(decay=0.9),
-            "augmentation": Augmentation(mixup=Mixup(0.2)),
+            "augmentation": Augmentation(mixup=Mixup(alpha=0.2)),
         },
         id="AdamW, averaged weights, mixed images",
     ),
