@@ -25,7 +25,7 @@ from benchmarks.errors import UserError
 from benchmarks.labels import as_of_line
 from benchmarks.leaderboard import (
     Evidence,
-    Known,
+    RowCache,
     Stamp,
     curve_path,
     files_of,
@@ -80,7 +80,7 @@ class _Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock = threading.Lock()
-        self.known: Known = {}
+        self.known: RowCache = {}
         self.files: dict[str, Stamp] | None = None
         self.looked = 0.0
         self.reading: Reading | None = None

@@ -114,7 +114,7 @@ def test_weights_that_the_last_update_of_an_epoch_spoils_are_a_divergence(own_ro
 def test_a_start_that_leaves_parameters_out_is_one_line(runner):
     code, out, err = runner("try", "lenet", "--dataset", "digits", "--set", 'init=[["*.weight","he_normal",1.0]]')
     assert (code, out) == (2, "")
-    assert "runner: digits/lenet: no rule of the recipe's init covers the parameter 'conv1.bias'" in err
+    assert "runner: digits/lenet: no rule of the recipe's init matches the parameter 'conv1.bias'" in err
 
 
 def test_the_examples_of_the_help_can_be_tried():

@@ -157,11 +157,11 @@ def written_out_step(
     """
     own = not recipe.max_norm and not recipe.average and not recipe.labels and not recipe.augmentation.mixup
     one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and own
-    if spec.written_out is None or sums.device.type != "cpu" or not one_image:
+    if spec.explicit_network is None or sums.device.type != "cpu" or not one_image:
         return None
     assert isinstance(optimizer, DiagonalLM)
     one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
-    return WrittenOutStep(model, optimizer, spec.written_out(), sums, 1 if one_by_one else UPDATES_A_CALL)
+    return WrittenOutStep(model, optimizer, spec.explicit_network(), sums, 1 if one_by_one else UPDATES_A_CALL)
 
 
 @dataclass(frozen=True)

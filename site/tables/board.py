@@ -6,7 +6,7 @@ from typing import Any
 import escape
 import pandas as pd
 
-from benchmarks.labels import PUBLISHED_ONLY, concerning, gap_of, verdict_words
+from benchmarks.labels import PUBLISHED_ONLY, gap_of, verdict_words, with_cited_rows
 from benchmarks.leaderboard import PROFILES, default_view
 from benchmarks.papers import Paper
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, sentence, trained
@@ -38,7 +38,7 @@ def ranked_view(
     if profiles:
         rows = rows[rows["profile"].isin(profiles) | (rows["runs"] == 0)]
     else:
-        rows = concerning(rows) if rivals == RIVALS[0] else default_view(rows)
+        rows = with_cited_rows(rows) if rivals == RIVALS[0] else default_view(rows)
     if rivals == RIVALS[2]:
         rows = rows[rows["model"].notna()]
     elif profiles and rivals == RIVALS[0]:
