@@ -224,8 +224,9 @@ def test_every_attempt_matches_the_reference() -> None:
             found[place] = f"{found.get(place, '')} {got}".strip()
     eleven = {figure: " ".join(errors) for figure, *errors in (entry.split(":") for entry in ELEVEN.split())}
     tried = TRIED | {("springenberg2014", "cifar10", figure): errors for figure, errors in eleven.items()}
-    known = {key for key, _, _ in tried}
-    assert {place: errors for place, errors in found.items() if place[0] in known} == tried
+    for place, errors in tried.items():  # in this order; what others got since may stand between them
+        rest = iter(found[place].split())
+        assert all(error in rest for error in errors.split()), (place, found[place])
 
 
 def test_a_range_has_both_ends_and_its_middle(tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_an_attempts_error_is_an_error(tmp_path: Path) -> None:
     text = '[[attempt]]\ndataset = "mnist"\nreported = 0.95\nwho = "A"\nerror = 99.1\n'
     (tmp_path / "one.toml").write_text(text)
     with pytest.raises(
-        PaperError, match=r"error: 99.1 is worse than a constant answer .* an accuracy\? Then write 0.9$"
+        PaperError, match=r"error: 99.1 is worse than a constant answer .* if it is an accuracy, write 0.9$"
     ):
         load_attempts(tmp_path)
 
