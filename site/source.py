@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from tables.common import PLACE
 
-from benchmarks.checkout import commit_of
+from benchmarks.checkout import commit_of, root
 from benchmarks.errors import UserError
 from benchmarks.labels import as_of_line
 from benchmarks.leaderboard import (
@@ -66,12 +66,6 @@ def repository() -> str | None:
     """The address of the project's repository: variable REPROZOO_REPOSITORY, if that is one."""
     address = os.environ.get("REPROZOO_REPOSITORY", "")
     return address.rstrip("/") if is_address(address) else None
-
-
-def root() -> Path:
-    """The checkout that is shown: variable REPROZOO_ROOT, which `runner site` sets, else the one that holds this file."""
-    given = os.environ.get("REPROZOO_ROOT")
-    return Path(given).expanduser().resolve() if given else CHECKOUT
 
 
 class _Shelf:

@@ -28,11 +28,15 @@ from zoo.spec import initialise
 
 MODELS = load_models()
 VARIANTS = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.variants]
-SMALLEST = [  # each model once, on its smallest images: for what a data set can't change
-    pytest.param(s, d, id=f"{d}/{s.name}")
-    for s in MODELS.values()
-    for d in sorted(s.variants, key=lambda name: math.prod(get_dataset(name).shape))[:1]
-]
+
+
+def smallest(spec):
+    """The data set with the smallest images of those that a model is trained on; None where there is none."""
+    return min(spec.variants, key=lambda name: math.prod(get_dataset(name).shape), default=None)
+
+
+# Each model once: for what a data set can't change.
+SMALLEST = [pytest.param(s, smallest(s), id=f"{smallest(s)}/{s.name}") for s in MODELS.values() if s.variants]
 ANATOMIES = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.anatomy]
 DIGESTS = Path(__file__).with_name("digests")
 
@@ -96,16 +100,19 @@ def test_state_dict_round_trip(spec, dataset):
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_the_trained_function_matches_the_digest_of_its_revision(spec, dataset):
-    """Raise the variant's revision if you change the trained function; `runner check` then writes the new digest."""
+    """Raise the variant's revision if you change the trained function; `runner check` then writes the new digest.
+
+    Each model's momentum is seen in its second update, on its smallest images; on the others, one update is enough.
+    """
     file = DIGESTS / f"{spec.name}.json"
     held = json.loads(file.read_text()).get(dataset) if file.exists() else None
     command = f"run: runner check {spec.name}"
     assert held is not None, f"no digest for {dataset}/{spec.name}: {command}"
     assert held["revision"] == spec.variants[dataset].revision, f"revision changed: {command}"
-    start, losses = few_steps(spec, dataset)
+    start, losses = few_steps(spec, dataset, losses=3 if dataset == smallest(spec) else 2)
     assert start == pytest.approx(held["mean_magnitude"], rel=1e-4), "initial weights changed: raise the revision"
     assert losses[0] == pytest.approx(held["losses"][0], rel=1e-4), "the network changed: raise the revision"
-    assert losses == pytest.approx(held["losses"], rel=1e-3), "training changed: raise the revision"
+    assert losses == pytest.approx(held["losses"][: len(losses)], rel=1e-3), "training changed: raise the revision"
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
