@@ -9,7 +9,7 @@ from benchmarks.cards import Card
 from benchmarks.columns import BOARD_COLUMNS, FLOAT_COLUMNS
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, summarise
-from benchmarks.papers import Paper, ReportedError, ReportedProtocol, differences, targets, unstated
+from benchmarks.papers import Paper, ReportedError, ReportedProtocol, context_of, differences, targets, unstated
 from benchmarks.reading import Evidence
 from benchmarks.records import Protocol
 from benchmarks.verdicts import Figure, verdict
@@ -28,6 +28,7 @@ def make_board(
     """
     shown = [name for name in DATASETS if datasets is None or name in datasets]
     goals = {pair: goal for pair, goal in targets(evidence.papers).items() if pair[0] in shown}
+    context = context_of(evidence.papers)
 
     def is_shown(dataset: str, model: str) -> bool:
         return dataset in shown and (models is None or model in models)
@@ -46,7 +47,11 @@ def make_board(
     for (dataset, model, profile, data), runs in groups.items():
         if is_shown(dataset, model):
             facts = _facts(dataset, model, evidence.cards, goals)
-            measured = _measured(runs, facts, goals.get((dataset, model), (None, None))[1])
+            goal = goals.get((dataset, model), (None, None))[1]
+            context_figures = [
+                f"{row.printed} ({paper.cited}, {row.where})" for paper, row in context.get((dataset, model), ())
+            ]
+            measured = _measured(runs, facts, goal, context_figures)
             rows.append(facts | {"profile": profile, "data": data} | measured)
     for paper in evidence.papers.values():
         rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in shown]
@@ -103,14 +108,16 @@ def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) ->
     }
 
 
-def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None) -> dict[str, Any]:
+def _measured(
+    runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None, context: Sequence[str]
+) -> dict[str, Any]:
     """Return the columns that are computed from the runs of one row: the errors, each seed counted once, and the verdict."""
     counted = [run for run in runs if run["standing"] == "counted"]
     sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
     figure = None if goal is None else figure_of(goal, facts["dataset"], _differences(goal, counted))
     sequential = any(run["sequential"] for run in counted)
     row = summarise(sample, figure.statistic if figure else ONE_RUN)
-    outcome = verdict(sample, figure, sequential)
+    outcome = verdict(sample, figure, sequential, context)
     return {
         "n": sample.n,
         "seeds": sample.seeds,

@@ -207,6 +207,13 @@ class Paper(_Frozen):
     reported: tuple[ReportedError, ...] = ()
     claims: tuple[Claim, ...] = ()
 
+    @property
+    def cited(self) -> str:
+        """The citation for a sentence, such as `Lin et al. 2013`."""
+        surnames = [name.split(", ", 1)[0] for name in self.authors]
+        who = " and ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
+        return who if self.year == "unknown" else f"{who} {self.year}"
+
     def figure(self, dataset: str, model: str) -> ReportedError | None:
         """Return this source's figure for a model, a target before context; None if it has none."""
         rows = [row for row in self.reported if (row.dataset, row.model) == (dataset, model)]
@@ -368,6 +375,16 @@ def targets(papers: Mapping[str, Paper]) -> dict[tuple[str, str], tuple[Paper, R
         for row in paper.reported
         if row.kind == "target" and row.model is not None
     }
+
+
+def context_of(papers: Mapping[str, Paper]) -> dict[tuple[str, str], list[tuple[Paper, ReportedError]]]:
+    """Return the context figures of each (data set, model), which are shown and never judged, with their sources."""
+    figures: dict[tuple[str, str], list[tuple[Paper, ReportedError]]] = {}
+    for paper in papers.values():
+        for row in paper.reported:
+            if row.kind == "context" and row.model is not None:
+                figures.setdefault((row.dataset, row.model), []).append((paper, row))
+    return figures
 
 
 def differences(reported: ReportedProtocol, measured: records.Protocol) -> list[str]:

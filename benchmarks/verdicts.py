@@ -65,13 +65,14 @@ class Figure:
         return tolerance(self.error, self.test_images, self.last_digit)
 
 
-def verdict(sample: Sample, figure: Figure | None, sequential: bool = False) -> Verdict:
+def verdict(sample: Sample, figure: Figure | None, sequential: bool = False, context: Sequence[str] = ()) -> Verdict:
     """Return the verdict on a reported error. The first rule that matches decides.
 
     `sequential` says that seeds were added because the earlier ones did not decide it. A gap then needs a wider interval.
+    `context` has the printed figures, with their places, that are shown for the model and never judged.
     """
     if figure is None:
-        return Verdict("no paper figure", "no source reports an error of this model on this data set")
+        return Verdict("no paper figure", _no_figure(context))
     if not sample.runs:
         return Verdict("not run", f"no run has ended; the paper's error is {figure.printed}", MIN_SEEDS)
     n = sample.n
@@ -173,6 +174,14 @@ def runs_text(sample: Sample) -> str:
     if not sample.n or sample.averaged == sample.n:
         return f"{sample.n or sample.seeds} seeds"
     return f"{sample.averaged} runs of {sample.n} seeds"
+
+
+def _no_figure(context: Sequence[str]) -> str:
+    if not context:
+        return "no source reports an error of this model on this data set"
+    verb, whose = ("is", "its") if len(context) == 1 else ("are", "their")
+    why = f"{whose} network and recipe are not known to be these"
+    return f"the printed {'; '.join(context)} {verb} context, never judged: {why}"
 
 
 def _comparison(sample: Sample, figure: Figure, gap: float, mean: str, size: str) -> str:

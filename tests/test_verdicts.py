@@ -41,6 +41,14 @@ def test_without_a_figure_nothing_is_judged() -> None:
     assert judge(FIVE, reported=None, differences=["x"])[0] == "no paper figure"
 
 
+def test_a_figure_that_is_context_only_is_named_and_not_judged() -> None:
+    found = verdict(sample_of_seeds(FIVE), None, context=["15.99 (Lin et al. 2013, Section 4.6)"])
+    assert found.word == "no paper figure"
+    assert "the printed 15.99 (Lin et al. 2013, Section 4.6) is context" in found.reason
+    both = verdict(sample_of_seeds([]), None, context=["1.6 (A)", "1.7 (B)"]).reason
+    assert "the printed 1.6 (A); 1.7 (B) are context" in both
+
+
 def test_without_an_ended_run_the_verdict_is_not_run() -> None:
     assert judge([], differences=["x"])[0] == "not run"
 
