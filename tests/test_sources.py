@@ -56,7 +56,8 @@ TRIED = {
     ("goodfellow2013", "mnist", "0.94"): "0.94",
     ("goodfellow2013", "mnist", "0.45"): "0.45",
     ("lecun1998", "mnist", "0.95"): "0.9 0.74 0.9 1 1.4",
-    ("caffe", "cifar10", "24.67"): "25.09 31.5",
+    ("caffe", "mnist", "1.03"): "0.97 0.96 0.88 0.87 0.83 0.79",  # 1 - the last accuracy of each log
+    ("caffe", "cifar10", "24.67"): "24.27 25.09 31.5",
     ("caffe", "cifar10", "18"): "18..19 20..21",
     ("cudaconvnet", "cifar10", "11"): "11.11 11",
 }
