@@ -126,7 +126,8 @@ def measure(question: Question) -> dict[str, Any]:
             rates[name].append(done / spent)
             if name == "bare_step":
                 shares.append((time.process_time() - worked) / (spent * question.options.threads))
-        profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False})  # as people leave them
+        # As people leave them: float32, whatever the profile has.
+        profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False, "float32": "ieee"})
         rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)
