@@ -4,10 +4,10 @@ It writes what can be made from the code alone, the model's card and its digest.
 about the model, and verifies its published records. Nothing is trained.
 """
 
-import importlib
 import io
 import pkgutil
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -203,7 +203,7 @@ def first_line(report: Any) -> str:
 def file_of(spec: ModelSpec) -> str:
     """Return the file that declares a model, from the top of the checkout: 'zoo/nin.py'."""
     for module in pkgutil.iter_modules(zoo.__path__):
-        declared = getattr(importlib.import_module(f"zoo.{module.name}"), "MODELS", ())
+        declared = getattr(sys.modules.get(f"zoo.{module.name}"), "MODELS", ())  # a file that can't be loaded has none
         if any(one is spec for one in declared):
             return f"zoo/{module.name}.py"
     raise ValueError(f"no module of the zoo declares {spec.name}")
