@@ -35,6 +35,7 @@ class Checkpoint:
     threads: int
     torch: str = field(default_factory=lambda: str(torch.__version__))
     device: str = "cpu"
+    convolutions: str = "torch"  # runner/training/convolution.py's choice for each layer
     forced_resume: bool = False
 
     def save(self, path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
-from runner.training import memory
+from runner.training import convolution, memory
 from runner.training.batches import Batches, DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.profiles import device_name
@@ -63,6 +63,7 @@ class Trained:
     train_seconds: float
     trained_images: int
     forced_resume: bool
+    convolutions: str  # runner/training/convolution.py's choice for each layer
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
@@ -117,6 +118,29 @@ def steps_per_epoch(images: int, recipe: Recipe) -> int:
     return images // recipe.batch_size if recipe.drop_last else math.ceil(images / recipe.batch_size)
 
 
+def convolutions_of(
+    model: nn.Module,
+    recipe: Recipe,
+    data: DeviceSet,
+    layout: torch.memory_format,
+    switches: dict[str, bool | str],
+    log: Callable[[str], None],
+    resume: Checkpoint | None,
+) -> str:
+    """Swap the convolutions' arithmetic as the switches want it, and return the choice.
+
+    A training that goes on keeps the choice that it began with: another would give other bits.
+    """
+    chosen = str(switches["convolutions"])
+    if chosen != convolution.TORCH and resume is not None:
+        chosen = resume.convolutions
+    if chosen == convolution.MEASURED:
+        images = data.images(slice(0, min(recipe.batch_size, convolution.TRIAL_IMAGES)))
+        chosen = convolution.choose(model, images.contiguous(memory_format=layout), log)
+    convolution.install(model, chosen)
+    return chosen
+
+
 def evaluate(
     model: nn.Module,
     data: DeviceSet,
@@ -168,6 +192,7 @@ def train(
     model = spec.variants[job.dataset].build()
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
+    chosen = convolutions_of(model, recipe, data.train, layout, switches, hooks.log, resume)
     optimizer = optimizer_for(model, recipe)
     order = torch.Generator().manual_seed(2 * job.seed + 1_000_003)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
@@ -190,6 +215,7 @@ def train(
         generators={},
         threads=torch.get_num_threads(),
         device=device_name(device),
+        convolutions=chosen,
     )
     if resume is not None:
         forced = resume.forced_resume
@@ -339,6 +365,7 @@ def train(
         train_seconds=state.train_seconds,
         trained_images=state.trained_images,
         forced_resume=forced,
+        convolutions=chosen,
     )
 
 

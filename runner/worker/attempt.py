@@ -245,7 +245,7 @@ class Attempt:
                 f"the checkpoint was made elsewhere ({refused}): resume it there, or `runner submit --force-resume` "
                 "(recorded), or `runner retry` to start afresh"
             ) from refused
-        self._write_results(trained, loaded, recipe, device, switches)
+        self._write_results(trained, loaded, recipe, device, {**switches, "convolutions": trained.convolutions})
         return "finished"
 
     # --- the parts of it ---

@@ -1,0 +1,268 @@
+"""Convolutions in `fast` on a CPU: Winograd's and matrix products beside float64, the choice of each layer, a whole training."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.datasets import get_dataset
+from benchmarks.records import Job
+from runner.training import convolution, profiles, winograd
+from runner.training.batches import DeviceSet, Prepared
+from runner.training.checkpoint import Checkpoint
+from runner.training.convolution import Shape
+from runner.training.loop import Hooks, Stopped, train
+from zoo import load_models
+
+MODELS = load_models()
+CPU = torch.device("cpu")
+# Relative errors (norms) of a layer's output and gradients against float64. Torch's own stay below 1e-6; Winograd's lose
+# two to three bits more, since its tiles are sums of terms that are larger than the tile's outputs.
+BOUND = 2e-5
+SHARE_OF_LARGEST = 1e-4  # the largest error of a single value, as a share of the largest value
+
+
+def shapes_of_the_zoo() -> list[Shape]:
+    """Every shape for which there is another way than torch's, once."""
+    shapes = set()
+    for spec in MODELS.values():
+        for dataset, variant in spec.variants.items():
+            with torch.device("meta"):
+                model = variant.build()
+                images = torch.zeros(2, *get_dataset(dataset).shape)
+            layout = torch.channels_last if spec.channels_last_on_cpu else torch.contiguous_format
+            shapes.update(convolution.shapes_of(model, images.contiguous(memory_format=layout)).values())
+    return sorted(shapes, key=str)
+
+
+def tensors_of(shape: Shape, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Images, weights, bias and the output's gradient of a shape, float32."""
+    generator = torch.Generator().manual_seed(0)
+    layout = torch.channels_last if shape.channels_last else torch.contiguous_format
+    c, height, width = shape.images
+    x = torch.randn(batch, c, height, width, generator=generator).contiguous(memory_format=layout)
+    weight = torch.randn(shape.maps, c, shape.kernel, shape.kernel, generator=generator)
+    weight = weight.div_(math.sqrt(weight[0].numel())).contiguous(memory_format=layout)
+    bias = torch.randn(shape.maps, generator=generator) if shape.bias else None
+    gradient = torch.randn(batch, shape.maps, *shape.output, generator=generator).contiguous(memory_format=layout)
+    return x, weight, bias, gradient
+
+
+def errors(shape: Shape, ways: str, batch: int = 2) -> dict[str, tuple[float, float]]:
+    """The relative error in norm, and the largest as a share of the largest value, of output and gradients."""
+    x, weight, bias, gradient = tensors_of(shape, batch)
+
+    def run(double: bool) -> dict[str, torch.Tensor]:
+        inputs = [part.double() if double else part.clone() for part in (x, weight, bias) if part is not None]
+        inputs = [part.requires_grad_() for part in inputs]
+        if double:
+            output = F.conv2d(*inputs, stride=shape.stride, padding=shape.padding)
+        else:
+            own = (*inputs, None)[:3]
+            output = convolution.Convolution.apply(*own, (shape.stride, shape.padding, ways))
+        gradients = torch.autograd.grad(output, inputs, gradient.double() if double else gradient)
+        return dict(zip(("output", "input", "weights", "bias"), (output, *gradients), strict=False))
+
+    truth, ours = run(double=True), run(double=False)
+    return {
+        name: (
+            ((ours[name] - exact).norm() / exact.norm()).item(),
+            ((ours[name] - exact).abs().max() / exact.abs().max()).item(),
+        )
+        for name, exact in truth.items()
+    }
+
+
+WINOGRAD = [shape for shape in shapes_of_the_zoo() if "w" in shape.ways(0)]
+PATCHES = [shape for shape in shapes_of_the_zoo() if "m" in shape.ways(0)]
+
+
+def test_the_zoo_has_convolutions_of_both_kernels():
+    assert {shape.kernel for shape in WINOGRAD} == {3, 5}
+    assert len(WINOGRAD) > 40
+
+
+@pytest.mark.parametrize("shape", WINOGRAD, ids=str)
+def test_winograd_is_near_float64_for_every_shape_of_the_zoo(shape):
+    for name, (norm, largest) in errors(shape, "www").items():
+        assert norm < BOUND, name
+        assert largest < SHARE_OF_LARGEST, name
+
+
+@pytest.mark.parametrize("shape", PATCHES, ids=str)
+def test_matrix_products_are_near_float64_for_every_shape_of_the_zoo(shape):
+    ways = "".join("m" if "m" in shape.ways(operation) else "t" for operation in range(3))
+    for name, (norm, _) in errors(shape, ways).items():
+        assert norm < 2e-6, name
+
+
+@pytest.mark.parametrize(("kernel", "m"), [(r, m) for r, sides in winograd.TILES.items() for m in sides])
+def test_the_matrices_give_the_exact_convolution(kernel, m):
+    """Of whole numbers, in float64: A^T ((G w) * (B^T x)) is the correlation of x with w."""
+    matrices = winograd.transforms(m, kernel)
+    x, w = torch.arange(1.0, matrices.n + 1).double() ** 2, torch.arange(1.0, kernel + 1).double()
+    data, kernels, output = (part.double() for part in (matrices.data, matrices.kernel, matrices.output))
+    expected = F.conv1d(x.view(1, 1, -1), w.view(1, 1, -1)).flatten()
+    torch.testing.assert_close(output @ ((kernels @ w) * (data @ x)), expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(("side", "padding", "kernel"), [(9, 0, 3), (11, 1, 5), (7, 2, 5), (6, 1, 3), (5, 0, 5)])
+def test_sides_that_no_tile_divides_and_batches_of_several_chunks(side, padding, kernel, channels_last, monkeypatch):
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", 2**15)
+    monkeypatch.setattr(convolution, "PATCH_BYTES", 2**14)
+    shape = Shape((3, side, side + 3), 4, kernel, 1, padding, True, channels_last, True)
+    for ways in ("www", "mtm", "wmw" if kernel == 1 else "mww"):
+        for name, (norm, _) in errors(shape, ways, batch=7).items():
+            assert norm < BOUND, (ways, name)
+
+
+def test_a_tile_is_chosen_by_its_products():
+    """36 for 4x4 outputs of a 3x3 kernel; 6x6 outputs are nine... four tiles of 3x3, 100 products, not four of 4x4, 144."""
+    sides = {(3, 32): 4, (3, 8): 4, (3, 6): 3, (3, 2): 2, (5, 16): 4, (5, 8): 4, (3, 7): 4}
+    assert {key: winograd.tile_side(key[0], key[1], key[1]) for key in sides} == sides
+
+
+# --- the choice -------------------------------------------------------------------------------------------------------------
+
+
+def test_torch_s_own_stays_where_no_other_gains_enough():
+    assert convolution.quickest([{"t": 1.0, "w": 0.95}, {"t": 1.0, "w": 0.5, "m": 0.4}, {"t": math.inf}]) == "tmt"
+
+
+@pytest.mark.parametrize("text", ["conv1", "conv1=ww", "conv1=wwx", "=www", "conv1=www  conv2=www", ""])
+def test_a_text_that_is_no_choice_is_refused(text):
+    with pytest.raises(ValueError, match="names no layer"):
+        convolution.parsed(text)
+
+
+def test_a_choice_is_read_back():
+    assert convolution.parsed("a.conv=wtm b=ttw") == {"a.conv": "wtm", "b": "ttw"}
+    assert convolution.parsed(convolution.TORCH) == {}
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8),
+        nn.Conv2d(8, 8, 3, groups=2), nn.Dropout(0.5), nn.Conv2d(8, 4, (1, 3)), nn.Flatten(), nn.LazyLinear(10),
+    )  # fmt: skip
+
+
+def test_a_choice_is_made_once_a_shape_draws_nothing_and_changes_no_module():
+    model, lines = network(), []
+    images = torch.randn(4, 1, 8, 8)
+    model(images)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    chosen = convolution.choose(model, images, lines.append)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert model.training
+    assert len(lines) == 2  # neither groups nor oblong kernels
+    assert set(convolution.parsed(chosen)) <= {"0", "2"}
+    convolution.install(model, "0=mtm 2=www")
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert [type(module) for module in model] == [type(module) for module in network()]
+
+
+def test_the_layer_that_sees_the_image_needs_no_gradient_by_it():
+    shapes = convolution.shapes_of(network(), torch.zeros(2, 1, 8, 8))
+    assert [shape.input_gradient for shape in shapes.values()] == [False, True]
+
+
+def test_a_swapped_network_is_the_network():
+    """Output, gradients of every parameter, and the output in evaluation, beside torch's own."""
+    images, labels = torch.randn(6, 1, 8, 8), torch.randint(10, (6,))
+    outcomes = []
+    for choice in (convolution.TORCH, "0=mtm 2=www"):
+        model = network().eval()
+        model(images)
+        torch.manual_seed(1)
+        nn.init.normal_(model[-1].weight, 0, 0.1)
+        convolution.install(model, choice)
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        outcomes.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for theirs, ours in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(outcomes[0][1], outcomes[1][1])  # or nothing was swapped
+
+
+# --- a training --------------------------------------------------------------------------------------------------------------
+
+CHOICE = "conv1=wtw conv2=www conv3=www cccp1=mmm"
+
+
+def run(steps_seen, convolutions, profile="fast", resume=None, stop_after=None, images=96):
+    """Train NiN's small network on random images; the first losses, the trained, the last checkpoint."""
+    spec = MODELS["nin"]
+    variant = spec.variants["digits"]
+    recipe = dataclasses.replace(variant.recipe, epochs=2, batch_size=16, preprocessing="unit")
+    generator = torch.Generator().manual_seed(3)
+    facts = get_dataset("digits")
+    pixels = torch.rand(images, *facts.shape, generator=generator)
+    labels = torch.randint(facts.classes, (images,), generator=generator)
+    part = DeviceSet(pixels, labels, None, torch.zeros(facts.shape[0], 1, 1))
+    job = Job(dataset="digits", model="nin", revision=1, recipe=recipe.to_dict(), profile=profile, seed=0)
+    switches = {**profiles.resolve(profile, CPU, spec.channels_last_on_cpu), "convolutions": convolutions}
+    saved, lines, seen = [], [], []
+
+    def progress(told):
+        seen.append(told)
+
+    hooks = Hooks(
+        stop=lambda: stop_after is not None and len(seen) >= stop_after,
+        save=lambda state: saved.append(dataclasses.replace(state, model=dict(state.model))),
+        progress=progress,
+        log=lines.append,
+        watch=lambda _left, sums: steps_seen.append(sums.tolist()),
+    )
+    try:
+        trained = train(job, "0" * 32, spec, recipe, Prepared(part, part), CPU, switches, hooks, resume=resume)
+    except Stopped:
+        trained = None
+    return trained, saved[-1], lines
+
+
+def test_a_training_measures_once_logs_and_tells_its_choice():
+    trained, checkpoint, lines = run([], convolution.MEASURED)
+    assert trained.convolutions == checkpoint.convolutions != convolution.MEASURED
+    convolution.parsed(trained.convolutions)
+    assert sum(line.startswith("convolution ") for line in lines) >= 3
+
+
+def test_a_training_that_goes_on_keeps_its_choice_and_its_bits(tmp_path, monkeypatch):
+    whole, _, _ = run([], CHOICE)
+    _, checkpoint, _ = run([], CHOICE, stop_after=4)
+    checkpoint.save(tmp_path / "checkpoint.pt")
+    monkeypatch.setattr(convolution, "choose", lambda *_: pytest.fail("measured again"))
+    resumed, _, _ = run([], convolution.MEASURED, resume=Checkpoint.load(tmp_path / "checkpoint.pt"))
+    assert resumed.convolutions == CHOICE
+    for name, value in whole.weights.items():
+        assert torch.equal(value, resumed.weights[name]), name
+
+
+def test_reference_never_swaps():
+    assert profiles.resolve("reference", CPU)["convolutions"] == convolution.TORCH
+    assert profiles.resolve("reference", torch.device("cuda"))["convolutions"] == convolution.TORCH
+    assert profiles.resolve("fast", torch.device("cuda"))["convolutions"] == convolution.TORCH
+    trained, _, lines = run([], convolution.TORCH, profile="reference")
+    assert trained.convolutions == convolution.TORCH
+    assert not [line for line in lines if line.startswith("convolution ")]
+
+
+def test_the_first_losses_of_both_profiles_stay_side_by_side():
+    """Twelve updates of the network that learns: rounding alone tells them apart."""
+    theirs, ours = [], []
+    run(theirs, convolution.TORCH, profile="reference")
+    run(ours, CHOICE)
+    assert len(theirs) == len(ours) == 12
+    assert theirs != ours
+    for (loss, _, images), (other, _, others) in zip(theirs, ours, strict=True):
+        assert images == others
+        assert other == pytest.approx(loss, rel=1e-4)
