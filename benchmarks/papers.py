@@ -12,16 +12,51 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from benchmarks import records
 from benchmarks.errors import UserError
-from benchmarks.records import Name, problems_of
+from benchmarks.records import Name
+from benchmarks.sanity import CLASSES, implausible, shown, unknown, wrong_fields
 
 FOLDER = Path(__file__).parent / "papers"
 ATTEMPTS = Path(__file__).parent / "attempts"
 
+
+def _unquoted(value: Any) -> Any:
+    """Refuse what isn't a number in TOML: pydantic would take "10.41" and true."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"is {shown(value)}, expected a number without quotes, such as 10.41")
+    return value
+
+
+def _known_dataset(name: str) -> str:
+    if name not in CLASSES:
+        raise ValueError(unknown("data set", name, CLASSES))
+    return name
+
+
+def _year(value: Any) -> Any:
+    if value != "unknown" and (type(value) is not int or not 1950 <= value <= 2100):
+        raise ValueError(f'is {shown(value)}, expected a year such as 2013, without quotes, or "unknown"')
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
+Dataset = Annotated[str, AfterValidator(_known_dataset)]
+Percent = Annotated[Decimal, BeforeValidator(_unquoted), Field(ge=0, le=100)]  # with the digits that were printed
+Points = Annotated[float, BeforeValidator(_unquoted)]
+Year = Annotated[int | Literal["unknown"], BeforeValidator(_year)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 Kind = Literal["target", "context"]
 Statistic = Literal["single", "mean", "median", "best"]
 ClaimKind = Literal["less", "equal"]
@@ -40,15 +75,15 @@ class ReportedProtocol(_Frozen):
     """How the source measured. None where it doesn't say."""
 
     augmentation: Text | None = None  # "none", or what was done to training images, in words
-    training_images: Annotated[int, Field(ge=1)] | None = None
+    training_images: Count | None = None
     evaluation: Literal["test", "validation"] = "test"
-    networks: Annotated[int, Field(ge=1)] = 1  # more: their predictions were averaged
-    views: Annotated[int, Field(ge=1)] = 1  # more: predictions on so many crops of each test image were averaged
+    networks: Count = 1  # more: their predictions were averaged
+    views: Count = 1  # more: predictions on so many crops of each test image were averaged
     epoch: Literal["last", "best"] | None = None  # best: chosen by the error that is reported
-    runs: Annotated[int, Field(ge=1)] | None = None  # behind the figure
+    runs: Count | None = None  # behind the figure
     statistic: Statistic | None = None  # of those runs
     selection: Text | None = None  # how the figure was picked, where that isn't plain: "one of 4 rates"
-    spread: Annotated[float, Field(ge=0)] | None = None  # over the runs, as printed after "+-": percentage points
+    spread: Annotated[Points, Field(ge=0)] | None = None  # over the runs, as printed after "+-": percentage points
     spread_kind: SpreadKind | None = None  # what that is, where the source says it
 
     @model_validator(mode="after")
@@ -67,15 +102,22 @@ class ReportedProtocol(_Frozen):
 class ReportedError(_Frozen):
     """One printed test error, with its place and protocol."""
 
-    dataset: Name
+    dataset: Dataset
     label: Text  # as printed
     model: Name | None = None  # the zoo's name; None for what the zoo hasn't: shown as published only
-    printed: Annotated[Decimal, Field(alias="error", ge=0, le=100)]  # percent
+    printed: Annotated[Percent, Field(alias="error")]
     where: Text  # "Table 1", "Section 4.2"
     kind: Kind = "context"
     protocol: ReportedProtocol = ReportedProtocol()
     secondary: Text | None = None  # where the number was read, if not in the source itself: not confirmed there
     note: Text | None = None
+
+    @model_validator(mode="after")
+    def _error_is_one(self) -> "ReportedError":
+        problem = implausible(self.dataset, self.printed)
+        if problem:
+            raise ValueError(f"error: {problem}")
+        return self
 
     @property
     def error(self) -> float:
@@ -89,13 +131,39 @@ class ReportedError(_Frozen):
 
 
 class Attempt(_Frozen):
-    """What somebody else got when trying for a figure of a source, in whatever way."""
+    """What somebody else got when trying for a figure of a source, in whatever way. Percent."""
 
-    dataset: Name
-    reported: Annotated[Decimal, Field(ge=0, le=100)]  # the figure tried for, with its printed digits: percent
+    dataset: Dataset
+    reported: Percent  # the figure tried for, with its printed digits
     who: Text
-    error: Annotated[Decimal, Field(ge=0, le=100)] | None = None  # percent; None where only words are given
+    error: Percent | None = None  # None where only words are given
+    error_to: Percent | None = None  # the upper end, where a range is given that begins at `error`
     remark: Text | None = None
+
+    @model_validator(mode="after")
+    def _errors_are_some(self) -> "Attempt":
+        for name in ("reported", "error", "error_to"):
+            error = getattr(self, name)
+            problem = None if error is None else implausible(self.dataset, error)
+            if problem:
+                raise ValueError(f"{name}: {problem}")
+        if self.error_to is not None and (self.error is None or self.error >= self.error_to):
+            raise ValueError(f"error_to: is {self.error_to}, expected more than error, where the range begins")
+        return self
+
+    @property
+    def middle(self) -> float | None:
+        """The error, or the middle of the range; None where only words are given."""
+        if self.error is None:
+            return None
+        return float(self.error if self.error_to is None else (self.error + self.error_to) / 2)
+
+    @property
+    def printed(self) -> str | None:
+        """The error with its digits, a range with both ends: "11.8 to 12"."""
+        if self.error is None:
+            return None
+        return f"{self.error}" if self.error_to is None else f"{self.error} to {self.error_to}"
 
 
 class Claim(_Frozen):
@@ -106,11 +174,11 @@ class Claim(_Frozen):
     """
 
     id: Name
-    dataset: Name
+    dataset: Dataset
     better: Name
     worse: Name
     kind: ClaimKind = "less"
-    share: Annotated[float, Field(gt=0, lt=100)] | None = None  # percent of the error of `worse`
+    share: Annotated[Points, Field(gt=0, lt=100)] | None = None  # percent of the error of `worse`
     text: Text
     where: Text
 
@@ -127,7 +195,7 @@ class Paper(_Frozen):
     key: Name  # the file's name
     title: Text
     authors: Annotated[tuple[Text, ...], Field(min_length=1)]  # "Lin, Min"
-    year: Annotated[int, Field(ge=1950, le=2100)] | Literal["unknown"]  # a repository may not say
+    year: Year  # "unknown": a repository may not say
     entry: Literal["article", "inproceedings", "misc"] = "misc"  # the BibTeX entry type
     venue: Text
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -142,23 +210,6 @@ class Paper(_Frozen):
         """What this source prints for a model, its target first; None where it prints nothing."""
         rows = [row for row in self.reported if (row.dataset, row.model) == (dataset, model)]
         return min(rows, key=lambda row: row.kind != "target", default=None)
-
-    @property
-    def bibtex(self) -> str:
-        """The citation, made from the fields above."""
-        venue_field = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished"}[self.entry]
-        fields = {
-            "title": f"{{{self.title}}}",  # the second pair of braces keeps the capitals
-            "author": " and ".join(self.authors),
-            "year": None if self.year == "unknown" else self.year,
-            venue_field: self.venue,
-            "doi": self.doi,
-            "eprint": self.arxiv,
-            "archiveprefix": "arXiv" if self.arxiv else None,
-            "url": self.url,
-        }
-        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value is not None]
-        return "\n".join([f"@{self.entry}{{{self.key},", *lines, "}"])
 
 
 def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
@@ -225,7 +276,7 @@ def _load(path: Path) -> tuple[Paper | None, list[str]]:
     try:
         paper = Paper.model_validate(data | head)
     except ValidationError as error:
-        return None, problems + problems_of(error)
+        return None, problems + wrong_fields(error, Paper)
     # From the rows as they stand: a row with a wrong figure still names its model.
     named = {(row.get("dataset"), row.get("model")) for row in raw if isinstance(row, dict)}
     return paper, problems + _claim_problems(claims, named)
@@ -243,13 +294,13 @@ def _rows(table: str, schema: type[Row], rows: Any, problems: list[str]) -> tupl
         try:
             valid.append(schema.model_validate(row))
         except ValidationError as error:
-            problems += [f"{_row(table, number, row)}: {problem}" for problem in problems_of(error)]
+            problems += [f"{_row(table, number, row)}: {problem}" for problem in wrong_fields(error, schema)]
     return tuple(valid)
 
 
 def _row(table: str, number: int, row: Mapping[str, Any]) -> str:
-    label = row.get("label") or row.get("id") or row.get("who")
-    return f"{table} {number} ('{label}')" if label else f"{table} {number}"
+    label = " ".join(str(row.get("label") or row.get("id") or row.get("who") or "").split())
+    return f"{table} {number} ('{label[:60]}')" if label else f"{table} {number}"
 
 
 def _claim_problems(claims: Iterable[Claim], reported: set[tuple[Any, Any]]) -> list[str]:
@@ -279,6 +330,32 @@ def _doubled_targets(papers: Iterable[Paper]) -> list[str]:
             there = first.setdefault((row.dataset, row.model), here)
             if there is not here:
                 problems.append(f"{here}: kind: {row.model} on {row.dataset} has a target already, {there}")
+    return problems
+
+
+def unknown_names(papers: Mapping[str, Paper], models: Mapping[str, str | None]) -> list[str]:
+    """Return a line for each model that a source names and the zoo hasn't, and for each source the other way round.
+
+    `models` maps the zoo's names to the key of the source that each names, or None.
+    """
+    problems = []
+    for paper in papers.values():
+        sides: list[tuple[str, int, _Frozen, tuple[str, ...]]] = []
+        sides += [("reported", number, row, ("model",)) for number, row in enumerate(paper.reported, start=1)]
+        sides += [("claim", number, row, ("better", "worse")) for number, row in enumerate(paper.claims, start=1)]
+        for table, number, row, fields in sides:
+            here = f"benchmarks/papers/{paper.key}.toml: {_row(table, number, row.model_dump())}"
+            names = {field: getattr(row, field) for field in fields}
+            problems += [
+                f"{here}: {field}: {unknown('model', name, models)}"
+                for field, name in names.items()
+                if name is not None and name not in models
+            ]
+    problems += [
+        f"zoo/: model '{model}': paper: {unknown('source', key, papers)}"
+        for model, key in models.items()
+        if key is not None and key not in papers
+    ]
     return problems
 
 

@@ -32,8 +32,9 @@ CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_lo
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # safe as a file name and in a URL
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,4}$")]  # of a recipe
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Json = Any  # numbers, strings, booleans and lists of them: what a recipe field may hold
+Json = Any  # numbers, strings, booleans, lists and objects of them: what a recipe field may hold
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -47,6 +48,44 @@ def canonical_json(value: Any) -> str:
 def sha256_of(value: Any) -> str:
     """sha256 (hex) over the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def laid_over(recipe: Mapping[str, Json], overrides: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a recipe's JSON with each override, by dotted name, in its place. A part that is laid over goes first."""
+    result = dict(recipe)
+    for path, value in sorted(overrides.items()):
+        *parts, field = path.split(".")
+        place = result
+        for part in parts:
+            inner = place.get(part)
+            place[part] = dict(inner) if isinstance(inner, Mapping) else {}
+            place = place[part]
+        place[field] = value
+    return result
+
+
+def flat(recipe: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
+    """Return a recipe's JSON with dotted names for the fields of its parts. A part's own name has its rule."""
+    fields: dict[str, Json] = {}
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            inner = dict(value)
+            if "rule" in inner:
+                fields[prefix + name] = inner.pop("rule")
+            fields |= flat(inner, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def differing_fields(one: Mapping[str, Json], other: Mapping[str, Json]) -> dict[str, tuple[str, str]]:
+    """Return the fields in which two recipes' JSON differ, by dotted name, with both values as JSON or 'not there'."""
+    both = flat(one), flat(other)
+    pairs = {
+        name: tuple(canonical_json(fields[name]) if name in fields else "not there" for fields in both)
+        for name in sorted(both[0].keys() | both[1].keys())
+    }
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -71,13 +110,16 @@ class _Frozen(BaseModel):
 
 
 class Job(_Frozen):
-    """One training to do. The recipe is the model's own; `overrides` are what this job changes in it (sorted by field)."""
+    """One training to do. The recipe is the model's own; `overrides` are what this job changes in it, sorted by field.
+
+    A field of a part has a dotted name: `optimizer.learning_rate`.
+    """
 
     dataset: Name
     model: Name
     revision: Annotated[int, Field(ge=1)]
     recipe: dict[FieldName, Json]
-    overrides: dict[FieldName, Json] = {}
+    overrides: dict[FieldPath, Json] = {}
     profile: Literal["reference", "fast"] = "reference"
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -106,12 +148,14 @@ class Job(_Frozen):
     @property
     def effective_recipe(self) -> dict[str, Json]:
         """The recipe with the overrides laid over it: what is trained."""
-        return self.recipe | self.overrides
+        return laid_over(self.recipe, self.overrides)
 
     @property
     def stem(self) -> str:
         """The key's last part: `reference+learning_rate=0.25-seed0`."""
-        changes = "".join(f"+{name}={_readable(value)}" for name, value in sorted(self.overrides.items()))
+        changes = "".join(
+            f"+{path.rpartition('.')[2]}={_readable(value)}" for path, value in sorted(self.overrides.items())
+        )
         return f"{self.profile}{changes[:160]}-seed{self.seed}"
 
     @property

@@ -39,6 +39,7 @@ _ALL = (
     Suite("cifar100-full", "every model that has a CIFAR-100 recipe", ("cifar100",), every_model=True),
     Suite("svhn-full", "every model that has an SVHN recipe", ("svhn",), every_model=True),
     Suite("all", "every model on each of the four", ("mnist", "cifar10", "cifar100", "svhn"), every_model=True),
+    Suite("classics", "papers whose whole recipes run on one CPU core in minutes to hours", ("mnist", "cifar10")),
     Suite(
         "nin_ablation",
         "what dropout, augmentation and global average pooling give NiN (its Tables 1 and 5)",

@@ -8,14 +8,15 @@ import io
 import json
 import math
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.leaderboard import ROW_KEYS, default_view
-from benchmarks.papers import Paper
+from benchmarks.board import default_view
+from benchmarks.columns import BOARD_COLUMNS
+from benchmarks.intervals import gap_text
+from benchmarks.records import utc
 
 SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
     "reproduced": "✓",
@@ -32,6 +33,7 @@ SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
     "different": "✗",
     "not yet known": "…",
 }
+SEED = ["dataset", "model", "profile", "data", "seed"]  # what makes two runs runs of one seed
 PUBLISHED_ONLY = "published only"
 MARKS = {  # what isn't plain about a row's numbers: the letter of narrow tables, and the words
     "L": "local: not published",
@@ -112,23 +114,65 @@ def own_line(runs: pd.DataFrame) -> str:
     own = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
     if own.empty:
         return ""
-    published = runs.loc[~runs["local"] & (runs["standing"] == "counted"), "weights_sha256"]
-    again = own[
-        (own["standing"] == "duplicate") & own["weights_sha256"].isin(published) & (own["outcome"] != "diverged")
-    ]
-    line = f"Of this checkout, not published: {len(own)} run{'s' * (len(own) > 1)}"
-    if again.empty:
-        return f"{line}."
-    return f"{line}, {len(again)} with the very weights, bit for bit, of published ones: counted once."
+    published = runs[~runs["local"] & (runs["standing"] == "counted")]
+    same_weights = (own["standing"] == "duplicate") & own["weights_sha256"].isin(published["weights_sha256"])
+    same_weights &= own["outcome"] != "diverged"
+    seeds = set(zip(*(published[name] for name in SEED), strict=True))
+    same_seed = pd.Series([seed in seeds for seed in zip(*(own[name] for name in SEED), strict=True)], index=own.index)
+    clauses = [f"Of this checkout, not published: {len(own)} run{'s' * (len(own) > 1)}"]
+    if same_weights.any():
+        clauses.append(f"{same_weights.sum()} with the very weights, bit for bit, of published ones: counted once")
+    if averaged := int((same_seed & (own["standing"] == "counted")).sum()):
+        clauses.append(f"{averaged} of seeds that are published too: averaged with those")
+    return ", ".join(clauses) + "."
+
+
+def repeats_line(view: pd.DataFrame) -> str:
+    """Which rows have more runs than seeds: '' where none has."""
+    repeated = view[view["runs"] > view["seeds"]]
+    if repeated.empty:
+        return ""
+    counts = ", ".join(f"{clean(row.model)} {runs_of_seeds(row)}" for row in repeated.itertuples(index=False))
+    return f"A seed counts once, as the mean of its runs: {counts}."
+
+
+# --- cells that are alike everywhere ---------------------------------------------------------------------------------
+
+
+def runs_of_seeds(row: Any) -> str:
+    """`12 runs of 10 seeds`; `10 seeds` where each ran once."""
+    return f"{row.runs} runs of {row.seeds} seeds" if row.runs > row.seeds else f"{row.seeds} seeds"
+
+
+def trained_text(row: Any) -> str:
+    """`9 of 10`, the seeds that trained; `9 of 10 (12 runs)` where a seed ran more than once; '' where none has run."""
+    repeated = f" ({row.runs} runs)" if row.runs > row.seeds else ""
+    return f"{row.n} of {row.seeds}{repeated}" if row.runs else ""
+
+
+def gap_of(row: Any) -> str:
+    """The gap with its sign, rounded as the two numbers beside it; '' where there is none."""
+    return "" if pd.isna(row.gap) else gap_text(row.mean, row.printed)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def rows_of(board: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every row with ROW_KEYS, None where undefined, floats without the dust of binary fractions."""
-    rows = board[list(ROW_KEYS)].to_dict("records")
-    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+    """Every row with BOARD_COLUMNS and its `marks` in words; None where undefined, floats without binary fractions' dust."""
+    marks = [[MARKS[letter] for letter in marks_of(row)] for row in board.itertuples(index=False)]
+    rows = board[list(BOARD_COLUMNS)].to_dict("records")
+    return [
+        {str(name): _plain(value) for name, value in row.items()} | {"marks": mine}
+        for row, mine in zip(rows, marks, strict=True)
+    ]
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, pd.Timestamp):
+        return utc(value)
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 9)
     return None if pd.isna(value) else value
@@ -140,15 +184,10 @@ def as_json(board: pd.DataFrame) -> str:
 
 
 def as_csv(board: pd.DataFrame) -> str:
-    """The text of `report --format csv`."""
+    """The text of `report --format csv`: lists as their items with `; ` between them."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, ROW_KEYS, lineterminator="\n")
+    writer = csv.DictWriter(out, [*BOARD_COLUMNS, "marks"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows_of(board))
+    for row in rows_of(board):
+        writer.writerow({name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})
     return out.getvalue()
-
-
-def bibtex(board: pd.DataFrame, papers: Mapping[str, Paper]) -> str:
-    """The sources of the board's figures and models, sorted by key."""
-    keys = sorted(set(board["paper"].dropna()) & papers.keys())
-    return "\n\n".join(papers[key].bibtex for key in keys) + "\n" if keys else "% no source stands behind this board\n"

@@ -26,7 +26,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from zoo.spec import Departure, ModelSpec, Recipe, Variant
+from zoo.recipe import SGD, Recipe, Steps
+from zoo.spec import Departure, ModelSpec, Variant
 
 
 def {name}(channels: int, classes: int) -> nn.Sequential:
@@ -42,16 +43,14 @@ def {name}(channels: int, classes: int) -> nn.Sequential:
     )
 
 
-RECIPE = Recipe(  # zoo/spec.py says what each field means, and which there are beside these
+RECIPE = Recipe(  # zoo/recipe.py says what each field means, and which there are beside these
     epochs=20,
     batch_size=128,
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=1e-4,
     preprocessing="standardise",
+    optimizer=SGD(learning_rate=0.1, momentum=0.9),
+    schedule=Steps(after=(10, 15), factor=0.1),
     init=(("*.weight", "he_normal", 1.0), ("*.bias", "constant", 0.0)),
-    milestones=(10, 15),
-    decay_factor=0.1,
+    weight_decay=1e-4,
 )
 
 MODELS = (

@@ -12,7 +12,7 @@ from benchmarks.leaderboard import PROFILES, Card, CardAnatomy, Evidence, defaul
 from benchmarks.papers import Paper
 from benchmarks.records import RunRecord, utc
 from benchmarks.suites import SUITES
-from benchmarks.wording import MARKS, PUBLISHED_ONLY, concerning, marks_of, ranks, verdict_words
+from benchmarks.wording import MARKS, PUBLISHED_ONLY, concerning, marks_of, ranks, trained_text, verdict_words
 
 PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking
@@ -47,7 +47,7 @@ def marks(row: Any) -> list[str]:
 
 def trained(row: Any) -> str:
     """`4 of 5`: the seeds that trained; a dash where none has run."""
-    return f"{row.n} of {row.runs}" if row.runs else words.NONE
+    return trained_text(row) or words.NONE
 
 
 def authors_of(paper: Paper) -> str:

@@ -172,7 +172,7 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
 def _about(row: Any) -> str:
     spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
     gap = "" if pd.isna(row.gap) else f", gap {percent(row.gap, signed=True)}"
-    return f"<b>{_name(row)}</b><br>measured {percent(row.mean)}{spread} % ({row.n} of {row.runs} seeds){gap}<br>{row.verdict}"
+    return f"<b>{_name(row)}</b><br>measured {percent(row.mean)}{spread} % ({row.n} of {row.seeds} seeds){gap}<br>{row.verdict}"
 
 
 def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:

@@ -62,7 +62,7 @@ def write_card(results: Path, name: str = "nin_dropout", revision: int = 1, reci
 def test_five_seeds_become_one_row_with_its_verdict(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE))
     row = row_of(board_of(results), "nin_dropout")
-    assert (row["n"], row["runs"], row["trained"]) == (5, 5, 1.0)
+    assert (row["n"], row["seeds"], row["runs"], row["trained"]) == (5, 5, 5, 1.0)
     assert row["mean"] == pytest.approx(10.52)
     assert row["sd"] == pytest.approx(0.135093, abs=1e-6)
     assert (row["reported"], row["paper"], row["where"]) == (10.41, "lin2013", "Table 1")
@@ -79,7 +79,7 @@ def test_runs_that_collapsed_or_diverged_are_counted_but_not_averaged(results: P
     failed += [make_record(seed=seed, outcome="diverged") for seed in (6, 7)]  # all-NaN weights: equal, yet two runs
     publish_records(results, *make_seeds(FIVE), *failed)
     row = row_of(board_of(results), "nin_dropout")
-    assert (row["n"], row["runs"]) == (5, 8)
+    assert (row["n"], row["seeds"], row["runs"]) == (5, 8, 8)
     assert row["mean"] == pytest.approx(10.52)
     assert row["reason"].startswith("when it trains (5 of 8 seeds did)")
 
@@ -87,6 +87,33 @@ def test_runs_that_collapsed_or_diverged_are_counted_but_not_averaged(results: P
 def test_tolerance_follows_the_data_sets_test_size(results: Path) -> None:
     publish_records(results, *make_seeds([0.5, 0.5], dataset="mnist", training_images=60_000))
     assert row_of(board_of(results), "nin_dropout", "mnist")["tolerance"] == pytest.approx(0.0684, abs=1e-4)
+
+
+def test_a_seed_that_ran_on_several_machines_counts_once(results: Path) -> None:
+    """Copies of one seed with other weights, as other processors give them, are no five seeds."""
+    copies = [make_record(10.4 + i / 100, run=f"{i:08x}" + 24 * "0", weights_sha256=f"{i:064x}") for i in range(5)]
+    publish_records(results, *copies)
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["n"], row["seeds"], row["runs"], row["verdict"]) == (1, 1, 5, "more seeds")
+    assert row["mean"] == pytest.approx(10.42)
+    assert pd.isna(row["half_width"])
+    publish_records(results, *make_seeds([0.0, *FIVE[1:]])[1:])
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["n"], row["seeds"], row["runs"]) == (5, 5, 9)
+    assert row["mean"] == pytest.approx((10.42 + sum(FIVE[1:])) / 5)
+    assert row["errors"] == pytest.approx((10.42, *FIVE[1:]))
+    assert row["reason"].startswith("mean 10.54 of 9 runs of 5 seeds")
+
+
+def test_a_seed_that_fails_in_most_of_its_runs_failed(results: Path) -> None:
+    publish_records(results, *make_seeds(FIVE))
+    for i in range(2):
+        publish_records(
+            results,
+            make_record(90.0, seed=0, outcome="collapsed", run=f"{i:08x}" + 24 * "0", weights_sha256=f"{i:064x}"),
+        )
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["n"], row["seeds"], row["runs"]) == (4, 5, 7)
 
 
 # --- what counts ---------------------------------------------------------------------------------------------------------
@@ -214,7 +241,7 @@ def test_a_suites_board_holds_its_models_and_all_rivals(results: Path) -> None:
     board = board_of(results, datasets=["cifar10"], models=["nin_dropout", "nin_fc"])
     assert set(board["model"].dropna()) == {"nin_dropout", "nin_fc"}
     rivals = board[board["model"].isna()]
-    assert (rivals["paper"] == "lin2013").sum() == 4  # of its table; the others became models
+    assert (rivals["paper"] == "lin2013").sum() == 3  # of its table; the others became models
     assert {"weiaicunzai", "lin2013"} & set(rivals["paper"]) == {"lin2013"}  # the other reports CIFAR-100 alone
     assert set(board["dataset"]) == {"cifar10"}
 
@@ -225,7 +252,7 @@ def test_measured_and_published_rows_share_one_ranking_by_error(results: Path) -
     assert board["error"].is_monotonic_increasing
     labels = list(board["label"])
     assert labels.index("CNN + Spearmint + Data Augmentation") < labels.index("nin_dropout")
-    assert labels.index("nin_dropout") < labels.index("Stochastic Pooling")
+    assert labels.index("nin_dropout") < labels.index("CNN + Spearmint")
 
 
 def test_one_broken_file_hides_no_good_one(results: Path) -> None:

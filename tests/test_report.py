@@ -6,7 +6,6 @@ import json
 import subprocess
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from helpers import make_record, make_seeds, publish_records, run_locally
 from rich.console import Console
@@ -18,8 +17,45 @@ from runner.reporting.report import FORMATS, measured_table, print_table, render
 ROOT = Path(__file__).resolve().parent.parent
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]
-KEYS = ["dataset", "model", "label", "profile", "data", "n", "runs", "trained"]
-KEYS += ["mean", "sd", "reported", "gap", "verdict", "reason"]
+KEYS = [
+    "dataset",
+    "model",
+    "label",
+    "profile",
+    "data",
+    "n",
+    "seeds",
+    "runs",
+    "trained",
+    "mean",
+    "sd",
+    "reported",
+    "gap",
+]
+KEYS += [
+    "verdict",
+    "reason",
+    "seeds_to_go",
+    "error",
+    "errors",
+    "half_width",
+    "prediction",
+    "tolerance",
+    "paper",
+    "where",
+]
+KEYS += [
+    "printed",
+    "printed_label",
+    "note",
+    "family",
+    "augmentation",
+    "parameters",
+    "macs",
+    "train_minutes",
+    "hardware",
+]
+KEYS += ["local", "outdated", "sequential", "dirty", "forced", "newest", "provenance", "keys", "marks"]
 
 
 @pytest.fixture
@@ -80,10 +116,10 @@ def test_json_is_null_where_nothing_is_defined(evidence: Evidence) -> None:
     assert collapsed["mean"] is None
     [single] = [row for row in rows if row["model"] == "nin_dropout" and row["profile"] == "fast"]
     assert (single["mean"], single["sd"]) == (10.0, None)
-    rival = next(row for row in rows if row["label"] == "Stochastic Pooling")
+    rival = next(row for row in rows if row["label"] == "CNN + Spearmint")
     unknown = ("model", "profile", "data", "trained", "mean", "sd", "gap", "verdict", "reason")
     assert all(rival[name] is None for name in unknown)
-    assert (rival["n"], rival["runs"], rival["reported"]) == (0, 0, 15.13)
+    assert (rival["n"], rival["runs"], rival["reported"]) == (0, 0, 14.98)
     [waiting] = [row for row in rows if row["model"] == "nin_fc_dropout"]
     assert (waiting["verdict"], waiting["trained"], waiting["runs"]) == ("not run", None, 0)
 
@@ -92,7 +128,24 @@ def test_csv_holds_the_rows_of_the_json(evidence: Evidence) -> None:
     rows = list(csv.DictReader(io.StringIO(text_of(evidence, "csv"))))
     expected = json.loads(text_of(evidence, "json"))
     assert list(rows[0]) == KEYS
-    assert rows == [{k: "" if v is None else str(v) for k, v in row.items()} for row in expected]
+
+    def cell(value) -> str:
+        return "; ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+    assert rows == [{name: cell(value) for name, value in row.items()} for row in expected]
+
+
+def test_json_holds_what_the_table_shows_and_what_it_rests_on(evidence: Evidence) -> None:
+    rows = json.loads(text_of(evidence, "json"))
+    [dropout] = [row for row in rows if row["model"] == "nin_dropout" and row["profile"] == "reference"]
+    assert dropout["half_width"] == pytest.approx(0.1677, abs=1e-4)
+    assert dropout["errors"] == FIVE
+    assert (dropout["paper"], dropout["where"], dropout["printed"]) == ("lin2013", "Table 1", "10.41")
+    assert (dropout["hardware"], dropout["train_minutes"]) == (["NVIDIA H200"], 10.0)
+    assert dropout["newest"] == "2026-05-01T12:30:00Z"
+    assert dropout["keys"] == [f"cifar10/nin_dropout/reference-seed{seed}" for seed in range(5)]
+    [local] = [row for row in rows if row["model"] == "nin_fc" and row["runs"]]
+    assert local["marks"] == ["local: not published", "profile fast"]
 
 
 def test_the_table_fits_80_columns_and_needs_no_colour(evidence: Evidence) -> None:
@@ -120,7 +173,7 @@ def test_numbers_that_are_not_plain_are_marked_and_the_marks_explained(evidence:
 
 def test_every_judged_row_has_its_reason(evidence: Evidence) -> None:
     text = " ".join(text_of(evidence, "table").split())
-    assert "nin_dropout: mean 10.52 of 5 seeds is 0.11 above the paper's 10.41; the spread" in text
+    assert "nin_dropout: mean 10.52 of 5 seeds is 0.11 above the paper's 10.41; the 95 % prediction" in text
     assert "nin_fc (fast): mean 12.10" in text
     assert "nin: none of 1 trained so far." in text
 
@@ -215,12 +268,6 @@ def test_claims_stand_below_with_their_place(evidence: Evidence) -> None:
     assert "… more seeds Dropout between the mlpconv layers" in text
     assert "(lin2013, Section 4.2)" in text
     assert "· not run Translation and flipping lower" in text
-
-
-def test_bibtex_cites_the_sources_behind_the_board(evidence: Evidence) -> None:
-    assert text_of(evidence, "bibtex").count("@article{lin2013,") == 1
-    empty = make_board(evidence, ["digits"])
-    assert render("quickstart", empty, pd.DataFrame(), evidence.papers, "bibtex").startswith("%")
 
 
 def test_a_narrow_or_coloured_console_shows_the_same_words(evidence: Evidence) -> None:

@@ -105,7 +105,7 @@ def test_where_no_paper_reports_anything_there_is_nothing_to_decide(runner) -> N
 def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root, monkeypatch) -> None:
     """Real trainings on digits, against a figure that a test's own source reports of them."""
     pytest.importorskip("sklearn")
-    from benchmarks import leaderboard
+    from benchmarks import reading
     from benchmarks.papers import load_papers
 
     folder = own_root / "papers"
@@ -115,7 +115,7 @@ def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root,
         '[[reported]]\ndataset = "digits"\nlabel = "L"\nmodel = "lenet"\nerror = 4.00\nwhere = "T"\nkind = "target"\n'
     )
     (folder / "one.toml").write_text(text)
-    monkeypatch.setattr(leaderboard, "load_papers", lambda _: load_papers(folder))
+    monkeypatch.setattr(reading, "load_papers", lambda _: load_papers(folder))
     lenet = load_models()["lenet"].variants["digits"]
     spread = [make_record(e, dataset="digits", model="lenet", seed=100 + i, recipe=lenet.recipe.to_dict(), test_images=360)
               for i, e in enumerate([0.0, 8.0, 0.0, 8.0, 4.0, 3.0, 5.0, 4.0, 3.0])]  # fmt: skip

@@ -9,7 +9,7 @@ from functools import cache
 
 from zoo.spec import ModelSpec
 
-HELPERS = {"spec", "anatomy"}  # modules that declare no model
+HELPERS = {"spec", "recipe", "plain", "anatomy"}  # modules that declare no model
 
 
 @cache

@@ -25,7 +25,8 @@ from dataclasses import replace
 from torch import nn
 
 from zoo.nin import GlobalAveragePool
-from zoo.spec import Departure, ModelSpec, Printed, Recipe, Variant
+from zoo.recipe import SGD, Augmentation, Recipe, Steps
+from zoo.spec import Departure, ModelSpec, Printed, Variant
 
 BASES = {"a": (5,), "b": (5, 1), "c": (3, 3)}  # kernels of the convolutions before a pooling
 WIDTHS = (96, 192)  # before the first pooling, before the second
@@ -66,15 +67,13 @@ def allconv(base: str, version: str, channels: int, classes: int) -> nn.Sequenti
 PUBLISHED = Recipe(
     epochs=350,
     batch_size=256,
-    learning_rate=0.05,
-    momentum=0.9,
-    weight_decay=1e-3,
     preprocessing="gcn_zca",
+    optimizer=SGD(learning_rate=0.05, momentum=0.9, convention="caffe"),
+    schedule=Steps(after=(200, 250, 300)),
     init=(("*.weight", "xavier_uniform", 1.0), ("*.bias", "constant", 0.0)),
-    milestones=(200, 250, 300),
-    decay_factor=0.1,
+    weight_decay=1e-3,
 )
-AUGMENTED = replace(PUBLISHED, flip=True, translate=5)
+AUGMENTED = replace(PUBLISHED, augmentation=Augmentation(flip=True, translate=5))
 SVHN_RECIPE = replace(PUBLISHED, preprocessing="gcn_lcn").shortened(10)
 MNIST_RECIPE = replace(PUBLISHED, preprocessing="standardise")
 

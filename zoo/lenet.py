@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.spec import Departure, ModelSpec, Recipe, Variant
+from zoo.recipe import SGD, Recipe, Steps
+from zoo.spec import Departure, ModelSpec, Variant
 
 
 class LeNet(nn.Module):
@@ -43,25 +44,21 @@ class LeNet(nn.Module):
 MNIST_RECIPE = Recipe(
     epochs=20,
     batch_size=128,
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=1e-4,
     preprocessing="standardise",
+    optimizer=SGD(learning_rate=0.1, momentum=0.9),
     init=(("*.weight", "xavier_uniform", 1.0), ("*.bias", "constant", 0.0)),
-    milestones=(10, 15),
-    decay_factor=0.1,
+    schedule=Steps(after=(10, 15)),
+    weight_decay=1e-4,
 )
 
 DIGITS_RECIPE = Recipe(
     epochs=40,
     batch_size=64,
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=1e-4,
     preprocessing="standardise",
+    optimizer=SGD(learning_rate=0.1, momentum=0.9),
     init=MNIST_RECIPE.init,
-    milestones=(20, 30),
-    decay_factor=0.1,
+    schedule=Steps(after=(20, 30)),
+    weight_decay=1e-4,
 )
 
 OURS = (
@@ -85,8 +82,12 @@ MODELS = (
         paper=None,
         suites=("quickstart", "mnist"),
         variants={
-            "mnist": Variant(build=lambda: LeNet(28), recipe=MNIST_RECIPE, parameters=61_706, departures=OURS),
-            "digits": Variant(build=lambda: LeNet(8), recipe=DIGITS_RECIPE, parameters=21_386, departures=OURS),
+            "mnist": Variant(
+                build=lambda: LeNet(28), recipe=MNIST_RECIPE, revision=2, parameters=61_706, departures=OURS
+            ),
+            "digits": Variant(
+                build=lambda: LeNet(8), recipe=DIGITS_RECIPE, revision=2, parameters=21_386, departures=OURS
+            ),
         },
     ),
 )

@@ -12,9 +12,11 @@ From weights this small it learns nothing for an epoch and a half: on CIFAR-10 (
 600 updates; it is 2.25 at the 800th, 2.20 with 82 % wrong at the 860th, and 2.20 with 83 % wrong at the 880th in the augmented
 run. `runner try maxout --steps 1000` shows it.
 
-Departures (also data below): the last batch of an epoch, the momentum's form, the augmented run's padding. For CIFAR-100 the
-authors announced a configuration and never released it; on MNIST and SVHN theirs go on from the best epoch on validation
-images in a second stage, which a recipe here can't say: their figures are shown as published.
+No departure is known. Batches are as in the release of 2013 whose figures the paper prints: a fresh permutation each epoch, the
+partial last batch kept. The augmented run pads by 4 on each side: the revision that says 8 counts both sides together.
+
+For CIFAR-100 the authors announced a configuration and never released it; on SVHN theirs goes on from the best epoch on
+validation images in a second stage: those figures are shown as published.
 """
 
 from collections import OrderedDict
@@ -24,7 +26,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from zoo.spec import Departure, ModelSpec, Recipe, Variant
+from zoo.recipe import SGD, Augmentation, Linear, Ramp, Recipe
+from zoo.spec import Departure, ModelSpec, Variant
 
 
 class Maxout(nn.Module):
@@ -69,41 +72,25 @@ def maxout(channels: int = 3, classes: int = 10) -> nn.Sequential:
 RELEASED = Recipe(
     epochs=785,
     batch_size=128,
-    learning_rate=0.17,
-    momentum=0.5,
-    final_momentum=0.6,
-    momentum_epochs=250,
-    weight_decay=0.0,
     preprocessing="gcn_zca",
+    optimizer=SGD(learning_rate=0.17, momentum=Ramp(0.5, 0.6, epochs=250), convention="caffe"),
+    schedule=Linear(to=0.01, epochs=500),
     init=(("*.weight", "uniform", 0.005), ("*.bias", "constant", 0.0)),
-    decay_factor=0.01,
-    decay_epochs=500,
-    rates=(("conv*", 0.05),),
+    lr_multipliers=(("conv*", 0.05),),
     max_norm=(("*.weight", 1.9365), ("conv1.weight", 0.9), ("fc4.weight", 1.9)),
 )
-AUGMENTED = replace(RELEASED, epochs=474, final_momentum=0.65, flip=True, translate=4)
-
-BATCHES = Departure(
-    "order of the images",
-    "A fresh permutation each epoch, the partial last batch kept (391 updates); the authors' iterator spreads an epoch over "
-    "batches of nearly equal size.",
-)
-MOMENTUM = Departure(
-    "momentum across a change of rate",
-    "torch multiplies the whole velocity by the new rate, pylearn2 only the new gradients; the rate falls by a five-hundredth "
-    "each epoch.",
-)
-PADDING = Departure(
-    "augmentation",
-    "Zeros padded by 4 around the whitened image, a random 32x32 crop, a flip with probability 1/2, as pylearn2's "
-    "WindowAndFlip does it. Another revision of the released configuration has a padding of 8.",
+AUGMENTED = replace(
+    RELEASED,
+    epochs=474,
+    optimizer=SGD(learning_rate=0.17, momentum=Ramp(0.5, 0.65, epochs=250), convention="caffe"),
+    augmentation=Augmentation(flip=True, translate=4),
 )
 
 PARAMETERS = 16_247_830
 
 
 def _spec(name: str, title: str, recipe: Recipe, *departures: Departure) -> ModelSpec:
-    variant = Variant(build=maxout, recipe=recipe, parameters=PARAMETERS, departures=(BATCHES, MOMENTUM, *departures))
+    variant = Variant(build=maxout, recipe=recipe, parameters=PARAMETERS, departures=departures)
     return ModelSpec(
         name=name,
         title=title,
@@ -117,5 +104,5 @@ def _spec(name: str, title: str, recipe: Recipe, *departures: Departure) -> Mode
 
 MODELS = (
     _spec("maxout", "Conv. maxout + dropout", RELEASED),
-    _spec("maxout_augmentation", "Conv. maxout + dropout + augmentation", AUGMENTED, PADDING),
+    _spec("maxout_augmentation", "Conv. maxout + dropout + augmentation", AUGMENTED),
 )

@@ -1,10 +1,5 @@
-"""What a model declares: the network, and for each data set the recipe that trains it.
+"""What a model declares: the network, for each data set the recipe that trains it, and where it departs from its source."""
 
-Frozen dataclasses, compared by value. A recipe is plain data (numbers, strings, booleans, tuples of them), so that it
-can be written into a job, hashed and read back.
-"""
-
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -14,123 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that shapes a training.
-
-    A field with a default is a feature whose default means "not used"; such a field is left out of the recipe's
-    identity while unused, so a new feature can be added without changing the identity of any recipe before it.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float  # lambda in W -= rate * (gradient + lambda * W)
-    preprocessing: str  # a name of runner/preprocess.py: 'gcn_zca', 'standardise', 'unit'
-    init: tuple[tuple[str, str, float], ...]  # (pattern of parameter names, kind, value): the last match wins
-    milestones: tuple[int, ...] = ()  # after this many epochs the rate is multiplied by decay_factor
-    decay_factor: float = 1.0
-    decay_epochs: int = 0  # the rate falls along a line, to decay_factor of itself, over so many epochs: no milestones
-    warmup_epochs: int = 0  # the rate rises along a line from 0, step by step, over so many epochs
-    rates: tuple[
-        tuple[str, float], ...
-    ] = ()  # (pattern of parameter names, multiplier of the rate): all matches multiply
-    final_momentum: float = 0.0  # momentum rises along a line, from `momentum` to this, over so many epochs:
-    momentum_epochs: int = 0
-    max_norm: tuple[
-        tuple[str, float], ...
-    ] = ()  # (pattern, bound of the norm of a unit's weights), the last match wins
-    flip: bool = False  # training images are mirrored with probability 1/2
-    translate: int = 0  # training images are shifted by up to so many pixels, zeros moving in,
-    black_border: bool = False  # or black pixels, as where they are shifted before they are preprocessed
-    nesterov: bool = False
-    decay_all: bool = False  # weight decay on biases and normalisation parameters too, not on weights alone
-    drop_last: bool = False  # leave out an epoch's last, partial batch
-    holdout: int = 0  # the last so many training images are left out, and their error is reported instead
-
-    def __post_init__(self) -> None:
-        """Raises ValueError, naming the field, for a value with which nothing can be trained."""
-        positive = ("epochs", "batch_size", "learning_rate", "decay_factor")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
-        counts = ("translate", "holdout", "decay_epochs", "momentum_epochs", "warmup_epochs")
-        for name in ("weight_decay", "momentum", "final_momentum", *counts):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        for name in ("momentum", "final_momentum"):
-            if not getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected less than 1")
-        if self.decay_epochs and self.milestones:
-            raise ValueError(f"decay_epochs is {self.decay_epochs}, expected 0 where there are milestones")
-        for pattern, bound in self.max_norm:
-            if not bound > 0:
-                raise ValueError(f"max_norm of {pattern} is {bound}, expected more than 0")
-        if list(self.milestones) != sorted(set(self.milestones)) or any(m < 1 for m in self.milestones):
-            raise ValueError(f"milestones is {self.milestones}, expected rising numbers of epochs from 1")
-        for _, kind, _ in self.init:
-            if kind not in INITIALISERS:
-                raise ValueError(f"init has the kind '{kind}', expected one of: {', '.join(sorted(INITIALISERS))}")
-
-    @property
-    def augmentation(self) -> str:
-        """What is done to training images, in words: 'none', 'flip', 'flip + translate 4'."""
-        parts = ["flip"] * self.flip + [f"translate {self.translate}"] * bool(self.translate)
-        return " + ".join(parts) or "none"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON data, unused features left out: what a job holds and what is hashed."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
-        return {name: plain(value) for name, value in fields.items()}
-
-    def rate_multiplier(self, parameter: str) -> float:
-        """The product of the multipliers of all patterns that match this parameter's name."""
-        product = 1.0
-        for pattern, multiplier in self.rates:
-            if fnmatchcase(parameter, pattern):
-                product *= multiplier
-        return product
-
-    def shortened(self, factor: int) -> "Recipe":
-        """The same schedule over one `factor`-th of its epochs: for a data set with so many times the images."""
-        return dataclasses.replace(
-            self,
-            epochs=self.epochs // factor,
-            milestones=tuple(epoch // factor for epoch in self.milestones),
-            decay_epochs=self.decay_epochs // factor,
-            momentum_epochs=self.momentum_epochs // factor,
-            warmup_epochs=-(-self.warmup_epochs // factor),  # at least one, where there are any
-        )
-
-    def rate_at(self, epoch: int, done: float = 1.0) -> float:
-        """The base learning rate of an epoch, counted from 0, once the share `done` of its steps is done.
-
-        Within an epoch it moves in a warm-up only, whose first step has the rate 0, as weiaicunzai/pytorch-cifar100's WarmUpLR.
-        """
-        if self.decay_epochs:  # as pylearn2's LinearDecayOverEpoch(start=1), which counts epochs from 1
-            rate = self.learning_rate * (1 - (1 - self.decay_factor) * min(1.0, (epoch + 1) / self.decay_epochs))
-        else:
-            rate = self.learning_rate * self.decay_factor ** sum(epoch >= milestone for milestone in self.milestones)
-        return rate * min(1.0, (epoch + done) / self.warmup_epochs) if self.warmup_epochs else rate
-
-    def momentum_at(self, epoch: int) -> float:
-        """The momentum of an epoch, counted from 0."""
-        if not self.momentum_epochs:
-            return self.momentum
-        share = min(1.0, epoch / max(1, self.momentum_epochs - 1))  # as pylearn2's MomentumAdjustor(start=1)
-        return self.momentum + (self.final_momentum - self.momentum) * share
-
-    def norm_bound(self, parameter: str) -> float | None:
-        """What the norm of each unit's weights may be in this parameter; None where it isn't bounded."""
-        bounds = [bound for pattern, bound in self.max_norm if fnmatchcase(parameter, pattern)]
-        return bounds[-1] if bounds else None
-
-
-def plain(value: Any) -> Any:
-    """Tuples, also nested ones, as lists: what JSON gives back."""
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
+from zoo.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -185,6 +64,12 @@ def cross_entropy(output: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor
     return F.cross_entropy(logits, target)
 
 
+def label_entropy(labels: Tensor) -> float:
+    """Return the cross-entropy (nats) of the best constant answer on labels (N,): ln C where all classes are as frequent."""
+    shares = labels.cpu().bincount().double() / len(labels)
+    return -torch.xlogy(shares, shares).sum().item()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One named entry of the zoo.
@@ -203,6 +88,8 @@ class ModelSpec:
     variants: Mapping[str, Variant] = field(default_factory=dict)  # by data set: what can be trained
     anatomy: Mapping[str, Anatomy] = field(default_factory=dict)  # by data set: what is only taken apart ('imagenet')
     loss: Callable[[Any, Tensor], Tensor] = cross_entropy
+    constant_loss: Callable[[Tensor], float] = label_entropy  # of the best answer that never looks at the image
+    curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None  # what DiagonalLM asks for
     channels_last_on_cpu: bool = True  # see above
     bitwise: bool = True  # same machine, build and threads: the same bits, resumed or not
 

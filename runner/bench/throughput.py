@@ -48,11 +48,13 @@ from runner.jobs.paths import JobPaths
 from runner.training import loop as train
 from runner.training import profiles
 from runner.training.batches import Batches, DeviceSet, Prepared, prepare
+from runner.training.optimizers import optimizer_for
 from runner.training.step import Step, autocast_of, make_step
 from runner.worker import attempt as worker
 from zoo import load_models
 from zoo.anatomy import Layer, layers_of
-from zoo.spec import ModelSpec, Recipe, Variant, cross_entropy, initialise
+from zoo.recipe import SGD, Constant, Recipe, Shuffled
+from zoo.spec import ModelSpec, Variant, cross_entropy, initialise
 
 WORKERS = 4  # of the DataLoader, at most: one a core
 SETTLE_SECONDS = 0.3  # in which DataLoader's workers fill their queues again: not while something else is timed
@@ -157,7 +159,7 @@ def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
     """The recipe without what only a whole training has: milestones, a hold-out, a batch that is left out."""
     batch = min(subject.variant.recipe.batch_size, len(subject.prepared.train) // 2)
     return dataclasses.replace(
-        subject.variant.recipe, epochs=epochs, milestones=(), holdout=0, drop_last=False, batch_size=batch
+        subject.variant.recipe, epochs=epochs, schedule=Constant(), holdout=0, order=Shuffled(), batch_size=batch
     )
 
 
@@ -214,7 +216,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     images, labels = batches[0]
     model = subject.network().to(memory_format=subject.layout)
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
-    optimizer = train.optimizer_for(model, recipe)
+    optimizer = optimizer_for(model, recipe)
     step = make_step(model, optimizer, subject.spec.loss, sums, subject.switches, BareStep)
 
     def turn() -> float:
@@ -282,9 +284,9 @@ class UsualLoop:
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=1e-4,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
+            momentum=recipe.optimizer.momentum_at(0),
+            weight_decay=recipe.decay_of("weight", dimensions=2),
+            nesterov=isinstance(recipe.optimizer, SGD) and recipe.optimizer.nesterov,
         )
         workers = min(WORKERS, os.cpu_count() or 1)
         self.ahead = 2 * workers  # batches that DataLoader's workers make before anyone asks for them
@@ -323,8 +325,9 @@ class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
         from torchvision import transforms
 
         self.raw, self.labels = raw, labels
-        chosen = [transforms.RandomCrop(raw.shape[-1], padding=recipe.translate)] * bool(recipe.translate)
-        chosen += [transforms.RandomHorizontalFlip()] * recipe.flip
+        augmentation = recipe.augmentation
+        shifts = [transforms.RandomCrop(raw.shape[-1], padding=augmentation.translate)] * bool(augmentation.translate)
+        chosen = shifts + [transforms.RandomHorizontalFlip()] * augmentation.flip
         self.transform = transforms.Compose([*chosen, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
 
     def __len__(self) -> int:

@@ -238,8 +238,9 @@ def prepare(attempt: Attempt, messages: Console) -> Trial:
     prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
     # An epoch's end evaluates: on training images, so that nothing is ever chosen by the test set.
     seen = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
-    whole = recipe.epochs * train.steps_per_epoch(len(prepared.train), recipe)
-    chance = train.constant_answer(prepared.train.labels)
+    whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))
+    labels = prepared.train.labels
+    chance = spec.constant_loss(labels), 100 * (1 - labels.bincount().max().item() / len(labels))
     return Trial(job, spec, recipe, seen, device, switches, min(attempt.steps, whole), chance)
 
 

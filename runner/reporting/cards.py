@@ -7,13 +7,14 @@ import torch
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
-from benchmarks.records import sha256_of, write_atomically
+from benchmarks.records import flat, sha256_of, write_atomically
 from benchmarks.suites import SUITES
 from runner.jobs.paths import results_folder
 from runner.submit.plan import models_of
 from zoo import load_models
 from zoo.anatomy import agrees, count_parameters, take_apart
-from zoo.spec import Anatomy, ModelSpec, Printed, Variant, plain
+from zoo.plain import to_plain
+from zoo.spec import Anatomy, ModelSpec, Printed, Variant
 
 
 def card_of(spec: ModelSpec) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def _trained(spec: ModelSpec, dataset: str) -> dict[str, Any]:
         "revision": variant.revision,
         "recipe": recipe,
         "recipe_sha256": sha256_of(recipe),
-        "augmentation": variant.recipe.augmentation,
+        "augmentation": str(variant.recipe.augmentation),
         **_taken_apart(variant, get_dataset(dataset).shape),
     }
 
@@ -65,7 +66,7 @@ def _paper(printed: Printed | None, ours: dict[str, Any]) -> dict[str, Any]:
     """What the paper prints of a stage, and in which of it ours differs; nothing where it prints nothing."""
     if printed is None:
         return {}
-    said = {name: plain(value) for name, value in vars(printed).items() if value is not None}
+    said = {name: to_plain(value) for name, value in vars(printed).items() if value is not None}
     differs = [
         name
         for name, value in said.items()
@@ -174,7 +175,7 @@ def _show_one(card: dict[str, Any], dataset: str, console: Any) -> None:
         )
     if "recipe" in facts:
         console.print("\nRecipe")
-        for field, value in facts["recipe"].items():
+        for field, value in flat(facts["recipe"]).items():
             console.print(f"  {field} = {json.dumps(value)}", markup=False, soft_wrap=True)
     else:
         console.print("\nTaken apart only: there is no recipe for it here")

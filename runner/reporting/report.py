@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.bibliography import bibliography
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
 from benchmarks.leaderboard import make_board, make_claims, make_equivalences, read
@@ -26,13 +27,15 @@ from benchmarks.wording import (
     as_csv,
     as_json,
     as_of_line,
-    bibtex,
     clean,
     commit_of,
     concerning,
+    gap_of,
     marks_of,
     own_line,
     ranks,
+    repeats_line,
+    trained_text,
     verdict_words,
 )
 from runner.jobs.paths import results_folder, root, runs_folder
@@ -108,7 +111,7 @@ def render(
     if fmt == "csv":
         return as_csv(board)
     if fmt == "bibtex":
-        return bibtex(board, papers)
+        return bibliography(board["dataset"].unique(), board["paper"].dropna(), papers, as_of)
     if fmt == "markdown":
         return _markdown(suite, board, claims, as_of)
     if fmt == "table":
@@ -127,16 +130,8 @@ def _error(row: Any) -> str:
     return "" if pd.isna(row.mean) else f"{row.mean:.2f}{spread}"
 
 
-def _trained(row: Any) -> str:
-    return f"{row.n} of {row.runs}" if row.runs else ""
-
-
 def _reported(row: Any) -> str:
     return "" if pd.isna(row.reported) else row.printed
-
-
-def _gap(row: Any) -> str:
-    return "" if pd.isna(row.gap) else f"{row.gap:+.2f}"
 
 
 def _ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
@@ -162,6 +157,8 @@ def _notes(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[s
         if row.runs:
             sentence = "its files don't have the official md5." if pd.isna(row.provenance) else clean(row.provenance)
             notes.append(f"Unverified data ({row.dataset}): {sentence}")
+    if repeats := repeats_line(view):
+        notes.append(repeats)
     if outdated := int(board["outdated"].sum()):
         notes.append(f"Not counted: {outdated} of another revision or recipe.")
     chosen = f" --suite {suite}" if suite else ""
@@ -229,7 +226,7 @@ def _table(rows: pd.DataFrame) -> Table:
     table.add_column("Verdict", no_wrap=True)
     for rank, row in _ranked(rows):
         published = pd.isna(row.model)
-        cells = [rank, clean(row.label), _error(row), _trained(row), _reported(row), _gap(row)]
+        cells = [rank, clean(row.label), _error(row), trained_text(row), _reported(row), gap_of(row)]
         if marked:
             cells.insert(3, marks_of(row))
         style = "dim" if published else COLOURS[row.verdict]
@@ -329,7 +326,7 @@ def _markdown_cells(row: Any) -> list[str]:
     marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
     error = _error(row) + (f" ({marks})" if marks else "")
     source = "" if pd.isna(row.reported) else f"{_reported(row)} ({_escape(row.paper)}, {_escape(row.where)})"
-    return [_escape(row.label), error, _trained(row), source, _gap(row), verdict_words(row.verdict)]
+    return [_escape(row.label), error, trained_text(row), source, gap_of(row), verdict_words(row.verdict)]
 
 
 def measured_table(board: pd.DataFrame) -> str:

@@ -16,12 +16,13 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.errors import UserError, unknown
-from benchmarks.records import Job, RunRecord, canonical_json, load, load_all
+from benchmarks.intervals import differ_by, sample_of_runs
+from benchmarks.records import Job, RunRecord, differing_fields, load, load_all
 from benchmarks.suites import Suite
-from benchmarks.verdicts import MIN_SEEDS, differ_by, summarise
+from benchmarks.verdicts import MIN_SEEDS
 from runner.jobs.paths import JobPaths, results_folder, state_of
 from runner.submit import run as submit
-from runner.submit.plan import make_jobs, parse_override
+from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
 
 SUITE = "reproduce"  # under which such jobs are submitted: no suite of benchmarks/suites.py
@@ -65,27 +66,17 @@ def rebuild(record: RunRecord, models: Mapping[str, Any]) -> Job:
             f"{job.key} is of revision {job.revision}, the zoo's {job.model} on {job.dataset} is at {variant.revision}: "
             f"check out {_commit(record)} to reproduce it"
         )
-    own = variant.recipe.to_dict()
-    changed = sorted(
-        name
-        for name in own.keys() | job.recipe.keys()
-        if canonical_json(own.get(name)) != canonical_json(job.recipe.get(name))
-    )
+    changed = differing_fields(job.recipe, variant.recipe.to_dict())
     if changed:
         raise UserError(
             f"{job.key} has another recipe than the zoo's ({', '.join(changed)}): check out {_commit(record)} to reproduce it"
         )
-    overrides = dict(parse_override(f"{name}={_text(value)}") for name, value in job.overrides.items())
     suite = Suite(SUITE, "", (job.dataset,), seeds=(job.seed,))
     spec = dataclasses.replace(models[job.model], suites=(SUITE,))
-    [rebuilt] = make_jobs(suite, {job.model: spec}, profile=job.profile, overrides=overrides)
+    [rebuilt] = make_jobs(suite, {job.model: spec}, profile=job.profile, overrides=job.overrides)
     if rebuilt.fingerprint != job.fingerprint:
         raise UserError(f"{job.key}: its job can't be rebuilt from the zoo; check the record with: runner verify")
     return rebuilt
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else canonical_json(value)
 
 
 def _commit(record: RunRecord) -> str:
@@ -120,23 +111,27 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     if theirs.test_error is None or ours.test_error is None:
         return Comparison("other outcome", f"both {ours.outcome}, with other weights", environment=differing)
     difference = round(ours.test_error - theirs.test_error, 6)
-    row = summarise([record.test_error for record in like(theirs, published) if record.test_error is not None])
-    deviations = difference / row.sd if row.n >= MIN_SEEDS and row.sd else None
+    sample = sample_of_runs(
+        (record.job.seed, record.outcome, record.test_error)
+        for record in like(theirs, published)
+        if record.test_error is not None
+    )
+    sd = sample.run_sd if sample.n >= MIN_SEEDS else 0.0
     size = f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} theirs"
     if not difference:
         return Comparison("same error", "the same number of wrong images, by other weights", 0.0, 0.0, differing)
-    if deviations is None:
+    if not sd:
         few = (
-            f"{row.n} published seeds are too few to say how much that is"
-            if row.n < MIN_SEEDS
+            f"{sample.n} published seeds are too few to say how much that is"
+            if sample.n < MIN_SEEDS
             else "their seeds are equal"
         )
         return Comparison("different error", f"ours is {size}; {few}", difference, None, differing)
-    assert row.sd is not None
-    usual = differ_by(row.sd, row.n)
+    deviations = difference / sd
+    usual = differ_by(sd, sample.n)
     word = "within the spread" if abs(difference) <= usual else "beyond the spread"
     why = (
-        f"ours is {size}, {abs(deviations):.1f} standard deviations of the {row.n} published seeds ({row.sd:.2f}); two runs "
+        f"ours is {size}, {abs(deviations):.1f} standard deviations of the {sample.n} published seeds ({sd:.2f}); two runs "
         f"of one truth differ by up to {usual:.2f} in 19 of 20 cases"
     )
     return Comparison(word, why, difference, deviations, differing)

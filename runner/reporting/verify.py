@@ -14,13 +14,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.leaderboard import curve_path
-from benchmarks.records import CURVE_COLUMNS, RecordError, RunRecord, canonical_json, load, problems_of, utc
+from benchmarks.records import CURVE_COLUMNS, RecordError, RunRecord, differing_fields, load, utc
 from runner.jobs.paths import results_folder
+from runner.submit.plan import resolve_field
 
 LEAST_CHANCE = 0.95  # of ln C: no data set here has classes so unequal that a constant answer has less
 CLOCK_SKEW = timedelta(minutes=5)  # two machines' clocks may differ by so much
@@ -113,7 +112,8 @@ def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
 def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
     """The job against the zoo: model, revision, recipe, overrides, parameters, augmentation."""
     from zoo import load_models
-    from zoo.spec import Recipe, plain
+    from zoo.plain import to_plain_at
+    from zoo.recipe import recipe_from
 
     job, models = record.job, load_models()
     if job.model not in models:
@@ -129,23 +129,24 @@ def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
     if job.revision < variant.revision:
         warn("job.revision", f"is {job.revision}, the zoo's is {variant.revision}: no board counts it")
         return
-    own = variant.recipe.to_dict()
-    for name in sorted(own.keys() | job.recipe.keys()):
-        theirs, ours = (canonical_json(value[name]) if name in value else "not there" for value in (job.recipe, own))
-        if theirs != ours:
-            error(f"job.recipe.{name}", f"is {theirs}, the zoo's own at revision {variant.revision} is {ours}")
+    for name, (theirs, ours) in differing_fields(job.recipe, variant.recipe.to_dict()).items():
+        error(f"job.recipe.{name}", f"is {theirs}, the zoo's own at revision {variant.revision} is {ours}")
     for name, value in job.overrides.items():
-        if name not in Recipe.__dataclass_fields__:
-            error(f"job.overrides.{name}", str(unknown("recipe field", name, Recipe.__dataclass_fields__)))
-        elif plain(getattr(variant.recipe, name)) == value:
+        try:
+            path = resolve_field(variant.recipe, name)
+        except UserError as problem:
+            error(f"job.overrides.{name}", str(problem))
+            continue
+        if path != name:
+            error(f"job.overrides.{name}", f"is the short form of '{path}': expected the whole name")
+        elif to_plain_at(variant.recipe, path) == value:
             error(f"job.overrides.{name}", f"is the recipe's own value, {value}: no override")
     try:
-        effective = TypeAdapter(Recipe).validate_python(job.effective_recipe)
-    except ValidationError as problem:
-        for line in problems_of(problem):
-            error("job.overrides", line)
+        effective = recipe_from(job.effective_recipe)
+    except ValueError as problem:
+        error("job.overrides", str(problem))
     else:
-        if record.protocol.augmentation != effective.augmentation:
+        if record.protocol.augmentation != str(effective.augmentation):
             error(
                 "protocol.augmentation",
                 f"is '{record.protocol.augmentation}', the recipe's is '{effective.augmentation}'",
@@ -173,11 +174,11 @@ def _check_values(record: RunRecord, error: Note) -> None:
         if found not in (expected, None):
             error(field, f"is {found}, job and data set give {expected}")
 
-    equal = math.log(dataset.classes)
-    if record.chance_loss is not None and not LEAST_CHANCE * equal < record.chance_loss < equal + 1e-5:
+    equal, most = _constant_losses(job.model, dataset.classes)
+    if record.chance_loss is not None and not LEAST_CHANCE * equal < record.chance_loss < most:
         error(
             "chance_loss",
-            f"is {record.chance_loss}: {dataset.classes} classes give ln C = {equal:.6f} at most, and hardly less here",
+            f"is {record.chance_loss}: {dataset.classes} equally frequent classes give {equal:.6f}, and these hardly less",
         )
     loss, chance = record.final_train_loss, CHANCE_SHARE * (record.chance_loss or equal)
     if (record.outcome == "diverged") != (loss is None):
@@ -187,6 +188,23 @@ def _check_values(record: RunRecord, error: Note) -> None:
             "outcome",
             f"is {record.outcome}, but a final training loss of {loss:.4f} (chance: {chance:.4f}) says otherwise",
         )
+
+
+def _constant_losses(model: str, classes: int) -> tuple[float, float]:
+    """Return the loss of a constant answer on equally frequent classes, and the most it can be on the data sets here.
+
+    Of a cross-entropy the former is ln C, and nothing is more.
+    """
+    import torch
+
+    from zoo import load_models
+    from zoo.spec import label_entropy
+
+    spec = load_models().get(model)
+    if spec is None or spec.constant_loss is label_entropy:
+        return math.log(classes), math.log(classes) + 1e-5
+    equal = spec.constant_loss(torch.arange(classes))
+    return equal, equal / LEAST_CHANCE
 
 
 def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:

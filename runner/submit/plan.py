@@ -1,36 +1,86 @@
 """Suite x zoo -> jobs -> jobs still to do: pure functions."""
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any, get_type_hints
+from functools import cache
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+import zoo.recipe
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite
-from zoo.spec import ModelSpec, Recipe, Variant, plain
+from runner.training.preprocess import PREPROCESSING
+from zoo.plain import paths_of, to_plain_at, with_value
+from zoo.recipe import Moment, Recipe, Shuffled
+from zoo.spec import ModelSpec, Variant
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`FIELD=VALUE` as a field of the recipe and a value of its type; raises UserError saying what was expected.
+    """Return the name and the value of `FIELD=VALUE`; the value is JSON where it can be read as JSON, else the text itself.
 
-    Tuples are written as JSON: `milestones=[10,15]`.
+    Whether a recipe has the field, and what may stand in it, is `override`'s to say. Raises UserError for another form, or a
+    name that is no field of any recipe.
     """
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"'{text}': expected FIELD=VALUE, such as learning_rate=0.05")
-    hints = get_type_hints(Recipe)
-    if name not in hints:
-        raise unknown("recipe field", name, hints)
-    adapter = TypeAdapter(hints[name])
+    if name.rpartition(".")[2] not in field_names():
+        raise unknown("recipe field", name, field_names())
     try:
-        return name, value if hints[name] is str else adapter.validate_json(value)
-    except ValidationError as error:
-        kind = getattr(hints[name], "__name__", "value") if hints[name] in (int, float, bool) else "JSON list"
-        problem = error.errors(include_url=False)[0]["msg"]
-        raise UserError(f"{name}={value}: expected a {kind}: {problem}") from error
+        return name, json.loads(value, parse_constant=lambda constant: constant)
+    except ValueError:
+        return name, value
+
+
+@cache
+def field_names() -> list[str]:
+    """Return every field that a recipe or a part of one can have, without its part's name."""
+    parts = [
+        value for value in vars(zoo.recipe).values() if isinstance(value, type) and dataclasses.is_dataclass(value)
+    ]
+    return sorted({field.name for part in parts for field in dataclasses.fields(part) if part is not Moment})
+
+
+def resolve_field(recipe: Recipe, name: str) -> str:
+    """Return the dotted name of a recipe's field: `name` itself, or the one that ends with it ('learning_rate').
+
+    Raises UserError for a name that no field of this recipe has, or that several have.
+    """
+    paths = paths_of(recipe)
+    if name in paths:
+        return name
+    matches = [path for path in paths if path.endswith(f".{name}")]
+    if len(matches) > 1:
+        raise UserError(f"the recipe field '{name}' could be {' or '.join(matches)}: expected one of these names")
+    if not matches:
+        raise unknown("recipe field", name, [*paths, *(path.rpartition(".")[2] for path in paths)])
+    return matches[0]
+
+
+def override(recipe: Recipe, changes: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe with `changes` (JSON values by field) laid over it, and those that change it, by dotted name.
+
+    A whole part is laid over before its fields. Raises UserError, in one line, for what the recipe can't have.
+    """
+    effective, paths = recipe, list[str]()
+    for name in sorted(changes, key=lambda name: (name not in Recipe.__dataclass_fields__, name.count("."), name)):
+        path = resolve_field(effective, name)
+        try:
+            effective = with_value(effective, path, changes[name])
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if not any(path.startswith(f"{whole}.") for whole in paths):
+            paths.append(path)
+    own = {path: to_plain_at(recipe, path) for path in paths_of(recipe)}
+    different = {path: to_plain_at(effective, path) for path in sorted(paths)}
+    return effective, {path: value for path, value in different.items() if own.get(path, _NOTHING) != value}
+
+
+_NOTHING = object()  # no value of a recipe's field
 
 
 def models_of(suite: Suite, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
@@ -73,10 +123,8 @@ def make_jobs(
             variant = members[name].variants.get(dataset)
             if name not in wanted or variant is None:
                 continue
-            recipe = variant.recipe
             for changes in settings:
-                different = {field: value for field, value in changes.items() if getattr(recipe, field) != value}
-                _check(f"{dataset}/{name}", dataset, recipe, different)
+                different = _checked(f"{dataset}/{name}", dataset, variant.recipe, changes)
                 for seed in dict.fromkeys(seeds or suite.seeds):
                     job = _job(dataset, name, variant, different, profile, seed)
                     made.setdefault(job.fingerprint, job)
@@ -92,7 +140,7 @@ def _job(dataset: str, model: str, variant: Variant, overrides: dict[str, Any], 
             model=model,
             revision=variant.revision,
             recipe=variant.recipe.to_dict(),
-            overrides={field: plain(overrides[field]) for field in sorted(overrides)},
+            overrides=overrides,
             profile=profile,
             seed=seed,
         )
@@ -101,12 +149,11 @@ def _job(dataset: str, model: str, variant: Variant, overrides: dict[str, Any], 
         raise UserError(f"{problem['loc'][-1]} {problem['input']!r}: {problem['msg']}") from error
 
 
-def _check(what: str, dataset: str, recipe: Recipe, changes: dict[str, Any]) -> None:
-    from runner.training.preprocess import PREPROCESSING
-
+def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes that differ from the recipe, by dotted name; raises UserError for a recipe that can't be trained."""
     try:
-        effective = dataclasses.replace(recipe, **changes)
-    except ValueError as error:
+        effective, different = override(recipe, changes)
+    except UserError as error:
         raise UserError(f"{what}: {error}") from error
     if effective.preprocessing not in PREPROCESSING:
         raise unknown("preprocessing", effective.preprocessing, PREPROCESSING)
@@ -115,8 +162,9 @@ def _check(what: str, dataset: str, recipe: Recipe, changes: dict[str, Any]) -> 
     if left <= 0:
         most = facts.train_size + facts.validation_size
         raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")
-    if effective.drop_last and effective.batch_size > left:
+    if isinstance(effective.order, Shuffled) and effective.order.drop_last and effective.batch_size > left:
         raise UserError(f"{what}: drop_last leaves no batch: batch_size is {effective.batch_size}, the images fewer")
+    return different
 
 
 def suites_table(models: Mapping[str, ModelSpec]) -> list[dict[str, Any]]:

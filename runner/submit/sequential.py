@@ -32,8 +32,8 @@ class Row:
     """A row of the board as far as a look needs it: its verdict, and which seeds it counts."""
 
     verdict: str
-    n: int = 0  # finished
-    runs: int = 0  # finished, collapsed or diverged
+    n: int = 0  # finished seeds
+    ended: int = 0  # those and the collapsed and diverged ones
     seeds: frozenset[int] = frozenset()
 
 
@@ -54,10 +54,10 @@ def next_step(template: Job, row: Row, unavailable: set[int], failed: int, max_s
     """
     if row.verdict not in UNDECIDED:
         return Step(row, (), row.verdict)
-    if row.n == 0 and row.runs >= MIN_SEEDS:
-        return Step(row, (), f"none of {row.runs} seeds trained")
+    if row.n == 0 and row.ended >= MIN_SEEDS:
+        return Step(row, (), f"none of {row.ended} seeds trained")
     look = next_look(row.n)
-    left = max_seeds - row.runs - failed
+    left = max_seeds - row.ended - failed
     if look is None or look > max_seeds or left < 1:
         return Step(row, (), f"{row.verdict} still, at {row.n} seeds: the last look")
     free = (seed for seed in range(2**31 - 1) if seed not in unavailable and seed not in row.seeds)
@@ -89,7 +89,7 @@ def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds
             here = counted
             for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):
                 here = here[here[column] == value]
-            row = Row(found.verdict, found.n, found.runs, frozenset(here["seed"].tolist()))
+            row = Row(found.verdict, found.n, found.seeds, frozenset(here["seed"].tolist()))
         unavailable, failed = _unavailable(template, settings)
         steps[place[:2]] = next_step(template, row, unavailable, failed, max_seeds)
     return steps

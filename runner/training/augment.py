@@ -3,7 +3,7 @@
 As cuda-convnet's CroppedCIFARDataProvider and pylearn2's WindowAndFlip did it for NiN and maxout (references/papers.md
 B.1): the padding goes around the preprocessed image, so what moves in is the zero of the whitened image, not a black
 pixel. The loop therefore preprocesses first and augments last. Those who shift the picture before they normalise it, as
-people do today, have black pixels moving in: a recipe says so (`black_border`), and the border is a black pixel, normalised.
+people do today, have black pixels moving in: a recipe says so (`border="black"`), and the border is a black pixel, normalised.
 """
 
 from functools import lru_cache

@@ -18,7 +18,7 @@ from benchmarks.errors import UserError
 from runner.data.readers import Data
 from runner.training import preprocess
 from runner.training.augment import augment
-from zoo.spec import Recipe
+from zoo.recipe import Fixed, Recipe, Shuffled
 
 FIT_SHARE = 0.4  # of the free memory: what a preprocessed data set may take
 SMALL = 2**28  # bytes in float32: MNIST, whose LeNet would spend 1 % of its time on preprocessing batches
@@ -66,10 +66,16 @@ class Batches:
     def __init__(
         self, data: DeviceSet, recipe: Recipe, shifts: torch.Generator, layout: torch.memory_format, ahead: int = 1
     ) -> None:
-        if recipe.black_border and data.black is None:
-            raise UserError(f"black_border: after {recipe.preprocessing} there is no one black pixel; leave it out")
-        self.data, self.recipe, self.shifts, self.layout, self.ahead = data, recipe, shifts, layout, ahead
-        self._border = data.black if recipe.black_border else None
+        black = recipe.augmentation.border == "black"
+        if black and data.black is None:
+            raise UserError(
+                f"augmentation.border is 'black': after {recipe.preprocessing} there is no one black pixel; leave it out"
+            )
+        self.data, self.augmentation, self.shifts, self.layout, self.ahead = (
+            data, recipe.augmentation, shifts, layout, ahead
+        )  # fmt: skip
+        self.bounds = batch_bounds(len(data), recipe)
+        self._border = data.black if black else None
         self._permutation = torch.empty(0, dtype=torch.int64)
         self._made: int | None = None  # which group of batches is there
         self._drawn_from: Tensor | None = None  # the generator's state before that group's draws
@@ -85,15 +91,17 @@ class Batches:
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller."""
-        size = self.recipe.batch_size
+        start, stop = self.bounds[step]
         if self.ahead == 1:
-            return self._make(step * size, (step + 1) * size)
-        group, place = divmod(step, self.ahead)
+            return self._make(start, stop)
+        group = step // self.ahead
+        members = self.bounds[group * self.ahead : (group + 1) * self.ahead]
+        first = members[0][0]
         if group != self._made:
             self._drawn_from = self.shifts.get_state()
-            self._images, self._labels = self._make(group * self.ahead * size, (group + 1) * self.ahead * size)
+            self._images, self._labels = self._make(first, members[-1][1])
             self._made = group
-        part = slice(place * size, (place + 1) * size)
+        part = slice(start - first, stop - first)
         return self._images[part], self._labels[part]
 
     def generator_state(self, step: int) -> Tensor:
@@ -105,8 +113,41 @@ class Batches:
     def _make(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         indices = self._permutation[start:stop]
         images = self.data.images(indices)
-        images = augment(images, self.recipe.flip, self.recipe.translate, self.shifts, self._border)
+        images = augment(images, self.augmentation.flip, self.augmentation.translate, self.shifts, self._border)
         return images.contiguous(memory_format=self.layout), self.data.labels.index_select(0, indices)
+
+
+def batch_bounds(images: int, recipe: Recipe) -> list[tuple[int, int]]:
+    """Return where each batch of an epoch starts and stops among so many images.
+
+    The last batch may be smaller, or is left out; where the recipe's order has files, the last of each file.
+    """
+    size, order = recipe.batch_size, recipe.order
+    if isinstance(order, Fixed) and order.updates:
+        return [(update * size, (update + 1) * size) for update in range(order.updates)]
+    file_images = (isinstance(order, Fixed) and order.file_images) or images
+    bounds = [
+        (start, min(start + size, file + file_images, images))
+        for file in range(0, images, file_images)
+        for start in range(file, min(file + file_images, images), size)
+    ]
+    if isinstance(order, Shuffled) and order.drop_last:
+        bounds = [(start, stop) for start, stop in bounds if stop - start == size]
+    return bounds
+
+
+def image_order(images: int, recipe: Recipe, epoch: int, generator: torch.Generator, seed: int) -> Tensor:
+    """Return the indices of the images in the order in which an epoch, counted from 0, reads them.
+
+    A fresh permutation is drawn from `generator`; one that all epochs share is drawn from `seed`.
+    """
+    order = recipe.order
+    if isinstance(order, Shuffled):
+        return torch.randperm(images, generator=torch.Generator().manual_seed(seed) if order.once else generator)
+    if order.updates:
+        read = order.updates * recipe.batch_size
+        return torch.arange(epoch * read, (epoch + 1) * read) % images
+    return torch.arange(images)
 
 
 def prepare(

@@ -1,5 +1,6 @@
 """Save and restore everything that the rest of a training depends on, atomically."""
 
+import dataclasses
 import io
 import zipfile
 from dataclasses import dataclass, field
@@ -7,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
 from benchmarks.records import write_atomically
 
@@ -37,6 +39,59 @@ class Checkpoint:
     device: str = "cpu"
     convolutions: str = "torch"  # runner/training/convolution.py's choice for each layer
     forced_resume: bool = False
+
+    @classmethod
+    def at_start(cls, fingerprint: str, run: str, threads: int, device: str) -> "Checkpoint":
+        """Return the state of a training that has not begun."""
+        return cls(
+            fingerprint=fingerprint,
+            run=run,
+            model={},
+            optimizer={},
+            epoch=0,
+            step=0,
+            permutation=None,
+            sums=torch.zeros(3, dtype=torch.float64),
+            curve=[],
+            train_seconds=0.0,
+            trained_images=0,
+            generators={},
+            threads=threads,
+            device=device,
+        )
+
+    def moved_to(self, now: "Checkpoint", forced: bool) -> "Checkpoint":
+        """Return this state as one of the environment of `now`; `forced` where their bits differ."""
+        return dataclasses.replace(
+            self, torch=now.torch, threads=now.threads, device=now.device, forced_resume=self.forced_resume or forced
+        )
+
+    def differences(self, now: "Checkpoint") -> list[str]:
+        """Return, in words, what makes other bits of a training that goes on here than where this was saved."""
+        pairs = (
+            ("torch", self.torch, now.torch),
+            ("device", self.device, now.device),
+            ("threads", self.threads, now.threads),
+        )
+        return [f"{what} {there} there, {here} here" for what, there, here in pairs if there != here]
+
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        order: Generator,
+        shifts: Generator,
+        same_device: bool,
+    ) -> None:
+        """Put weights, optimizer state and generators back; the shifts' generator has another form on another device."""
+        model.load_state_dict(self.model)
+        optimizer.load_state_dict(self.optimizer)
+        order.set_state(self.generators["order"])
+        torch.set_rng_state(self.generators["cpu"])
+        if shifts.device.type == "cuda" and "cuda" in self.generators:
+            torch.cuda.set_rng_state(self.generators["cuda"], shifts.device)
+        if same_device:
+            shifts.set_state(self.generators["shifts"])
 
     def save(self, path: Path) -> None:
         """Write the file: temporary, fsync, rename. A crash leaves the checkpoint before it."""

@@ -26,12 +26,16 @@ from runner.training import winograd
 TORCH = "torch"  # the choice of every layer's own convolution
 MEASURED = "measured"  # to be measured when the training begins
 WAYS = {"t": "torch", "w": "Winograd", "m": "matrix product"}
-NAMES = {letter: name for letter, name in WAYS.items()}
 OPERATIONS = ("forward", "gradient by the input", "gradient by the weights")
 GAIN = 1.1  # another way must be so many times as fast as torch's: measurements differ by less
 TRIAL_IMAGES = 32
 REPEATS = 3
 PATCH_BYTES = 2**21  # of the patches of a chunk of images
+
+
+Layer = tuple[
+    int, int, str, torch.memory_format
+]  # stride, padding, ways, and the memory layout of output and gradients
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,11 @@ class Convolution(torch.autograd.Function):
     """F.conv2d of (N, C, H, W) with (K, C, r, r), each of whose operations is done in the way that `ways` names."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: tuple[int, int, str]) -> Tensor:
-        """Return the output, in the input's memory layout."""
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+        """Return the output."""
         ctx.save_for_backward(x, weight)
         ctx.layer, ctx.biased = layer, bias is not None
-        return forward(x, weight, bias, *layer)
+        return forward(x, weight, bias, layer)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -84,15 +88,16 @@ class Convolution(torch.autograd.Function):
         """Return the gradients by input, weights and bias, where they are needed."""
         x, weight = ctx.saved_tensors
         needed = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2] and ctx.biased)
-        return *gradients(gradient, x, weight, needed, *ctx.layer), None
+        return *gradients(gradient, x, weight, needed, ctx.layer), None
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, ways: str) -> Tensor:
-    """Return the convolution, in the input's memory layout."""
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    """Return the convolution."""
+    stride, padding, ways, layout = layer
     if ways[0] == "t":
         return F.conv2d(x, weight, bias, stride, padding)
     height, width = ((side + 2 * padding - weight.shape[2]) // stride + 1 for side in x.shape[2:])
-    out = torch.empty((len(x), len(weight), height, width), dtype=x.dtype, memory_format=layout_of(x))
+    out = torch.empty((len(x), len(weight), height, width), dtype=x.dtype, memory_format=layout)
     if ways[0] == "w":
         winograd.convolve(last(x), weight, bias, padding, last(out))
     else:
@@ -101,9 +106,10 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding
 
 
 def gradients(
-    gradient: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool], stride: int, padding: int, ways: str
+    gradient: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool], layer: Layer
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients by input, weights and bias; None where one isn't needed."""
+    stride, padding, ways, layout = layer
     by_input, by_weight, by_bias = None, None, None
     own = (needed[0] and ways[1] == "t", needed[1] and ways[2] == "t", needed[2] and ways[2] == "t")
     if any(own):
@@ -112,7 +118,7 @@ def gradients(
         )
     outputs = last(gradient)
     if needed[0] and not own[0]:
-        by_input = torch.empty_like(x, memory_format=layout_of(x))
+        by_input = torch.empty_like(x, memory_format=layout)
         if ways[1] == "w":
             winograd.input_gradient(outputs, weight, padding, last(by_input))
         else:
@@ -125,11 +131,6 @@ def gradients(
     if needed[2] and not own[2]:
         by_bias = outputs.reshape(-1, len(weight)).sum(0)
     return by_input, by_weight, by_bias
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """Return the memory layout of images (N, C, H, W)."""
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
 def last(x: Tensor) -> Tensor:
@@ -190,7 +191,7 @@ def patches_gradient(x: Tensor, gradient: Tensor, r: int, stride: int, padding: 
 # --- which way ---------------------------------------------------------------------------------------------------------------
 
 
-def shapes_of(model: nn.Module, images: Tensor) -> dict[str, Shape]:
+def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> dict[str, Shape]:
     """Return the shape of each convolution that can be swapped, by the module's name, as seen in one pass in evaluation."""
     shapes: dict[str, Shape] = {}
     modules = {name: module for name, module in model.named_modules() if swappable(module)}
@@ -205,7 +206,7 @@ def shapes_of(model: nn.Module, images: Tensor) -> dict[str, Shape]:
                 stride=module.stride[0],
                 padding=module.padding[0],
                 bias=module.bias is not None,
-                channels_last=layout_of(x) == torch.channels_last,
+                channels_last=layout == torch.channels_last,
                 input_gradient=x.requires_grad,
             )
 
@@ -235,13 +236,13 @@ def swappable(module: nn.Module) -> bool:
     )
 
 
-def choose(model: nn.Module, images: Tensor, log: Callable[[str], None]) -> str:
+def choose(model: nn.Module, images: Tensor, layout: torch.memory_format, log: Callable[[str], None]) -> str:
     """Return the quickest way of each layer's operations, measured on as many images, up to TRIAL_IMAGES.
 
     Draws nothing from torch's generators: a training that is measured and one that is told the choice are the same.
     """
     with torch.random.fork_rng(devices=[]):
-        shapes = shapes_of(model, images[:2])
+        shapes = shapes_of(model, images[:2].contiguous(memory_format=layout), layout)
         chosen: dict[Shape, str] = {}
         for shape in shapes.values():
             if shape not in chosen:
@@ -258,17 +259,19 @@ def measure(shape: Shape, batch: int) -> list[dict[str, float]]:
     c, height, width = shape.images
     x = torch.randn(batch, c, height, width).contiguous(memory_format=layout)
     fan_in = c * shape.kernel**2
-    weight = torch.randn(shape.maps, c, shape.kernel, shape.kernel).div_(math.sqrt(fan_in)).contiguous(memory_format=layout)
+    weight = (
+        torch.randn(shape.maps, c, shape.kernel, shape.kernel).div_(math.sqrt(fan_in)).contiguous(memory_format=layout)
+    )
     bias = torch.zeros(shape.maps) if shape.bias else None
     gradient = torch.randn(batch, shape.maps, *shape.output).contiguous(memory_format=layout)
-    own = (shape.stride, shape.padding)
 
     def run(operation: int, letter: str) -> None:
+        layer = (shape.stride, shape.padding, letter * 3, layout)
         if operation == 0:
-            forward(x, weight, bias, *own, letter * 3)
+            forward(x, weight, bias, layer)
         else:
             needed = (operation == 1, operation == 2, operation == 2 and shape.bias)
-            gradients(gradient, x, weight, needed, *own, letter * 3)
+            gradients(gradient, x, weight, needed, layer)
 
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: list[dict[str, float]] = []
@@ -318,16 +321,16 @@ def parsed(choice: str) -> dict[str, str]:
     return ways
 
 
-def install(model: nn.Module, choice: str) -> None:
+def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
     """Swap the arithmetic of the layers that a choice names. Parameters, names and state_dict stay as they are."""
     modules: Mapping[str, Any] = dict(model.named_modules())
     for name, letters in parsed(choice).items():
         module = modules[name]
-        layer = (module.stride[0], module.padding[0], letters)
+        layer = (module.stride[0], module.padding[0], letters, layout)
         module._conv_forward = MethodType(_swapped(layer), module)
 
 
-def _swapped(layer: tuple[int, int, str]) -> Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]:
+def _swapped(layer: Layer) -> Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]:
     def convolve(_module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         output: Tensor = Convolution.apply(x, weight, bias, layer)
         return output

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
 from runner.training import convolution, memory
-from runner.training.batches import Batches, DeviceSet, Prepared
+from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
+from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import add_up, autocast_of, make_step, set_rate
-from zoo.spec import ModelSpec, Recipe, initialise
+from runner.training.step import add_up, autocast_of, make_step
+from zoo.recipe import Moment, Recipe
+from zoo.spec import ModelSpec, initialise
 
 EVALUATION_BATCH = 500
 AHEAD = 64  # batches made at once where steps are captured graphs: 100 MB at batch 128 and 32x32
@@ -66,56 +68,66 @@ class Trained:
     convolutions: str  # runner/training/convolution.py's choice for each layer
 
 
-def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD whose parameter groups carry the recipe's rate multipliers and spare biases and normalisation the decay.
+class Session:
+    """A training under way: saves its state, hears requests to stop, and counts the time spent on training alone."""
 
-    After each step the weights that a recipe bounds are scaled back to their bound.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        decay = recipe.weight_decay if parameter.ndim > 1 or recipe.decay_all else 0.0
-        groups.setdefault((recipe.rate_multiplier(name), decay), []).append(parameter)
-    optimizer = torch.optim.SGD(
-        [
-            {
-                "params": parameters,
-                "lr": recipe.learning_rate * multiplier,
-                "multiplier": multiplier,
-                "weight_decay": decay,
-            }
-            for (multiplier, decay), parameters in groups.items()
-        ],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=True,
-    )
-    bounded = [(p, bound) for name, p in model.named_parameters() if (bound := recipe.norm_bound(name))]
-    if bounded:
-        optimizer.register_step_post_hook(lambda *_: bound_norms(bounded))
-    return optimizer
+    def __init__(
+        self,
+        state: Checkpoint,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        sums: Tensor,
+        batches: Batches,
+        order: torch.Generator,
+        hooks: Hooks,
+    ) -> None:
+        self.state, self.model, self.optimizer, self.sums = state, model, optimizer, sums
+        self.batches, self.order, self.hooks = batches, order, hooks
+        self._saved_at = time.monotonic()
+        self._clock: float | None = None  # when the time that isn't in `train_seconds` yet began
 
+    def start_clock(self) -> None:
+        """Count the time from now on as training."""
+        self._clock = time.perf_counter()
 
-@torch.no_grad()
-def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
-    """Scale the weights of each unit (a row, or a filter) down to the bound of their norm, as pylearn2 does."""
-    for parameter, bound in bounded:
-        norms = parameter.flatten(1).norm(dim=1).view(-1, *[1] * (parameter.ndim - 1))
-        parameter.mul_(norms.clamp(max=bound) / (norms + 1e-7))
+    def stop_clock(self) -> None:
+        """Count no more time as training."""
+        self._settle()
+        self._clock = None
 
+    def save(self) -> None:
+        """Save everything that the rest depends on, as it is between two steps."""
+        self._settle()
+        state, device = self.state, self.sums.device
+        state.model, state.optimizer, state.sums = self.model.state_dict(), self.optimizer.state_dict(), self.sums.cpu()
+        drawn_from = self.batches.generator_state(state.step)
+        state.generators = {"order": self.order.get_state(), "shifts": drawn_from, "cpu": torch.get_rng_state()}
+        if device.type == "cuda":
+            state.generators["cuda"] = torch.cuda.get_rng_state(device)
+        self.hooks.save(state)
+        self._saved_at = time.monotonic()
 
-def constant_answer(labels: Tensor) -> tuple[float, float]:
-    """Mean loss (nats) and error (percent) of the best answer that doesn't look at the image, on labels of shape (N,).
+    def checkpoint_if_due(self) -> None:
+        """Save where CHECKPOINT_SECONDS have passed since the last time."""
+        if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self.save()
 
-    The loss is the entropy of the labels: ln C where every class is as frequent, less where they aren't, as in SVHN.
-    """
-    shares = labels.cpu().bincount().double() / len(labels)
-    return -torch.xlogy(shares, shares).sum().item(), 100 * (1 - shares.max().item())
+    def stop_if_asked(self) -> None:
+        """Raise Stopped after a checkpoint, where somebody asked for it."""
+        if self.hooks.stop():
+            self.save()
+            raise Stopped
 
+    def between_batches(self) -> None:
+        """Hear a stop and save while evaluating, which takes minutes on a CPU: a resume evaluates all of it again."""
+        self.stop_if_asked()
+        self.checkpoint_if_due()
 
-def steps_per_epoch(images: int, recipe: Recipe) -> int:
-    """How many updates an epoch has; the partial last batch counts unless the recipe drops it."""
-    return images // recipe.batch_size if recipe.drop_last else math.ceil(images / recipe.batch_size)
+    def _settle(self) -> None:
+        if self._clock is not None:
+            now = time.perf_counter()
+            self.state.train_seconds += now - self._clock
+            self._clock = now
 
 
 def convolutions_of(
@@ -136,8 +148,8 @@ def convolutions_of(
         chosen = resume.convolutions
     if chosen == convolution.MEASURED:
         images = data.images(slice(0, min(recipe.batch_size, convolution.TRIAL_IMAGES)))
-        chosen = convolution.choose(model, images.contiguous(memory_format=layout), log)
-    convolution.install(model, chosen)
+        chosen = convolution.choose(model, images, layout, log)
+    convolution.install(model, chosen, layout)
     return chosen
 
 
@@ -186,7 +198,7 @@ def train(
     if device.type == "cpu":
         memory.keep_freed()
 
-    # --- model, optimiser, generators: all from the seed ---
+    # --- model, optimizer, generators: all from the seed ---
     layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
     torch.manual_seed(job.seed)
     model = spec.variants[job.dataset].build()
@@ -194,102 +206,44 @@ def train(
     model = model.to(device).to(memory_format=layout)
     chosen = convolutions_of(model, recipe, data.train, layout, switches, hooks.log, resume)
     optimizer = optimizer_for(model, recipe)
-    order = torch.Generator().manual_seed(2 * job.seed + 1_000_003)
+    order_seed = 2 * job.seed + 1_000_003
+    order = torch.Generator().manual_seed(order_seed)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
     batches = Batches(data.train, recipe, shifts, layout, ahead=AHEAD if switches["graphs"] else 1)
-    forced = False
 
     # --- where it goes on ---
-    state = Checkpoint(
-        fingerprint=job.fingerprint,
-        run=run,
-        model={},
-        optimizer={},
-        epoch=0,
-        step=0,
-        permutation=None,
-        sums=torch.zeros(3, dtype=torch.float64),
-        curve=[],
-        train_seconds=0.0,
-        trained_images=0,
-        generators={},
-        threads=torch.get_num_threads(),
-        device=device_name(device),
-        convolutions=chosen,
-    )
+    state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device))
+    state.convolutions = chosen
     if resume is not None:
-        forced = resume.forced_resume
-        differs = [
-            f"{what} {there} there, {here} here"
-            for what, there, here in (
-                ("torch", resume.torch, state.torch),
-                ("device", resume.device, state.device),
-                ("threads", resume.threads, state.threads),
-            )
-            if there != here
-        ]
-        if differs and not force_resume:
-            raise ResumeRefused("; ".join(differs))
-        forced = forced or bool(differs)
-        model.load_state_dict(resume.model)
-        optimizer.load_state_dict(resume.optimizer)
-        order.set_state(resume.generators["order"])
-        torch.set_rng_state(resume.generators["cpu"])
-        if device.type == "cuda" and "cuda" in resume.generators:
-            torch.cuda.set_rng_state(resume.generators["cuda"], device)
-        if resume.device == state.device:
-            shifts.set_state(resume.generators["shifts"])
-        state.epoch, state.step, state.curve = resume.epoch, resume.step, resume.curve
-        state.permutation, state.sums = resume.permutation, resume.sums
-        state.train_seconds, state.trained_images = resume.train_seconds, resume.trained_images
-    state.forced_resume = forced
+        differences = resume.differences(state)
+        if differences and not force_resume:
+            raise ResumeRefused("; ".join(differences))
+        resume.restore(model, optimizer, order, shifts, same_device=resume.device == state.device)
+        state = resume.moved_to(state, forced=bool(differences))
     sums = state.sums.to(device, copy=True)
     step = make_step(model, optimizer, spec.loss, sums, switches)
-
-    def save() -> None:
-        """Everything that the rest depends on, as it is between two steps."""
-        state.model, state.optimizer, state.sums = model.state_dict(), optimizer.state_dict(), sums.cpu()
-        drawn_from = batches.generator_state(state.step)
-        state.generators = {"order": order.get_state(), "shifts": drawn_from, "cpu": torch.get_rng_state()}
-        if device.type == "cuda":
-            state.generators["cuda"] = torch.cuda.get_rng_state(device)
-        hooks.save(state)
-
-    saved_at = time.monotonic()
-
-    def stop_if_asked(since: float) -> None:
-        """Stops after a checkpoint; `since` is the training time's start that `train_seconds` hasn't in it yet."""
-        if hooks.stop():
-            state.train_seconds += time.perf_counter() - since
-            save()
-            raise Stopped
-
-    def while_evaluating() -> None:
-        """Minutes on a CPU: the epoch's steps are saved and a stop is heard. Going on from there, all of it is evaluated."""
-        nonlocal saved_at
-        stop_if_asked(time.perf_counter())
-        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            save()
-            saved_at = time.monotonic()
+    session = Session(state, model, optimizer, sums, batches, order, hooks)
 
     # --- the epochs ---
-    steps = steps_per_epoch(len(data.train), recipe)
+    steps = len(batches.bounds)
     diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
-    stop_if_asked(time.perf_counter())
-    while state.epoch < recipe.epochs and diverged_epoch is None:
-        began = time.perf_counter()
-        momentum, rising = recipe.momentum_at(state.epoch), state.epoch < recipe.warmup_epochs
-        set_rate(optimizer, recipe.rate_at(state.epoch), momentum)
+    session.stop_if_asked()
+    while diverged_epoch is None and not is_over(recipe, state.curve):
+        began, images_before, seconds_before = time.perf_counter(), state.trained_images, state.train_seconds
+        session.start_clock()
+        momentum, errors = recipe.optimizer.momentum_at(state.epoch), train_errors(state.curve)
+        set_rate(optimizer, recipe.rate(Moment(state.epoch, state.step, steps, errors)), momentum)
         if state.permutation is None:
-            state.permutation = torch.randperm(len(data.train), generator=order)
+            if isinstance(optimizer, DiagonalLM):
+                set_curvature(optimizer, model, spec, data.train, recipe, order)
+            state.permutation = image_order(len(data.train), recipe, state.epoch, order, order_seed)
             sums.zero_()
         batches.begin(state.permutation)
-        images_before = state.trained_images
 
         model.train()
         while state.step < steps:
-            if rising:
-                set_rate(optimizer, recipe.rate_at(state.epoch, state.step / steps), momentum)
+            if recipe.schedule.within_epochs:
+                set_rate(optimizer, recipe.rate(Moment(state.epoch, state.step, steps, errors)), momentum)
             images, labels = batches[state.step]
             step(images, labels)
 
@@ -302,27 +256,22 @@ def train(
             if hooks.watch is not None:
                 hooks.watch(steps - state.step, sums)
             if state.step < steps:
-                stop_if_asked(began)
-                if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                    spent = time.perf_counter() - began
-                    state.train_seconds += spent
-                    save()
-                    state.train_seconds -= spent  # counted at the end of the epoch
-                    saved_at = time.monotonic()
+                session.stop_if_asked()
+                session.checkpoint_if_due()
 
         # --- once an epoch: fetch the sums, evaluate, note a row of the curve, perhaps save ---
         batches.end()
         train_loss, train_error = _means(sums)
-        spent, trained = time.perf_counter() - began, state.trained_images - images_before
-        state.train_seconds += spent
-        test_sums = evaluate(model, data.test, spec, autocast_of(switches, device), layout, while_evaluating)
+        session.stop_clock()
+        spent, trained = state.train_seconds - seconds_before, state.trained_images - images_before
+        test_sums = evaluate(model, data.test, spec, autocast_of(switches, device), layout, session.between_batches)
         test_loss, test_error = _means(test_sums)
         epoch = state.epoch + 1
         if train_loss is None or test_loss is None:  # the last update may spoil the weights after a finite loss
             diverged_epoch = epoch
         row = {
             "epoch": epoch,
-            "learning_rate": recipe.rate_at(state.epoch),
+            "learning_rate": recipe.rate(Moment(state.epoch, steps - 1, steps, errors)),
             "train_loss": train_loss,
             "train_error": train_error,
             "test_loss": test_loss,
@@ -342,14 +291,13 @@ def train(
         hooks.progress(
             {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
         )
-        last = epoch == recipe.epochs or diverged_epoch is not None
-        if last or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            save()  # also at the very end: a kill while the results are written costs nothing
-            saved_at = time.monotonic()
-        if not last:
-            stop_if_asked(time.perf_counter())
+        if diverged_epoch is not None or is_over(recipe, state.curve):
+            session.save()  # a kill while the results are written costs nothing
+        else:
+            session.checkpoint_if_due()
+            session.stop_if_asked()
 
-    final, (chance_loss, _) = state.curve[-1], constant_answer(data.train.labels)
+    final, chance_loss = state.curve[-1], spec.constant_loss(data.train.labels)
     if diverged_epoch is not None:
         outcome = "diverged"
     else:
@@ -364,9 +312,35 @@ def train(
         parameters=sum(p.numel() for p in model.parameters()),
         train_seconds=state.train_seconds,
         trained_images=state.trained_images,
-        forced_resume=forced,
+        forced_resume=state.forced_resume,
         convolutions=chosen,
     )
+
+
+def is_over(recipe: Recipe, curve: list[dict[str, Any]]) -> bool:
+    """Tell whether the training has all its epochs, or its schedule ends it before."""
+    return len(curve) >= recipe.epochs or recipe.schedule.over(train_errors(curve))
+
+
+def train_errors(curve: list[dict[str, Any]]) -> list[float]:
+    """Return the training error of each epoch, in percent: what a schedule may read."""
+    return [row["train_error"] for row in curve]
+
+
+def set_curvature(
+    optimizer: DiagonalLM,
+    model: nn.Module,
+    spec: ModelSpec,
+    data: DeviceSet,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> None:
+    """Measure the curvature on training images drawn for this epoch, and give it to the optimizer."""
+    if spec.curvature is None:
+        raise ValueError(f"{spec.name}: the optimizer DiagonalLM needs a `curvature` in the model's spec")
+    count = min(len(data), recipe.optimizer.images)  # type: ignore[union-attr]
+    indices = torch.randperm(len(data), generator=generator)[:count].to(data.labels.device)
+    optimizer.set_curvature(spec.curvature(model, data.images(indices), data.labels[indices]))
 
 
 def _means(sums: Tensor) -> tuple[float | None, float]:

@@ -22,6 +22,10 @@ from runner.data.readers import locked
 
 PREPROCESSING: dict[str, str] = {
     "unit": "pixels divided by 255",
+    "over_256": "pixels divided by 256",
+    "lecun": "pixels mapped from 0..255 to -0.1..1.175",
+    "minus_mean_image": "the training images' mean image subtracted from pixels 0..255, as cuda-convnet and Caffe do it",
+    "unit_minus_mean_image": "pixels divided by 255, less the training images' mean image",
     "standardise": "per channel: the training images' mean subtracted, divided by their standard deviation",
     "gcn_zca": "global contrast normalisation to norm 55, then ZCA whitening (covariance + 0.1) as in pylearn2",
     "gcn_lcn": "global contrast normalisation to norm 1, then LeCun's local one (Gaussian of 7) as in pylearn2",
@@ -90,6 +94,52 @@ class Unit(Transform):
 
     def apply(self, images: Tensor) -> Tensor:
         return images.float().div_(255)
+
+
+class Over256(Transform):
+    """Pixels multiplied by 1/256, as Caffe's LeNet has them: `scale: 0.00390625`."""
+
+    name = "over_256"
+
+    def apply(self, images: Tensor) -> Tensor:
+        return images.float().div_(256)
+
+
+class LeCun1998(Transform):
+    """Background -0.1 and ink 1.175, so that the mean is about 0 and the variance about 1 (LeCun et al. 1998, II.B)."""
+
+    name = "lecun"
+
+    def apply(self, images: Tensor) -> Tensor:
+        return images.float().mul_(1.275 / 255).sub_(0.1)
+
+
+class MinusMeanImage(Transform):
+    """Pixels less the mean over the training images at their own place: 0..255 as cuda-convnet and Caffe have them."""
+
+    name = "minus_mean_image"
+    per_channel = False
+    scale = 1.0
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__(state)
+        self._mean = self._state["mean"]
+
+    @staticmethod
+    def fit(images: np.ndarray) -> dict[str, np.ndarray]:
+        """The mean image (C, H, W) of the pixels 0 to 255, summed as integers."""
+        total = sum(block.sum(axis=0, dtype=np.int64) for block in _blocks(images))
+        return {"mean": (total / len(images)).astype(np.float32)}
+
+    def apply(self, images: Tensor) -> Tensor:
+        return torch.sub(images, self._mean).mul_(self.scale)
+
+
+class UnitMinusMeanImage(MinusMeanImage):
+    """The same on pixels divided by 255, as NiN's provider read pylearn2's MNIST."""
+
+    name = "unit_minus_mean_image"
+    scale = 1 / 255
 
 
 class Standardise(Transform):
@@ -227,7 +277,8 @@ class YuvLcn(Transform):
         return _by_blocks(images, normalise, self.block)
 
 
-TRANSFORMS: dict[str, type[Transform]] = {cls.name: cls for cls in (Unit, Standardise, GcnZca, GcnLcn, YuvLcn)}
+_ALL = (Unit, Over256, LeCun1998, MinusMeanImage, UnitMinusMeanImage, Standardise, GcnZca, GcnLcn, YuvLcn)
+TRANSFORMS: dict[str, type[Transform]] = {cls.name: cls for cls in _ALL}
 
 
 def fit(

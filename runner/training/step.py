@@ -56,7 +56,8 @@ class GraphedStep:
 
     A capture needs steps before it, which train: weights, buffers, momentum, sums and the generator are put back, in
     place, since the graph holds their addresses. The optimiser's numbers but the rate are baked in: when a schedule
-    changes one, the graphs are captured anew.
+    changes one, the graphs are captured anew. The very first update of a training runs eagerly: it makes the velocities,
+    and Torch7's convention does not dampen it.
     """
 
     def __init__(self, step: Step) -> None:
@@ -67,6 +68,8 @@ class GraphedStep:
             group["lr"] = torch.tensor(float(group["lr"]), device=step.sums.device)
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
+        if not self.step.optimizer.state:
+            return self.step(images, labels)
         baked = [(group["momentum"], group["weight_decay"]) for group in self.step.optimizer.param_groups]
         if baked != self._baked:
             self._captured.clear()
@@ -76,13 +79,12 @@ class GraphedStep:
         graph, own_images, own_labels = self._captured[len(labels)]
         own_images.copy_(images)
         own_labels.copy_(labels)
-        graph.replay()
+        return graph.replay()
 
     def _capture(self, images: Tensor, labels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
         device = images.device
         generator = torch.cuda.get_rng_state(device)
         before = [(value, value.clone()) for value in self._values()]
-        known = {value.data_ptr() for value, _ in before}
 
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -97,9 +99,6 @@ class GraphedStep:
 
         for value, content in before:
             value.copy_(content)
-        for value in self._values():
-            if value.data_ptr() not in known:
-                value.zero_()  # momentum that there wasn't before: the first step of a fresh buffer and of zeros are one
         torch.cuda.set_rng_state(generator, device)
         return graph, images, labels
 
@@ -128,16 +127,6 @@ def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callab
     if switches["autocast"] == "off":
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
-    """Give every group its momentum and its learning rate: `rate` times the group's multiplier."""
-    for group in optimizer.param_groups:
-        group["momentum"] = momentum
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate * group["multiplier"])
-        else:
-            group["lr"] = rate * group["multiplier"]
 
 
 def add_up(sums: Sequence[Tensor], loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> None:

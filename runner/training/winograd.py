@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # where the polynomials are evaluated, and infinity; small, for rounding
+POINTS = (
+    0.0,
+    1.0,
+    -1.0,
+    2.0,
+    -2.0,
+    0.5,
+    -0.5,
+)  # where the polynomials are evaluated, and infinity; small, for rounding
 TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # outputs of a tile along one side, by kernel: more would round worse
 CHUNK_BYTES = 12 * 2**20  # of the transformed tiles between the products
 

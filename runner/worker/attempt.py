@@ -10,7 +10,6 @@ while a job waits.
 import argparse
 import contextlib
 import csv
-import dataclasses
 import hashlib
 import io
 import os
@@ -332,7 +331,7 @@ class Attempt:
             chance_loss=round(trained.chance_loss, 6),
             protocol=Protocol(
                 evaluation="validation" if recipe.holdout else "test",
-                augmentation=recipe.augmentation,
+                augmentation=str(recipe.augmentation),
                 training_images=dataset.training_images(recipe.holdout),
                 holdout=recipe.holdout,
             ),
@@ -365,21 +364,13 @@ class Attempt:
 
 
 def recipe_of(job: Job) -> Any:
-    """The effective recipe as the zoo's dataclass; raises UserError where a field is unknown or of a wrong type."""
-    from pydantic import TypeAdapter, ValidationError
+    """Return the effective recipe; raises UserError where it can't be read, as one of an older version can't."""
+    from zoo.recipe import recipe_from
 
-    from benchmarks.records import problems_of
-    from zoo.spec import Recipe
-
-    strange = sorted(set(job.effective_recipe) - {field.name for field in dataclasses.fields(Recipe)})
-    if strange:
-        raise UserError(f"{job.key}: the zoo's recipes have no field '{strange[0]}' any more; submit the suite again")
     try:
-        return TypeAdapter(Recipe).validate_python(job.effective_recipe)
-    except ValidationError as error:
-        raise UserError(
-            f"{job.key}: the recipe can't be read: {problems_of(error)[0]}; submit the suite again"
-        ) from error
+        return recipe_from(job.effective_recipe)
+    except ValueError as error:
+        raise UserError(f"{job.key}: the recipe can't be read: {error}; submit the suite again") from error
 
 
 def curve_csv(curve: list[dict[str, Any]]) -> str:

@@ -1,0 +1,206 @@
+"""The board: a row per (data set, model, profile, data status) with its verdict, and the figures that are published only."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.cards import Card
+from benchmarks.columns import BOARD_COLUMNS, FLOAT_COLUMNS
+from benchmarks.datasets import DATASETS, get_dataset
+from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, summarise
+from benchmarks.papers import Paper, ReportedError, ReportedProtocol, differences, targets, unstated
+from benchmarks.reading import Evidence
+from benchmarks.records import Protocol
+from benchmarks.verdicts import Figure, verdict
+
+
+def make_board(
+    evidence: Evidence,
+    datasets: Collection[str] | None = None,
+    models: Collection[str] | None = None,
+) -> pd.DataFrame:
+    """BOARD_COLUMNS, ranked by error within each data set: measured rows, models not run yet, published-only rows.
+
+    `datasets` and `models` narrow it to a suite's; published-only rows stay. Data sets that benchmarks/datasets.py
+    doesn't hold are left out.
+    """
+    wanted = [name for name in DATASETS if datasets is None or name in datasets]
+    goals = {pair: goal for pair, goal in targets(evidence.papers).items() if pair[0] in wanted}
+
+    def is_wanted(dataset: str, model: str) -> bool:
+        return dataset in wanted and (models is None or model in models)
+
+    boarded = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
+    groups: dict[tuple[str, str, str | None, str | None], list[Run]] = {}
+    # Plain rows from here on: a frame for each group costs seconds, and so does to_dict() with text kept by Arrow.
+    values = [boarded[name].tolist() for name in _OF_A_RUN]
+    for run in (dict(zip(_OF_A_RUN, row, strict=True)) for row in zip(*values, strict=True)):
+        groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
+    have_run = {(dataset, model) for dataset, model, *_ in groups}
+    carded = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
+    groups |= {(dataset, model, None, None): [] for dataset, model in (carded | goals.keys()) - have_run}
+
+    rows = []
+    for (dataset, model, profile, data), runs in groups.items():
+        if is_wanted(dataset, model):
+            facts = _facts(dataset, model, evidence.cards, goals)
+            measured = _measured(runs, facts, goals.get((dataset, model), (None, None))[1])
+            rows.append(facts | {"profile": profile, "data": data} | measured)
+    for paper in evidence.papers.values():
+        rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in wanted]
+
+    board = pd.DataFrame(rows, columns=BOARD_COLUMNS)
+    for column in FLOAT_COLUMNS:
+        board[column] = board[column].astype(float)
+    board["newest"] = pd.to_datetime(board["newest"], utc=True)
+    order = {name: position for position, name in enumerate(DATASETS)}
+    board["_order"] = board["dataset"].map(order)
+    board = board.sort_values(["_order", "error", "label", "profile", "data"], na_position="last", ignore_index=True)
+    return board.drop(columns="_order")
+
+
+_OF_A_RUN = [  # what a board takes from a run: the rest costs time with ten thousand of them
+    *(
+        "dataset",
+        "model",
+        "profile",
+        "data",
+        "seed",
+        "key",
+        "outcome",
+        "test_error",
+        "parameters",
+        "train_seconds",
+        "hardware",
+    ),
+    *("provenance", "dirty", "finished", "sequential", "forced", "local", "standing", *Protocol.model_fields),
+]
+Goals = Mapping[tuple[str, str], tuple[Paper, ReportedError]]
+Run = dict[str, Any]  # _OF_A_RUN
+
+
+def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) -> dict[str, Any]:
+    """What is known of a row without any run."""
+    card = cards.get(model)
+    variant = card.datasets.get(dataset) if card else None
+    paper, row = goals.get((dataset, model), (None, None))
+    return {
+        "dataset": dataset,
+        "model": model,
+        "label": card.title if card else model,
+        "family": card.family if card else None,
+        "augmentation": variant.augmentation if variant else None,
+        "parameters": variant.parameters if variant else None,
+        "macs": variant.macs if variant else None,
+        "paper": paper.key if paper else card.paper if card else None,
+        "reported": row.error if row else None,
+        "printed": str(row.printed) if row else None,
+        "where": row.where if row else None,
+        "printed_label": row.label if row else None,
+        "note": row.note if row else None,
+    }
+
+
+def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None) -> dict[str, Any]:
+    """What the runs of one row say, every seed counted once, and the verdict."""
+    counted = [run for run in runs if run["standing"] == "counted"]
+    sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
+    figure = None if goal is None else figure_of(goal, facts["dataset"], _differences(goal, counted))
+    sequential = any(run["sequential"] for run in counted)
+    row = summarise(sample, figure.statistic if figure else ONE_RUN)
+    judged = verdict(sample, figure, sequential)
+    return {
+        "n": sample.n,
+        "seeds": sample.seeds,
+        "runs": sample.runs,
+        "trained": sample.n / sample.seeds if counted else None,
+        "mean": row.mean,
+        "sd": row.sd,
+        "gap": round(row.mean - goal.error, 9) if goal and row.mean is not None else None,
+        "verdict": judged.word,
+        "reason": judged.reason,
+        "seeds_to_go": judged.to_go,
+        "error": row.mean if row.mean is not None else facts["reported"],
+        "errors": sample.errors,
+        "half_width": row.half_width,
+        "prediction": row.prediction,
+        "tolerance": figure.tolerance if figure else None,
+        "augmentation": facts["augmentation"] or (counted[-1]["augmentation"] if counted else None),
+        "parameters": facts["parameters"] or (counted[-1]["parameters"] if counted else None),
+        "train_minutes": sum(run["train_seconds"] for run in counted) / len(counted) / 60 if counted else None,
+        "hardware": tuple(sorted({run["hardware"] for run in counted})),
+        "local": any(run["local"] for run in counted),
+        "outdated": len(runs) - len(counted),
+        "sequential": sequential,
+        "dirty": any(run["dirty"] is True for run in counted),
+        "forced": any(run["forced"] for run in counted),
+        "keys": tuple(dict.fromkeys(run["key"] for run in counted)),
+        "newest": max((run["finished"] for run in counted), default=None),
+        "provenance": " ".join(sorted({run["provenance"] for run in counted if pd.notna(run["provenance"])})) or None,
+    }
+
+
+def figure_of(goal: ReportedError, dataset: str, differing: Sequence[str] = ()) -> Figure:
+    """Return a reported error as the verdict takes it; `differing` says in what the protocols differ."""
+    return Figure(
+        goal.error,
+        goal.last_digit,
+        get_dataset(dataset).test_size,
+        statistic_of(goal.protocol),
+        differing,
+        unstated(goal.protocol),
+        read=goal.secondary is None,
+    )
+
+
+def statistic_of(protocol: ReportedProtocol) -> Statistic:
+    """Return what a figure is of its source's runs. A spread of which the source doesn't say what it is counts as a run's."""
+    return Statistic(
+        protocol.statistic or "single",
+        protocol.runs or 1,
+        protocol.spread,
+        standard_error=protocol.spread_kind == "standard error",
+    )
+
+
+def _differences(goal: ReportedError, counted: list[Run]) -> list[str]:
+    """In what any of the runs differs from the source's protocol."""
+    fields = tuple(Protocol.model_fields)
+    protocols = dict.fromkeys(tuple(run[name] for name in fields) for run in counted)
+    found = [differences(goal.protocol, Protocol(**dict(zip(fields, values, strict=True)))) for values in protocols]
+    return list(dict.fromkeys(clause for clauses in found for clause in clauses))
+
+
+def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
+    return {
+        "dataset": row.dataset,
+        "label": row.label,
+        "printed_label": row.label,
+        "augmentation": row.protocol.augmentation,
+        "n": 0,
+        "seeds": 0,
+        "runs": 0,
+        "reported": row.error,
+        "printed": str(row.printed),
+        "error": row.error,
+        "errors": (),
+        "paper": paper.key,
+        "where": row.where,
+        "note": row.note,
+        "hardware": (),
+        "local": False,
+        "outdated": 0,
+        "sequential": False,
+        "dirty": False,
+        "forced": False,
+        "keys": (),
+    }
+
+
+def default_view(board: pd.DataFrame) -> pd.DataFrame:
+    """One row a model and data set: that with the most seeds, ties to `reference`, then to verified data."""
+    rank = board.assign(_fast=board["profile"] == "fast", _unverified=board["data"] == "unverified")
+    rank = rank.sort_values(["n", "runs", "_fast", "_unverified"], ascending=[False, False, True, True], kind="stable")
+    best = rank[rank["model"].notna()].drop_duplicates(["dataset", "model"]).index
+    return board[board["model"].isna() | board.index.isin(best)].reset_index(drop=True)

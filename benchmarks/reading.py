@@ -1,0 +1,168 @@
+"""Reads records, cards and sources into one `Evidence`, and says of every run how a board takes it."""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.cards import Card, read_cards
+from benchmarks.columns import DATA, RUN_COLUMNS
+from benchmarks.papers import FOLDER, Paper, load_papers
+from benchmarks.records import RecordError, RunRecord, canonical_json, load, record_files
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that boards are made from. `problems` are lines about files that couldn't be read."""
+
+    runs: pd.DataFrame  # RUN_COLUMNS and `standing`, one row a record
+    cards: Mapping[str, Card] = field(default_factory=dict)
+    papers: Mapping[str, Paper] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+Stamp = tuple[int, int]  # a file's time of change in ns, and its size
+Known = dict[str, tuple[Stamp, tuple[Any, ...]]]  # rows of records by path, as `read` keeps them for the next reading
+
+
+def files_of(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> dict[str, Stamp]:
+    """Every file that `read` takes, with its stamp: two equal answers mean that nothing has changed in between."""
+    found = [*record_files(results), *results.glob("cards/*.json"), *papers.glob("*.toml")]
+    stamps = {}
+    for path in map(str, [*found, *_local_files(runs)]):
+        with suppress(OSError):
+            stamps[path] = _stamp(path)
+    return stamps
+
+
+def _stamp(path: str) -> Stamp:
+    stat = os.stat(path)  # noqa: PTH116  # no Path for each of ten thousand
+    return (stat.st_mtime_ns, stat.st_size)
+
+
+def _local_files(runs: Path | None) -> list[Path]:
+    return sorted(runs.glob("*/*/*/record.json")) if runs is not None else []
+
+
+def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: Known | None = None) -> Evidence:
+    """Read the published records and cards of a results folder, a checkout's own runs (.runs) and the sources.
+
+    A record that can't be read is a line in `problems` and hides no other. `known` is filled, and a record that stands in
+    it and hasn't changed isn't read again: whoever reads often hands over the same one. Raises PaperError for a wrong
+    source.
+    """
+    cards, problems = read_cards(results / "cards")
+    known = {} if known is None else known
+    rows = []
+    for path, local in [(p, False) for p in record_files(results)] + [(p, True) for p in _local_files(runs)]:
+        name = str(path)
+        try:
+            stamp = _stamp(name)
+            if name not in known or known[name][0] != stamp:
+                known[name] = (stamp, _row(load(path), name, local))
+        except (RecordError, OSError) as error:
+            known.pop(name, None)
+            problems += str(error).splitlines()
+        else:
+            rows.append(known[name][1])
+    return Evidence(_frame(rows, cards), cards, load_papers(papers), tuple(problems))
+
+
+def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str, Card]) -> pd.DataFrame:
+    """One row a record (record, path, whether it is local), with its `standing`: how a board takes it.
+
+    A run that is both local and published is there once, as published.
+    """
+    return _frame([_row(record, str(path), local) for record, path, local in records], cards)
+
+
+_RUN, _LOCAL = RUN_COLUMNS.index("run"), RUN_COLUMNS.index("local")
+
+
+def _frame(rows: Iterable[tuple[Any, ...]], cards: Mapping[str, Card]) -> pd.DataFrame:
+    once: dict[str, tuple[Any, ...]] = {}
+    for row in sorted(rows, key=lambda row: row[_LOCAL]):
+        once.setdefault(row[_RUN], row)
+    frame = pd.DataFrame(list(once.values()), columns=RUN_COLUMNS)
+    frame["test_error"] = frame["test_error"].astype(float)
+    frame["finished"] = pd.to_datetime(frame["finished"], utc=True)
+    frame = frame.sort_values(["dataset", "model", "profile", "seed", "local", "finished", "run"], ignore_index=True)
+    frame["standing"] = _standing(frame, cards)
+    return frame
+
+
+def _row(record: RunRecord, path: str, local: bool) -> tuple[Any, ...]:
+    """What boards need of a record, in the order of RUN_COLUMNS."""
+    job, protocol, environment = record.job, record.protocol, record.environment
+    return (
+        job.dataset,
+        job.model,
+        job.revision,
+        job.recipe_sha256,  # computed, not believed
+        job.profile,
+        DATA[not record.data.verified],
+        job.seed,
+        canonical_json(job.overrides),
+        record.outcome,
+        record.test_error,
+        record.final_train_loss,
+        protocol.evaluation,
+        protocol.augmentation,
+        protocol.training_images,
+        protocol.holdout,
+        record.parameters,
+        record.train_seconds,
+        record.images_per_second,
+        environment.hardware,
+        record.data.provenance,
+        record.source.commit,
+        record.source.dirty,
+        environment.torch,
+        record.finished,
+        record.submitted_by,
+        record.run,
+        record.key,
+        record.fingerprint,
+        record.weights_sha256,
+        record.sequential,
+        record.forced_resume,
+        local,
+        path,
+    )
+
+
+def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
+    """For each run: counted, or why not: validation, overridden, outdated, duplicate."""
+    standing = pd.Series("counted", index=runs.index, dtype=object)
+    validation = runs["evaluation"] == "validation"
+    overridden = runs["overrides"] != "{}"
+
+    # The revision and recipe that count are the card's; without one, those of the newest revision's newest record.
+    plain = runs[~validation & ~overridden]
+    newest = (
+        plain.sort_values(["revision", "finished"]).groupby(["dataset", "model"])[["revision", "recipe_sha256"]].last()
+    )
+    current = {pair: (row.revision, row.recipe_sha256) for pair, row in newest.iterrows()}
+    current |= {(d, c.name): (v.revision, v.recipe_sha256) for c in cards.values() for d, v in c.datasets.items()}
+    own = zip(runs["revision"], runs["recipe_sha256"], strict=True)
+    pairs = zip(runs["dataset"], runs["model"], strict=True)
+    outdated = pd.Series([mine != current.get(pair) for mine, pair in zip(own, pairs, strict=True)], index=runs.index)
+
+    # Equal weights are one measurement, whoever sends them. Those that diverged are all NaN: equal whatever the seed.
+    counted = runs[~validation & ~overridden & ~outdated.astype(bool)]
+    identity = counted["weights_sha256"].where(
+        counted["outcome"] != "diverged", counted["weights_sha256"] + counted["seed"].astype(str)
+    )
+    place = [counted[name] for name in ("dataset", "model", "profile", "data")]
+    in_order = pd.concat([*place, identity.rename("identity")], axis=1).loc[counted.sort_values("local").index]
+    duplicate = in_order.duplicated()
+
+    standing[outdated.astype(bool)] = "outdated"
+    standing[duplicate[duplicate].index] = "duplicate"
+    standing[overridden] = "overridden"
+    standing[validation] = "validation"
+    return standing

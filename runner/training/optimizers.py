@@ -1,0 +1,118 @@
+"""The recipe's update rules on torch's optimizers: conventions, multipliers, decay rules, bounded norms."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.recipe import SGD, Recipe
+from zoo.recipe import DiagonalLM as DiagonalRule
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over the model's parameters, grouped by rate multiplier and weight decay.
+
+    After each step the weights that a recipe bounds are scaled back to their bound.
+    """
+    groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in model.named_parameters():
+        key = recipe.lr_multiplier(name), recipe.decay_of(name, parameter.ndim)
+        groups.setdefault(key, []).append((name, parameter))
+    rule = recipe.optimizer
+    options = [
+        {
+            "params": [parameter for _, parameter in members],
+            "names": [name for name, _ in members],
+            "lr": rule.learning_rate * multiplier,
+            "rate": rule.learning_rate
+            * multiplier,  # as `lr`, but always a number: a captured graph has a tensor there
+            "multiplier": multiplier,
+            "weight_decay": decay,
+        }
+        for (multiplier, decay), members in groups.items()
+    ]
+    optimizer = DiagonalLM(options, rule) if isinstance(rule, DiagonalRule) else _sgd(options, rule)
+    bounded = [(p, bound) for name, p in model.named_parameters() if (bound := recipe.norm_bound(name))]
+    if bounded:
+        optimizer.register_step_post_hook(lambda *_: bound_norms(bounded))
+    return optimizer
+
+
+def _sgd(groups: list[dict[str, Any]], rule: SGD) -> torch.optim.SGD:
+    """Return torch's fused SGD. In the "caffe" convention `set_rate` rescales the velocity when the rate changes."""
+    momentum = rule.momentum_at(0)
+    for group in groups:
+        group["rate_in_velocity"] = rule.convention == "caffe"
+    return torch.optim.SGD(
+        groups,
+        lr=rule.learning_rate,
+        momentum=momentum,
+        dampening=momentum if rule.convention == "torch7" else 0.0,
+        nesterov=rule.nesterov,
+        fused=True,
+    )
+
+
+class DiagonalLM(torch.optim.Optimizer):
+    """Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998): weight -= rate / (mu + h) * gradient.
+
+    `set_curvature` gives it h before each epoch. Each parameter's h is part of the optimizer's state.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], rule: DiagonalRule) -> None:
+        super().__init__(groups, {"lr": rule.learning_rate, "mu": rule.mu, "floor": rule.floor})
+
+    @torch.no_grad()
+    def set_curvature(self, terms: Mapping[str, Tensor]) -> None:
+        """Take fresh terms by parameter name; an older term bounds them from below by `floor` times itself."""
+        for group in self.param_groups:
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                fresh, state = terms[name].to(parameter), self.state[parameter]
+                older = state.get("curvature")
+                state["curvature"] = fresh if older is None else torch.maximum(fresh, group["floor"] * older)
+
+    def steps_of(self, group: dict[str, Any]) -> list[Tensor]:
+        """Return rate / (mu + h) of each parameter of a group, in the parameter's shape."""
+        return [group["lr"] / (group["mu"] + self.state[parameter]["curvature"]) for parameter in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter, size in zip(group["params"], self.steps_of(group), strict=True):
+                if parameter.grad is not None:
+                    parameter.addcmul_(size, parameter.grad, value=-1)
+
+
+@torch.no_grad()
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
+    """Give every group its momentum and its learning rate: `rate` times the group's multiplier.
+
+    Where the rate belongs inside the velocity (Caffe's convention), torch's velocity, which leaves it outside, is scaled by
+    old / new, so that the next update is Caffe's.
+    """
+    for group in optimizer.param_groups:
+        new, old = rate * group["multiplier"], group["rate"]
+        if "momentum" in group:
+            group["momentum"] = momentum
+        if new == old:
+            continue
+        if group.get("rate_in_velocity"):
+            states = (optimizer.state.get(parameter, {}) for parameter in group["params"])
+            velocities = [state["momentum_buffer"] for state in states if state.get("momentum_buffer") is not None]
+            if velocities:
+                torch._foreach_mul_(velocities, old / new)
+        group["rate"] = new
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(new)
+        else:
+            group["lr"] = new
+
+
+@torch.no_grad()
+def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
+    """Scale the weights of each unit (a row, or a filter) down to the bound of their norm, as pylearn2 does."""
+    for parameter, bound in bounded:
+        norms = parameter.flatten(1).norm(dim=1).view(-1, *[1] * (parameter.ndim - 1))
+        parameter.mul_(norms.clamp(max=bound) / (norms + 1e-7))
