@@ -217,7 +217,7 @@ def test_the_hours_of_a_suite_need_all_of_its_models():
 
 
 def test_the_tables_have_a_cell_for_each_heading_and_cut_nothing(row):
-    table = [list(bench.HEADINGS), bench.cells(row, job_of("digits", "lenet"))]
+    table = [bench.headings(row), bench.cells(row, job_of("digits", "lenet"))]
     assert len(table[1]) == len(bench.HEADINGS)
     text = bench.plain([table], bench.caption([row]), ["Note."])
     first, second = text.splitlines()[:2]
@@ -236,6 +236,14 @@ def test_the_caption_names_hardware_versions_and_what_disturbed(row):
         assert part in text
     assert "disturbed" not in text
     assert "disturbed by others: it got 41 % of its cores" in bench.caption([calm, busy])
+
+
+def test_fast_stands_beside_reference(row):
+    fast = row | {"profile": "fast", "reference_step": 50.0, "fast_ratio": 1.4321}
+    head, line = bench.headings(fast), bench.cells(fast, job_of("digits", "lenet"))
+    assert len(head) == len(line) == len(bench.headings(row)) + 2
+    shown = dict(zip(head, line, strict=True))
+    assert (shown["reference step"], shown["fast/reference"]) == ("50.0", "1.43")
 
 
 def test_a_smaller_batch_than_the_recipe_s_is_shown(row):

@@ -7,6 +7,7 @@ Three rates in images a second, by turns, so that a busy machine falls on all al
 (b) the loop: `train()` itself, with permutation, gathering, preprocessing, augmentation, the sums of loss and errors, and a
     worker's own hooks: the look for a cancel file and the lease after each step, and a checkpoint, whose cost is counted as
     often as it comes, every 30 s.
+(d) where the profile is `fast`: the bare step of `reference`.
 (c) the loop that people write: a torchvision-style data set of PIL images, transforms, a DataLoader with workers, torch's
     own SGD, and `.item()` on loss and errors after each step; in float32, in torch's own memory layout.
 
@@ -45,8 +46,8 @@ from benchmarks.records import Job
 from runner.bench.command import Question
 from runner.data import readers as data
 from runner.jobs.paths import JobPaths
+from runner.training import convolution, profiles
 from runner.training import loop as train
-from runner.training import profiles
 from runner.training.batches import Batches, DeviceSet, Prepared, prepare
 from runner.training.optimizers import optimizer_for
 from runner.training.step import Step, autocast_of, make_step
@@ -119,6 +120,12 @@ class Subject:
         """In which `train()` keeps network and images."""
         return torch.channels_last if self.switches["channels_last"] else torch.contiguous_format
 
+    def swapped_network(self) -> nn.Module:
+        """The network in its layout, with the arithmetic that the switches name."""
+        model = self.network().to(memory_format=self.layout)
+        convolution.install(model, str(self.switches["convolutions"]), self.layout)
+        return model
+
     def network(self) -> nn.Module:
         """The network as the recipe begins with it, in training mode and torch's own layout."""
         torch.manual_seed(0)
@@ -165,8 +172,8 @@ def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
 
 def run_loop(
     subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
-) -> tuple[list[dict[str, Any]], list[float]]:
-    """`train()` with a worker's hooks on the first `images` images: the curve, and seconds for each checkpoint.
+) -> tuple[train.Trained, list[float]]:
+    """`train()` with a worker's hooks on the first `images` images: what it gives, and seconds for each checkpoint.
 
     `on_step` gets what the hook for progress gets, after it. The test set is one batch: evaluation is timed apart.
     """
@@ -198,7 +205,7 @@ def run_loop(
             job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
             dataclasses.replace(hooks, progress=progress, save=save),
         )  # fmt: skip
-    return trained.curve, saves
+    return trained, saves
 
 
 class BareStep(Step):
@@ -214,7 +221,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     batches = Batches(subject.prepared.train.first(recipe.batch_size), recipe, shifts, subject.layout)
     batches.begin(torch.arange(recipe.batch_size))
     images, labels = batches[0]
-    model = subject.network().to(memory_format=subject.layout)
+    model = subject.swapped_network()
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
     optimizer = optimizer_for(model, recipe)
     step = make_step(model, optimizer, subject.spec.loss, sums, subject.switches, BareStep)
@@ -238,7 +245,8 @@ def averaging(subject: Subject) -> Subject:
     recipe = dataclasses.replace(subject.variant.recipe, init=(("*", "constant", 0.0),))
     variant = dataclasses.replace(subject.variant, build=build, recipe=recipe)
     spec = dataclasses.replace(subject.spec, variants={subject.facts.name: variant}, loss=cross_entropy)
-    return dataclasses.replace(subject, spec=spec, variant=variant)
+    switches = {**subject.switches, "convolutions": convolution.TORCH}
+    return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
 
 
 def own_seconds(subject: Subject) -> float:
@@ -256,14 +264,14 @@ def own_seconds(subject: Subject) -> float:
             images = turn()
             bare.append((time.perf_counter() - began) / images)
 
-    curve, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
-    spent = [1 / row["images_per_second"] - step for row, step in zip(curve, bare, strict=True)]
+    trained, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
+    spent = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
     return max(0.0, statistics.median(spent[1:]))  # the first turns warm up
 
 
 def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     """Evaluate that many images of the test set, as after each epoch; gives their number."""
-    model = subject.network().to(memory_format=subject.layout)
+    model = subject.swapped_network()
     test = subject.prepared.test.first(images)
     autocast = autocast_of(subject.switches, subject.device)
 
@@ -377,7 +385,7 @@ def measure(question: Question) -> dict[str, Any]:
     """Everything that `runner bench --json` says of one model."""
     torch.set_num_threads(question.threads)
     subject = subject_of(question)
-    device, switches, recipe = subject.device, subject.switches, subject.variant.recipe
+    device, recipe = subject.device, subject.variant.recipe
 
     # --- `train()` for two steps ---
     ends: list[float] = []
@@ -388,7 +396,9 @@ def measure(question: Question) -> dict[str, Any]:
 
     plain = plain_recipe(subject)
     batch = plain.batch_size
-    run_loop(subject, plain, 2 * batch, note)
+    trained, _ = run_loop(subject, plain, 2 * batch, note)
+    switches = {**subject.switches, "convolutions": trained.convolutions}  # measured once, for all that follows
+    subject = dataclasses.replace(subject, switches=switches)
     startup = ends[0] - psutil.Process().create_time()
     step_seconds = ends[1] - ends[0]
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
@@ -396,7 +406,8 @@ def measure(question: Question) -> dict[str, Any]:
     own = own_seconds(subject) if device.type == "cpu" else None  # a GPU's work hides the host's, and adds its own
 
     # --- how long a turn is ---
-    available = question.seconds / (4 * (question.repeats + 1))
+    fast = question.profile == "fast"
+    available = question.seconds / ((4 + fast) * (question.repeats + 1))
     fitting = fitting_batch(batch, step_seconds, available)
     step_seconds *= fitting / batch
     steps = max(1, min(round(available / step_seconds), len(subject.prepared.train) // fitting))
@@ -411,8 +422,16 @@ def measure(question: Question) -> dict[str, Any]:
         "matrix": matrix_turn(device, matrix_type),
         "memory": memory_turn(device),
     }
+    reference = dataclasses.replace(
+        subject, switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu)
+    )
+    if fast:
+        turns["reference_step"] = bare_turn(
+            reference, timed, steps
+        )  # the last: it leaves its profile's switches behind
     usual = UsualLoop(subject, timed)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
+    worked_rates: dict[str, list[float]] = {name: [] for name in turns}  # images/s of processor time
     shares: list[float] = []  # of its cores that this process got
 
     def between(told: dict[str, Any]) -> None:
@@ -420,23 +439,33 @@ def measure(question: Question) -> dict[str, Any]:
             return  # within an epoch
         subject.synchronise()
         for name, turn in turns.items():
+            if name == "reference_step":
+                profiles.apply(reference.switches)
             began, worked = time.perf_counter(), time.process_time()
             done = turn()
             spent = time.perf_counter() - began
+            processor = time.process_time() - worked
             rates[name].append(done / spent)
+            worked_rates[name].append(done / processor)
             if name == "bare_step":
-                shares.append((time.process_time() - worked) / (spent * question.threads))
+                shares.append(processor / (spent * question.threads))
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False})  # as people leave them
         rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)
 
-    curve, saves = run_loop(subject, timed, images, between)
+    trained, saves = run_loop(subject, timed, images, between)
     checkpoint = statistics.median(saves)
     checkpoint_share = checkpoint / train.CHECKPOINT_SECONDS
-    rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in curve]
+    rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in trained.curve]
     rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
     median = {name: statistics.median(found) for name, found in rates.items()}
+    clocked = worked_rates if device.type == "cpu" and question.threads == 1 else rates  # others' work falls on neither
+    fast_ratio = (
+        round(_ratio(clocked["bare_step"][-question.repeats :], clocked["reference_step"][-question.repeats :]), 4)
+        if fast
+        else None
+    )
     own_share = None if own is None else round(own * median["bare_step"] + checkpoint_share, 6)
 
     with torch.device("meta"):
@@ -454,6 +483,8 @@ def measure(question: Question) -> dict[str, Any]:
         "dataloader": round(median["dataloader"], 3),
         "loop_ratio": round(_ratio(rates["loop"], rates["bare_step"]), 4),
         "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
+        "reference_step": round(median["reference_step"], 3) if fast else None,
+        "fast_ratio": fast_ratio,  # on one thread of a CPU, of processor time
         "evaluation": round(median["evaluation"], 3),
         "own_microseconds": None if own is None else round(1e6 * own, 4),  # an image
         "own_share": own_share,  # of the bare step's time
