@@ -426,9 +426,7 @@ def measure(question: Question) -> dict[str, Any]:
         subject, switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu)
     )
     if fast:
-        turns["reference_step"] = bare_turn(
-            reference, timed, steps
-        )  # the last: it leaves its profile's switches behind
+        turns["reference_step"] = bare_turn(reference, timed, steps)  # last: it leaves its profile's switches behind
     usual = UsualLoop(subject, timed)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
     worked_rates: dict[str, list[float]] = {name: [] for name in turns}  # images/s of processor time
@@ -459,13 +457,10 @@ def measure(question: Question) -> dict[str, Any]:
     checkpoint_share = checkpoint / train.CHECKPOINT_SECONDS
     rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in trained.curve]
     rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
+    worked_rates = {name: found[1:] for name, found in worked_rates.items()}
     median = {name: statistics.median(found) for name, found in rates.items()}
     clocked = worked_rates if device.type == "cpu" and question.threads == 1 else rates  # others' work falls on neither
-    fast_ratio = (
-        round(_ratio(clocked["bare_step"][-question.repeats :], clocked["reference_step"][-question.repeats :]), 4)
-        if fast
-        else None
-    )
+    fast_ratio = round(_ratio(clocked["bare_step"], clocked["reference_step"]), 4) if fast else None
     own_share = None if own is None else round(own * median["bare_step"] + checkpoint_share, 6)
 
     with torch.device("meta"):
