@@ -46,7 +46,7 @@ from benchmarks.records import Job
 from runner.bench.command import Question
 from runner.data import readers as data
 from runner.jobs.paths import JobPaths
-from runner.training import convolution, profiles
+from runner.training import arithmetic, profiles
 from runner.training import loop as train
 from runner.training.batches import Batches, DeviceSet, Prepared, prepare
 from runner.training.optimizers import optimizer_for
@@ -123,7 +123,7 @@ class Subject:
     def swapped_network(self) -> nn.Module:
         """The network in its layout, with the arithmetic that the switches name."""
         model = self.network().to(memory_format=self.layout)
-        convolution.install(model, str(self.switches["convolutions"]), self.layout)
+        arithmetic.install(model, str(self.switches["arithmetic"]), self.layout)
         return model
 
     def network(self) -> nn.Module:
@@ -245,7 +245,7 @@ def averaging(subject: Subject) -> Subject:
     recipe = dataclasses.replace(subject.variant.recipe, init=(("*", "constant", 0.0),))
     variant = dataclasses.replace(subject.variant, build=build, recipe=recipe)
     spec = dataclasses.replace(subject.spec, variants={subject.facts.name: variant}, loss=cross_entropy)
-    switches = {**subject.switches, "convolutions": convolution.TORCH}
+    switches = {**subject.switches, "arithmetic": arithmetic.TORCH}
     return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
 
 
@@ -397,7 +397,7 @@ def measure(question: Question) -> dict[str, Any]:
     plain = plain_recipe(subject)
     batch = plain.batch_size
     trained, _ = run_loop(subject, plain, 2 * batch, note)
-    switches = {**subject.switches, "convolutions": trained.convolutions}  # measured once, for all that follows
+    switches = {**subject.switches, "arithmetic": trained.arithmetic}  # measured once, for all that follows
     subject = dataclasses.replace(subject, switches=switches)
     startup = ends[0] - psutil.Process().create_time()
     step_seconds = ends[1] - ends[0]

@@ -37,7 +37,7 @@ class Checkpoint:
     threads: int
     torch: str = field(default_factory=lambda: str(torch.__version__))
     device: str = "cpu"
-    convolutions: str = "torch"  # runner/training/convolution.py's choice for each layer
+    arithmetic: str = "torch"  # runner/training/arithmetic.py's choice for each layer
     forced_resume: bool = False
 
     @classmethod

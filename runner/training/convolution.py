@@ -1,19 +1,13 @@
-"""The arithmetic of convolutions in `fast` on a CPU: for each layer the quickest of several, measured once.
+"""A convolution each of whose three operations is done in the quickest way: `fast` on a CPU.
 
-A layer has three operations: the forward pass, the gradient by its input and the gradient by its weights. Each may be done
-by torch's own convolution, by Winograd's (stride 1, kernels of 3x3 and 5x5) or as a matrix product with the patches of the
-image. They differ in rounding alone. `choose` times them on this machine, once for each shape; `install` swaps them under
-the modules, whose names, parameters and state_dict stay as they are.
-
-A choice is a text, since it stands in the checkpoint and in the record: 'conv1=tmm conv2=www' gives each layer that is not
-torch's altogether a letter for each operation, in the order above.
+The operations are the forward pass, the gradient by the input and the gradient by the weights. Each may be done by torch's
+own convolution, by Winograd's (stride 1, kernels of 3x3 and 5x5) or as a matrix product with the patches of the image. They
+differ in rounding alone. runner/training/arithmetic.py chooses.
 """
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 import torch
@@ -23,15 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from runner.training import winograd
 
-TORCH = "torch"  # the choice of every layer's own convolution
-MEASURED = "measured"  # to be measured when the training begins
-WAYS = {"t": "torch", "w": "Winograd", "m": "matrix product"}
-OPERATIONS = ("forward", "gradient by the input", "gradient by the weights")
-GAIN = 1.1  # another way must be so many times as fast as torch's: measurements differ by less
-TRIAL_IMAGES = 32
-REPEATS = 3
 PATCH_BYTES = 2**21  # of the patches of a chunk of images
-
 
 Layer = tuple[
     int, int, str, torch.memory_format
@@ -56,6 +42,34 @@ class Shape:
         step = f"/{self.stride}" if self.stride > 1 else ""
         return f"{self.kernel}x{self.kernel}{step} {c}->{self.maps} on {h}x{w}"
 
+    operations = ("forward", "gradient by the input", "gradient by the weights")
+
+    @classmethod
+    def of(cls, module: nn.Conv2d, x: Tensor, layout: torch.memory_format) -> "Shape | None":
+        """Return the shape of a layer that sees x (N, C, H, W); None where it isn't a plain convolution.
+
+        A plain one is square and of one group, with zeros around the image.
+        """
+        padding = module.padding
+        if (
+            isinstance(padding, str)
+            or any(len(set(pair)) > 1 for pair in (module.kernel_size, module.stride, padding))
+            or module.padding_mode != "zeros"
+            or module.groups > 1
+            or set(module.dilation) != {1}
+        ):
+            return None
+        return cls(
+            images=(x.shape[1], x.shape[2], x.shape[3]),
+            maps=module.out_channels,
+            kernel=module.kernel_size[0],
+            stride=module.stride[0],
+            padding=padding[0],
+            bias=module.bias is not None,
+            channels_last=layout == torch.channels_last,
+            input_gradient=x.requires_grad,
+        )
+
     @property
     def output(self) -> tuple[int, int]:
         """Height and width of the output."""
@@ -66,7 +80,26 @@ class Shape:
         """Return the letters of the ways in which an operation can be done."""
         winograds = self.kernel in winograd.TILES and self.stride == 1 and self.padding < self.kernel
         matrix = operation != 1 or (self.kernel == self.stride == 1 and not self.padding)
-        return "t" + "w" * winograds + "m" * matrix
+        needed = operation != 1 or self.input_gradient
+        return "t" + "w" * (winograds and needed) + "m" * (matrix and needed)
+
+    def trial(self, batch: int) -> Callable[[int, str], None]:
+        """Return a function that does an operation in the way of a letter, on so many images of noise."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        x = torch.randn(batch, *self.images).contiguous(memory_format=layout)
+        weight = torch.randn(self.maps, self.images[0], self.kernel, self.kernel)
+        weight = weight.div_(math.sqrt(weight[0].numel())).contiguous(memory_format=layout)
+        bias = torch.zeros(self.maps) if self.bias else None
+        gradient = torch.randn(batch, self.maps, *self.output).contiguous(memory_format=layout)
+
+        def run(operation: int, letter: str) -> None:
+            layer = (self.stride, self.padding, letter * 3, layout)
+            if operation == 0:
+                forward(x, weight, bias, layer)
+            else:
+                gradients(gradient, x, weight, (operation == 1, operation == 2, operation == 2 and self.bias), layer)
+
+        return run
 
 
 # --- one convolution ------------------------------------------------------------------------------------------------------
@@ -186,153 +219,3 @@ def patches_gradient(x: Tensor, gradient: Tensor, r: int, stride: int, padding: 
         part = slice(start, start + size)
         total.addmm_(gradient[part].reshape(-1, k).T, patches(x[part], r, stride, padding, height, width))
     return total.view(k, r, r, c).permute(0, 3, 1, 2)
-
-
-# --- which way ---------------------------------------------------------------------------------------------------------------
-
-
-def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> dict[str, Shape]:
-    """Return the shape of each convolution that can be swapped, by the module's name, as seen in one pass in evaluation."""
-    shapes: dict[str, Shape] = {}
-    modules = {name: module for name, module in model.named_modules() if swappable(module)}
-
-    def watch(name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
-        def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
-            (x,) = inputs
-            shapes[name] = Shape(
-                images=(x.shape[1], x.shape[2], x.shape[3]),
-                maps=module.out_channels,
-                kernel=module.kernel_size[0],
-                stride=module.stride[0],
-                padding=module.padding[0],
-                bias=module.bias is not None,
-                channels_last=layout == torch.channels_last,
-                input_gradient=x.requires_grad,
-            )
-
-        return note
-
-    hooks = [module.register_forward_pre_hook(watch(name)) for name, module in modules.items()]
-    training = model.training
-    try:
-        with torch.enable_grad():
-            model.eval()(images)
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return shapes
-
-
-def swappable(module: nn.Module) -> bool:
-    """Whether a module is a plain convolution: square, of one group, with zeros around the image."""
-    return (
-        type(module) is nn.Conv2d
-        and not isinstance(module.padding, str)
-        and all(len(set(pair)) == 1 for pair in (module.kernel_size, module.stride, module.padding))
-        and module.padding_mode == "zeros"
-        and module.groups == 1
-        and set(module.dilation) == {1}
-    )
-
-
-def choose(model: nn.Module, images: Tensor, layout: torch.memory_format, log: Callable[[str], None]) -> str:
-    """Return the quickest way of each layer's operations, measured on as many images, up to TRIAL_IMAGES.
-
-    Draws nothing from torch's generators: a training that is measured and one that is told the choice are the same.
-    """
-    with torch.random.fork_rng(devices=[]):
-        shapes = shapes_of(model, images[:2].contiguous(memory_format=layout), layout)
-        chosen: dict[Shape, str] = {}
-        for shape in shapes.values():
-            if shape not in chosen:
-                ratios = measure(shape, min(len(images), TRIAL_IMAGES))
-                chosen[shape] = quickest(ratios)
-                log(described(shape, chosen[shape], ratios))
-    ways = {name: chosen[shape] for name, shape in shapes.items() if chosen[shape] != "ttt"}
-    return " ".join(f"{name}={letters}" for name, letters in ways.items()) or TORCH
-
-
-def measure(shape: Shape, batch: int) -> list[dict[str, float]]:
-    """Return, for each operation, the seconds that each way takes for so many images; by turns, the least of them."""
-    layout = torch.channels_last if shape.channels_last else torch.contiguous_format
-    c, height, width = shape.images
-    x = torch.randn(batch, c, height, width).contiguous(memory_format=layout)
-    fan_in = c * shape.kernel**2
-    weight = (
-        torch.randn(shape.maps, c, shape.kernel, shape.kernel).div_(math.sqrt(fan_in)).contiguous(memory_format=layout)
-    )
-    bias = torch.zeros(shape.maps) if shape.bias else None
-    gradient = torch.randn(batch, shape.maps, *shape.output).contiguous(memory_format=layout)
-
-    def run(operation: int, letter: str) -> None:
-        layer = (shape.stride, shape.padding, letter * 3, layout)
-        if operation == 0:
-            forward(x, weight, bias, layer)
-        else:
-            needed = (operation == 1, operation == 2, operation == 2 and shape.bias)
-            gradients(gradient, x, weight, needed, layer)
-
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    seconds: list[dict[str, float]] = []
-    with torch.no_grad():
-        for operation in range(3):
-            ways = shape.ways(operation) if operation != 1 or shape.input_gradient else "t"
-            least = dict.fromkeys(ways, math.inf)
-            for turn in range(REPEATS + 1 if len(ways) > 1 else 0):
-                for letter in ways:
-                    began = clock()
-                    run(operation, letter)
-                    if turn:  # the first warms up
-                        least[letter] = min(least[letter], clock() - began)
-            seconds.append(least)
-    return seconds
-
-
-def quickest(seconds: list[dict[str, float]]) -> str:
-    """Return the letters of the quickest ways; torch's where no other gains enough."""
-    letters = ""
-    for least in seconds:
-        best = min(least, key=lambda letter: least[letter])
-        letters += best if least[best] * GAIN < least["t"] else "t"
-    return letters
-
-
-def described(shape: Shape, letters: str, seconds: list[dict[str, float]]) -> str:
-    """Return a line for the log: what was chosen for a shape, and what it gains."""
-    gains = [
-        f"{operation} by {WAYS[letter]}, {least['t'] / least[letter]:.2f} times torch's rate"
-        for operation, letter, least in zip(OPERATIONS, letters, seconds, strict=True)
-        if letter != "t"
-    ]
-    return f"convolution {shape}: {'; '.join(gains) or 'torch'}"
-
-
-def parsed(choice: str) -> dict[str, str]:
-    """Return the letters of each layer that a choice names. Raises ValueError for a text that is none."""
-    if choice == TORCH:
-        return {}
-    ways = {}
-    for word in choice.split(" "):
-        name, _, letters = word.rpartition("=")
-        if not name or len(letters) != 3 or not set(letters) <= set(WAYS):
-            raise ValueError(f"'{word}' names no layer and its three ways")
-        ways[name] = letters
-    return ways
-
-
-def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
-    """Swap the arithmetic of the layers that a choice names. Parameters, names and state_dict stay as they are."""
-    modules: Mapping[str, Any] = dict(model.named_modules())
-    for name, letters in parsed(choice).items():
-        module = modules[name]
-        layer = (module.stride[0], module.padding[0], letters, layout)
-        module._conv_forward = MethodType(_swapped(layer), module)
-
-
-def _swapped(layer: Layer) -> Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]:
-    def convolve(_module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        output: Tensor = Convolution.apply(x, weight, bias, layer)
-        return output
-
-    return convolve

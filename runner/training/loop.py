@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
-from runner.training import convolution, memory
+from runner.training import arithmetic, memory
 from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
@@ -65,7 +65,7 @@ class Trained:
     train_seconds: float
     trained_images: int
     forced_resume: bool
-    convolutions: str  # runner/training/convolution.py's choice for each layer
+    arithmetic: str  # runner/training/arithmetic.py's choice for each layer
 
 
 class Session:
@@ -130,7 +130,7 @@ class Session:
             self._clock = now
 
 
-def convolutions_of(
+def arithmetic_of(
     model: nn.Module,
     recipe: Recipe,
     data: DeviceSet,
@@ -139,17 +139,17 @@ def convolutions_of(
     log: Callable[[str], None],
     resume: Checkpoint | None,
 ) -> str:
-    """Swap the convolutions' arithmetic as the switches want it, and return the choice.
+    """Swap the layers' arithmetic as the switches want it, and return the choice.
 
     A training that goes on keeps the choice that it began with: another would give other bits.
     """
-    chosen = str(switches["convolutions"])
-    if chosen != convolution.TORCH and resume is not None:
-        chosen = resume.convolutions
-    if chosen == convolution.MEASURED:
-        images = data.images(slice(0, min(recipe.batch_size, convolution.TRIAL_IMAGES)))
-        chosen = convolution.choose(model, images, layout, log)
-    convolution.install(model, chosen, layout)
+    chosen = str(switches["arithmetic"])
+    if chosen != arithmetic.TORCH and resume is not None:
+        chosen = resume.arithmetic
+    if chosen == arithmetic.MEASURED:
+        images = data.images(slice(0, min(recipe.batch_size, arithmetic.TRIAL_IMAGES)))
+        chosen = arithmetic.choose(model, images, layout, log)
+    arithmetic.install(model, chosen, layout)
     return chosen
 
 
@@ -204,7 +204,7 @@ def train(
     model = spec.variants[job.dataset].build()
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
-    chosen = convolutions_of(model, recipe, data.train, layout, switches, hooks.log, resume)
+    chosen = arithmetic_of(model, recipe, data.train, layout, switches, hooks.log, resume)
     optimizer = optimizer_for(model, recipe)
     order_seed = 2 * job.seed + 1_000_003
     order = torch.Generator().manual_seed(order_seed)
@@ -213,13 +213,13 @@ def train(
 
     # --- where it goes on ---
     state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device))
-    state.convolutions = chosen
     if resume is not None:
         differences = resume.differences(state)
         if differences and not force_resume:
             raise ResumeRefused("; ".join(differences))
         resume.restore(model, optimizer, order, shifts, same_device=resume.device == state.device)
         state = resume.moved_to(state, forced=bool(differences))
+    state.arithmetic = chosen
     sums = state.sums.to(device, copy=True)
     step = make_step(model, optimizer, spec.loss, sums, switches)
     session = Session(state, model, optimizer, sums, batches, order, hooks)
@@ -313,7 +313,7 @@ def train(
         train_seconds=state.train_seconds,
         trained_images=state.trained_images,
         forced_resume=state.forced_resume,
-        convolutions=chosen,
+        arithmetic=chosen,
     )
 
 

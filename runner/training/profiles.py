@@ -20,7 +20,7 @@ def resolve(profile: str, device: torch.device, channels_last_on_cpu: bool = Tru
 
     channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout. On a CPU
     the model's spec says which layout is its faster one: see `ModelSpec.channels_last_on_cpu`.
-    `convolutions` is runner/training/convolution.py's choice for each layer: `fast` measures it when a training begins.
+    `arithmetic` is training/arithmetic.py's choice for each layer: `fast` measures it when a training begins.
     `graphs` is training/step.py's captured step. `compiled`, torch.compile of the network, is on in `fast` only where the
     variable REPROZOO_COMPILE is 1: it costs a minute at a start, and no measurement says yet where it pays.
     """
@@ -30,7 +30,7 @@ def resolve(profile: str, device: torch.device, channels_last_on_cpu: bool = Tru
         "float32": "tf32" if fast and cuda else "ieee",
         "autocast": "bfloat16" if fast and cuda else "off",
         "channels_last": fast if cuda else channels_last_on_cpu,
-        "convolutions": "measured" if fast and device.type == "cpu" else "torch",
+        "arithmetic": "measured" if fast and device.type == "cpu" else "torch",
         "cudnn_benchmark": fast and cuda,
         "graphs": fast and cuda,
         "compiled": fast and os.environ.get("REPROZOO_COMPILE") == "1",

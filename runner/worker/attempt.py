@@ -244,7 +244,7 @@ class Attempt:
                 f"the checkpoint was made elsewhere ({refused}): resume it there, or `runner submit --force-resume` "
                 "(recorded), or `runner retry` to start afresh"
             ) from refused
-        self._write_results(trained, loaded, recipe, device, {**switches, "convolutions": trained.convolutions})
+        self._write_results(trained, loaded, recipe, device, {**switches, "arithmetic": trained.arithmetic})
         return "finished"
 
     # --- the parts of it ---

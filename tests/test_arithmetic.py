@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
-from runner.training import convolution, profiles, winograd
+from runner.training import arithmetic, convolution, profiles, response_norm, winograd
 from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.convolution import Shape
@@ -34,8 +34,8 @@ def shapes_of_the_zoo() -> list[Shape]:
                 model = variant.build()
                 images = torch.zeros(2, *get_dataset(dataset).shape)
             layout = torch.channels_last if spec.channels_last_on_cpu else torch.contiguous_format
-            shapes.update(convolution.shapes_of(model, images.contiguous(memory_format=layout), layout).values())
-    return sorted(shapes, key=str)
+            shapes.update(arithmetic.shapes_of(model, images, layout).values())
+    return sorted((shape for shape in shapes if isinstance(shape, Shape)), key=str)
 
 
 def layout_of(shape: Shape) -> torch.memory_format:
@@ -134,18 +134,49 @@ def test_a_tile_is_chosen_by_its_products():
 
 
 def test_torch_s_own_stays_where_no_other_gains_enough():
-    assert convolution.quickest([{"t": 1.0, "w": 0.95}, {"t": 1.0, "w": 0.5, "m": 0.4}, {"t": math.inf}]) == "tmt"
+    assert arithmetic.quickest([{"t": 1.0, "w": 0.95}, {"t": 1.0, "w": 0.5, "m": 0.4}, {"t": math.inf}]) == "tmt"
 
 
-@pytest.mark.parametrize("text", ["conv1", "conv1=ww", "conv1=wwx", "=www", "conv1=www  conv2=www", ""])
+@pytest.mark.parametrize("text", ["conv1", "conv1=", "conv1=wwx", "=www", "conv1=www  conv2=www", ""])
 def test_a_text_that_is_no_choice_is_refused(text):
-    with pytest.raises(ValueError, match="names no layer"):
-        convolution.parsed(text)
+    with pytest.raises(ValueError, match="no choice"):
+        arithmetic.parsed(text)
 
 
 def test_a_choice_is_read_back():
-    assert convolution.parsed("a.conv=wtm b=ttw") == {"a.conv": "wtm", "b": "ttw"}
-    assert convolution.parsed(convolution.TORCH) == {}
+    assert arithmetic.parsed("a.conv=wtm b=ttw") == {"a.conv": "wtm", "b": "ttw"}
+    assert arithmetic.parsed(arithmetic.TORCH) == {}
+
+
+@pytest.mark.parametrize("choice", ["3=www", "0=w", "nowhere=www", "1=m"])
+def test_a_choice_of_another_network_is_refused(choice):
+    with pytest.raises(ValueError, match="another network"):
+        arithmetic.install(network(), choice, LAST)
+
+
+@pytest.mark.parametrize("rule", [(9, 0.009, 0.75, 1.0), (5, 1e-4, 0.75, 1.0), (4, 0.5, 0.5, 2.0), (3, 1.0, 0.6, 1.0)])
+def test_response_normalisation_is_near_float64_in_both_passes(rule, monkeypatch):
+    monkeypatch.setattr(response_norm, "PIXELS", 50)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 16, 9, 7, generator=generator).contiguous(memory_format=LAST)
+    gradient = torch.randn(3, 16, 9, 7, generator=generator)
+    exact, ours = x.double().requires_grad_(), x.clone().requires_grad_()
+    truth = F.local_response_norm(exact, *rule)
+    output = response_norm.ResponseNorm.apply(ours, *rule)
+    assert output.is_contiguous(memory_format=LAST)
+    truths = (truth, *torch.autograd.grad(truth, exact, gradient.double()))
+    for near, true in zip((output, *torch.autograd.grad(output, ours, gradient)), truths, strict=True):
+        assert ((near - true).norm() / true.norm()).item() < 2e-6
+
+
+def test_a_swapped_normalisation_is_the_module_s():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LocalResponseNorm(5, alpha=0.1)).to(memory_format=LAST)
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=LAST)
+    theirs = model(x)
+    arithmetic.install(model, "1=m", LAST)
+    ours = model(x)
+    assert type(ours.grad_fn).__name__ == "ResponseNormBackward"
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def network() -> nn.Sequential:
@@ -162,12 +193,12 @@ def test_a_choice_is_made_once_a_shape_draws_nothing_and_changes_no_module():
     model(images)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     generator = torch.get_rng_state()
-    chosen = convolution.choose(model, images, LAST, lines.append)
+    chosen = arithmetic.choose(model, images, LAST, lines.append)
     assert torch.equal(torch.get_rng_state(), generator)
     assert model.training
     assert len(lines) == 2  # neither groups nor oblong kernels
-    assert set(convolution.parsed(chosen)) <= {"0", "2"}
-    convolution.install(model, "0=mtm 2=www", LAST)
+    assert set(arithmetic.parsed(chosen)) <= {"0", "2"}
+    arithmetic.install(model, "0=mtm 2=www", LAST)
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -175,7 +206,7 @@ def test_a_choice_is_made_once_a_shape_draws_nothing_and_changes_no_module():
 
 
 def test_the_layer_that_sees_the_image_needs_no_gradient_by_it():
-    shapes = convolution.shapes_of(network(), torch.zeros(2, 1, 8, 8), LAST)
+    shapes = arithmetic.shapes_of(network(), torch.zeros(2, 1, 8, 8), LAST)
     assert [shape.input_gradient for shape in shapes.values()] == [False, True]
 
 
@@ -183,12 +214,12 @@ def test_a_swapped_network_is_the_network():
     """Output, gradients of every parameter, and the output in evaluation, beside torch's own."""
     images, labels = torch.randn(6, 1, 8, 8), torch.randint(10, (6,))
     outcomes = []
-    for choice in (convolution.TORCH, "0=mtm 2=www"):
+    for choice in (arithmetic.TORCH, "0=mtm 2=www"):
         model = network().eval()
         model(images)
         torch.manual_seed(1)
         nn.init.normal_(model[-1].weight, 0, 0.1)
-        convolution.install(model, choice, LAST)
+        arithmetic.install(model, choice, LAST)
         loss = F.cross_entropy(model(images), labels)
         loss.backward()
         outcomes.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
@@ -202,7 +233,7 @@ def test_a_swapped_network_is_the_network():
 CHOICE = "conv1=wtw conv2=www conv3=www cccp1=mmm"
 
 
-def run(steps_seen, convolutions, profile="fast", resume=None, stop_after=None, images=96):
+def run(steps_seen, choice, profile="fast", resume=None, stop_after=None, images=96):
     """Train NiN's small network on random images; the first losses, the trained, the last checkpoint."""
     spec = MODELS["nin"]
     variant = spec.variants["digits"]
@@ -213,7 +244,7 @@ def run(steps_seen, convolutions, profile="fast", resume=None, stop_after=None, 
     labels = torch.randint(facts.classes, (images,), generator=generator)
     part = DeviceSet(pixels, labels, None, torch.zeros(facts.shape[0], 1, 1))
     job = Job(dataset="digits", model="nin", revision=1, recipe=recipe.to_dict(), profile=profile, seed=0)
-    switches = {**profiles.resolve(profile, CPU, spec.channels_last_on_cpu), "convolutions": convolutions}
+    switches = {**profiles.resolve(profile, CPU, spec.channels_last_on_cpu), "arithmetic": choice}
     saved, lines, seen = [], [], []
 
     def progress(told):
@@ -234,36 +265,36 @@ def run(steps_seen, convolutions, profile="fast", resume=None, stop_after=None, 
 
 
 def test_a_training_measures_once_logs_and_tells_its_choice():
-    trained, checkpoint, lines = run([], convolution.MEASURED)
-    assert trained.convolutions == checkpoint.convolutions != convolution.MEASURED
-    convolution.parsed(trained.convolutions)
-    assert sum(line.startswith("convolution ") for line in lines) >= 3
+    trained, checkpoint, lines = run([], arithmetic.MEASURED)
+    assert trained.arithmetic == checkpoint.arithmetic != arithmetic.MEASURED
+    arithmetic.parsed(trained.arithmetic)
+    assert sum(line.startswith("arithmetic of ") for line in lines) >= 3
 
 
 def test_a_training_that_goes_on_keeps_its_choice_and_its_bits(tmp_path, monkeypatch):
     whole, _, _ = run([], CHOICE)
     _, checkpoint, _ = run([], CHOICE, stop_after=4)
     checkpoint.save(tmp_path / "checkpoint.pt")
-    monkeypatch.setattr(convolution, "choose", lambda *_: pytest.fail("measured again"))
-    resumed, _, _ = run([], convolution.MEASURED, resume=Checkpoint.load(tmp_path / "checkpoint.pt"))
-    assert resumed.convolutions == CHOICE
+    monkeypatch.setattr(arithmetic, "choose", lambda *_: pytest.fail("measured again"))
+    resumed, _, _ = run([], arithmetic.MEASURED, resume=Checkpoint.load(tmp_path / "checkpoint.pt"))
+    assert resumed.arithmetic == CHOICE
     for name, value in whole.weights.items():
         assert torch.equal(value, resumed.weights[name]), name
 
 
 def test_reference_never_swaps():
-    assert profiles.resolve("reference", CPU)["convolutions"] == convolution.TORCH
-    assert profiles.resolve("reference", torch.device("cuda"))["convolutions"] == convolution.TORCH
-    assert profiles.resolve("fast", torch.device("cuda"))["convolutions"] == convolution.TORCH
-    trained, _, lines = run([], convolution.TORCH, profile="reference")
-    assert trained.convolutions == convolution.TORCH
-    assert not [line for line in lines if line.startswith("convolution ")]
+    assert profiles.resolve("reference", CPU)["arithmetic"] == arithmetic.TORCH
+    assert profiles.resolve("reference", torch.device("cuda"))["arithmetic"] == arithmetic.TORCH
+    assert profiles.resolve("fast", torch.device("cuda"))["arithmetic"] == arithmetic.TORCH
+    trained, _, lines = run([], arithmetic.TORCH, profile="reference")
+    assert trained.arithmetic == arithmetic.TORCH
+    assert not [line for line in lines if line.startswith("arithmetic of ")]
 
 
 def test_the_first_losses_of_both_profiles_stay_side_by_side():
     """Twelve updates of the network that learns: rounding alone tells them apart."""
     theirs, ours = [], []
-    run(theirs, convolution.TORCH, profile="reference")
+    run(theirs, arithmetic.TORCH, profile="reference")
     run(ours, CHOICE)
     assert len(theirs) == len(ours) == 12
     assert theirs != ours
