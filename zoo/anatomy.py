@@ -1,8 +1,8 @@
 """What a network is made of: per layer and per stage its output shape, depth, parameters and multiply-accumulates.
 
 A stage is a direct child of the network: one layer, or a block of several such as an inception module. That is the grain
-of the papers' tables. On the device 'meta' all this costs neither memory nor arithmetic, so 138 million parameters are
-taken apart as fast as ten thousand.
+of the papers' tables. On the device 'meta' all this costs neither memory nor arithmetic; `Unfilled` spares a short command
+what loading that device costs.
 """
 
 import re
@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 WEIGHTED = (nn.Conv2d, nn.Linear)
 WEIGHTED_STEPS = ("ConvolutionBackward", "AddmmBackward", "BmmBackward")  # what autograd calls what they do
+FILLS = {"uniform_", "normal_", "trunc_normal_", "fill_", "zero_"}  # methods that give a tensor its values
 UNITS = {"": 1, "K": 1024, "M": 1_000_000}  # GoogLeNet's table counts K as 1024 and M as a million
 
 
@@ -38,6 +40,18 @@ class Layer:
             "parameters": self.parameters,
             "macs": self.macs,
         }
+
+
+class Unfilled(TorchFunctionMode):
+    """A context that builds networks without giving their weights values: shapes are all that counts here.
+
+    The device "meta" would do as much, but loads symbolic shapes, dynamo and sympy with its first operation: as long
+    again as loading torch takes.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do everything but what fills a tensor."""
+        return args[0] if getattr(func, "__name__", "") in FILLS else func(*args, **(kwargs or {}))
 
 
 def count_parameters(model: nn.Module) -> int:

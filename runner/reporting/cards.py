@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import torch
-
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
 from benchmarks.records import flat, sha256_of, write_atomically
@@ -12,21 +10,25 @@ from benchmarks.suites import SUITES
 from runner.jobs.paths import results_folder
 from runner.submit.plan import models_of
 from zoo import load_models
-from zoo.anatomy import agrees, count_parameters, take_apart
+from zoo.anatomy import Unfilled, agrees, count_parameters, take_apart
 from zoo.plain import to_plain
 from zoo.spec import Anatomy, ModelSpec, Printed, Variant
 
 
-def card_of(spec: ModelSpec) -> dict[str, Any]:
-    """A model's card: everything about it that its code says, as JSON data."""
+def card_of(spec: ModelSpec, only: str | None = None) -> dict[str, Any]:
+    """A model's card: everything about it that its code says, as JSON data; of the data set `only`, where it's named."""
     return {
         "name": spec.name,
         "title": spec.title,
         "family": spec.family,
         "paper": spec.paper,
         "suites": sorted(suite.name for suite in SUITES.values() if models_of(suite, {spec.name: spec})),
-        "datasets": {dataset: _trained(spec, dataset) for dataset in spec.variants},
-        "anatomy": {dataset: _taken_apart(facts, facts.shape) for dataset, facts in spec.anatomy.items()},
+        "datasets": {dataset: _trained(spec, dataset) for dataset in spec.variants if only in (None, dataset)},
+        "anatomy": {
+            dataset: _taken_apart(facts, facts.shape)
+            for dataset, facts in spec.anatomy.items()
+            if only in (None, dataset)
+        },
     }
 
 
@@ -44,7 +46,7 @@ def _trained(spec: ModelSpec, dataset: str) -> dict[str, Any]:
 
 def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Layers, stages and counts, each stage with what the paper prints of it; `parameters` includes training's heads."""
-    with torch.device("meta"):
+    with Unfilled():
         model = what.build()
     layers, stages = take_apart(model, shape)
     counts = {"parameters": count_parameters(model), "macs": sum(layer.macs for layer in layers)}
@@ -114,13 +116,7 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
         if dataset not in known:
             raise unknown("data set" if name is None else f"data set of {name}", dataset, known)
     chosen = [models[name]] if name else [s for s in models.values() if dataset in (None, *s.variants, *s.anatomy)]
-    cards = [card_of(spec) for spec in chosen]
-    if dataset and not write_cards:
-        cards = [
-            card
-            | {part: {d: facts for d, facts in card[part].items() if d == dataset} for part in ("datasets", "anatomy")}
-            for card in cards
-        ]
+    cards = [card_of(spec, None if write_cards else dataset) for spec in chosen]
     if write_cards:
         for card in cards:
             write_atomically(results_folder() / "cards" / f"{card['name']}.json", card_json(card))
