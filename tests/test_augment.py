@@ -17,6 +17,7 @@ from runner.training.augment import augment
 from runner.training.batches import Batches, DeviceSet, prepare
 from runner.training.preprocess import fit
 from zoo.nin import RELEASED
+from zoo.recipe import Augmentation
 
 CASES = [(True, 2), (True, 0), (False, 3)]
 
@@ -82,7 +83,8 @@ def test_with_a_black_border_it_is_as_if_the_picture_had_been_shifted_before_it_
     )
     facts.validation_size, facts.cache_folder, facts.facts = 0, None, SimpleNamespace(sha256="")
     prepared = prepare(facts, name, 0, torch.device("cpu"), lambda line: None)
-    recipe = replace(RELEASED, batch_size=20, flip=True, translate=2, preprocessing=name, black_border=True)
+    augmentation = Augmentation(flip=True, translate=2, border="black")
+    recipe = replace(RELEASED, batch_size=20, preprocessing=name, augmentation=augmentation)
     batches = Batches(prepared.train, recipe, generator(), layout)
     batches.begin(torch.arange(20))
     normalise = fit(name, pixels, None, "").apply
@@ -95,8 +97,8 @@ def test_with_a_black_border_it_is_as_if_the_picture_had_been_shifted_before_it_
 
 def test_a_black_border_needs_a_preprocessing_that_has_one():
     images = DeviceSet(numbered(3), torch.zeros(3, dtype=torch.int64), None)
-    recipe = replace(RELEASED, flip=True, translate=2, black_border=True)
-    with pytest.raises(UserError, match="black_border: after gcn_zca there is no one black pixel"):
+    recipe = replace(RELEASED, augmentation=Augmentation(flip=True, translate=2, border="black"))
+    with pytest.raises(UserError, match="border is 'black': after gcn_zca there is no one black pixel"):
         Batches(images, recipe, generator(), torch.contiguous_format)
 
 

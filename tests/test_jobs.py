@@ -57,8 +57,8 @@ def test_job_json_is_the_fingerprints_own_text(paths):
     ("overrides", "key"),
     [
         ({}, "digits/lenet/reference-seed0"),
-        ({"learning_rate": 0.25}, "digits/lenet/reference+learning_rate=0.25-seed0"),
-        ({"milestones": [1, 2], "flip": True}, "digits/lenet/reference+flip=true+milestones=1,2-seed0"),
+        ({"optimizer.learning_rate": 0.25}, "digits/lenet/reference+learning_rate=0.25-seed0"),
+        ({"schedule.after": [1, 2], "augmentation.flip": True}, "digits/lenet/reference+flip=true+after=1,2-seed0"),
         ({"preprocessing": "../../etc/x"}, "digits/lenet/reference+preprocessing=.._.._etc_x-seed0"),
     ],
 )

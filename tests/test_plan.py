@@ -1,11 +1,15 @@
 """The plan is a pure function: its length, its order, and what it refuses."""
 
+import dataclasses
+import json
+
 import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.suites import SUITES, Suite, get_suite
 from runner.submit.plan import make_jobs, models_of, parse_override, suites_table
 from zoo import load_models
+from zoo.recipe import Augmentation, Linear, recipe_from
 
 MODELS = load_models()
 
@@ -54,7 +58,7 @@ def test_a_suites_own_overrides_are_laid_under_the_users():
 
 def test_a_sweep_is_every_job_once_for_each_setting():
     jobs = plan("allconv_rates", only=["allcnn_c", "base_a"])
-    tried = [(job.model, job.seed, job.effective_recipe["learning_rate"]) for job in jobs]
+    tried = [(job.model, job.seed, job.effective_recipe["optimizer"]["learning_rate"]) for job in jobs]
     assert tried == [(model, 0, rate) for model in ("base_a", "allcnn_c") for rate in (0.25, 0.1, 0.05, 0.01)]
     assert {job.effective_recipe["holdout"] for job in jobs} == {10_000}
     assert len({job.fingerprint for job in jobs}) == len(jobs)
@@ -64,7 +68,7 @@ def test_a_sweep_is_every_job_once_for_each_setting():
 
 def test_settings_of_a_sweep_that_the_user_makes_equal_are_one_job():
     jobs = plan("allconv_rates", only=["allcnn_c"], overrides={"learning_rate": 0.02})
-    assert [job.overrides for job in jobs] == [{"holdout": 10_000, "learning_rate": 0.02}]
+    assert [job.overrides for job in jobs] == [{"holdout": 10_000, "optimizer.learning_rate": 0.02}]
 
 
 def test_the_profile_is_part_of_the_identity():
@@ -75,18 +79,38 @@ def test_the_profile_is_part_of_the_identity():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("learning_rate=1", ("learning_rate", 1.0)),
-        ("epochs=3", ("epochs", 3)),
-        ("flip=true", ("flip", True)),
-        ("preprocessing=unit", ("preprocessing", "unit")),
-        ("milestones=[1,2]", ("milestones", (1, 2))),
-        ('rates=[["*.bias",2]]', ("rates", (("*.bias", 2.0),))),
+        ("learning_rate=1", {"optimizer.learning_rate": 1.0}),
+        ("optimizer.learning_rate=0.2", {"optimizer.learning_rate": 0.2}),
+        ("optimizer.learning_rate=0.1", {}),  # the recipe's own
+        ("epochs=3", {"epochs": 3}),
+        ("flip=true", {"augmentation.flip": True}),
+        ("preprocessing=unit", {"preprocessing": "unit"}),
+        ("after=[1,2]", {"schedule.after": [1, 2]}),
+        ('lr_multipliers=[["*.bias",2]]', {"lr_multipliers": [["*.bias", 2.0]]}),
+        ('schedule={"rule":"Plateau","patience":3}', {"schedule": {"rule": "Plateau", "patience": 3}}),
+        (
+            'momentum={"rule":"Ramp","start":0.5,"end":0.9,"epochs":4}',
+            {"optimizer.momentum": {"rule": "Ramp", "start": 0.5, "end": 0.9, "epochs": 4}},
+        ),
+        ("drop_last=true", {"order.drop_last": True}),
     ],
 )
-def test_overrides_are_parsed_to_the_fields_type(text, expected):
-    name, value = parse_override(text)
-    assert (name, value) == expected
-    assert type(value) is type(expected[1])
+def test_overrides_are_read_as_the_fields_type_and_written_by_their_whole_name(text, expected):
+    [job] = plan("mnist", only=["lenet"], seeds=[0], overrides=dict([parse_override(text)]))
+    assert job.overrides == expected
+    assert json.dumps(job.overrides) == json.dumps(expected)
+
+
+def test_the_effective_recipe_of_a_job_is_the_one_that_the_overrides_were_checked_on():
+    changes = {"schedule": {"rule": "Linear", "to": 0.1, "epochs": 5}, "epochs": 5, "schedule.to": 0.2, "flip": True}
+    [job] = plan("mnist", only=["lenet"], seeds=[0], overrides=changes)
+    own = MODELS["lenet"].variants["mnist"].recipe
+    by_hand = dataclasses.replace(
+        own, epochs=5, schedule=Linear(to=0.2, epochs=5), augmentation=Augmentation(flip=True)
+    )
+    assert recipe_from(json.loads(json.dumps(job.effective_recipe))) == by_hand
+    assert recipe_from(job.recipe) == own
+    assert "schedule.to" not in job.overrides  # it is in the whole part
 
 
 @pytest.mark.parametrize(
@@ -94,11 +118,21 @@ def test_overrides_are_parsed_to_the_fields_type(text, expected):
     [
         ("epochs", "FIELD=VALUE"),
         ("epoch=3", "did you mean 'epochs'"),
-        ("epochs=three", "expected a int"),
-        ("epochs=1.5", "expected a int"),
-        ("learning_rate=NaN", "learning_rate"),
-        ("milestones=5", "JSON list"),
-        ("flip=maybe", "expected a bool"),
+        ("epochs=three", "epochs is 'three', expected a whole number"),
+        ("epochs=1.5", "epochs is 1.5, expected a whole number"),
+        ("learning_rate=NaN", "optimizer.learning_rate is 'NaN', expected a number"),
+        ("learning_rate=1e999", "optimizer.learning_rate is inf, expected a number"),
+        ("learning_rate=0", "optimizer.learning_rate is 0.0, expected more than 0"),
+        ("momentum=1", "optimizer.momentum is 1.0, expected 0 to less than 1"),
+        ("after=5", "schedule.after is 5, expected a list of whole numbers"),
+        ("schedule.after=[5,3]", r"schedule.after is \[5, 3\], expected rising"),
+        ("flip=maybe", "augmentation.flip is 'maybe', expected true or false"),
+        ("patience=3", "unknown recipe field 'patience'"),
+        ('schedule={"rule":"Step"}', "schedule has the rule 'Step', expected one of: Constant"),
+        ('schedule={"rule":"Plateau"}', "schedule.patience is missing, expected a whole number"),
+        ('schedule={"rule":"Plateau","patience":3,"drop":1}', "schedule has no field 'drop'"),
+        ("optimizer.learning=1", "unknown recipe field 'optimizer.learning'"),
+        ("init=[1]", "init is 1"),
     ],
 )
 def test_wrong_overrides_are_one_line(text, says):

@@ -149,7 +149,7 @@ def test_a_published_record_is_trained_again_to_the_same_weights(runner, own_roo
     """A real, short training on digits: published, lost, reproduced to the same bits."""
     pytest.importorskip("sklearn")
     spec = MODELS["lenet"]
-    short = replace(spec.variants["digits"], recipe=replace(spec.variants["digits"].recipe, epochs=2, milestones=()))
+    short = replace(spec.variants["digits"], recipe=replace(spec.variants["digits"].recipe, epochs=2))
     monkeypatch.setattr("zoo.load_models", lambda: {"lenet": replace(spec, variants={"digits": short})})
     words = ("--engine", "inline")
     assert runner("submit", "--suite", "quickstart", "--seed", "0", *words)[0] == 0

@@ -12,8 +12,9 @@ from benchmarks.records import Job
 from runner.training import profiles
 from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
-from runner.training.loop import Hooks, Stopped, optimizer_for, train
-from runner.training.step import GraphedStep, Step, add_up, set_rate
+from runner.training.loop import Hooks, Stopped, train
+from runner.training.optimizers import optimizer_for, set_rate
+from runner.training.step import GraphedStep, Step, add_up
 from zoo import load_models
 from zoo.maxout import InputDropout
 from zoo.spec import cross_entropy
@@ -34,7 +35,7 @@ def batch(size, seed=0, device="cpu"):
     return images.to(device), torch.randint(4, (size,), generator=generator).to(device)
 
 
-RECIPE = dataclasses.replace(MODELS["lenet"].variants["digits"].recipe, momentum=0.9, weight_decay=0.01)
+RECIPE = dataclasses.replace(MODELS["lenet"].variants["digits"].recipe, weight_decay=0.01)
 
 
 def test_a_rate_in_a_tensor_trains_as_a_number_does():

@@ -11,12 +11,13 @@ from scipy import stats
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner.training import profiles
-from runner.training.batches import DeviceSet, Prepared
+from runner.training.batches import DeviceSet, Prepared, batch_bounds, image_order
 from runner.training.checkpoint import Checkpoint
-from runner.training.loop import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, constant_answer, steps_per_epoch, train
+from runner.training.loop import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, train
 from runner.worker.attempt import curve_csv, weights_sha256
 from zoo import load_models
-from zoo.spec import initialise
+from zoo.recipe import SGD, Constant, Fixed, Moment, Plateau, Shuffled, Steps, Warmup
+from zoo.spec import initialise, label_entropy
 
 CPU = torch.device("cpu")
 MODELS = load_models()
@@ -66,10 +67,10 @@ class Stopping:
 
 
 def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, **changes):
-    recipe = dataclasses.replace(
-        spec.variants[dataset].recipe,
-        **({"epochs": 2, "batch_size": 4, "milestones": (1,), "decay_epochs": 0} | changes),
-    )
+    recipe = spec.variants[dataset].recipe
+    if isinstance(recipe.order, Fixed) and recipe.order.updates:
+        changes.setdefault("order", Fixed(updates=2))
+    recipe = dataclasses.replace(recipe, **({"epochs": 2, "batch_size": 4} | changes))
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
     switches = profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
     stopping = Stopping(path, after)
@@ -118,8 +119,8 @@ def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.SGD, "step", spy)
-        run(MODELS["lenet"], "digits", tmp_path / "c.pt", epochs=4, milestones=(3,), decay_factor=0.1, warmup_epochs=2)
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=MODELS["lenet"].variants["digits"].recipe.learning_rate)
+        run(MODELS["lenet"], "digits", tmp_path / "c.pt", epochs=4, schedule=Warmup(epochs=2, then=Steps(after=(3,))))
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=MODELS["lenet"].variants["digits"].recipe.optimizer.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, n / 6) * (0.1 if n >= 9 else 1.0))
     expected = []
     for _ in range(12):
@@ -130,7 +131,7 @@ def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(tmp_path, monke
 
 
 def test_a_warm_up_that_was_stopped_goes_on_where_it_was(tmp_path):
-    path, changes = tmp_path / "c.pt", {"warmup_epochs": 2, "epochs": 3}
+    path, changes = tmp_path / "c.pt", {"schedule": Warmup(epochs=2), "epochs": 3}
     through = bits(run(MODELS["lenet"], "digits", path, **changes))
     with pytest.raises(Stopped):
         run(MODELS["lenet"], "digits", path, after=3, **changes)
@@ -153,7 +154,7 @@ def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minut
         if len(saved) == 2:
             raise Killed
 
-    recipe = dataclasses.replace(spec.variants["digits"].recipe, epochs=2, batch_size=4, milestones=(1,))
+    recipe = dataclasses.replace(spec.variants["digits"].recipe, epochs=2, batch_size=4)
     job = Job(dataset="digits", model=spec.name, revision=1, recipe=recipe.to_dict(), seed=0)
     hooks = Hooks(lambda: False, save, lambda facts: None, lambda line: None)
     with pytest.raises(Killed):
@@ -186,14 +187,14 @@ def test_a_kill_in_an_evaluation_costs_no_step(tmp_path, monkeypatch):
     path, spec, data = tmp_path / "c.pt", MODELS["nin_dropout"], random_data("digits", test_images=1_200)
     saved = []
     monkeypatch.setattr(Checkpoint, "save", lambda state, path: saved.append((state.epoch, state.step)))
-    run(spec, "digits", path, data=data, epochs=1, milestones=())
+    run(spec, "digits", path, data=data, epochs=1)
     assert saved == [(0, 1), (0, 2), (0, 3), (0, 3), (1, 0)]
 
 
 def test_weights_spoilt_by_the_very_last_update_are_diverged(tmp_path):
     """One step: its loss is finite, what it leaves behind is not."""
     trained = run(
-        MODELS["lenet"], "digits", tmp_path / "c.pt", learning_rate=1e300, epochs=1, batch_size=10, milestones=()
+        MODELS["lenet"], "digits", tmp_path / "c.pt", optimizer=SGD(learning_rate=1e300), epochs=1, batch_size=10
     )
     assert trained.curve[0]["train_loss"] is not None
     assert trained.outcome == "diverged"
@@ -209,9 +210,9 @@ def test_another_seed_gives_other_bits(tmp_path):
 def test_the_loop_agrees_with_one_written_by_hand(tmp_path):
     """torch's own layers, optimiser and cross-entropy, without any of the loop's machinery."""
     spec, data = MODELS["lenet"], random_data("digits", 10, 6)
-    trained = run(spec, "digits", tmp_path / "c.pt", data=data, epochs=3, batch_size=4, milestones=(2,))
+    trained = run(spec, "digits", tmp_path / "c.pt", data=data, epochs=3, batch_size=4, schedule=Steps(after=(2,)))
 
-    recipe = dataclasses.replace(spec.variants["digits"].recipe, epochs=3, batch_size=4, milestones=(2,))
+    recipe = dataclasses.replace(spec.variants["digits"].recipe, epochs=3, batch_size=4, schedule=Steps(after=(2,)))
     torch.manual_seed(0)
     model = spec.variants["digits"].build()
     initialise(model, recipe)
@@ -219,14 +220,14 @@ def test_the_loop_agrees_with_one_written_by_hand(tmp_path):
     biases = [p for n, p in model.named_parameters() if n.endswith("bias")]
     optimizer = torch.optim.SGD(
         [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": biases}],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
+        lr=0.1,
+        momentum=0.9,
         fused=False,
     )
     order = torch.Generator().manual_seed(1_000_003)
     for epoch in range(3):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * (0.1 if epoch >= 2 else 1.0)
+            group["lr"] = 0.1 * (0.1 if epoch >= 2 else 1.0)
         losses, wrong = 0.0, 0
         for chosen in torch.randperm(10, generator=order).split(4):
             x, y = data.train.stored[chosen], data.train.labels[chosen]
@@ -251,12 +252,66 @@ def test_the_loop_agrees_with_one_written_by_hand(tmp_path):
 
 def test_every_image_is_seen_once_an_epoch_and_the_partial_batch_counts():
     recipe = MODELS["nin"].variants["cifar10"].recipe
-    assert steps_per_epoch(50_000, recipe) == 391
-    assert steps_per_epoch(50_000, dataclasses.replace(recipe, drop_last=True)) == 390
+    for order, sizes in (
+        (Shuffled(), [128] * 390 + [80]),
+        (Shuffled(drop_last=True), [128] * 390),
+        (Fixed(), [128] * 390 + [80]),
+        (Fixed(file_images=10_000), ([128] * 78 + [16]) * 5),  # cuda-convnet's five files
+        (Fixed(updates=500), [128] * 500),  # Caffe's test_interval
+    ):
+        bounds = batch_bounds(50_000, dataclasses.replace(recipe, order=order))
+        assert [stop - start for start, stop in bounds] == sizes
+        assert [start for start, _ in bounds[1:]] == [stop for _, stop in bounds[:-1]]
+
+
+def test_the_order_of_the_images_is_fresh_or_once_drawn_or_the_files():
+    recipe, generator = MODELS["nin"].variants["cifar10"].recipe, torch.Generator().manual_seed(1)
+
+    def orders(order, images=10):
+        changed = dataclasses.replace(recipe, order=order, batch_size=3)
+        return [image_order(images, changed, epoch, generator, seed=5).tolist() for epoch in range(3)]
+
+    one, two, three = orders(Shuffled())
+    assert sorted(one) == sorted(two) == list(range(10))
+    assert one != two != three
+    one, two, three = orders(Shuffled(once=True))
+    assert one == two == three != list(range(10))
+    assert orders(Fixed()) == [list(range(10))] * 3
+    assert orders(Fixed(updates=4)) == [
+        [*range(10), 0, 1],
+        [*range(2, 10), 0, 1, 2, 3],
+        [*range(4, 10), 0, 1, 2, 3, 4, 5],
+    ]
+
+
+def test_a_plateau_drops_twice_and_then_ends():
+    schedule = Plateau(patience=2, factor=0.1, drops=2)
+    errors = [50.0, 40.0, 41.0, 40.0, 30.0, 31.0, 29.0, 29.5, 29.0, 29.0, 29.0, 28.0]
+    rates = [schedule.rate(1.0, Moment(epoch, 0, 1, errors[:epoch])) for epoch in range(len(errors))]
+    assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+    assert [schedule.over(errors[:n]) for n in (9, 10, 11)] == [False, False, True]
+
+
+def test_a_plateau_ends_a_training_and_a_resumed_one_as_well(tmp_path):
+    changes = {"epochs": 50, "schedule": Plateau(patience=1, drops=1), "batch_size": 5}
+    path = tmp_path / "c.pt"
+    through = run(MODELS["lenet"], "digits", path, **changes)
+    errors = [row["train_error"] for row in through.curve]
+    assert len(errors) < 50
+    assert changes["schedule"].over(errors)
+    assert not changes["schedule"].over(errors[:-1])
+    rates = [row["learning_rate"] for row in through.curve]
+    assert rates[-1] == pytest.approx(rates[0] / 10)
+    resume = None
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            run(MODELS["lenet"], "digits", path, after=3, resume=resume, **changes)
+        resume = Checkpoint.load(path)
+    assert bits(run(MODELS["lenet"], "digits", path, resume=resume, **changes)) == bits(through)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_as_diverged(tmp_path):
-    trained = run(MODELS["lenet"], "digits", tmp_path / "c.pt", learning_rate=1e30, epochs=5)
+    trained = run(MODELS["lenet"], "digits", tmp_path / "c.pt", optimizer=SGD(learning_rate=1e30), epochs=5)
     assert trained.outcome == "diverged"
     assert trained.wrong is None
     assert trained.curve[-1]["train_loss"] is None
@@ -274,7 +329,15 @@ def test_a_network_that_only_learns_how_frequent_the_classes_are_collapsed(tmp_p
     data.train.labels[:100] = 1
     zeros = (("*", "constant", 0.0),)  # of which the last layer's bias alone can move
     trained = run(
-        MODELS["lenet"], "digits", tmp_path / "c.pt", data=data, init=zeros, epochs=20, batch_size=50, learning_rate=0.5
+        MODELS["lenet"],
+        "digits",
+        tmp_path / "c.pt",
+        data=data,
+        init=zeros,
+        epochs=20,
+        batch_size=50,
+        optimizer=SGD(learning_rate=0.5, momentum=0.9),
+        schedule=Constant(),
     )
     assert trained.curve[-1]["train_loss"] < CHANCE_SHARE * math.log(10)
     assert trained.outcome == "collapsed"
@@ -282,10 +345,8 @@ def test_a_network_that_only_learns_how_frequent_the_classes_are_collapsed(tmp_p
 
 def test_a_constant_answer_has_the_entropy_of_the_labels_as_its_loss():
     labels = torch.tensor([0, 1, 1, 1, 3, 3])
-    loss, error = constant_answer(labels)
-    assert loss == pytest.approx(stats.entropy([1, 3, 2]))
-    assert error == pytest.approx(50)
-    assert constant_answer(torch.arange(100).repeat(7))[0] == pytest.approx(math.log(100))
+    assert label_entropy(labels) == pytest.approx(stats.entropy([1, 3, 2]))
+    assert label_entropy(torch.arange(100).repeat(7)) == pytest.approx(math.log(100))
 
 
 def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):

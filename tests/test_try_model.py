@@ -12,6 +12,7 @@ from runner import cli
 from runner.bench.try_model import Attempt, Watch, Window, left_chance, prepare, train_first_steps
 from runner.submit.plan import parse_override
 from zoo import load_models
+from zoo.recipe import SGD
 from zoo.spec import initialise
 
 MODELS = load_models()
@@ -104,7 +105,7 @@ def test_weights_that_the_last_update_of_an_epoch_spoils_are_a_divergence(own_ro
         Attempt("lenet", "digits", steps=40, overrides={"batch_size": 1437, "epochs": 40}), Console(stderr=True)
     )
     shown: list[Window] = []
-    recipe = dataclasses.replace(trial.recipe, learning_rate=1e30)
+    recipe = dataclasses.replace(trial.recipe, optimizer=SGD(learning_rate=1e30))
     assert train_first_steps(dataclasses.replace(trial, recipe=recipe), Watch(40, 1, shown.append))
     assert shown
     assert all(window.loss is not None for window in shown)

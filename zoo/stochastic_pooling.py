@@ -1,0 +1,141 @@
+"""Stochastic pooling and its twins by average and by maximum (Zeiler and Fergus, arXiv 1301.3557v1).
+
+    runner submit --suite classics --model stochastic_pooling --model max_pooling_zf ...     a day a seed on one core
+
+Three 5x5 convolutions of 64 with ReLU, each followed by 3x3/2 pooling and by response normalisation across maps, then a dense
+layer to the classes: 220,042 parameters on CIFAR-10. In training stochastic pooling keeps one value of each window, drawn
+with a probability in proportion to the values. In a test it gives their mean weighted by these probabilities. NiN's Tables 1
+and 4 quote its 15.13 % on CIFAR-10 and 0.47 % on MNIST.
+
+280 epochs at momentum 0.9; rates of 0.01 for the convolutions and 1 for the dense layer, both falling along a line to a
+hundredth; decay 0.001 on all layers; pixels divided by 255, on CIFAR-10 less the mean image. The authors chose all this on
+5,000 held-out images of CIFAR-10.
+
+Departures (also data below): batch size, start and borders aren't published.
+"""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.conv import average_pool, response_norm
+from zoo.recipe import SGD, Linear, Recipe
+from zoo.spec import Departure, ModelSpec, Variant
+
+
+class StochasticPool(nn.Module):
+    """3x3/2 stochastic pooling of values of 0 or more: (N, C, H, W) -> (N, C, H // 2, W // 2).
+
+    At even sizes the last window is cut off by the border: zeros lie beyond, which are never drawn unless all values are 0.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Draw a value of each window in training; else give the mean weighted by the probabilities."""
+        if self.training:
+            return self._draw(x)
+        wide = self._padded(x)
+        total, squares = (9 * F.avg_pool2d(values, 3, stride=2) for values in (wide, wide.square()))
+        return squares / total.clamp(min=1e-12)
+
+    def _draw(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            wide = self._padded(x)
+            width = wide.shape[3]
+            total = 9 * F.avg_pool2d(wide, 3, stride=2)
+            height_out, width_out = total.shape[2:]
+            threshold = torch.rand_like(total).mul_(total)
+            reached, place = torch.zeros_like(total), torch.zeros_like(total, dtype=torch.int64)
+            for position in range(8):  # the ninth is what remains
+                row, column = divmod(position, 3)
+                reached += wide[:, :, row : row + 2 * height_out - 1 : 2, column : column + 2 * width_out - 1 : 2]
+                place += reached < threshold
+            rows = 2 * torch.arange(height_out, device=x.device)[:, None] + place // 3
+            columns = 2 * torch.arange(width_out, device=x.device) + place % 3
+            source = (rows * width + columns).flatten(2)
+        return self._padded(x).flatten(2).gather(2, source).view_as(total)
+
+    @staticmethod
+    def _padded(x: Tensor) -> Tensor:
+        return F.pad(x, (0, 1 - x.shape[3] % 2, 0, 1 - x.shape[2] % 2))
+
+
+POOLS = {
+    "stochastic": StochasticPool,
+    "max": lambda: nn.MaxPool2d(3, stride=2, ceil_mode=True),
+    "average": average_pool,
+}
+
+
+def pooled(pool: str, channels: int, side: int) -> nn.Sequential:
+    """Return the network: float (N, channels, side, side) -> logits (N, 10). `pool` is a name of POOLS."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i in (1, 2, 3):
+        layers[f"conv{i}"] = nn.Conv2d(channels, 64, 5, padding=2)
+        layers[f"relu{i}"] = nn.ReLU(inplace=True)
+        layers[f"pool{i}"] = POOLS[pool]()
+        layers[f"norm{i}"] = response_norm()
+        channels = 64
+    layers["flatten"] = nn.Flatten()
+    layers["fc"] = nn.Linear(64 * (side // 8) ** 2, 10)
+    return nn.Sequential(layers)
+
+
+def _recipe(preprocessing: str) -> Recipe:
+    return Recipe(
+        epochs=280,
+        batch_size=128,
+        preprocessing=preprocessing,
+        optimizer=SGD(learning_rate=0.01, momentum=0.9, convention="caffe"),
+        schedule=Linear(to=0.01, epochs=280),
+        init=(("*.weight", "normal", 0.01), ("*.bias", "constant", 0.0)),
+        lr_multipliers=(("fc.*", 100.0),),
+        weight_decay=1e-3,
+    )
+
+
+UNPUBLISHED = (
+    Departure(
+        "batch size",
+        "The paper says mini-batches and no size. Ours: 128, as in Hinton et al. 2012, whose network this is.",
+    ),
+    Departure(
+        "start",
+        "Not published. Ours: normal weights of deviation 0.01 and zero biases; not compared with others on held-out images.",
+    ),
+    Departure(
+        "border",
+        "Not published. Ours: convolutions keep the size, poolings round up and take what lies inside, as in cuda-convnet.",
+    ),
+    Departure(
+        "order of the images",
+        "Not published. Ours: a fresh permutation each epoch, the partial last batch kept.",
+    ),
+)
+TITLES = {"stochastic": "Stochastic pooling", "max": "Max pooling (its twin)", "average": "Average pooling (its twin)"}
+NAMES = {"stochastic": "stochastic_pooling", "max": "max_pooling_zf", "average": "average_pooling_zf"}
+
+
+def _spec(pool: str) -> ModelSpec:
+    return ModelSpec(
+        name=NAMES[pool],
+        title=TITLES[pool],
+        family="Stochastic pooling",
+        paper="zeiler2013",
+        suites=("classics",),
+        variants={
+            "cifar10": Variant(
+                build=lambda: pooled(pool, 3, 32),
+                recipe=_recipe("unit_minus_mean_image"),
+                parameters=220_042,
+                departures=UNPUBLISHED,
+            ),
+            "mnist": Variant(
+                build=lambda: pooled(pool, 1, 28), recipe=_recipe("unit"), parameters=212_362, departures=UNPUBLISHED
+            ),
+        },
+    )
+
+
+MODELS = tuple(_spec(pool) for pool in POOLS)
