@@ -47,12 +47,14 @@ class ResponseNorm(torch.autograd.Function):
         """Return the normalised images."""
         ctx.save_for_backward(x)
         ctx.rule = (size, alpha, beta, k)
-        rows = as_rows(x)
-        out = torch.empty_like(rows)
+        rows, out = (
+            as_rows(x),
+            torch.empty_like(x, memory_format=torch.channels_last),
+        )  # no view: a ReLU may work in place
         sums = band(rows.shape[1], size, alpha)
-        for part, target in zip(rows.split(PIXELS), out.split(PIXELS), strict=True):
+        for part, target in zip(rows.split(PIXELS), as_rows(out).split(PIXELS), strict=True):
             torch.mul(part, inverse_power((part * part).mm(sums).add_(k), beta), out=target)
-        return as_images(out, x)
+        return out
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -60,26 +62,20 @@ class ResponseNorm(torch.autograd.Function):
         """Return the gradient by the images; the sums are made anew, which costs less than keeping them."""
         (x,) = ctx.saved_tensors
         size, alpha, beta, k = ctx.rule
-        rows, gradients = as_rows(x), as_rows(gradient)
-        out = torch.empty_like(rows)
+        rows, out = as_rows(x), torch.empty_like(x, memory_format=torch.channels_last)
         sums = band(rows.shape[1], size, alpha)
-        for part, given, target in zip(rows.split(PIXELS), gradients.split(PIXELS), out.split(PIXELS), strict=True):
+        chunks = (tensor.split(PIXELS) for tensor in (rows, as_rows(gradient), as_rows(out)))
+        for part, part_gradient, target in zip(*chunks, strict=True):
             bases = (part * part).mm(sums).add_(k)
-            direct = inverse_power(bases, beta).mul_(given)  # g d^-beta
+            direct = inverse_power(bases, beta).mul_(part_gradient)
             across = (direct * part).div_(bases).mm(sums.T).mul_(part)
             torch.add(direct, across, alpha=-2 * beta, out=target)
-        return as_images(out, x), None, None, None, None
+        return out, None, None, None, None
 
 
 def as_rows(x: Tensor) -> Tensor:
     """Return images (N, C, H, W) as (N * H * W, C): a view where they are channels_last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def as_images(rows: Tensor, like: Tensor) -> Tensor:
-    """Return rows of maps as a view of the shape of `like`, (N, C, H, W)."""
-    batch, maps, height, width = like.shape
-    return rows.view(batch, height, width, maps).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

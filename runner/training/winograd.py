@@ -117,7 +117,7 @@ def transform_data(x: Tensor, padding: int, tiling: Tiling) -> Tensor:
         padded = x
     else:
         padded = x.new_zeros(batch, rows, columns, c)
-        padded[:, padding : padding + height, padding : padding + width] = x[:, : rows - padding, : columns - padding]
+        padded[:, padding : padding + height, padding : padding + width] = x
     row, image = columns * c, rows * columns * c
     strips = padded.as_strided((n, batch, down, row), (row, image, m * row, 1)).reshape(n, -1)
     strips = torch.mm(bt, strips).view(n, batch * down, columns, c)
