@@ -151,6 +151,14 @@ class Job(_Frozen):
         return laid_over(self.recipe, self.overrides)
 
     @property
+    def most_epochs(self) -> int | None:
+        """Return how many epochs there can be (a schedule may end before); None where the recipe has no such number."""
+        recipe = self.effective_recipe
+        second = recipe.get("second_stage")
+        numbers = [recipe.get("epochs"), second.get("epochs") if isinstance(second, Mapping) else 0]
+        return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+
+    @property
     def stem(self) -> str:
         """The key's last part: `reference+learning_rate=0.25-seed0`."""
         changes = "".join(

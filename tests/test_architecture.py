@@ -58,8 +58,8 @@ def test_boards_need_no_framework(path):
 
 
 @pytest.mark.parametrize("path", every_source("zoo"))
-def test_zoo_needs_torch_only(path):
-    assert imported(path) <= {"torch", "zoo", *sys.stdlib_module_names}
+def test_zoo_needs_torch_and_numpy_only(path):
+    assert imported(path) <= {"numpy", "torch", "zoo", *sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize("path", every_source("benchmarks", "zoo", "runner", "site"))

@@ -16,7 +16,7 @@ from runner.training.checkpoint import Checkpoint
 from runner.training.loop import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, train
 from runner.worker.attempt import curve_csv, weights_sha256
 from zoo import load_models
-from zoo.recipe import SGD, Constant, Fixed, Moment, Plateau, Shuffled, Steps, Warmup
+from zoo.recipe import SGD, Constant, Fixed, Moment, Plateau, SecondStage, Shuffled, Steps, Warmup
 from zoo.spec import initialise, label_entropy
 
 CPU = torch.device("cpu")
@@ -377,3 +377,60 @@ def test_the_two_profiles_differ_only_where_a_device_gains():
     assert reference["deterministic"] is True
     assert fast["autocast"] == "bfloat16"
     assert set(reference) == set(fast)
+
+
+# --- a second stage --------------------------------------------------------------------------------------------------------
+
+
+def two_stages(epochs, rate=0.05, most=4):
+    second = SecondStage(images=4, epochs=most, optimizer=SGD(learning_rate=rate), schedule=Constant())
+    return {"epochs": epochs, "batch_size": 3, "schedule": Constant(), "second_stage": second}
+
+
+def test_a_second_stage_trains_on_all_images_with_a_fresh_velocity_until_the_losses_match(tmp_path):
+    """By hand: torch's SGD on the first 8 of 12 images, another one on all 12, the losses measured at each epoch's end."""
+    spec, data = MODELS["lenet"], random_data("digits", 12, 6)
+    trained = run(spec, "digits", tmp_path / "c.pt", data=data, **two_stages(2, most=6), weight_decay=0.0)
+    torch.manual_seed(0)
+    model = spec.variants["digits"].build()
+    initialise(model, spec.variants["digits"].recipe)
+    order = torch.Generator().manual_seed(1_000_003)
+    x, y = data.train.stored, data.train.labels
+    losses = []
+    for count, epochs, rate, momentum in ((8, 2, 0.1, 0.9), (12, 6, 0.05, 0.0)):
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)
+        for _ in range(epochs):
+            for chosen in torch.randperm(count, generator=order).split(3):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x[chosen]), y[chosen]).backward()
+                optimizer.step()
+            part = slice(0, 8) if count == 8 else slice(8, 12)
+            losses.append(F.cross_entropy(model(x[part]), y[part]).item())
+            if count == 12 and losses[-1] <= losses[1]:
+                break
+    assert [row.get("objective") for row in trained.curve] == [None, *(pytest.approx(v, rel=1e-4) for v in losses[1:])]
+    assert len(trained.curve) == len(losses)
+    assert trained.curve[2]["learning_rate"] == 0.05
+    for name, value in model.state_dict().items():
+        assert torch.allclose(trained.weights[name], value, atol=1e-5)
+
+
+def test_a_second_stage_is_resumed_to_the_same_bits_with_dropout(tmp_path):
+    path, spec = tmp_path / "c.pt", MODELS["nin_dropout"]
+    data = random_data("digits", 10, 4)
+    changes = two_stages(1, rate=1e-6, most=2)
+    through = run(spec, "digits", path, data=data, **changes)
+    assert len(through.curve) == 3
+    resume = None
+    for after in (
+        2,
+        2,
+        2,
+        2,
+        2,
+    ):  # inside the first stage, between the stages, inside the second and between its epochs
+        with pytest.raises(Stopped):
+            run(spec, "digits", path, after=after, resume=resume, data=data, **changes)
+        resume = Checkpoint.load(path)
+    assert resume.epoch >= 1
+    assert bits(run(spec, "digits", path, resume=resume, data=data, **changes)) == bits(through)

@@ -68,6 +68,8 @@ def few_steps(spec, dataset, steps=STEPS):
     optimizer = optimizer_for(model, recipe)
     x, y = batch(dataset, images_for(spec.name, dataset))
     x = x.double()
+    if spec.curvature is not None:
+        optimizer.set_curvature(spec.curvature(model, x, y))
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -160,6 +162,7 @@ def test_every_module_of_the_zoo_declares_models():
         "__init__",
         "spec",
         "anatomy",
+        "explicit",
     }
     networks = [v for s in MODELS.values() for v in (*s.variants.values(), *s.anatomy.values())]
     assert modules == {network.build.__module__.split(".")[-1] for network in networks}

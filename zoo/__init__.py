@@ -1,4 +1,4 @@
-"""How each model is built and trained: one architecture a file, torch only.
+"""How each model is built and trained: one architecture a file, torch and numpy only.
 
 Adding a model is adding a file: every module of this package that declares `MODELS` is found here.
 """
@@ -9,7 +9,7 @@ from functools import cache
 
 from zoo.spec import ModelSpec
 
-HELPERS = {"spec", "recipe", "plain", "anatomy"}  # modules that declare no model
+HELPERS = {"spec", "recipe", "plain", "anatomy", "explicit"}  # modules that declare no model
 
 
 @cache

@@ -73,7 +73,8 @@ def take_apart(model: nn.Module, shape: tuple[int, int, int]) -> tuple[list[Laye
     for name, output, depth in _seen(model, leaves | children, shape):
         if name in leaves:
             module = leaves[name]
-            counts = int(isinstance(module, WEIGHTED)), count_parameters(module), _macs(module, output)
+            weighted = isinstance(module, WEIGHTED) or hasattr(module, "weights_at_a_place")
+            counts = int(weighted), count_parameters(module), _macs(module, output)
             layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), *counts))
         if name in children:
             inside = [layer for layer in layers if layer.name == name or layer.name.startswith(f"{name}.")]
@@ -138,4 +139,5 @@ def _macs(layer: nn.Module, output: Tensor) -> int:
         return output[0].numel() * layer.weight[0].numel()
     if isinstance(layer, nn.Linear):
         return layer.weight.numel()
-    return 0
+    weights = getattr(layer, "weights_at_a_place", 0)  # of a convolution of our own: over all its maps
+    return output[0, 0].numel() * weights if weights else 0

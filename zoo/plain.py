@@ -81,6 +81,8 @@ def from_plain(kind: Any, data: Any, name: str, default: Any = None) -> Any:
         if not parts:
             raise ValueError(f"{name} is {_shown(data)}, expected {_in_words(kind)}")
         return _part_from(parts, data, name, default)
+    if data is None and type(None) in _alternatives(kind):
+        return None
     for simple in _alternatives(kind):
         value = _simple_from(simple, data, name)
         if value is not _NO:
@@ -112,7 +114,7 @@ def _simple_from(kind: Any, data: Any, name: str) -> Any:
 
 def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, default: Any) -> Any:
     names = {part.__name__: part for part in parts}
-    rule = data.get(RULE, type(default).__name__ if default is not None else None)
+    rule = data.get(RULE, type(default).__name__ if dataclasses.is_dataclass(default) else None)
     if rule is None and len(parts) == 1:
         rule = parts[0].__name__
     if rule not in names:
@@ -125,11 +127,10 @@ def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, defa
     values = {}
     for key, f in fields.items():
         own = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        own = None if own is dataclasses.MISSING else own
         where = f"{name}.{key}" if name else key
         if key in data:
             values[key] = from_plain(hints[key], data[key], where, own)
-        elif own is None:
+        elif own is dataclasses.MISSING:
             raise ValueError(f"{where} is missing, expected {_in_words(hints[key])}")
     try:
         return part(**values)
@@ -153,7 +154,7 @@ def _is_named(kind: Any) -> bool:
 
 def _in_words(kind: Any) -> str:
     """Say what a type admits: 'a number or a Ramp'."""
-    simple = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    simple = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
     words = []
     for one in _alternatives(kind):
         if one in simple:

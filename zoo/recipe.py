@@ -373,6 +373,38 @@ class Fixed:
 
 Order = Shuffled | Fixed
 
+# --- a second stage ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondStage:
+    """Train on with images that the first stage left out, until their loss has fallen to the first stage's training loss.
+
+    Goodfellow et al. 2013: the first stage leaves out the last `images` training images. The second goes on from its weights on
+    all of them, with an optimizer of its own, whose velocity starts at 0. It ends after the epoch whose loss on those images is
+    at most the training loss that the first stage had. Both are measured at an end of an epoch, dropout in force. `epochs` is
+    the most that the second stage can have.
+    """
+
+    images: int
+    epochs: int
+    optimizer: Optimizer
+    schedule: Schedule = Constant()
+
+    def __post_init__(self) -> None:
+        _require_positive("images", self.images)
+        _require_positive("epochs", self.epochs)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training: its own recipe, the epoch with which it begins, and how many of the last images it leaves out."""
+
+    recipe: "Recipe"
+    first_epoch: int
+    left_out: int
+
+
 # --- the recipe ----------------------------------------------------------------------------------------------------------
 
 Rules = tuple[tuple[str, float], ...]  # (pattern of parameter names, value)
@@ -402,6 +434,7 @@ class Recipe:
     augmentation: Augmentation = Augmentation()
     order: Order = Shuffled()
     holdout: int = 0
+    second_stage: SecondStage | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, for a value with which nothing can be trained."""
@@ -435,6 +468,23 @@ class Recipe:
     def norm_bound(self, parameter: str) -> float | None:
         """Return what the norm of each unit's weights may be in this parameter; None where it isn't bounded."""
         return last_match(self.max_norm, parameter)
+
+    @property
+    def most_epochs(self) -> int:
+        """Return how many epochs there can be, those of a second stage too."""
+        return self.epochs + (self.second_stage.epochs if self.second_stage else 0)
+
+    def stage_of(self, epoch: int) -> Stage:
+        """Return the stage that an epoch, counted from 0, belongs to."""
+        second = self.second_stage
+        if second is None:
+            return Stage(self, 0, 0)
+        if epoch < self.epochs:
+            return Stage(dataclasses.replace(self, second_stage=None), 0, second.images)
+        recipe = dataclasses.replace(
+            self, epochs=second.epochs, optimizer=second.optimizer, schedule=second.schedule, second_stage=None
+        )
+        return Stage(recipe, self.epochs, 0)
 
     def rate(self, moment: Moment) -> float:
         """Return the learning rate of the update at `moment`, before multipliers."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.explicit import Network
 from zoo.recipe import Recipe
 
 
@@ -90,6 +91,7 @@ class ModelSpec:
     loss: Callable[[Any, Tensor], Tensor] = cross_entropy
     constant_loss: Callable[[Tensor], float] = label_entropy  # of the best answer that never looks at the image
     curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None  # what DiagonalLM asks for
+    written_out: Callable[[], Network] | None = None  # the network's own passes, for one image per update on a CPU
     channels_last_on_cpu: bool = True  # see above
     bitwise: bool = True  # same machine, build and threads: the same bits, resumed or not
 

@@ -15,6 +15,7 @@ Departures (also data below): batch size, start and borders aren't published.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class StochasticPool(nn.Module):
         return F.pad(x, (0, 1 - x.shape[3] % 2, 0, 1 - x.shape[2] % 2))
 
 
-POOLS = {
+POOLS: dict[str, Callable[[], nn.Module]] = {
     "stochastic": StochasticPool,
     "max": lambda: nn.MaxPool2d(3, stride=2, ceil_mode=True),
     "average": average_pool,

@@ -128,7 +128,7 @@ class Work:
 def epochs_left(job: Job, paths: JobPaths) -> float:
     """How much of a job is still to do, in epochs times batches: longest first needs no more than an order."""
     done = (read_json(paths.lease) or {}).get("epoch", 0)
-    return max(job.effective_recipe.get("epochs", 1) - done, 0.1)
+    return max((job.most_epochs or 1) - done, 0.1)
 
 
 def choose_group(

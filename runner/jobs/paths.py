@@ -394,7 +394,7 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
 
     Without what costs time among 10,000 jobs and is only seldom wanted: their fingerprints.
     """
-    epochs = job.effective_recipe.get("epochs")
+    epochs = job.most_epochs
     attempts = [line for line in read_lines(paths.attempts) if line.get("event") == "start"]
     record = read_json(paths.record) if state == "done" else None
     lease = (read_json(paths.lease) or {}) if state == "running" else {}

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.leaderboard import curve_path
-from benchmarks.records import CURVE_COLUMNS, RecordError, RunRecord, differing_fields, load, utc
+from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, differing_fields, load, utc
 from runner.jobs.paths import results_folder
 from runner.submit.plan import resolve_field
 
@@ -258,9 +258,9 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
     if any(value is not None and not math.isfinite(value) for row in rows for value in row):
         error("curve", f"{file.name} holds a number that isn't finite: such a cell stays empty")
         return
-    planned = record.job.effective_recipe.get("epochs")
-    epochs = planned if record.diverged_epoch is None else record.diverged_epoch
-    if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) != epochs:
+    epochs = record.job.most_epochs if record.diverged_epoch is None else record.diverged_epoch
+    complete = len(rows) == epochs or (record.diverged_epoch is None and _ended_early(record.job, rows))
+    if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or not complete:
         error("curve", f"{file.name} has {len(rows)} rows, expected one for each epoch from 1 to {epochs}")
         return
     for row in rows:
@@ -278,6 +278,23 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
     errors = {int(row[0]): row[-1] for row in rows if row[0] is not None and row[-1] is not None}
     if record.best_epoch is not None and _differ(errors.get(record.best_epoch), record.best_test_error):
         error("best_epoch", f"{record.best_epoch} has the test error {errors.get(record.best_epoch)} in {file.name}")
+
+
+def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
+    """Tell whether the recipe's own rule ends a training with just these rows of the curve.
+
+    When a second stage ends isn't in the curve: there any number from its first epoch on will do.
+    """
+    from zoo.recipe import recipe_from
+
+    try:
+        recipe = recipe_from(job.effective_recipe)
+    except ValueError:
+        return False
+    if recipe.second_stage is not None:
+        return recipe.epochs < len(rows) <= recipe.most_epochs
+    errors = [row[CURVE_COLUMNS.index("train_error")] or 0.0 for row in rows]
+    return len(rows) <= recipe.epochs and recipe.schedule.over(errors) and not recipe.schedule.over(errors[:-1])
 
 
 def _differ(one: float | None, other: float | None) -> bool:

@@ -118,8 +118,8 @@ def _expected_seconds(planned: Sequence[Job]) -> float | None:
             continue
         with contextlib.suppress(RecordError):  # a later version's, or torn: `runner verify` says so
             record = load(paths.record)
-            epochs = record.job.effective_recipe.get("epochs")
-            if isinstance(epochs, int) and epochs > 0:
+            epochs = record.job.most_epochs
+            if epochs:
                 trained = (record.job.dataset, record.job.model, record.job.profile)
                 known.setdefault(trained, []).append(record.train_seconds / epochs)
     total = 0.0
@@ -127,7 +127,7 @@ def _expected_seconds(planned: Sequence[Job]) -> float | None:
         seen = known.get((job.dataset, job.model, job.profile))
         if seen is None:
             return None
-        total += statistics.median(seen) * job.effective_recipe["epochs"]
+        total += statistics.median(seen) * (job.most_epochs or 1)
     return total
 
 
@@ -139,7 +139,7 @@ def _rough_seconds(planned: Sequence[Job]) -> float:
     total = 0.0
     for job in planned:
         if job.model in cards and job.dataset in cards[job.model].datasets:
-            images = get_dataset(job.dataset).train_size * job.effective_recipe["epochs"]
+            images = get_dataset(job.dataset).train_size * (job.most_epochs or 1)
             total += OPERATIONS_A_MAC * (cards[job.model].datasets[job.dataset].macs or 0) * images / CPU_RATE
     return total
 

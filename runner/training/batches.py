@@ -40,6 +40,10 @@ class DeviceSet:
         """The first `count` images."""
         return dataclasses.replace(self, stored=self.stored[:count], labels=self.labels[:count])
 
+    def from_(self, start: int) -> "DeviceSet":
+        """Return the images from number `start` on."""
+        return dataclasses.replace(self, stored=self.stored[start:], labels=self.labels[start:])
+
     def images(self, indices: Tensor | slice) -> Tensor:
         """Preprocessed float32 images (n, C, H, W)."""
         # index_select copies whole images; indexing by a tensor looks at every pixel, and takes ten times as long on a CPU
@@ -103,6 +107,12 @@ class Batches:
             self._made = group
         part = slice(start - first, stop - first)
         return self._images[part], self._labels[part]
+
+    def several(self, step: int, count: int) -> tuple[Tensor, Tensor]:
+        """Images and labels of `count` steps, one after another."""
+        if count == 1:
+            return self[step]
+        return self._make(self.bounds[step][0], self.bounds[step + count - 1][1])
 
     def generator_state(self, step: int) -> Tensor:
         """The state of the augmentation's generator from which the batches from `step` on come out the same again."""

@@ -22,8 +22,8 @@ from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import add_up, autocast_of, make_step
-from zoo.recipe import Moment, Recipe
+from runner.training.step import add_up, autocast_of, step_for
+from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
 EVALUATION_BATCH = 500
@@ -160,9 +160,13 @@ def evaluate(
     autocast: Any,
     layout: torch.memory_format,
     between: Callable[[], None] = lambda: None,
+    training: bool = False,
 ) -> Tensor:
-    """Summed loss, wrong and images over a set: float64 (3,), still on the device. `between` is called between batches."""
-    model.eval()
+    """Return summed loss, wrong and images over a set: float64 (3,), still on the device.
+
+    `between` is called between batches. With `training` dropout is in force.
+    """
+    model.train(training)
     sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
     parts = sums.unbind()
     with torch.no_grad():
@@ -205,14 +209,20 @@ def train(
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
     chosen = arithmetic_of(model, recipe, data.train, layout, switches, hooks.log, resume)
-    optimizer = optimizer_for(model, recipe)
     order_seed = 2 * job.seed + 1_000_003
     order = torch.Generator().manual_seed(order_seed)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
-    batches = Batches(data.train, recipe, shifts, layout, ahead=AHEAD if switches["graphs"] else 1)
+
+    def begin(stage: Stage) -> tuple[torch.optim.Optimizer, Batches]:
+        """Return what a stage of the training has of its own."""
+        images = data.train.first(len(data.train) - stage.left_out)
+        ahead = AHEAD if switches["graphs"] else 1
+        return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead)
 
     # --- where it goes on ---
     state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device))
+    stage = recipe.stage_of(resume.epoch if resume else 0)
+    optimizer, batches = begin(stage)
     if resume is not None:
         differences = resume.differences(state)
         if differences and not force_resume:
@@ -221,33 +231,40 @@ def train(
         state = resume.moved_to(state, forced=bool(differences))
     state.arithmetic = chosen
     sums = state.sums.to(device, copy=True)
-    step = make_step(model, optimizer, spec.loss, sums, switches)
+    step = step_for(model, optimizer, spec, stage.recipe, sums, switches)
     session = Session(state, model, optimizer, sums, batches, order, hooks)
 
     # --- the epochs ---
-    steps = len(batches.bounds)
     diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
     session.stop_if_asked()
     while diverged_epoch is None and not is_over(recipe, state.curve):
         began, images_before, seconds_before = time.perf_counter(), state.trained_images, state.train_seconds
         session.start_clock()
-        momentum, errors = recipe.optimizer.momentum_at(state.epoch), train_errors(state.curve)
-        set_rate(optimizer, recipe.rate(Moment(state.epoch, state.step, steps, errors)), momentum)
+        if state.permutation is None and state.epoch and state.epoch == recipe.stage_of(state.epoch).first_epoch:
+            stage = recipe.stage_of(state.epoch)
+            session.optimizer, session.batches = optimizer, batches = begin(stage)
+            step = step_for(model, optimizer, spec, stage.recipe, sums, switches)
+        steps, epoch_of_stage = len(batches.bounds), state.epoch - stage.first_epoch
+        momentum = stage.recipe.optimizer.momentum_at(epoch_of_stage)
+        errors = train_errors(state.curve[stage.first_epoch :])
+        set_rate(optimizer, stage.recipe.rate(Moment(epoch_of_stage, state.step, steps, errors)), momentum)
         if state.permutation is None:
             if isinstance(optimizer, DiagonalLM):
-                set_curvature(optimizer, model, spec, data.train, recipe, order)
-            state.permutation = image_order(len(data.train), recipe, state.epoch, order, order_seed)
+                set_curvature(optimizer, model, spec, batches.data, stage.recipe, order)
+            state.permutation = image_order(len(batches.data), stage.recipe, epoch_of_stage, order, order_seed)
             sums.zero_()
         batches.begin(state.permutation)
 
         model.train()
         while state.step < steps:
-            if recipe.schedule.within_epochs:
-                set_rate(optimizer, recipe.rate(Moment(state.epoch, state.step, steps, errors)), momentum)
-            images, labels = batches[state.step]
+            if stage.recipe.schedule.within_epochs:
+                moment = Moment(epoch_of_stage, state.step, steps, errors)
+                set_rate(optimizer, stage.recipe.rate(moment), momentum)
+            updates = min(step.updates, steps - state.step)
+            images, labels = batches.several(state.step, updates)
             step(images, labels)
 
-            state.step += 1
+            state.step += updates
             state.trained_images += len(labels)
             rate = (state.trained_images - images_before) / (time.perf_counter() - began)
             hooks.progress(
@@ -271,7 +288,7 @@ def train(
             diverged_epoch = epoch
         row = {
             "epoch": epoch,
-            "learning_rate": recipe.rate(Moment(state.epoch, steps - 1, steps, errors)),
+            "learning_rate": stage.recipe.rate(Moment(epoch_of_stage, steps - 1, steps, errors)),
             "train_loss": train_loss,
             "train_error": train_error,
             "test_loss": test_loss,
@@ -282,10 +299,14 @@ def train(
             # An attempt that only evaluates has no rate of its own: that of the whole run so far.
             "images_per_second": round(trained / spent if trained else state.trained_images / state.train_seconds, 3),
         }
+        watched = watched_images(recipe, epoch, data.train)
+        if watched is not None:  # no checkpoint meanwhile: it draws from the generator
+            loss, _ = _means(evaluate(model, watched, spec, autocast_of(switches, device), layout, training=True))
+            row["objective"] = loss if loss is not None else math.inf
         state.curve = [*state.curve, row]
         state.epoch, state.step, state.permutation = epoch, 0, None
         hooks.log(
-            f"epoch {epoch}/{recipe.epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
+            f"epoch {epoch}/{recipe.most_epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
             f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']:.1f} images/s"
         )
         hooks.progress(
@@ -318,8 +339,22 @@ def train(
 
 
 def is_over(recipe: Recipe, curve: list[dict[str, Any]]) -> bool:
-    """Tell whether the training has all its epochs, or its schedule ends it before."""
-    return len(curve) >= recipe.epochs or recipe.schedule.over(train_errors(curve))
+    """Tell whether the training has all its epochs, or its schedule or its second stage ends it before."""
+    if recipe.second_stage is None:
+        return len(curve) >= recipe.epochs or recipe.schedule.over(train_errors(curve))
+    matched = len(curve) > recipe.epochs and curve[-1]["objective"] <= curve[recipe.epochs - 1]["objective"]
+    return matched or len(curve) >= recipe.most_epochs
+
+
+def watched_images(recipe: Recipe, epoch: int, train: DeviceSet) -> DeviceSet | None:
+    """Return the images whose loss, dropout in force, a second stage asks for after so many epochs, or None.
+
+    After the first stage's last epoch: those that it trained on. From then on: those that it left out.
+    """
+    if recipe.second_stage is None or epoch < recipe.epochs:
+        return None
+    left_out = len(train) - recipe.second_stage.images
+    return train.first(left_out) if epoch == recipe.epochs else train.from_(left_out)
 
 
 def train_errors(curve: list[dict[str, Any]]) -> list[float]:

@@ -69,12 +69,19 @@ class DiagonalLM(torch.optim.Optimizer):
         for group in self.param_groups:
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 fresh, state = terms[name].to(parameter), self.state[parameter]
-                older = state.get("curvature")
-                state["curvature"] = fresh if older is None else torch.maximum(fresh, group["floor"] * older)
+                if "curvature" in state:  # in place: a captured graph holds its address
+                    torch.maximum(fresh, group["floor"] * state["curvature"], out=state["curvature"])
+                else:
+                    state["curvature"] = fresh.clone()
 
     def steps_of(self, group: dict[str, Any]) -> list[Tensor]:
         """Return rate / (mu + h) of each parameter of a group, in the parameter's shape."""
         return [group["lr"] / (group["mu"] + self.state[parameter]["curvature"]) for parameter in group["params"]]
+
+    def steps(self) -> dict[str, Tensor]:
+        """Return rate / (mu + h) of every parameter, by its name."""
+        groups = self.param_groups
+        return {n: step for group in groups for n, step in zip(group["names"], self.steps_of(group), strict=True)}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -47,10 +47,8 @@ class ResponseNorm(torch.autograd.Function):
         """Return the normalised images."""
         ctx.save_for_backward(x)
         ctx.rule = (size, alpha, beta, k)
-        rows, out = (
-            as_rows(x),
-            torch.empty_like(x, memory_format=torch.channels_last),
-        )  # no view: a ReLU may work in place
+        out = torch.empty_like(x, memory_format=torch.channels_last)  # no view: a ReLU may work in place
+        rows = as_rows(x)
         sums = band(rows.shape[1], size, alpha)
         for part, target in zip(rows.split(PIXELS), as_rows(out).split(PIXELS), strict=True):
             torch.mul(part, inverse_power((part * part).mm(sums).add_(k), beta), out=target)

@@ -14,13 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.spec import cross_entropy
+from runner.training.optimizers import DiagonalLM
+from zoo.explicit import Network
+from zoo.recipe import Augmentation, Recipe
+from zoo.recipe import DiagonalLM as DiagonalRule
+from zoo.spec import ModelSpec, cross_entropy
 
+UPDATES_A_CALL = 256  # of a network that is written out: a call costs what an update costs, and a stop waits for it
 WARM_UP = 3  # eager steps before a capture: cuDNN chooses its kernels, libraries take their workspaces
 
 
 class Step:
     """The eager update. Calling it trains on one batch and adds to `sums`: summed loss, wrong, images (float64, (3,))."""
+
+    updates = 1  # a call's batches: each is an update
 
     def __init__(
         self,
@@ -60,6 +67,8 @@ class GraphedStep:
     and Torch7's convention does not dampen it.
     """
 
+    updates = 1
+
     def __init__(self, step: Step) -> None:
         self.step = step
         self._baked: list[tuple[Any, ...]] = []
@@ -70,7 +79,7 @@ class GraphedStep:
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         if not self.step.optimizer.state:
             return self.step(images, labels)
-        baked = [(group["momentum"], group["weight_decay"]) for group in self.step.optimizer.param_groups]
+        baked = [(group.get("momentum"), group["weight_decay"]) for group in self.step.optimizer.param_groups]
         if baked != self._baked:
             self._captured.clear()
             self._baked = baked
@@ -109,6 +118,31 @@ class GraphedStep:
         return [*(value.detach() for value in self.step.model.state_dict().values()), *tensors, self.step.sums]
 
 
+class WrittenOutStep:
+    """Updates on one image each by a network whose passes are written out, on a CPU; many in a call."""
+
+    def __init__(self, model: nn.Module, optimizer: DiagonalLM, network: Network, sums: Tensor, updates: int) -> None:
+        self.model, self.optimizer, self.network, self.sums, self.updates = model, optimizer, network, sums, updates
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        self.network.train(self.model, images, labels, self.optimizer.steps(), self.sums)
+
+
+def written_out_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
+) -> WrittenOutStep | None:
+    """Return the step of the model's own passes where they can train this recipe: one image per update, on a CPU.
+
+    A rate that moves from update to update, and images that are augmented, are handed over one by one.
+    """
+    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and not recipe.max_norm
+    if spec.written_out is None or sums.device.type != "cpu" or not one_image:
+        return None
+    assert isinstance(optimizer, DiagonalLM)
+    one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
+    return WrittenOutStep(model, optimizer, spec.written_out(), sums, 1 if one_by_one else UPDATES_A_CALL)
+
+
 def make_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -116,10 +150,23 @@ def make_step(
     sums: Tensor,
     switches: dict[str, bool | str],
     kind: type[Step] = Step,
-) -> Callable[[Tensor, Tensor], None]:
+) -> Step | GraphedStep:
     """The update as the profile's switches want it. Made once everything that it changes is in its place."""
     step = kind(model, optimizer, loss, sums, autocast_of(switches, sums.device), bool(switches["compiled"]))
     return GraphedStep(step) if switches["graphs"] else step
+
+
+def step_for(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    spec: ModelSpec,
+    recipe: Recipe,
+    sums: Tensor,
+    switches: dict[str, bool | str],
+) -> Step | GraphedStep | WrittenOutStep:
+    """Return the model's own written-out step where it can train the recipe, else the profile's."""
+    written_out = written_out_step(model, optimizer, spec, recipe, sums)
+    return written_out or make_step(model, optimizer, spec.loss, sums, switches)
 
 
 def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
