@@ -51,7 +51,10 @@ class Unfilled(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do everything but what fills a tensor."""
-        return args[0] if getattr(func, "__name__", "") in FILLS else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in FILLS:
+            return args[0] if args else kwargs["tensor"]  # torch.nn.init's functions name it
+        return func(*args, **kwargs)
 
 
 def count_parameters(model: nn.Module) -> int:
