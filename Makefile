@@ -1,14 +1,13 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test test-slurm lint format lock setup check-pr site results picture
+.PHONY: quickstart test test-slurm lint format lock setup check-pr site results docs picture
 BIN := .venv/bin
 # Without bytecode kept, each of the processes would compile torch anew: seconds every time.
 unexport PYTHONDONTWRITEBYTECODE
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-quickstart: setup  ## train three small models on real digits and print the table
-	$(BIN)/runner submit --suite quickstart
-	$(BIN)/runner report --suite quickstart
+quickstart: setup  ## train small models on real digits and a classic on MNIST, and print the board with verdicts
+	$(BIN)/runner quickstart
 
 test: setup  ## every test that needs no GPU, network or real data; others: make test ARGS="-m realdata"
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
@@ -32,7 +31,10 @@ lock:  ## choose the newest versions that pyproject.toml admits
 site: setup  ## the leaderboard in the browser
 	$(BIN)/runner site
 
-results: setup  ## the README's table, from results/ alone
+docs: setup  ## the list of commands in docs/commands.md, from their help texts
+	$(BIN)/python .ci/commands_page.py
+
+results: setup  ## the README's finding and table, from results/ alone
 	$(BIN)/python .ci/readme_table.py
 
 picture: setup  ## the README's picture of the board, from results/ (needs Chromium)

@@ -25,7 +25,7 @@ class Checks:
 
     models: tuple[str, ...] = ()  # whose contract tests run
     tests: tuple[str, ...] = ()  # files that run whole
-    records: tuple[str, ...] = ()  # that `runner verify` must have nothing against
+    records: tuple[str, ...] = ()  # files below results/ that `runner verify` must have nothing against
 
 
 def changed_files(root: Path, base: str) -> list[str]:
@@ -50,16 +50,15 @@ def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
     names, tests, records = set(), set(), set()
     everyone = {name for declared in models.values() for name in declared}
     for path in changed:
-        folder, _, rest = path.partition("/")
+        folder = path.partition("/")[0]
         if folder == "zoo" and path.endswith(".py"):
             names |= set(models.get(Path(path).stem) or everyone)
         elif path.startswith("runner/training/"):
             names |= everyone
         elif path.startswith(("benchmarks/papers/", "benchmarks/attempts/")):
             tests |= {"tests/test_papers.py", "tests/test_sources.py"}
-        elif folder == "results" and rest.count("/") == 2 and not rest.startswith("cards/"):
-            record = path.removesuffix(".curve.csv").removesuffix(".json") + ".json"
-            records.add(record)
+        elif folder == "results" and path != "results/README.md":  # whatever else lies there has to be in its place
+            records.add(path.removesuffix(".curve.csv") + ".json" if path.endswith(".curve.csv") else path)
         if folder == "tests" and Path(path).name.startswith("test_") and path.endswith(".py"):
             tests.add(path)
         if path.endswith(".py"):
@@ -89,7 +88,7 @@ def contract_tests(models: Iterable[str]) -> list[str]:
 
 
 def problems_of(records: Iterable[str]) -> list[str]:
-    """What `runner verify` finds wrong with these records among all of results/; missing ones (a lone curve) included."""
+    """What `runner verify` finds wrong with these files among all of results/; missing ones (a lone curve) included."""
     from runner.reporting.verify import verify
 
     paths = [ROOT / record for record in records]
@@ -99,7 +98,7 @@ def problems_of(records: Iterable[str]) -> list[str]:
         if line.startswith(own):
             print(f"warning: {line}")
     return [line for line in errors if line.startswith(own)] + [
-        f"{p}: file: is missing" for p in paths if not p.exists()
+        f"{p}: file: is missing" for p in paths if not p.exists() and not p.is_symlink()
     ]
 
 

@@ -1,15 +1,47 @@
-"""`make results`: write the README's table of what is measured, from the published records alone."""
+"""`make results`: write the README's finding and its table of what is measured, from the published records alone."""
 
-import re
+import textwrap
 from pathlib import Path
 
-from benchmarks.leaderboard import make_board, read
-from runner.reporting.report import measured_table
+import pandas as pd
+
+from benchmarks.datasets import get_dataset
+from benchmarks.leaderboard import default_view, make_board, read
+from benchmarks.wording import SYMBOLS
+from runner.reporting.markdown import error_text, escape, measured_table
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACE = re.compile(r"(?<=<!-- make results -->\n).*(?=<!-- end -->)", re.DOTALL)
+JUDGED = ("reproduced", "better", "worse", "inconclusive")  # what five seeds and a comparable protocol lead to
+NAMED = 3  # so many results are told one by one
+
+
+def finding(board: pd.DataFrame) -> str:
+    """Return how many printed numbers have a verdict, and, where they are few, each of them."""
+    view = default_view(board)
+    rows = list(view[view["verdict"].isin(JUDGED)].itertuples(index=False))
+    if not rows:
+        return "No printed number has a verdict yet."
+    numbers = "1 printed number has" if len(rows) == 1 else f"{len(rows)} printed numbers have"
+    counts = {word: sum(row.verdict == word for row in rows) for word in SYMBOLS}
+    totals = ", ".join(f"{count} `{word}`" for word, count in counts.items() if count)
+    sentences = [f"**{numbers} a verdict so far: {totals}.**"]
+    if len(rows) <= NAMED:
+        for row in rows:
+            where = f"{escape(row.label)} on {get_dataset(row.dataset).title}"
+            sentences.append(f"{where}: printed {row.printed} %, measured {error_text(row)} % over {row.n} seeds.")
+    return "\n".join(textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False))
+
+
+def readme() -> str:
+    """Return the README as it should be: each marked place with its content."""
+    board = make_board(read(ROOT / "results"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, content in (("make results: finding", finding(board)), ("make results", measured_table(board))):
+        start, after = f"<!-- {name} -->\n", "<!-- end -->"
+        head, _, rest = text.partition(start)
+        text = f"{head}{start}{content}\n{after}{rest.partition(after)[2]}"
+    return text
+
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    table = measured_table(make_board(read(ROOT / "results")))
-    readme.write_text(PLACE.sub(lambda _: f"{table}\n", readme.read_text(encoding="utf-8")), encoding="utf-8")
+    (ROOT / "README.md").write_text(readme(), encoding="utf-8")

@@ -49,6 +49,8 @@ def read_cards(folder: Path) -> tuple[dict[str, Card], list[str]]:
     """Every card by model, and a line for each problem."""
     cards, problems = {}, []
     for path in sorted(folder.glob("*.json")):
+        if path.is_symlink() or folder.is_symlink():
+            continue  # a stray: see benchmarks/published.py
         try:
             card = Card.model_validate_json(path.read_bytes())
         except OSError as error:

@@ -139,3 +139,40 @@ EQUIVALENCE_COLUMNS = [
     "verdict",  # equivalent | different | not yet known
     "reason",
 ]
+
+PAPER_TABLE_COLUMNS = [
+    "where",
+    "dataset",
+    "label",  # as printed
+    "reported",
+    "printed",  # `reported` with its digits
+    "kind",  # target | context
+    "model",  # the zoo's; null for what it hasn't
+    "mean",
+    "half_width",  # of the 95 % interval of our mean
+    "n",
+    "seeds",
+    "runs",
+    "gap",
+    "verdict",  # null where the model isn't judged by this figure
+    "reason",
+    "note",
+]
+
+CHOICE_COLUMNS = [
+    "dataset",
+    "model",
+    "revision",
+    "recipe_sha256",
+    "profile",
+    "data",
+    "holdout",  # how many images were held out
+    "setting",  # what differed from the recipe, `field=value`; '' for the recipe itself
+    "n",
+    "seeds",
+    "runs",
+    "mean",  # of the error on the held-out images, percent
+    "sd",
+    "half_width",
+    "errors",  # of the seeds that trained, as a tuple
+]

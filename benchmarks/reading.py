@@ -12,7 +12,8 @@ import pandas as pd
 from benchmarks.cards import Card, read_cards
 from benchmarks.columns import DATA, RUN_COLUMNS
 from benchmarks.papers import FOLDER, Paper, load_papers
-from benchmarks.records import RecordError, RunRecord, canonical_json, load, record_files
+from benchmarks.published import listing, load_published, record_files
+from benchmarks.records import RecordError, RunRecord, canonical_json, load
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ Known = dict[str, tuple[Stamp, tuple[Any, ...]]]  # rows of records by path, as 
 
 def files_of(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> dict[str, Stamp]:
     """Every file that `read` takes, with its stamp: two equal answers mean that nothing has changed in between."""
-    found = [*record_files(results), *results.glob("cards/*.json"), *papers.glob("*.toml")]
+    published = listing(results)
     stamps = {}
-    for path in map(str, [*found, *_local_files(runs)]):
+    for path in map(str, [*published.records, *published.cards, *papers.glob("*.toml"), *_local_files(runs)]):
         with suppress(OSError):
             stamps[path] = _stamp(path)
     return stamps
@@ -63,7 +64,7 @@ def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: 
         try:
             stamp = _stamp(name)
             if name not in known or known[name][0] != stamp:
-                known[name] = (stamp, _row(load(path), name, local))
+                known[name] = (stamp, _row(load(path) if local else load_published(path), name, local))
         except (RecordError, OSError) as error:
             known.pop(name, None)
             problems += str(error).splitlines()

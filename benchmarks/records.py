@@ -10,7 +10,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,10 +30,13 @@ from pydantic_core import from_json
 SCHEMA_VERSION: Literal[1] = 1
 CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # of curve.csv
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # safe as a file name and in a URL
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # safe as a file name and in a URL
+Name = Annotated[str, Field(pattern=NAME)]
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,4}$")]  # of a recipe
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(max_length=1000)]
+Submitter = Annotated[str, Field(max_length=200)]
 Json = Any  # numbers, strings, booleans, lists and objects of them: what a recipe field may hold
 
 
@@ -156,7 +159,8 @@ class Job(_Frozen):
         recipe = self.effective_recipe
         second = recipe.get("second_stage")
         numbers = [recipe.get("epochs"), second.get("epochs") if isinstance(second, Mapping) else 0]
-        return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+        whole = [number for number in numbers if isinstance(number, int)]
+        return sum(whole) if len(whole) == len(numbers) else None
 
     @property
     def stem(self) -> str:
@@ -190,13 +194,13 @@ class Environment(_Frozen):
     """Where it ran. Versions as the libraries print them; null where there is no such part."""
 
     device: str  # "cpu" or "cuda"
-    hardware: str  # the processor's or the GPU's name
-    platform: str
-    python: str
-    torch: str
-    cuda: str | None = None
-    cudnn: str | None = None
-    driver: str | None = None
+    hardware: Text  # the processor's or the GPU's name
+    platform: Text
+    python: Text
+    torch: Text
+    cuda: Text | None = None
+    cudnn: Text | None = None
+    driver: Text | None = None
     threads: Annotated[int, Field(ge=1)]
     precision: dict[FieldName, bool | str]  # every switch that may change rounding
 
@@ -204,9 +208,24 @@ class Environment(_Frozen):
 class Source(_Frozen):
     """Which code: information, never a reason to refuse a record."""
 
-    commit: str | None = None
+    commit: Text | None = None
     dirty: bool | None = None
     sha256: Sha256  # over the sources of benchmarks/, zoo/ and runner/
+
+
+class Stretch(_Frozen):
+    """Where, by which code and on which data some attempts of a run trained. Null: not recorded then."""
+
+    host: Text | None = None
+    hardware: Text | None = None
+    platform: Text | None = None
+    torch: Text | None = None
+    threads: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    commit: Text | None = None
+    dirty: bool | None = None
+    sources_sha256: Sha256 | None = None
+    data_sha256: Sha256 | None = None
+    submitted_by: Submitter | None = None
 
 
 class DataFacts(_Frozen):
@@ -244,11 +263,14 @@ class RunRecord(_Frozen):
     started: AwareDatetime
     finished: AwareDatetime
     attempts: Annotated[int, Field(ge=1)]
-    forced_resume: bool = False  # went on under another torch build, device or thread count
+    forced_resume: bool = False  # went on under another torch build, device, thread count, precision, code or data
     sequential: bool = False  # was added because the seeds before it didn't decide the verdict (`--until-decided`)
     curve_sha256: Sha256
     weights_sha256: Sha256
-    submitted_by: Annotated[str, Field(max_length=200)] | None = None
+    submitted_by: Submitter | None = None
+    trail: Annotated[
+        tuple[Stretch, ...], Field(max_length=1000)
+    ] = ()  # the distinct ones of all attempts, first to last
 
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
@@ -267,6 +289,11 @@ class RunRecord(_Frozen):
     def file_stem(self) -> str:
         """`reference-seed0-1a2b3c4d`: the name of the published record, less `.json`."""
         return f"{self.job.stem}-{self.run8}"
+
+    @property
+    def place(self) -> str:
+        """Where the published record lies below results/: `<dataset>/<model>/<file_stem>.json`."""
+        return f"{self.job.dataset}/{self.job.model}/{self.file_stem}.json"
 
     @model_validator(mode="before")
     @classmethod
@@ -291,6 +318,8 @@ class RunRecord(_Frozen):
             raise ValueError("diverged_epoch is given exactly where the outcome is 'diverged'")
         if self.wrong is not None and self.test_images is not None and self.wrong > self.test_images:
             raise ValueError(f"wrong ({self.wrong}) is more than test_images ({self.test_images})")
+        if not all(1970 <= moment.year <= 2262 for moment in (self.started, self.finished)):
+            raise ValueError("started and finished are between the years 1970 and 2262")
         if self.finished < self.started:
             raise ValueError("finished is before started")
         return self
@@ -299,7 +328,7 @@ class RunRecord(_Frozen):
 def record_json(record: RunRecord) -> str:
     """The file's text: indented, keys sorted, a newline at the end."""
     data = record.model_dump(mode="json")
-    for field in ("sequential", "chance_loss"):
+    for field in ("sequential", "chance_loss", "trail"):
         if not data[field]:
             del data[field]  # records from before these fields keep their bytes
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
@@ -344,24 +373,6 @@ def problems_of(error: ValidationError) -> list[str]:
         got = f" (got {got})" if len(got) <= 60 and item["type"] != "missing" else ""
         lines.append(f"{where}: {item['msg']}{got}")
     return lines
-
-
-def record_files(folder: Path) -> Iterator[Path]:
-    """The published records below a results folder: <dataset>/<model>/*.json, cards left out, sorted."""
-    for path in sorted(folder.glob("*/*/*.json"), key=lambda path: path.parts):
-        if path.parts[-3] != "cards" and not path.name.startswith("."):
-            yield path
-
-
-def load_all(folder: Path) -> tuple[list[RunRecord], list[str]]:
-    """Every published record below `folder`, and a line for each problem: one bad file hides no good one."""
-    records, problems = [], []
-    for path in record_files(folder):
-        try:
-            records.append(load(path))
-        except RecordError as error:
-            problems.extend(str(error).splitlines())
-    return records, problems
 
 
 def utc(moment: datetime) -> str:

@@ -7,14 +7,11 @@ import csv
 import io
 import json
 import math
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.board import default_view
-from benchmarks.columns import BOARD_COLUMNS
 from benchmarks.intervals import gap_text
 from benchmarks.records import utc
 
@@ -92,16 +89,6 @@ def concerning(board: pd.DataFrame) -> pd.DataFrame:
     return view[view["model"].notna() | view["paper"].isin(behind)].reset_index(drop=True)
 
 
-def commit_of(folder: Path) -> str | None:
-    """The commit of a checkout, with `+` for uncommitted changes; None outside git."""
-    words = ("git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
 def as_of_line(board: pd.DataFrame, commit: str | None) -> str:
     """What a board has to be cited with: the commit of the checkout and the day of its newest record."""
     where = f"As of commit {commit}" if commit else "Outside a git checkout"
@@ -144,6 +131,18 @@ def runs_of_seeds(row: Any) -> str:
     return f"{row.runs} runs of {row.seeds} seeds" if row.runs > row.seeds else f"{row.seeds} seeds"
 
 
+def title_of(row: Any) -> str:
+    """`NiN + dropout (nin_dropout)`: the title and the name for `--model`; its source's key where only published."""
+    name = row.paper if pd.isna(row.model) else row.model
+    return clean(row.label) if pd.isna(name) or name == row.label else f"{clean(row.label)} ({clean(name)})"
+
+
+def error_text(row: Any) -> str:
+    """`10.52 ± 0.17`: the mean and its 95 % interval; '' where nothing trained."""
+    spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
+    return "" if pd.isna(row.mean) else f"{row.mean:.2f}{spread}"
+
+
 def trained_text(row: Any) -> str:
     """`9 of 10`, the seeds that trained; `9 of 10 (12 runs)` where a seed ran more than once; '' where none has run."""
     repeated = f" ({row.runs} runs)" if row.runs > row.seeds else ""
@@ -158,14 +157,13 @@ def gap_of(row: Any) -> str:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def rows_of(board: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every row with BOARD_COLUMNS and its `marks` in words; None where undefined, floats without binary fractions' dust."""
-    marks = [[MARKS[letter] for letter in marks_of(row)] for row in board.itertuples(index=False)]
-    rows = board[list(BOARD_COLUMNS)].to_dict("records")
-    return [
-        {str(name): _plain(value) for name, value in row.items()} | {"marks": mine}
-        for row, mine in zip(rows, marks, strict=True)
-    ]
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every row of a frame, None where undefined, floats without binary fractions' dust; a board's with `marks` in words."""
+    rows = [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    if "keys" not in frame:
+        return rows
+    marks = [[MARKS[letter] for letter in marks_of(row)] for row in frame.itertuples(index=False)]
+    return [row | {"marks": mine} for row, mine in zip(rows, marks, strict=True)]
 
 
 def _plain(value: Any) -> Any:
@@ -178,16 +176,16 @@ def _plain(value: Any) -> Any:
     return None if pd.isna(value) else value
 
 
-def as_json(board: pd.DataFrame) -> str:
+def as_json(frame: pd.DataFrame) -> str:
     """The text of `report --format json`."""
-    return json.dumps(rows_of(board), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(rows_of(frame), indent=2, ensure_ascii=False) + "\n"
 
 
-def as_csv(board: pd.DataFrame) -> str:
+def as_csv(frame: pd.DataFrame) -> str:
     """The text of `report --format csv`: lists as their items with `; ` between them."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*BOARD_COLUMNS, "marks"], lineterminator="\n")
+    writer = csv.DictWriter(out, [*frame.columns, *["marks"] * ("keys" in frame)], lineterminator="\n")
     writer.writeheader()
-    for row in rows_of(board):
+    for row in rows_of(frame):
         writer.writerow({name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})
     return out.getvalue()

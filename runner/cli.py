@@ -4,10 +4,13 @@ A user's mistake is one line on stderr and exit code 2; a job that failed is exi
 """
 
 import dataclasses
+import io
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,6 +60,7 @@ class Format(StrEnum):
     markdown = "markdown"
     csv = "csv"
     json = "json"
+    latex = "latex"
     bibtex = "bibtex"
 
 
@@ -104,12 +108,19 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False)
 
 
-def _settings(
-    engine: str, slots: int | None, data_dir: Path | None, allow: bool, force_resume: bool, as_json: bool = False
-) -> Any:
+def _run_options(flags: Mapping[str, Any]) -> Any:
+    """Return the options of a run among a command's flags (its `locals()`)."""
+    from runner.worker.options import RunOptions
+
+    return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
+
+
+def _settings(flags: Mapping[str, Any]) -> Any:
+    """Return how to run jobs, by a command's flags (its `locals()`); raise UserError for an engine that is not there."""
     from runner.submit.run import Settings
 
-    settings = Settings(engine, slots, data_dir, allow, force_resume, as_json)
+    engine = flags["engine"] or "local"
+    settings = Settings(_run_options(flags), engine, flags["slots_per_gpu"], flags.get("json_", False))
     settings.table()  # its mistakes first
     return settings
 
@@ -128,6 +139,10 @@ def submit(
     ] = (Profile.reference),
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
+    ] = [],  # noqa: B006
+    sweep: Annotated[
+        list[str],
+        typer.Option("--sweep", metavar="FIELD=A,B,C", help="Train with each of these values; may be repeated."),
     ] = [],  # noqa: B006
     epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
     engine: EngineOption = "local",
@@ -168,18 +183,19 @@ def submit(
         raise UserError(f"--seeds is {seeds}, expected 1 or more")
     if max_seeds is not None and not until_decided:
         raise UserError("--max-seeds goes with --until-decided; for a fixed number of seeds: --seeds N")
-    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, force_resume, json_)
+    settings = _settings(locals())
     if until_decided:
-        if seeds is not None or seed or changes or epochs is not None or force:
+        if seeds is not None or seed or changes or sweep or epochs is not None or force:
             raise UserError(
-                "--until-decided chooses the seeds of whole recipes itself: leave out --seeds, --seed, --set, --epochs "
-                "and --force"
+                "--until-decided chooses the seeds of whole recipes itself: leave out --seeds, --seed, --set, --sweep, "
+                "--epochs and --force"
             )
         _until_decided(suite, model, profile.value, max_seeds, settings, dry_run, detach)
         return
-    overrides = dict(plan.parse_override(text) for text in changes)
-    if epochs is not None:
-        overrides |= dict([plan.parse_override(f"epochs={epochs}")])
+    overrides = plan.parse_overrides([*changes, *([] if epochs is None else [f"epochs={epochs}"])])
+    settings_swept = plan.parse_sweep(sweep)
+    if twice := sorted(overrides.keys() & settings_swept[0].keys()):
+        raise UserError(f"{twice[0]} is set by --sweep and by --set or --epochs: leave one out")
     planned = plan.make_jobs(
         get_suite(suite),
         load_models(),
@@ -187,10 +203,11 @@ def submit(
         seeds=range(seeds) if seeds is not None else seed,
         profile=profile.value,
         overrides=overrides,
+        sweep=settings_swept,
     )
     states = submitting.states_of(planned)
     if force and "running" in states:
-        raise UserError("--force: some of these jobs are running; `runner cancel` them first")
+        raise UserError("--force: some of these jobs are running; `runner stop` them first")
     if dry_run:
         _show_plan(planned, ["pending" if force else state for state in states], settings)
         return
@@ -204,26 +221,36 @@ def submit(
     raise typer.Exit(submitting.run(planned, suite, settings, _console(stderr=json_), afresh=force))
 
 
+@app.command()
+def quickstart(data_dir: DataDir = None) -> None:
+    """Train three networks on digits and, where MNIST is to be had, a paper's whole recipe; print the board with verdicts."""
+    from runner import quickstart as product
+    from runner.submit.run import Settings
+    from runner.worker.options import RunOptions
+
+    raise typer.Exit(product.run(Settings(RunOptions(data_dir=data_dir)), _console()))
+
+
 def _until_decided(
     suite: str, only: list[str], profile: str, max_seeds: int | None, settings: Any, dry_run: bool, detach: bool
 ) -> None:
     from benchmarks.suites import get_suite
     from runner.submit import run as submitting
-    from runner.submit import sequential as looks
+    from runner.submit import sequential
     from zoo import load_models
 
     chosen, models = get_suite(suite), load_models()
-    max_seeds = looks.LOOKS[-1] if max_seeds is None else max_seeds
-    looks.check_max_seeds(max_seeds)
+    max_seeds = sequential.LOOKS[-1] if max_seeds is None else max_seeds
+    sequential.check_max_seeds(max_seeds)
     if detach and not dry_run:
         _detach()
         return
     console = _console(stderr=settings.json)
-    code, planned = looks.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
+    code, planned = sequential.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
         _show_plan(planned, submitting.states_of(planned), settings)
     elif settings.json:
-        looks.print_json(planned)
+        sequential.print_json(planned)
     elif not planned:
         console.print(f"Nothing to run. Next: runner report --suite {suite}")
     raise typer.Exit(code)
@@ -237,6 +264,8 @@ def _show_plan(planned: Any, states: Any, settings: Any) -> None:
         return
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
+    for line in submitting.missing_data_lines(planned, settings):
+        print(line)
     print(submitting.plan_line(planned, states, settings, settings.slots()))
 
 
@@ -245,14 +274,17 @@ def _detach() -> None:
 
     Returns once it is at work; if it ends before that, with what it said and its exit code.
     """
-    from runner.jobs.paths import host, now_ms, read_submissions, runs_folder
+    from runner.jobs.find import read_submissions
+    from runner.jobs.paths import host, now_ms, runs_folder
+    from runner.sources import child_variables, python
 
     output = runs_folder() / f"submit-{now_ms()}.txt"
     output.parent.mkdir(parents=True, exist_ok=True)
     words = [word for word in sys.argv[1:] if word != "--detach"]
     with output.open("ab") as target:
         child = subprocess.Popen(
-            [sys.executable, "-m", "runner", *words],
+            python("-m", "runner", *words),
+            env=os.environ | child_variables(),
             stdin=subprocess.DEVNULL,
             stdout=target,
             stderr=target,
@@ -275,22 +307,22 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """What was submitted here, and how far it is."""
-    from runner.jobs import paths as jobs
-    from runner.submit.watch import Outlook
+    from runner.jobs.state import state_of, status_json
+    from runner.submit.watch import QueueView
 
-    outlook = Outlook()
+    queue = QueueView()
 
     def look() -> list[tuple[Any, Any]]:
-        found = [(paths, jobs.state_of(paths)) for paths in _submitted(suite)]
+        found = [(paths, state_of(paths)) for paths in _submitted(suite)]
         if not json_:
-            outlook.look(found)
+            queue.refresh(found)
         return found
 
     if json_:
-        sys.stdout.write(jobs.status_json((paths.read_job(), paths, state) for paths, state in look()))
+        sys.stdout.write(status_json((paths.read_job(), paths, state) for paths, state in look()))
         return
     if not watch:
-        print(_status_text(look(), outlook))
+        print(_status_text(look(), queue))
         return
     from rich.live import Live
     from rich.text import Text
@@ -298,22 +330,23 @@ def status(
     with Live(console=_console(), refresh_per_second=2) as live:
         while True:
             found = look()
-            live.update(Text(_status_text(found, outlook), no_wrap=True, overflow="ellipsis"))
-            if not any(outlook.comes(paths, state) for paths, state in found):
+            live.update(Text(_status_text(found, queue), no_wrap=True, overflow="ellipsis"))
+            if not any(queue.will_run(paths, state) for paths, state in found):
                 return
             time.sleep(1)
 
 
-def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
+def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
     """The jobs as a table, a line each; there may be 10,000."""
-    from runner.jobs.paths import TO_RUN, progress_of
-    from runner.submit.progress import SYMBOLS, columns, percent
+    from runner.jobs.state import TO_RUN, progress_of
+    from runner.submit.progress import SYMBOLS
+    from runner.text import columns, percent
 
     if not found:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
     table = [("", "job", "state", "epoch", "error", "tries")]
     for paths, state in found:
-        row, note = progress_of(paths.read_job(), paths, state), outlook.note(paths, state)
+        row, note = progress_of(paths.read_job(), paths, state), queue.annotate(paths, state)
         unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
         table.append(
             (
@@ -327,9 +360,9 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
         )
     counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
     last = f"{len(found)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = [paths for paths, state in found if state in TO_RUN and not outlook.comes(paths, state)]
-    if outlook.trouble:
-        last += f"; {outlook.trouble}"
+    left = [paths for paths, state in found if state in TO_RUN and not queue.will_run(paths, state)]
+    if queue.trouble:
+        last += f"; {queue.trouble}"
     elif left:
         last += f"; {len(left)} wait for the next `runner submit`"
     return "\n".join([*columns(table), last])
@@ -338,13 +371,13 @@ def _status_text(found: list[tuple[Any, Any]], outlook: Any) -> str:
 def _submitted(suite: str | None) -> list[Any]:
     """The folders of the jobs submitted here, of one suite or all."""
     from benchmarks.suites import get_suite
-    from runner.jobs import paths as jobs
+    from runner.jobs.find import all_jobs, suites_of_jobs
 
-    found = jobs.all_jobs()
+    found = all_jobs()
     if suite is None:
         return found
     get_suite(suite)
-    of_suite = {fingerprint[:8] for fingerprint, suites in jobs.suites_of_jobs().items() if suite in suites}
+    of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
     return [paths for paths in found if paths.folder.name[-8:] in of_suite]
 
 
@@ -356,16 +389,17 @@ def logs(
     ] = False,
 ) -> None:
     """A job's log."""
-    from runner.jobs import paths as jobs
-    from runner.submit.watch import Outlook
+    from runner.jobs.find import find_job
+    from runner.jobs.state import state_of
+    from runner.submit.watch import QueueView
 
-    paths = jobs.find_job(key)
+    paths = find_job(key)
     position = 0
-    outlook = Outlook()
+    queue = QueueView()
     while True:
-        state = jobs.state_of(paths)
-        outlook.look([(paths, state)])
-        ended = not outlook.comes(paths, state)
+        state = state_of(paths)
+        queue.refresh([(paths, state)])
+        ended = not queue.will_run(paths, state)
         if paths.log.exists():
             with paths.log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(position)
@@ -380,31 +414,32 @@ def logs(
 
 
 @app.command()
-def cancel(
+def stop(
     key: Annotated[str | None, typer.Argument(help="A job's key, or its beginning.")] = None,
     suite: AnySuite = None,
     all_: Annotated[bool, typer.Option("--all", help="Every job that was submitted here.")] = False,
 ) -> None:
-    """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit takes them up again."""
-    from runner.jobs import paths as jobs
+    """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit goes on with them."""
+    from runner.jobs.find import find_job
+    from runner.jobs.state import state_of
 
     if (key is not None) + (suite is not None) + all_ != 1:
-        raise UserError("say what to cancel: a KEY, or --suite S, or --all")
-    found = [jobs.find_job(key)] if key is not None else _submitted(suite)
-    asked = [paths for paths in found if jobs.state_of(paths) not in ("done", "failed")]
+        raise UserError("say what to stop: a KEY, or --suite S, or --all")
+    found = [find_job(key)] if key is not None else _submitted(suite)
+    asked = [paths for paths in found if state_of(paths) not in ("done", "failed")]
     for paths in asked:
-        paths.cancel.touch()
-    running = sum(jobs.state_of(paths) == "running" for paths in asked)
-    _cancel_in_slurm()
-    print(f"{len(asked)} cancelled, {running} of them running: they stop after a checkpoint")
+        paths.stop.touch()
+    running = sum(state_of(paths) == "running" for paths in asked)
+    _stop_in_slurm()
+    print(f"{len(asked)} stopped, {running} of them running: they end after a checkpoint")
 
 
-def _cancel_in_slurm() -> None:
-    """Take the waiting tasks of cancelled jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
+def _stop_in_slurm() -> None:
+    """Take the waiting tasks of stopped jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
     from runner.engines import slurm
 
     try:
-        slurm.scancel_cancelled()
+        slurm.scancel_stopped()
     except slurm.SlurmAway as error:
         print(f"runner: SLURM doesn't answer ({error}): its waiting tasks will end as they start", file=sys.stderr)
 
@@ -421,17 +456,18 @@ def retry(
     json_: JsonOption = False,
 ) -> None:
     """Run failed jobs afresh; what they left moves to old/."""
-    from runner.jobs import paths as jobs
+    from runner.jobs.find import find_job, suites_of_jobs
+    from runner.jobs.state import state_of
     from runner.submit import run as submitting
 
     if failed == (key is not None):
         raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
-    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False, json_)
-    found = [jobs.find_job(key)] if key is not None else _submitted(suite)
-    again = [paths for paths in found if jobs.state_of(paths) == "failed"]
+    settings = _settings(locals())
+    found = [find_job(key)] if key is not None else _submitted(suite)
+    again = [paths for paths in found if state_of(paths) == "failed"]
     if not again:
         raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
-    suites = jobs.suites_of_jobs()
+    suites = suites_of_jobs()
     planned = [paths.read_job() for paths in again]
     named = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
     raise typer.Exit(submitting.run(planned, named, settings, _console(stderr=json_), afresh=True))
@@ -474,35 +510,73 @@ def report(
     measured: Annotated[
         bool, typer.Option("--measured", help="Only what has run; in Markdown as one table, for a README.")
     ] = False,
+    paper: Annotated[
+        str | None, typer.Option("--paper", metavar="KEY", help="A source's own tables, our numbers beside its.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="PLACE", help="With --paper: only this one, such as 'Table 1'.")
+    ] = None,
+    holdout: Annotated[
+        bool, typer.Option("--holdout", help="What was tried on held-out images: settings and their errors.")
+    ] = False,
 ) -> None:
     """The board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
     from runner.reporting import report as reporting
 
-    reporting.show(suite, format_.value, measured)
+    reporting.show(reporting.Asked(suite, measured, paper, table, holdout), format_.value)
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A job's key, its beginning, or the name of a published file.")],
+    json_: JsonOption = False,
+) -> None:
+    """One record, yours or published: its error, recipe, protocol, machine, code and data."""
+    from runner.reporting import showing
+
+    showing.show(key, json_, _console())
 
 
 @app.command()
 def site(
     port: Annotated[int, typer.Option("--port", help="Where it listens.")] = 8501,
     address: Annotated[str, typer.Option("--address", help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    base_path: Annotated[
+        str, typer.Option("--base-path", metavar="PATH", help="Serve it below this path, for a proxy: bench.")
+    ] = "",
+    repository: Annotated[
+        str, typer.Option("--repository", metavar="URL", help="Where readers find records, code and sources.")
+    ] = "",
     export: Annotated[
         Path | None, typer.Option("--export", metavar="DIR", help="Write it as plain HTML pages, and stop.")
     ] = None,
+    title: Annotated[str, typer.Option("--title", help="With --export: the site's name.")] = "",
+    base_url: Annotated[
+        str, typer.Option("--base-url", metavar="URL", help="With --export: where it will be published.")
+    ] = "",
 ) -> None:
     """The leaderboard in the browser: boards, models, runs, claims, costs. With --export, as files for any web server."""
     from runner import site as showing
 
     if export is not None:
-        raise typer.Exit(showing.export(export))
-    showing.serve(port, address)
+        raise typer.Exit(showing.export(export, title, base_url, repository, base_path))
+    showing.serve(port, address, base_path, repository, title, base_url)
 
 
 @app.command()
-def publish(suite: AnySuite = None) -> None:
+def publish(
+    key: Annotated[str | None, typer.Argument(help="One job's key, or its beginning. Default: every job.")] = None,
+    suite: AnySuite = None,
+    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be published, and copy nothing.")] = False,
+) -> None:
     """Copy this checkout's records of whole recipes, and hold-out records, into results/."""
+    from runner.jobs.find import find_job
     from runner.reporting import publish as publishing
 
-    publishing.show(_submitted(suite))
+    if key is not None and (suite or model):
+        raise UserError("KEY names one job: leave out --suite and --model")
+    publishing.show([find_job(key)] if key is not None else publishing.of_models(_submitted(suite), model), dry_run)
 
 
 @app.command()
@@ -531,11 +605,11 @@ def reproduce(
 ) -> None:
     """Train a published record's job here, and say how the two results differ.
 
-    runner reproduce digits/lenet/reference-seed0
+    runner reproduce mnist/caffe_lenet/reference-seed0
     """
     from runner.reporting import reproduce as reproducing
 
-    settings = _settings(engine, slots_per_gpu, data_dir, allow_unverified_data, False)
+    settings = dataclasses.replace(_settings(locals()), json=False)  # it prints an object of its own
     raise typer.Exit(reproducing.run(key, settings, _console(stderr=json_), force=force, as_json=json_))
 
 
@@ -583,8 +657,9 @@ def bench(
     profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
     seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
     repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 9,
-    at_once: Annotated[
-        list[int], typer.Option("--at-once", metavar="K", help="Also K jobs of a model at once; may be repeated.")
+    concurrent: Annotated[
+        list[int],
+        typer.Option("--concurrent", metavar="K", help="Also K jobs of a model side by side; may be repeated."),
     ] = [],  # noqa: B006
     format_: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
     json_: JsonOption = False,
@@ -611,28 +686,37 @@ def bench(
 
     runner bench --dataset mnist --repeats 30 --seconds 60 --format markdown
 
-    runner bench --model nin --profile fast --at-once 2 --at-once 4
+    runner bench --model nin --profile fast --concurrent 2 --concurrent 4
 
     runner bench --equivalence --model nin_dropout --slots-per-gpu 4
     """
     from runner.bench import command as benching
+    from runner.bench.equivalence import equivalence_study
+    from runner.bench.question import Question
 
     if not equivalence:
         given = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
         for option in [name for name, value in (given | {"engine": engine is not None}).items() if value]:
             raise UserError(f"--{option} goes with --equivalence")
-        asked = benching.Question(
-            "", dataset, profile.value, "cpu", 1, seconds, repeats, data_dir, allow_unverified_data
+        asked = Question(
+            model="",
+            dataset=dataset,
+            profile=profile.value,
+            seconds=seconds,
+            repeats=repeats,
+            options=_run_options(locals()),
         )
         shape = "json" if json_ else format_.value
-        raise typer.Exit(benching.show(asked, model, shape, _console(stderr=True), at_once))
-    for option in ["at-once"] * bool(at_once) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table):
+        raise typer.Exit(benching.show(asked, model, shape, _console(stderr=True), concurrent))
+    for option in (
+        ["concurrent"] * bool(concurrent) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table)
+    ):
         raise UserError(f"--{option} doesn't go with --equivalence")
     if len(model) != 1:
         raise UserError("--equivalence is for one model: give one --model")
-    settings = _settings(engine or "local", slots_per_gpu, data_dir, allow_unverified_data, False)
+    settings = _settings(locals())
     count = 10 if seeds is None else seeds
-    raise typer.Exit(benching.equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
+    raise typer.Exit(equivalence_study(dataset, model[0], count, settings, _console(), dry_run=dry_run))
 
 
 @app.command("try")
@@ -658,14 +742,12 @@ def try_(
 
     runner try conv_gap --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0],["*.bias","constant",0.0]]'
     """
-    from runner.bench import try_model as first_steps
+    from runner.bench import try_model
     from runner.submit import plan
 
-    overrides = dict(plan.parse_override(text) for text in changes)
-    attempt = first_steps.Attempt(
-        model, dataset, steps, every, seed, profile.value, overrides, data_dir, allow_unverified_data
-    )
-    raise typer.Exit(first_steps.show(attempt, _console(), as_json=json_))
+    overrides = plan.parse_overrides(changes)
+    asked = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, _run_options(locals()))
+    raise typer.Exit(try_model.show(asked, _console(), as_json=json_))
 
 
 @app.command("new-model")
@@ -692,12 +774,12 @@ def data_prepare(
     from benchmarks.datasets import get_dataset
     from benchmarks.suites import get_suite
     from runner.data import download
-    from runner.data import readers as data
+    from runner.data.folder import data_folder
 
     names = [name for each in suite for name in get_suite(each).datasets] + [get_dataset(each).name for each in dataset]
     if not names:
         raise UserError("say what to prepare: --suite S or --dataset D; both may be repeated")
-    download.prepare(dict.fromkeys(names), data.data_folder(data_dir), allow_unverified_data)
+    download.prepare(dict.fromkeys(names), data_folder(data_dir), allow_unverified_data)
 
 
 @data_app.command("import")
@@ -713,26 +795,33 @@ def data_import(
     runner data import ~/.keras/datasets ~/Downloads/cifar-10-python.tar.gz
     """
     from runner.data import importing
-    from runner.data import readers as data
+    from runner.data.folder import data_folder
 
-    importing.import_files(paths, data.data_folder(data_dir), link)
+    importing.import_files(paths, data_folder(data_dir), link)
 
 
 @data_app.command("status")
 def data_status(data_dir: DataDir = None, json_: JsonOption = False) -> None:
     """Which data sets are here, whole or in part, and whether their files are the official ones."""
-    from runner.data import readers as data
+    from runner.data import status
+    from runner.data.folder import data_folder
 
-    found = data.status(data.data_folder(data_dir))
+    found = status.status(data_folder(data_dir))
     if json_:
         print(json.dumps(found, indent=2))
         return
-    data.show_status(found, _console())
+    status.show_status(found, _console())
 
 
 def main() -> None:
     """Entry point of `runner`."""
+    from runner.sources import check_modules
+
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no ✓ shows ?
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
+        check_modules()
         code = app(standalone_mode=False)
     except UserError as error:
         code = _fail(str(error))

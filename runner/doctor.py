@@ -5,7 +5,6 @@ that torch finds its device, and that the worker's lock and files are seen from 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -17,19 +16,26 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import canonical_json, write_atomically
-from runner.data.readers import nearest
+from runner import locks, nvml
+from runner.data.folder import nearest
 from runner.engines.config import Slurm, Table, engine_named, engines_file, read_engines
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, read_json
+from runner.files import read_json
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths, boot_id, host, runs_folder
+from runner.jobs.state import is_locked, leased_elsewhere, state_of
+from runner.nvml import Gpus
+from runner.sources import child_variables, python
+from runner.text import first_line
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
@@ -91,37 +97,6 @@ def torch_versions() -> tuple[str, str | None] | None:
     return facts.get("__version__") or metadata.version("torch"), facts.get("cuda")
 
 
-@dataclass(frozen=True)
-class Gpus:
-    """What NVML says. `cuda` is the newest CUDA that the driver knows, as 12080 for 12.8; memory in bytes."""
-
-    driver: str
-    cuda: int
-    cards: list[tuple[str, int, int]] = field(default_factory=list)  # name, free, total
-
-
-def gpus() -> Gpus | str | None:
-    """The driver and its cards; why NVML fails where there seems to be a card; None where there is none."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        cards = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            name, memory = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
-            cards.append((_text(name), int(memory.free), int(memory.total)))
-        return Gpus(_text(driver), pynvml.nvmlSystemGetCudaDriverVersion_v2(), cards)
-    except Exception as error:  # NVML has an exception for each way to have no GPU
-        seems = Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists()
-        return str(error) if seems else None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def check_torch(versions: tuple[str, str | None] | None, found: Gpus | str | None) -> Check:
     """torch, and whether the driver is new enough for the CUDA it was built for."""
     if versions is None:
@@ -176,7 +151,7 @@ def check_gpus(found: Gpus | str | None) -> Check:
 
 def check_slots() -> Check:
     """How many jobs run at once with `--engine local`."""
-    from runner.engines.local import make_slots, threads_per_slot
+    from runner.engines.slots import make_slots, threads_per_slot
 
     threads = threads_per_slot()
     slots = make_slots(1, threads)
@@ -238,19 +213,19 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 def check_locks() -> Check:
     """Whether flock works in .runs: a lock that another process holds is refused, and freed by its end."""
-    folder = nearest(jobs.runs_folder())
+    folder = nearest(runs_folder())
     kind, shared = file_system(folder.resolve())
     code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
-    with _scratch(folder) as path, path.open() as file:
+    with _scratch(folder) as path:
         child = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            python("-c", code, str(path)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         with child:
             assert child.stdout is not None
             held = child.stdout.readline() == "1\n"
-            seen = _refused(file.fileno())
+            seen = locks.is_held(path)
             child.kill()
-        freed = not _refused(file.fileno())
+        freed = not locks.is_held(path)
     if not (held and seen and freed):
         return problem(
             "locks",
@@ -261,18 +236,9 @@ def check_locks() -> Check:
     return ok("locks", f"flock works on {folder} ({kind}){across}")
 
 
-def _refused(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False
-
-
 def check_clock() -> Check:
     """This machine's clock beside the one that dates the files of .runs: other hosts' leases are believed by it."""
-    with _scratch(nearest(jobs.runs_folder())) as path:
+    with _scratch(nearest(runs_folder())) as path:
         apart = abs(path.stat().st_mtime - time.time())
     return _clock("clock", apart, "the clock and the file system's")
 
@@ -290,10 +256,11 @@ def _clock(name: str, apart: float, whose: str) -> Check:
 
 def check_data(data_dir: Path | None) -> Check:
     """Which data sets are here, and whether their files are the official ones."""
-    from runner.data import readers as data
+    from runner.data import status
+    from runner.data.folder import data_folder
 
-    folder = data.data_folder(data_dir)
-    rows = data.status(folder)["datasets"]
+    folder = data_folder(data_dir)
+    rows = status.status(folder)["datasets"]
     here = [row["name"] for row in rows if row["present"]]
     foreign = [row["name"] for row in rows if row["present"] and row["verified"] is False]
     missing = [row["name"] for row in rows if not row["present"]]
@@ -310,12 +277,12 @@ def check_data(data_dir: Path | None) -> Check:
 
 def check_leftovers() -> Check:
     """Jobs that nobody will take up by himself, and what dead processes left."""
-    from runner.submit.watch import Outlook
+    from runner.submit.watch import QueueView
 
-    found = [(paths, jobs.state_of(paths)) for paths in jobs.all_jobs()]
-    outlook = Outlook()
-    outlook.look(found)
-    states = [state for paths, state in found if state != "done" and not outlook.comes(paths, state)]
+    found = [(paths, state_of(paths)) for paths in all_jobs()]
+    queue = QueueView()
+    queue.refresh(found)
+    states = [state for paths, state in found if state != "done" and not queue.will_run(paths, state)]
     counts = {state: states.count(state) for state in ("killed", "interrupted", "failed") if state in states}
     stale = sum(_stale_lease(paths) for paths, state in found if state != "running")
     half = sum(1 for paths, state in found if state != "running" for _ in paths.folder.glob(".*.tmp"))
@@ -330,7 +297,7 @@ def check_leftovers() -> Check:
 
 
 def _stale_lease(paths: JobPaths) -> bool:
-    return paths.lease.exists() and not jobs.is_locked(paths) and not jobs.leased_elsewhere(paths)
+    return paths.lease.exists() and not is_locked(paths) and not leased_elsewhere(paths)
 
 
 # --- what else there is ------------------------------------------------------------------------------------------------
@@ -428,11 +395,10 @@ def check_engines() -> Check:
 def probe(folder: str) -> None:
     """What the engine's worker does: take a lock, say what it is, wait for the answer, say that it saw it."""
     place = Path(folder)
-    with (place / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.locked(place / "lock"):
         facts: dict[str, Any] = {
-            "host": jobs.host(),
-            "boot": jobs.boot_id(),
+            "host": host(),
+            "boot": boot_id(),
             "time": time.time(),
             "python": sys.executable,
         }
@@ -453,7 +419,7 @@ def probe(folder: str) -> None:
 
 def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Check]:
     """Start a worker through the engine and look at it from here."""
-    place = jobs.runs_folder() / "doctor" / secrets.token_hex(6)
+    place = runs_folder() / "doctor" / secrets.token_hex(6)
     place.mkdir(parents=True)
     stop: Callable[[], None] = lambda: None  # noqa: E731
     try:
@@ -484,7 +450,7 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
     finally:
         stop()
         shutil.rmtree(place, ignore_errors=True)
-        for folder in (place.parent, jobs.runs_folder()):
+        for folder in (place.parent, runs_folder()):
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only where nothing else is in it
 
@@ -492,19 +458,18 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
 def _no_answer(name: str, table: Table) -> str:
     if not isinstance(table, Slurm):
         return f"""`{sys.executable} -c "import torch, runner.worker.attempt"` in the checkout shows why"""
-    return f"does a node see {jobs.root()} and {sys.executable}? set `setup` in [engine.{name}] to what it needs first"
+    return f"does a node see {root()} and {sys.executable}? set `setup` in [engine.{name}] to what it needs first"
 
 
 def _judge(name: str, table: Table, place: Path) -> list[Check]:
     hello = read_json(place / "hello.json") or {}
-    with (place / "lock").open() as lock:
-        seen = _refused(lock.fileno())
-        apart = abs(hello["time"] - time.time()) if isinstance(hello.get("time"), float) else 0.0
-        (place / "answer").touch()
-        deadline = time.monotonic() + 90
-        while not (place / "end.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        freed = not _refused(lock.fileno())
+    seen = locks.is_held(place / "lock")
+    apart = abs(hello["time"] - time.time()) if isinstance(hello.get("time"), float) else 0.0
+    (place / "answer").touch()
+    deadline = time.monotonic() + 90
+    while not (place / "end.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    freed = not locks.is_held(place / "lock")
     saw = (read_json(place / "end.json") or {}).get("saw") is True
     where = f"a worker on {hello.get('host')}, torch {hello.get('torch')}, {hello.get('gpus')} GPUs"
     found = []
@@ -548,7 +513,11 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
 def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
     with (place / "child.out").open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "runner.doctor", str(place)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            python("-m", "runner.doctor", str(place)),
+            env=os.environ | child_variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
 
     def stop() -> None:
@@ -587,14 +556,14 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
     Raises UserError for an engine that isn't there.
     """
     table = engine_named(engine) if engine is not None else None
-    found = gpus()
+    found = nvml.gpus()
     needs_slurm = isinstance(table, Slurm)
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
         ("torch", lambda: check_torch(torch_versions(), found)),
         ("gpu", lambda: check_gpus(found)),
         ("slots", check_slots),
-        ("disk", lambda: check_disk("disk", jobs.runs_folder(), needed=True)),
+        ("disk", lambda: check_disk("disk", runs_folder(), needed=True)),
         ("locks", check_locks),
         ("clock", check_clock),
         ("data disk", lambda: check_disk("data disk", _data_folder(data_dir), needed=False)),
@@ -614,16 +583,16 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
             except Exception as error:
                 done.append(
                     problem(
-                        "engine", f"engine '{engine}': {_one_line(error)}", f"see [engine.{engine}] in {engines_file()}"
+                        "engine", f"engine '{engine}': {_what(error)}", f"see [engine.{engine}] in {engines_file()}"
                     )
                 )
     return done
 
 
 def _data_folder(data_dir: Path | None) -> Path:
-    from runner.data import readers as data
+    from runner.data.folder import data_folder
 
-    return data.data_folder(data_dir)
+    return data_folder(data_dir)
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -631,12 +600,12 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except Exception as error:
         mend = "" if isinstance(error, UserError) else "mend that first; it isn't what the check looks for"
-        return problem(name, _one_line(error), mend)
+        return problem(name, _what(error), mend)
 
 
-def _one_line(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return said[0] if isinstance(error, UserError) and said else f"{type(error).__name__}: {said[0] if said else ''}"
+def _what(error: Exception) -> str:
+    line = first_line(error)
+    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
 
 
 def run(engine: str | None, data_dir: Path | None, as_json: bool, console: Any) -> int:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
-from runner.jobs.paths import root
 from zoo import HELPERS, load_models
 
 MODEL = '''"""TODO: what this network is, its source, and what the source claims.

@@ -5,21 +5,27 @@ site/ is no package and imports nothing of the runner: it is started as a progra
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
-from runner.jobs.paths import root
 from runner.tracking import QUIET, ui_command
 
 SITE = Path(__file__).resolve().parent.parent / "site"
 
 
-def serve(port: int, address: str) -> None:
-    """Become the server; returns only by UserError, for a port that is taken or missing scripts."""
+def serve(
+    port: int, address: str, base_path: str = "", repository: str = "", title: str = "", base_url: str = ""
+) -> None:
+    """Become the server; returns only by UserError: a port that is taken, missing scripts, options that do nothing here."""
     _check_scripts()
+    _refuse({"--title": title, "--base-url": base_url}, "it belongs to --export DIR")
+    if base_path and not re.fullmatch(r"/?[\w.~-]+(/[\w.~-]+)*/?", base_path):
+        raise UserError(f"--base-path is '{base_path}', expected a path such as bench or tools/bench")
     if not 1 <= port <= 65_535:
         raise UserError(f"--port is {port}, expected 1 to 65535")
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
@@ -32,15 +38,24 @@ def serve(port: int, address: str) -> None:
             ) from error
     words = [sys.executable, str(SITE / "serve.py"), str(port), address]
     sys.stdout.flush()
-    os.execve(sys.executable, words, _environment())
+    below = {"STREAMLIT_SERVER_BASE_URL_PATH": base_path.strip("/")} if base_path else {}
+    os.execve(sys.executable, words, _environment(repository) | below)
 
 
-def export(folder: Path) -> int:
+def export(folder: Path, title: str = "", base_url: str = "", repository: str = "", base_path: str = "") -> int:
     """Write the boards as HTML files into a folder; returns the exit code."""
     _check_scripts()
-    return subprocess.run(
-        [sys.executable, str(SITE / "export.py"), str(folder)], env=_environment(), check=False
-    ).returncode
+    _refuse({"--base-path": base_path}, "exported pages work below any path")
+    options = {"--title": title, "--base-url": base_url, "--repository": repository}
+    words = [f"{name}={value}" for name, value in options.items() if value]
+    command = [sys.executable, str(SITE / "export.py"), *words, "--", str(folder)]
+    return subprocess.run(command, env=_environment(), check=False).returncode
+
+
+def _refuse(options: dict[str, str], why: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{name} does nothing here: {why}")
 
 
 def _check_scripts() -> None:
@@ -50,7 +65,8 @@ def _check_scripts() -> None:
         )
 
 
-def _environment() -> dict[str, str]:
+def _environment(repository: str = "") -> dict[str, str]:
     above = [str(SITE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"REPROZOO_ROOT": str(root()), "REPROZOO_MLFLOW": ui_command(), "PYTHONPATH": os.pathsep.join(above)}
+    own |= {"REPROZOO_REPOSITORY": repository} if repository else {}
     return dict(os.environ) | QUIET | own

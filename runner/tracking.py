@@ -32,21 +32,11 @@ from typing import Any
 from benchmarks import records
 from benchmarks.datasets import DATASETS
 from benchmarks.records import Job, RunRecord, canonical_json
-from runner.jobs.paths import (
-    JobPaths,
-    State,
-    all_jobs,
-    is_locked,
-    last_run,
-    leased_elsewhere,
-    locked_within,
-    now_ms,
-    read_json,
-    read_lines,
-    runs_folder,
-    state_of,
-    suites_of_jobs,
-)
+from runner.files import read_json, read_lines
+from runner.jobs.find import all_jobs, suites_of_jobs
+from runner.jobs.paths import JobPaths, now_ms, runs_folder
+from runner.jobs.state import State, is_locked, last_run, leased_elsewhere, state_of
+from runner.locks import locked_within
 from runner.training.memory import start_thread
 
 RUN_TAG = "reprozoo.run"  # our random run id, by which the MLflow run is found again
@@ -208,7 +198,7 @@ class _View:
         return [path for path in wanted if path.exists()]
 
 
-def _look(paths: JobPaths, suites: dict[str, set[str]], known: Job | None) -> _View | None:
+def _read_view(paths: JobPaths, suites: dict[str, set[str]], known: Job | None) -> _View | None:
     """Read a job's files; None where no attempt was made. Raises UserError or RecordError for a broken file."""
     state = state_of(paths)
     # Before the reading: what is written meanwhile changes the next signature.
@@ -253,7 +243,7 @@ def _is_number(value: Any) -> bool:
 
 
 @dataclass
-class _Known:
+class _RemoteRun:
     """What MLflow holds of one run, as far as this process knows."""
 
     id: str
@@ -307,7 +297,7 @@ class Tracker:
     def _forget(self) -> None:
         """Believe nothing of the store: after a failure it may be another one."""
         self._experiments: dict[str, str] = {}  # data set -> MLflow's id
-        self._runs: dict[str, _Known] = {}  # by our run id
+        self._runs: dict[str, _RemoteRun] = {}  # by our run id
         self._seen: dict[Path, tuple[Any, ...]] = {}  # folder -> the signature that has arrived
 
     def sync(
@@ -349,7 +339,7 @@ class Tracker:
         news = []
         for paths in jobs:
             try:
-                view = _look(paths, suites, self._jobs.get(paths.folder))
+                view = _read_view(paths, suites, self._jobs.get(paths.folder))
             except Exception as error:  # one broken folder hides no good one
                 report.left += 1
                 problems.append(f"MLflow lacks {paths.folder.name}: {_one_line(error)}")
@@ -388,7 +378,7 @@ class Tracker:
                 try:
                     # Looked at again: import, lock and the jobs before took time, in which another process may have
                     # sent what is newer than our first look.
-                    now = _look(view.paths, suites, view.job)
+                    now = _read_view(view.paths, suites, view.job)
                     if now is None or now.run != view.run:  # started afresh meanwhile: left for the next sync
                         continue
                     sent = self._bring(now)
@@ -456,7 +446,9 @@ class Tracker:
                 for found in self._search(experiment, filter_string):
                     if (run := found.data.tags.get(RUN_TAG)) is not None:
                         deleted = found.info.lifecycle_stage == "deleted"
-                        self._runs[run] = _Known(found.info.run_id, found.data.tags, set(found.data.params), deleted)
+                        self._runs[run] = _RemoteRun(
+                            found.info.run_id, found.data.tags, set(found.data.params), deleted
+                        )
 
     def _search(self, experiment: str, filter_string: str) -> Iterator[Any]:
         from mlflow.entities import ViewType
@@ -502,15 +494,15 @@ class Tracker:
             self._log(run, [], {}, {SYNCED_TAG: view.record_sha256 or ""})
         return created or restated or bool(changed or params or metrics.points or system.points or artifacts)
 
-    def _create(self, view: _View) -> _Known:
+    def _create(self, view: _View) -> _RemoteRun:
         tags = {RUN_TAG: view.run, "model": view.job.model}  # by which a search finds it from the first moment on
         experiment = self._experiment(view.job.dataset)
         made = self._client.create_run(experiment, start_time=view.start_ms, tags=tags, run_name=view.job.key)
-        self._runs[view.run] = _Known(made.info.run_id, tags, set())
+        self._runs[view.run] = _RemoteRun(made.info.run_id, tags, set())
         return self._runs[view.run]
 
     def _points(
-        self, run: _Known, path: Path, of: Callable[[int, dict[str, Any]], list[tuple[str, float, int, int]]]
+        self, run: _RemoteRun, path: Path, of: Callable[[int, dict[str, Any]], list[tuple[str, float, int, int]]]
     ) -> "_Points":
         """The points of a file's lines that this process hasn't sent yet; all of them where the file became shorter."""
         lines = read_lines(path)
@@ -519,7 +511,7 @@ class Tracker:
         return _Points(len(lines), [point for number in range(sent, len(lines)) for point in of(number, lines[number])])
 
     def _log(
-        self, run: _Known, points: list[tuple[str, float, int, int]], params: dict[str, str], tags: dict[str, str]
+        self, run: _RemoteRun, points: list[tuple[str, float, int, int]], params: dict[str, str], tags: dict[str, str]
     ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
@@ -531,7 +523,7 @@ class Tracker:
         run.params |= params.keys()
         run.tags |= tags
 
-    def _set_status(self, run: _Known, view: _View) -> bool:
+    def _set_status(self, run: _RemoteRun, view: _View) -> bool:
         """Set the status where it, or the number of attempts, isn't what this process last wrote."""
         wanted = STATUS[view.state], len(view.starts)
         if run.status == wanted:
@@ -543,7 +535,7 @@ class Tracker:
         run.status = wanted
         return True
 
-    def _log_dataset(self, run: _Known, record: RunRecord) -> None:
+    def _log_dataset(self, run: _RemoteRun, record: RunRecord) -> None:
         """The one dataset input: name, digest of the parsed images and labels, official source of the files."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 

@@ -1,39 +1,41 @@
 """The site's frame: navigation, and what a reader has to know on every page. `runner site` starts it.
 
 Streamlit runs this script from top to bottom for each view of a page. Pages are files in views/; each reads the same
-`source.current()`, asks `cells` for a frame and `charts` for a figure, and shows them.
+`source.current()`, asks `tables` for frames and rows and `charts` for a figure, and shows them.
 """
 
 from pathlib import Path
 
-import parts
+import render
 import source
 import streamlit as st
+import widgets
 
-st.set_page_config(page_title="reprozoo", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+ICON = str(Path(__file__).with_name("icon.svg"))
+st.set_page_config(page_title="reprozoo", page_icon=ICON, layout="wide")
 
-st.logo(str(Path(__file__).with_name("icon.svg")), size="large")
-# Streamlit has no setting for these two: the empty band above a page, and a Markdown table wider than a phone.
-st.html(
-    "<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 2rem}"
-    "[data-testid=stMarkdownContainer] table {display: block; overflow-x: auto}</style>"
-)
+st.logo(ICON, size="large")
+st.html(f"<style>{render.style()}</style>")
+st.html(f"<script>{render.script()}</script>", unsafe_allow_javascript=True)  # ours alone: nothing of a record is in it
 
 PAGES = [
     st.Page("views/leaderboard.py", title="Leaderboard", default=True),
     st.Page("views/model.py", title="Model", url_path="model"),
-    st.Page("views/run.py", title="Run", url_path="run"),
     st.Page("views/claims.py", title="Claims", url_path="claims"),
     st.Page("views/cost.py", title="Cost", url_path="cost"),
     st.Page("views/compare.py", title="Compare", url_path="compare"),
+    st.Page("views/run.py", title="Runs", url_path="run"),
     st.Page("views/progress.py", title="In progress", url_path="progress"),
     st.Page("views/method.py", title="Method", url_path="method"),
 ]
 
-page = st.navigation(PAGES, position="top")
+page = st.navigation(PAGES, position="hidden")
+with widgets.honest():
+    reading = source.current()
+    widgets.menu({p.url_path: p.title for p in PAGES}, page.url_path, reading.board)
 body, foot = st.container(), st.container()  # the footer stands below also where a page stops early
-with parts.honest():
+with widgets.honest():
     with foot:
-        parts.footer(source.current())
+        widgets.footer(source.current())
     with body:
         page.run()

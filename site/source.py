@@ -6,6 +6,7 @@ that changed are parsed again, so a page costs the same with ten records or ten 
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from cells import PLACE
+from tables.common import PLACE
 
+from benchmarks.checkout import commit_of
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import (
     Evidence,
@@ -35,7 +37,7 @@ from benchmarks.leaderboard import (
 )
 from benchmarks.papers import load_attempts
 from benchmarks.records import RecordError, RunRecord, load
-from benchmarks.wording import as_of_line, commit_of
+from benchmarks.wording import as_of_line
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATIENCE = 2.0  # seconds between two looks at the files
@@ -52,6 +54,18 @@ class Reading:
     equivalences: pd.DataFrame
     attempts: pd.DataFrame
     as_of: str
+    repository: str | None = None  # where records, code and sources can be read
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is a plain http address: no name or password in it, no query."""
+    return bool(re.fullmatch(r"https?://[\w.-]+(:[0-9]+)?(/[\w.~-]+)*/?", text))
+
+
+def repository() -> str | None:
+    """The address of the project's repository: variable REPROZOO_REPOSITORY, if that is one."""
+    address = os.environ.get("REPROZOO_REPOSITORY", "")
+    return address.rstrip("/") if is_address(address) else None
 
 
 def root() -> Path:
@@ -100,6 +114,7 @@ def make_reading(evidence: Evidence, folder: Path) -> Reading:
         make_equivalences(board),
         make_attempts(evidence.papers, load_attempts()),
         as_of_line(board, commit_of(folder)),
+        repository(),
     )
 
 
@@ -137,7 +152,7 @@ def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]
 
 def status() -> dict[str, Any]:
     """The object of `runner status --json`, from a child process; raises UserError, in one line, where there is no runner."""
-    words = [sys.executable, "-m", "runner", "status", "--json"]
+    words = [sys.executable, "-P", "-m", "runner", "status", "--json"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
         found = json.loads(done.stdout)

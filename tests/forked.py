@@ -97,7 +97,7 @@ def serve() -> None:
     import runner.cli
     import runner.submit.run
     import runner.training.loop
-    import runner.worker.attempt  # noqa: F401
+    import runner.worker.__main__  # noqa: F401
     from zoo import load_models
 
     load_models()
@@ -142,12 +142,18 @@ def _be(request: dict[str, Any]) -> None:
         if "memory" in request:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
             resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
-        _watch(os.environ["REPROZOO_ROOT"], request["kill_at"], request["trace"])
         program, *words = request["words"]
-        if program == "worker":
-            import runner.worker.attempt
+        if program == "worker":  # its words are the folders of its jobs
+            from runner.worker.options import Bundle, RunOptions
 
-            code = runner.worker.attempt.main(words)
+            bundle = Path(request["output"]).with_name(f"bundle-{os.getpid()}.json")
+            Bundle(options=RunOptions(), folders=tuple(map(Path, words))).write(bundle)
+            words = [str(bundle)]
+        _watch(os.environ["REPROZOO_ROOT"], request["kill_at"], request["trace"])
+        if program == "worker":
+            import runner.worker.__main__
+
+            code = runner.worker.__main__.main(words)
         else:
             import runner.cli
 

@@ -233,8 +233,8 @@ def fill_with_markup(root: Path) -> None:
             parameters=10**40,
             train_seconds=1e308,
             images_per_second=1e308,
-            started=datetime(1, 1, 1, tzinfo=UTC),
-            finished=datetime(9999, 12, 31, tzinfo=UTC),
+            started=datetime(1970, 1, 1, tzinfo=UTC),
+            finished=datetime(2262, 1, 1, tzinfo=UTC),
         )
         publish_records(results, record)
         (results / "cifar10" / "nin_dropout" / f"{record.file_stem}.curve.csv").write_text("epoch\n" * seed)

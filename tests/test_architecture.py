@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -74,6 +73,96 @@ def test_tracking_imports_mlflow_in_functions_only():
     assert not [node.lineno for node in at_the_top if "mlflow" in ast.unparse(node)]
 
 
+# --- the rooms of the runner -------------------------------------------------------------------------------------------
+
+# A job's way through the runner, backwards: a room imports only rooms below its own line. docs/structure.md shows it.
+ROOMS = (
+    ("__main__",),
+    ("cli",),
+    ("quickstart",),
+    ("reporting",),
+    ("bench",),
+    ("doctor", "new_model", "site"),
+    ("submit",),
+    ("engines",),
+    ("worker",),
+    ("tracking",),
+    ("training",),
+    ("data",),
+    ("jobs",),
+    ("files", "locks", "nvml", "sources", "text"),
+)
+MOST_LINES = 400
+LONGER = {  # and why
+    "runner/cli.py": "the flags of every command, which are its documentation, in one list",
+    "runner/tracking.py": "the only module that knows MLflow",
+    "runner/doctor.py": "a row of independent checks",
+    "runner/bench/throughput.py": "three loops that are measured by turns in one process",
+    "runner/data/download.py": "one transfer with everything that can go wrong on its way",
+    "runner/engines/slurm.py": "everything that knows SLURM",
+    "zoo/recipe.py": "the language of recipes",
+    "zoo/lecun.py": "every network of one paper",
+    "zoo/explicit.py": "forward and backward passes that share their buffers",
+}
+
+
+def arrows(folder: str) -> dict[str, set[str]]:
+    """For each module of a package: the package's modules that it imports, also inside functions."""
+    paths = {".".join(path.relative_to(HERE).with_suffix("").parts): path for path in sources(folder)}
+    paths = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    targets: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        targets[name] = (names & paths.keys()) - {name}
+    return targets
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_a_room_imports_only_rooms_below_it():
+    line = {name: number for number, names in enumerate(ROOMS) for name in names}
+    graph = arrows("runner")
+    assert {room(module) for module in graph} == {"", *line}, "a room that ROOMS doesn't place"
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in graph.items()
+        for target in targets
+        if room(module) != room(target) and room(target) and line[room(target)] <= line[room(module)]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", ["runner", "benchmarks", "zoo"])
+def test_no_modules_import_each_other_in_a_circle(folder):
+    left = arrows(folder)
+    while ends := {module for module, targets in left.items() if not targets & left.keys()}:
+        left = {module: targets for module, targets in left.items() if module not in ends}
+    assert not left, f"in a circle, or above one: {sorted(left)}"
+
+
+@pytest.mark.parametrize("path", every_source("runner", "benchmarks", "zoo", "site"))
+def test_a_file_is_short_or_has_a_reason(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    name = path.relative_to(HERE).as_posix()
+    assert lines <= MOST_LINES or name in LONGER, f"{lines} lines: split it by subject"
+
+
+def test_a_class_of_the_runner_is_the_only_one_of_its_name():
+    homes: dict[str, list[str]] = {}
+    for path in sources("runner"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.lstrip("_"), []).append(path.name)
+    assert not {name: files for name, files in homes.items() if len(files) > 1}
+
+
 def test_site_is_no_package():
     """A module of the standard library has its name, and would be taken for it or hide it."""
     assert not (HERE / "site" / "__init__.py").exists()
@@ -104,21 +193,6 @@ def test_commands_start_light():
     )
 
 
-def test_help_and_status_answer_before_torch_would_be_half_imported(tmp_path, monkeypatch):
-    """By turns on the same machine, so that its load falls on all alike; the better of two of each."""
-    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path))
-    commands = [["-c", "import torch"], ["-m", "runner", "--help"], ["-m", "runner", "status"]]
-
-    def seconds(words: list[str]) -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, *words], cwd=HERE, capture_output=True, check=True)
-        return time.perf_counter() - began
-
-    rounds = [[seconds(words) for words in commands] for _ in range(2)]
-    torch, *ours = (min(times) for times in zip(*rounds, strict=True))
-    assert max(ours) < torch / 2
-
-
 # --- what no file may hold ---------------------------------------------------------------------------------------------
 
 
@@ -142,7 +216,10 @@ def test_every_package_is_shipped_and_nothing_else():
     project = tomllib.loads((HERE / "pyproject.toml").read_text())
     shipped = find_packages(str(HERE), include=project["tool"]["setuptools"]["packages"]["find"]["include"])
     on_disk = {
-        ".".join(init.parent.relative_to(HERE).parts) for p in MAY_IMPORT for init in (HERE / p).rglob("__init__.py")
+        ".".join(init.parent.relative_to(HERE).parts)
+        for p in MAY_IMPORT
+        for init in (HERE / p).rglob("__init__.py")
+        if p != "site"
     }
     assert set(shipped) == on_disk
 

@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 
 from benchmarks.errors import UserError
 from benchmarks.papers import PaperError, load_attempts, load_papers
-from benchmarks.records import RecordError, load, load_all, record_json
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, append_line, read_json, read_lines, state_of
+from benchmarks.published import load_all
+from benchmarks.records import RecordError, load, record_json
+from runner.files import append_line, read_json, read_lines
+from runner.jobs.find import all_jobs, record_submission, sequential_jobs, suites_of_jobs
+from runner.jobs.paths import JobPaths
+from runner.jobs.state import STATES, given_up, progress_of, state_of
 from runner.submit.plan import parse_override
 
 QUICK = ["submit", "--suite", "quickstart"]
@@ -39,7 +42,7 @@ MISTAKES = [
     ([*QUICK, "--set", "epoch=3"], "did you mean 'epochs'"),
     ([*QUICK, "--set", "preprocessing=gcn_zac"], "did you mean 'gcn_zca'"),
     (["status", "--suite", "quickstrat"], "did you mean 'quickstart'"),
-    (["cancel", "--suite", "quickstrat"], "did you mean 'quickstart'"),
+    (["stop", "--suite", "quickstrat"], "did you mean 'quickstart'"),
     (["retry", "--failed", "--suite", "quickstrat"], "did you mean 'quickstart'"),
     (["report", "--suite", "quickstrat"], "did you mean 'quickstart'"),
     (["publish", "--suite", "quickstrat"], "did you mean 'quickstart'"),
@@ -49,7 +52,7 @@ MISTAKES = [
     (["models", "lenett"], "did you mean 'lenet'"),
     (["models", "--dataset", "cifar"], "did you mean 'cifar10'"),
     (["logs", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
-    (["cancel", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
+    (["stop", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
     (["retry", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
     (["reproduce", "digits/lennet/reference-seed0"], "nothing is published"),
     # wrong types and values out of range
@@ -62,15 +65,15 @@ MISTAKES = [
     ([*QUICK, "--epochs", "-1"], "epochs is -1"),
     ([*QUICK, "--epochs", "1e3"], "--epochs"),
     ([*QUICK, "--set", "epochs"], "expected FIELD=VALUE"),
-    ([*QUICK, "--set", "epochs=1.5"], "epochs=1.5"),
+    ([*QUICK, "--set", "epochs=1.5"], "epochs is 1.5, expected a whole number"),
     ([*QUICK, "--set", "batch_size=0"], "batch_size is 0"),
-    ([*QUICK, "--set", "batch_size=lots"], "batch_size=lots"),
+    ([*QUICK, "--set", "batch_size=lots"], "batch_size is 'lots', expected a whole number"),
     ([*QUICK, "--set", "learning_rate=NaN"], "learning_rate"),
     ([*QUICK, "--set", "learning_rate=-0.1"], "learning_rate is -0.1"),
     ([*QUICK, "--set", "momentum=1e999"], "momentum is inf"),
     ([*QUICK, "--set", "after=3"], "after is 3"),
     ([*QUICK, "--set", "flip=perhaps"], "flip is 'perhaps'"),
-    ([*QUICK, "--set", "init=[[1,2"], "init=[[1,2"),
+    ([*QUICK, "--set", "init=[[1,2"], "init is '[[1,2', expected a list"),
     ([*QUICK, "--set", "holdout=-1"], "holdout is -1"),
     ([*QUICK, "--set", "holdout=1437"], "holdout is 1437"),
     ([*QUICK, "--slots-per-gpu", "-1"], "--slots-per-gpu is -1"),
@@ -79,7 +82,7 @@ MISTAKES = [
     (["retry", "--failed", "--slots-per-gpu", "0"], "--slots-per-gpu is 0"),
     (["retry", "--failed", "--engine", "x"], "unknown engine 'x'"),
     (["reproduce", "x", "--engine", "x"], "unknown engine 'x'"),
-    (["report", "--format", "latex"], "--format"),
+    (["report", "--format", "word"], "--format"),
     (["status", "extra"], "extra"),
     (["new-model", "../evil"], "can't be a model's name"),
     # folders that are files, or aren't there
@@ -96,7 +99,7 @@ def submitted(own_root):
     """A checkout with one job that is done."""
     record = make_record(dataset="digits", model="lenet", recipe={"epochs": 3})
     run_locally(own_root / ".runs", record)
-    jobs.record_submission({"suite": "quickstart", "fingerprints": [record.fingerprint]})
+    record_submission({"suite": "quickstart", "fingerprints": [record.fingerprint]})
     return record
 
 
@@ -116,7 +119,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(runner, submitted, tmp_path, 
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("words", [["status"], ["submit", "--suite", "quickstart", "--seed", "9"], ["cancel", "--all"]])
+@pytest.mark.parametrize("words", [["status"], ["submit", "--suite", "quickstart", "--seed", "9"], ["stop", "--all"]])
 def test_a_root_that_is_a_file_is_one_line(runner, tmp_path, monkeypatch, words):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "file"))
@@ -138,7 +141,7 @@ def test_a_variable_that_makes_no_sense_is_one_line(runner, own_root, monkeypatc
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"dataset": 3}', "\xff", '{"dataset": "digits", "seed": -1}'])
 def test_a_broken_job_file_is_one_line_that_names_it(runner, submitted, content):
-    [paths] = jobs.all_jobs()
+    [paths] = all_jobs()
     paths.job.write_bytes(content.encode("latin-1"))
     code, _, err = runner("status")
     assert code == 2
@@ -238,13 +241,13 @@ def test_whatever_lies_in_a_jobs_folder_it_has_a_state(tmp_path, attempts, lease
     paths.metrics.write_bytes(attempts)
     paths.record.unlink(missing_ok=True)
     state = state_of(paths)
-    assert state in jobs.STATES
-    assert json.dumps(jobs.progress_of(job, paths, state))
-    jobs.given_up(paths, "s")
+    assert state in STATES
+    assert json.dumps(progress_of(job, paths, state))
+    given_up(paths, "s")
     append_line(paths.attempts, {"event": "start"})
     assert read_lines(paths.attempts)[-1] == {"event": "start"}
     paths.record.write_bytes(failure)
-    assert json.dumps(jobs.progress_of(job, paths, state_of(paths)))
+    assert json.dumps(progress_of(job, paths, state_of(paths)))
     shutil.rmtree(paths.folder)
 
 
@@ -254,8 +257,8 @@ def test_submissions_are_passed_over_where_they_make_no_sense(own_root, content)
     path = own_root / ".runs" / "submissions.jsonl"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    assert isinstance(jobs.suites_of_jobs(), dict)
-    assert isinstance(jobs.sequential_jobs(), set)
+    assert isinstance(suites_of_jobs(), dict)
+    assert isinstance(sequential_jobs(), set)
     assert read_json(path) is None or isinstance(read_json(path), dict)
 
 

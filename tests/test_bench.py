@@ -15,11 +15,12 @@ from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.bench import command as bench
-from runner.bench.command import Question
-from runner.bench.concurrency import AtOnce, measure_at_once
+from runner.bench.concurrency import ConcurrentRuns, measure_concurrency
+from runner.bench.question import Question, choose
 from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, subject_of
-from runner.jobs import paths as jobs
+from runner.jobs.paths import runs_folder
 from runner.training import profiles
+from runner.worker.options import RunOptions
 from zoo import load_models
 from zoo.anatomy import layers_of
 
@@ -41,6 +42,10 @@ def layers(spec, dataset):
 def test_the_arithmetic_is_what_torch_counts(spec, dataset):
     facts = get_dataset(dataset)
     with torch.device("meta"):
+        if any(hasattr(layer, "weights_at_a_place") for layer in spec.variants[dataset].build().modules()):
+            pytest.skip(
+                "torch counts the zeros of a connection table; tests/test_lecun.py counts the connections by hand"
+            )
         model, images = spec.variants[dataset].build().train(), torch.zeros(2, *facts.shape)
         labels = torch.zeros(2, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
@@ -74,7 +79,7 @@ def measured(tmp_path_factory):
     """The command as a user types it, on real digits: (exit code, stdout, stderr)."""
     pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
     words = ["bench", "--dataset", "digits", "--model", "lenet", "--seconds", "1", "--repeats", "3", "--json"]
-    words += ["--at-once", "2"]
+    words += ["--concurrent", "2"]
     folder = tmp_path_factory.mktemp("bench")
     environment = {"REPROZOO_ROOT": str(folder), "REPROZOO_DATA": str(folder / "data")}
     done = subprocess.run(
@@ -123,25 +128,25 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
 
 
 def test_jobs_at_once_are_set_beside_one_alone(measured, row):
-    alone, two = row["at_once"]
+    alone, two = row["concurrent"]
     assert (alone["jobs"], alone["gain"], two["jobs"]) == (1, 1.0, 2)
     assert 0.2 * row["loop"] < alone["images_per_second"] < 5 * row["loop"], "the same loop, measured another way"
     assert two["gain"] > 0
-    assert "  2 at once: " in measured[2]
-    (_, _, second) = bench.at_once_table([row])
+    assert "  2 side by side: " in measured[2]
+    (_, _, second) = bench.concurrency_table([row])
     assert second[:2] == ["lenet", "2"]
 
 
 def test_what_several_jobs_gain_is_the_median_of_the_turns_ratios():
     """A machine that is slowed in the third turn slows both sides of its ratio."""
-    alone, four = AtOnce(1, (100.0, 100.0, 20.0)), AtOnce(4, (250.0, 240.0, 50.0))
+    alone, four = ConcurrentRuns(1, (100.0, 100.0, 20.0)), ConcurrentRuns(4, (250.0, 240.0, 50.0))
     assert four.gain(alone) == pytest.approx(2.5)
     assert (alone.gain(alone), four.rate) == (1.0, 240.0)
 
 
 def test_children_that_can_t_be_asked_end_the_measurement_in_a_line():
-    with pytest.raises(UserError, match="invalid choice: 'mps'"):
-        measure_at_once(Question("lenet", "digits", device="mps"), [2])
+    with pytest.raises(UserError, match="KeyError: 'nothing'"):
+        measure_concurrency(Question(model="nothing", dataset="digits"), [2])
 
 
 def test_a_row_outlives_what_can_t_be_measured_at_once(capsys):
@@ -149,13 +154,13 @@ def test_a_row_outlives_what_can_t_be_measured_at_once(capsys):
 
     row = {"loop": 1.0}
     console = Console(stderr=True, force_terminal=False, width=400)
-    assert not bench.add_at_once(row, Question("lenet", "digits", device="mps"), [2], console)
+    assert not bench.add_concurrent(row, Question(model="nothing", dataset="digits"), [2], console)
     assert row == {"loop": 1.0}
-    assert "runner: 2 at once can't be measured: " in capsys.readouterr().err
+    assert "runner: 2 side by side can't be measured: " in capsys.readouterr().err
 
 
 def test_random_images_stand_in_for_a_data_set_that_is_not_here(capsys):
-    subject = subject_of(Question("lenet", "mnist"))
+    subject = subject_of(Question(model="lenet", dataset="mnist"))
     assert not subject.real
     assert subject.prepared.train.images(slice(0, 4)).shape == (4, 1, 28, 28)
     assert "random images" in capsys.readouterr().err
@@ -223,8 +228,8 @@ def test_the_tables_have_a_cell_for_each_heading_and_cut_nothing(row):
     first, second = text.splitlines()[:2]
     assert len(first) == len(second)
     assert all(cell in second for cell in table[1])
-    lines = bench.markdown([table, bench.at_once_table([row])], bench.caption([row]), ["Note."]).splitlines()
-    assert lines[6].startswith("| model | jobs at once |")
+    lines = bench.markdown([table, bench.concurrency_table([row])], bench.caption([row]), ["Note."]).splitlines()
+    assert lines[6].startswith("| model | jobs side by side |")
     assert lines[0] == bench.caption([row]) + "."
     assert [line.count("|") for line in lines[2:5]] == [len(bench.HEADINGS) + 1] * 3
 
@@ -253,25 +258,25 @@ def test_a_smaller_batch_than_the_recipe_s_is_shown(row):
 def test_a_model_that_can_t_be_measured_is_told_of(capsys):
     from rich.console import Console
 
-    question = Question("lenet", "digits", device="mps")
+    question = Question(model="nothing", dataset="digits")
     console = Console(stderr=True, force_terminal=False, width=400)
     assert bench.measure_one(question, console) is None
-    assert "runner: digits/lenet can't be measured: " in capsys.readouterr().err
+    assert "runner: digits/nothing can't be measured: " in capsys.readouterr().err
 
 
 def test_which_models_are_measured():
-    assert bench.choose("cifar10", ["nin", "nin"], MODELS) == ["nin"]
-    headline = bench.choose("cifar10", [], MODELS)
+    assert choose("cifar10", ["nin", "nin"], MODELS) == ["nin"]
+    headline = choose("cifar10", [], MODELS)
     assert "nin_dropout" in headline
     assert "base_a" not in headline
-    assert bench.choose("digits", [], MODELS) == [name for name, spec in MODELS.items() if "digits" in spec.variants]
+    assert choose("digits", [], MODELS) == [name for name, spec in MODELS.items() if "digits" in spec.variants]
 
 
-def test_a_question_is_asked_as_a_command_line():
-    words = Question("nin", "cifar10", seconds=2.5, allow_unverified_data=True).argv()
-    assert words[:4] == ["--model", "nin", "--dataset", "cifar10"]
-    assert words[-1] == "--allow-unverified-data"
-    assert "--data-dir" not in words
+def test_a_question_reaches_the_child_through_a_file(tmp_path):
+    options = RunOptions(data_dir=tmp_path, allow_unverified_data=True, threads=3)
+    question = Question(model="nin", dataset="cifar10", seconds=2.5, options=options)
+    question.write(tmp_path / "question.json")
+    assert Question.read(tmp_path / "question.json") == question
 
 
 # --- fast beside reference ---------------------------------------------------------------------------------------------------
@@ -283,14 +288,14 @@ def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner
     variant = spec.variants["digits"]
     short = dataclasses.replace(variant, recipe=dataclasses.replace(variant.recipe, epochs=2))
     models = {"lenet": dataclasses.replace(spec, variants={"digits": short})}
-    monkeypatch.setattr("zoo.load_models", lambda: models)
+    monkeypatch.setattr("runner.bench.equivalence.load_models", lambda: models)
     words = ["bench", "--equivalence", "--dataset", "digits", "--model", "lenet", "--seeds", "2", "--engine", "inline"]
     code, out, err = runner(*words, "--dry-run")
     assert code == 0, err
     assert out.splitlines() == [
         f"pending      digits/lenet/{profile}-seed{seed}" for profile in ("reference", "fast") for seed in (0, 1)
     ]
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
     code, out, err = runner(*words)
     assert code == 0, out + err

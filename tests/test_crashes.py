@@ -22,8 +22,10 @@ import pytest
 from forked import Forks
 
 from benchmarks.records import load
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, read_lines, state_of
+from runner.files import read_lines
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths, runs_folder
+from runner.jobs.state import state_of
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 pytestmark = pytest.mark.slow
@@ -67,22 +69,22 @@ def end_it(forks, words, output: Path, seconds: float = 240) -> None:
     while True:
         code = forks.run("runner", *words, output=output, checkpoint_seconds=OFTEN)
         assert code in (0, 1), output.read_text()
-        found = jobs.all_jobs()
+        found = all_jobs()
         if found and all(state_of(paths) == "done" for paths in found):
             break
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.2)
     assert forks.run("runner", *words, output=output) == 0  # has nothing to do but to tidy up and tell MLflow
-    assert not (jobs.runs_folder() / "mlflow.behind").exists(), output.read_text()
+    assert not (runs_folder() / "mlflow.behind").exists(), output.read_text()
 
 
 def check(expected: dict, first_seen: dict[Path, bytes], *, mlflow: bool = True) -> None:
     """Every job is done exactly once, to the same bits, and nothing is torn, doubled or left lying about."""
     import torch
 
-    from runner.worker.attempt import weights_sha256
+    from runner.worker.record import weights_sha256
 
-    found = jobs.all_jobs()
+    found = all_jobs()
     assert {paths.read_job().key for paths in found} == set(expected)
     for paths in found:
         record, one = load(paths.record), expected[paths.read_job().key]
@@ -102,7 +104,7 @@ def check(expected: dict, first_seen: dict[Path, bytes], *, mlflow: bool = True)
         }  # fmt: skip
     if not mlflow:
         return
-    with closing(sqlite3.connect(jobs.runs_folder() / "mlflow.db")) as store:
+    with closing(sqlite3.connect(runs_folder() / "mlflow.db")) as store:
         runs = store.execute("SELECT name, status FROM runs").fetchall()
         assert sorted(runs) == sorted((key, "FINISHED") for key in expected)
         points = store.execute("SELECT run_uuid, step FROM metrics WHERE key = 'test_error'").fetchall()
@@ -111,7 +113,7 @@ def check(expected: dict, first_seen: dict[Path, bytes], *, mlflow: bool = True)
 
 def stage() -> str:
     """Where the job that was touched last stands, after a kill."""
-    found = [paths for paths in jobs.all_jobs() if paths.attempts.exists()]
+    found = [paths for paths in all_jobs() if paths.attempts.exists()]
     if not found:
         return "before the first attempt"
     last = max(found, key=lambda paths: paths.attempts.stat().st_mtime_ns)
@@ -150,7 +152,7 @@ def test_a_kill_at_every_file_operation_of_a_worker(forks, undisturbed, own_root
             break
         assert code == -signal.SIGKILL, said.read_text()
         stages[stage()] += 1
-        seen = {p.record: p.record.read_bytes() for p in jobs.all_jobs() if p.record.exists()}
+        seen = {p.record: p.record.read_bytes() for p in all_jobs() if p.record.exists()}
         # MLflow takes a second each time: the kills at random moments look at it.
         assert forks.run("worker", folder, output=said, checkpoint_seconds=0.0) == 0, said.read_text()
         assert forks.run("runner", *ONE, output=said) == 0, said.read_text()  # has nothing to do but to tidy up
@@ -192,7 +194,7 @@ class Disturber:
 
     def worker(self) -> bool:
         """One of two workers on the same bundle; the other goes on."""
-        folders = [str(paths.folder) for paths in jobs.all_jobs() if not paths.record.exists()]
+        folders = [str(paths.folder) for paths in all_jobs() if not paths.record.exists()]
         if not folders:
             return False
         one, other = (
@@ -240,7 +242,7 @@ def test_kills_at_random_moments(forks, undisturbed, own_root, tmp_path, monkeyp
                 injected += 1
                 disturber.ways[way] += 1
                 stages[stage()] += 1
-            for paths in jobs.all_jobs():
+            for paths in all_jobs():
                 if paths.record.exists():
                     load(paths.record)  # whole, whenever one looks
                     seen.setdefault(paths.record, paths.record.read_bytes())

@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 
 from benchmarks.datasets import CIFAR10, CIFAR100, DATASETS, DIGITS, MNIST, SVHN, Dataset
 from benchmarks.errors import UserError
-from runner.data import readers as data
+from runner.data import cache, folder, readers, status
+from runner.data.archives import Member
+from runner.data.folder import data_folder
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,7 @@ def quiet(message: str) -> None:
 
 
 def load(dataset, folder, allow_unverified=False, log=quiet):
-    return data.load(dataset, folder, allow_unverified, log)
+    return cache.load(dataset, folder, allow_unverified, log)
 
 
 def the_line(call, *arguments) -> str:
@@ -85,7 +87,7 @@ def test_md5s_are_torchvisions():
 
 def test_every_data_set_has_its_reader_and_its_files_a_place():
     for dataset in DATASETS.values():
-        assert dataset.format in data.READERS
+        assert dataset.format in readers.READERS
         assert bool(dataset.files) != bool(dataset.sha256)
         for file in dataset.files:
             assert all(not Path(path).is_absolute() for path in (file.path, *dict(file.unpacked)))
@@ -93,13 +95,13 @@ def test_every_data_set_has_its_reader_and_its_files_a_place():
 
 def test_the_data_folder_is_the_flag_then_the_variable_then_the_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("REPROZOO_DATA", raising=False)
-    assert data.data_folder() == Path.home() / ".cache" / "reprozoo"
+    assert data_folder() == Path.home() / ".cache" / "reprozoo"
     monkeypatch.setenv("REPROZOO_DATA", str(tmp_path / "variable"))
-    assert data.data_folder() == tmp_path / "variable"
-    assert data.data_folder(tmp_path / "flag") == tmp_path / "flag"
+    assert data_folder() == tmp_path / "variable"
+    assert data_folder(tmp_path / "flag") == tmp_path / "flag"
     (tmp_path / "file").touch()
-    assert "is a file" in the_line(data.data_folder, tmp_path / "file")
-    assert "nobody-here" in the_line(data.data_folder, Path("~nobody-here/x"))
+    assert "is a file" in the_line(data_folder, tmp_path / "file")
+    assert "nobody-here" in the_line(data_folder, Path("~nobody-here/x"))
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -372,7 +374,7 @@ def test_arrays_are_read_in_every_spelling_that_files_have(protocol):
     content = datafiles.cifar_batch(X, Y, protocol)
     if protocol < 3:
         with pytest.raises(ValueError, match="asks for _codecs"):  # Python 3 pickles bytes so; no data file does
-            data.unpickle_arrays(content)
+            readers.unpickle_arrays(content)
         return
     spellings = [content]
     if protocol == 3:
@@ -381,14 +383,14 @@ def test_arrays_are_read_in_every_spelling_that_files_have(protocol):
         for number, spelling in enumerate(spellings):
             path = Path(folder) / str(number)
             path.write_bytes(spelling)
-            images, labels = data.read_cifar_batch(data.Member(path, "x"), dataset)
+            images, labels = readers.read_cifar_batch(Member(path, "x"), dataset)
             assert np.array_equal(images, X)
             assert np.array_equal(labels, Y)
 
 
 def test_fortran_order_is_read_right():
     array = np.asfortranarray(X.reshape(8, -1))
-    assert np.array_equal(data.unpickle_arrays(pickle.dumps(array, protocol=4)).value(), array)
+    assert np.array_equal(readers.unpickle_arrays(pickle.dumps(array, protocol=4)).value(), array)
 
 
 @pytest.mark.parametrize(
@@ -578,14 +580,14 @@ def try_both_readers(content: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        member = data.Member(Path(file.name), "a file")
+        member = Member(Path(file.name), "a file")
         with suppress(UserError):
-            images, labels = data.read_cifar_batch(member, dataset)
+            images, labels = readers.read_cifar_batch(member, dataset)
             assert images.shape == (len(labels), 3, 4, 4)
             assert images.dtype == np.uint8
             assert set(labels.tolist()) <= set(range(10))
         with suppress(UserError):
-            assert data.read_idx(member, (8, 4, 4)).shape == (8, 4, 4)
+            assert readers.read_idx(member, (8, 4, 4)).shape == (8, 4, 4)
 
 
 @settings(deadline=None, max_examples=100)
@@ -621,8 +623,8 @@ def test_the_second_time_nothing_is_parsed(tmp_path, monkeypatch):
     lines: list[str] = []
     first = load(dataset, tmp_path, log=lines.append)
     assert len(lines) == 1
-    monkeypatch.setattr(data, "READERS", {})
-    monkeypatch.setattr(data, "md5_of", None)
+    monkeypatch.setattr(cache, "READERS", {})
+    monkeypatch.setattr(folder, "md5_of", None)
     second = load(dataset, tmp_path, log=lines.append)
     assert len(lines) == 1
     assert second.facts == first.facts
@@ -667,9 +669,9 @@ def test_files_that_change_while_they_are_read(tmp_path, monkeypatch):
 
     def reader(*arguments):
         another_batch(tmp_path, "test_batch")
-        return data._read_cifar(*arguments)
+        return readers._read_cifar(*arguments)
 
-    monkeypatch.setitem(data.READERS, "cifar", reader)
+    monkeypatch.setitem(readers.READERS, "cifar", reader)
     assert "changed while they were read" in refused(dataset, tmp_path)
 
 
@@ -689,9 +691,9 @@ import sys, importlib
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import datafiles, tempfile
-from runner.data import readers as data
+from runner.data import cache
 dataset = datafiles.tiny_cifar(Path(tempfile.mkdtemp(dir=sys.argv[3])))
-found = data.load(dataset, Path(sys.argv[1]), log=lambda line: print(line, flush=True))
+found = cache.load(dataset, Path(sys.argv[1]), log=lambda line: print(line, flush=True))
 print(found.facts.sha256, int(found.train_images.sum()), "torch" in sys.modules, flush=True)
 """
 
@@ -721,26 +723,26 @@ def test_several_processes_build_it_once_and_without_torch(tmp_path):
 
 def shown_status(folder: Path) -> str:
     console = rich.console.Console(width=140, record=True, file=io.StringIO())
-    data.show_status(data.status(folder), console)
+    status.show_status(status.status(folder), console)
     return console.export_text()
 
 
 def test_status_tells_what_is_there(tmp_path, monkeypatch):
     dataset = datafiles.tiny_cifar(tmp_path)
-    monkeypatch.setattr(data, "DATASETS", {"digits": DIGITS, "mnist": MNIST, "tiny": dataset})
-    digits, mnist, tiny = data.status(tmp_path)["datasets"]
+    monkeypatch.setattr(status, "DATASETS", {"digits": DIGITS, "mnist": MNIST, "tiny": dataset})
+    digits, mnist, tiny = status.status(tmp_path)["datasets"]
     assert (digits["present"], digits["verified"], digits["cached"]) == (True, None, False)
     assert (mnist["present"], mnist["verified"], len(mnist["missing"])) == (False, None, 4)
     assert (tiny["present"], tiny["verified"], tiny["cached"], tiny["cache_bytes"]) == (True, True, False, 0)
     assert [file["official"] for file in tiny["files"]] == [True] * 6
     another_batch(tmp_path)
     loaded = load(dataset, tmp_path, allow_unverified=True)
-    tiny = data.status(tmp_path)["datasets"][-1]
+    tiny = status.status(tmp_path)["datasets"][-1]
     assert (tiny["present"], tiny["verified"], tiny["cached"]) == (True, False, True)
     assert [Path(file["path"]).name for file in tiny["files"] if not file["official"]] == ["data_batch_2"]
     assert tiny["provenance"].startswith("Not the official files")
     assert tiny["cache_bytes"] > 48 * 48
-    json.dumps(data.status(tmp_path))
+    json.dumps(status.status(tmp_path))
     shown = shown_status(tmp_path)
     for part in ("inside scikit-learn", "4 missing", "6 here", "tiny: Not the official files: data_batch_2"):
         assert part in shown
@@ -749,7 +751,7 @@ def test_status_tells_what_is_there(tmp_path, monkeypatch):
 
 def test_status_tells_parts_fragments_and_strays(tmp_path, monkeypatch):
     dataset = datafiles.tiny_cifar(tmp_path)
-    monkeypatch.setattr(data, "DATASETS", {"mnist": MNIST, "tiny": dataset})
+    monkeypatch.setattr(status, "DATASETS", {"mnist": MNIST, "tiny": dataset})
     for number in (1, 3):
         (tmp_path / f"cifar-10-batches-py/data_batch_{number}").unlink()
     another_batch(tmp_path)
@@ -767,7 +769,7 @@ def test_status_tells_parts_fragments_and_strays(tmp_path, monkeypatch):
         },
     )
     os.utime(tmp_path / "cifar-10-python.tar.gz.part", (time.time() - 3 * 86400 - 60,) * 2)
-    found = data.status(tmp_path)
+    found = status.status(tmp_path)
     (tiny,) = found["datasets"][1:]
     assert (tiny["present"], tiny["verified"], tiny["missing"]) == (False, None, ["cifar-10-python.tar.gz"])
     assert [file["official"] for file in tiny["files"]] == [False, True, True, True]
@@ -789,16 +791,14 @@ def test_status_tells_parts_fragments_and_strays(tmp_path, monkeypatch):
 
 
 def test_status_of_a_folder_that_is_not_there(tmp_path):
-    found = data.status(tmp_path / "nowhere")
+    found = status.status(tmp_path / "nowhere")
     assert not any(row["files"] for row in found["datasets"])
     assert found["others"] == []
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_status_needs_no_torch(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from runner.data import readers as data; data.status(Path(sys.argv[1]))"
-    )
+    code = "import sys; from pathlib import Path; from runner.data import status; status.status(Path(sys.argv[1]))"
     heavy = "; sys.exit(bool({'torch', 'mlflow', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code + heavy, str(tmp_path)], check=True)
 

@@ -10,10 +10,11 @@ import time
 
 import pytest
 
+from benchmarks.checkout import root
 from runner import doctor
-from runner.doctor import Gpus
-from runner.engines import config as engine_file
-from runner.jobs import paths as jobs
+from runner.engines import config
+from runner.jobs.paths import runs_folder
+from runner.nvml import Gpus
 
 GIB = 2**30
 
@@ -27,7 +28,7 @@ def test_a_sound_machine_has_no_problem_and_nothing_is_left_behind(runner):
     assert all(check["mend"] for check in found["checks"] if check["status"] != "ok")
     by_name = {check["name"]: check for check in found["checks"]}
     assert by_name["engine"]["status"] == by_name["clocks"]["status"] == "ok"
-    assert list(jobs.root().iterdir()) == []
+    assert list(root().iterdir()) == []
 
 
 def test_it_is_for_people_too_and_loads_no_torch():
@@ -88,8 +89,8 @@ def test_clocks_that_are_apart(monkeypatch, apart, status):
 
 
 def test_a_store_that_is_no_database_and_a_server_that_is_away(monkeypatch, tmp_path):
-    jobs.runs_folder().mkdir()
-    store = jobs.runs_folder() / "mlflow.db"
+    runs_folder().mkdir()
+    store = runs_folder() / "mlflow.db"
     store.write_text("not a database, whatever its name says")
     assert doctor.check_mlflow().status == "problem"
     store.unlink()
@@ -107,7 +108,7 @@ def test_a_store_that_is_no_database_and_a_server_that_is_away(monkeypatch, tmp_
 
 
 def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
-    folder = jobs.runs_folder() / "digits" / "lenet" / "reference-seed0-00000000"
+    folder = runs_folder() / "digits" / "lenet" / "reference-seed0-00000000"
     folder.mkdir(parents=True)
     (folder / "job.json").write_text("{}")
     (folder / "attempts.jsonl").write_text('{"event": "start", "time": 1}\n')
@@ -115,7 +116,7 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
     found = doctor.check_leftovers()
     assert found.status == "warning"
     assert "1 killed, 1 leases of dead processes" in found.says
-    engine_file.engines_file().write_text("[engine.x")
+    config.engines_file().write_text("[engine.x")
     code, out, _ = runner("doctor")
     assert code == 1
     assert "not TOML" in out

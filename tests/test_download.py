@@ -7,6 +7,7 @@ import dataclasses
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,6 @@ from test_data import another_batch, entries, quiet, the_line
 
 from benchmarks.datasets import DIGITS, Dataset
 from runner.data import download
-from runner.data import readers as data
 
 # So that the tests are quick, and so patient otherwise that a busy machine is no fault.
 HASTE = download.Patience(silence=30.0, floor=0.0, window=0.2, tries=3, worth=10_000, pause=0.01, longest_pause=0.5)
@@ -557,7 +557,7 @@ def test_one_failed_data_set_keeps_no_other_from_being_ready(mirror, tmp_path):
 def test_a_full_disk_is_said_before_anything_is_fetched(mirror, small, monkeypatch):
     dataset, folder, content = small
     arrays = 2 * 6 * 200 * 48
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: usage(len(content) + arrays - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(len(content) + arrays - 1))
     line = the_line(prepare, dataset, folder)
     for part in ("tiny (59.6 kB to download", "about 175 kB needed in", str(folder), "175 kB free", "--data-dir"):
         assert part in line
@@ -570,7 +570,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(mirror, small, monkeypat
 
 
 def usage(free: int) -> Any:
-    return data.shutil._ntuple_diskusage(10**9, 10**9 - free, free)  # type: ignore[attr-defined]
+    return shutil._ntuple_diskusage(10**9, 10**9 - free, free)  # type: ignore[attr-defined]
 
 
 def test_a_disk_that_fails_in_between_is_no_mirrors_fault(mirror, small):
@@ -624,7 +624,7 @@ CHILD = """
 import dataclasses, sys
 from pathlib import Path
 import datafiles, tempfile
-from runner.data import download, readers as data
+from runner.data import download
 folder, url, size = sys.argv[1:]
 dataset = datafiles.tiny_cifar(Path(tempfile.mkdtemp()), packed=True, per_batch=200)
 try:

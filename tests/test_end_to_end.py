@@ -10,8 +10,10 @@ import time
 import pytest
 
 from benchmarks.records import load
-from runner.jobs import paths as jobs
-from runner.jobs.paths import read_json, read_lines, state_of
+from runner.files import read_json, read_lines
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import runs_folder
+from runner.jobs.state import state_of
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 
@@ -19,7 +21,7 @@ SMALL = ["--suite", "quickstart", "--model", "lenet", "--set", "batch_size=200"]
 
 
 def records():
-    return {load(paths.record).key: load(paths.record) for paths in jobs.all_jobs() if paths.record.exists()}
+    return {load(paths.record).key: load(paths.record) for paths in all_jobs() if paths.record.exists()}
 
 
 def wait_for(condition, seconds=120):
@@ -40,7 +42,7 @@ def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
         assert record.outcome == "finished"
         assert record.test_images == 360
         assert record.attempts == 1
-    assert all(not paths.checkpoint.exists() and not paths.lease.exists() for paths in jobs.all_jobs())
+    assert all(not paths.checkpoint.exists() and not paths.lease.exists() for paths in all_jobs())
 
     # the same command again has nothing to do, and what was written stays as it is
     code, out, _ = runner("submit", *SMALL, "--epochs", "3", "--json")
@@ -50,7 +52,7 @@ def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{jobs.runs_folder()}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{runs_folder()}/mlflow.db")
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
@@ -70,7 +72,7 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkey
     command = [sys.executable, "-m", "runner", "submit", *long]
 
     def running_epoch():
-        found = jobs.all_jobs()
+        found = all_jobs()
         lease = read_json(found[0].lease) if found and state_of(found[0]) == "running" else None
         return (lease or {}).get("epoch", 0)
 
@@ -80,7 +82,7 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkey
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM, said
     assert "goes on from the checkpoints" in said
-    paths = jobs.all_jobs()[0]
+    paths = all_jobs()[0]
     assert state_of(paths) == "interrupted"
 
     second = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
@@ -99,7 +101,7 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkey
 
     monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "elsewhere"))
     assert runner("submit", *long, "--engine", "inline")[0] == 0
-    through = load(jobs.all_jobs()[0].record)
+    through = load(all_jobs()[0].record)
     assert (resumed.weights_sha256, resumed.curve_sha256) == (through.weights_sha256, through.curve_sha256)
     assert (resumed.run, through.attempts) != (through.run, resumed.attempts)
 
@@ -111,7 +113,7 @@ def test_a_models_own_failure_is_explained_and_waits_for_retry(runner):
     assert code == 1
     assert "the model's own failure" in out
     assert "conv1.bias" in out
-    paths = jobs.all_jobs()[0]
+    paths = all_jobs()[0]
     assert str(paths.log) in out
     assert state_of(paths) == "failed"
 
@@ -134,19 +136,19 @@ def test_a_closed_terminal_does_not_stop_the_work(tmp_path):
     command = [sys.executable, "-m", "runner", "submit", *SMALL, "--seed", "0", "--epochs", "8"]
     submit = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
-    wait_for(lambda: jobs.all_jobs() and state_of(jobs.all_jobs()[0]) == "running")
+    wait_for(lambda: all_jobs() and state_of(all_jobs()[0]) == "running")
     os.close(ours)
     submit.send_signal(signal.SIGHUP)
     assert submit.wait(timeout=200) == 0
     assert len(records()) == 1
-    (said,) = jobs.runs_folder().glob("submit-*.txt")
+    (said,) = runs_folder().glob("submit-*.txt")
     assert "1 of 1 done" in said.read_text()
 
 
 def test_force_changes_nothing_where_the_data_are_missing_and_else_keeps_the_old_record(runner, tmp_path):
     words = [*SMALL, "--seed", "0", "--epochs", "1", "--engine", "inline"]
     assert runner("submit", *words)[0] == 0
-    paths = jobs.all_jobs()[0]
+    paths = all_jobs()[0]
     first = load(paths.record)
     (tmp_path / "file").write_text("")
     assert runner("submit", *words, "--force", "--data-dir", str(tmp_path / "file"))[0] == 2
@@ -170,7 +172,7 @@ def test_two_submits_at_once_share_the_jobs(runner):
 def test_a_torn_checkpoint_is_set_aside_and_the_job_starts_afresh_as_another_run(runner):
     words = [*SMALL, "--seed", "0", "--epochs", "1", "--engine", "inline"]
     runner("submit", *words)
-    paths = jobs.all_jobs()[0]
+    paths = all_jobs()[0]
     first = load(paths.record)
     paths.record.unlink()  # as if it had been killed before the end, with a checkpoint cut short
     paths.checkpoint.write_bytes(b"PK\x03\x04 torn")

@@ -10,24 +10,28 @@ import time
 import psutil
 import pytest
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import load
-from runner.engines import local as engine
-from runner.engines import slurm
+from runner.engines import slots, slurm
 from runner.engines.config import Local, Slurm, engine_named, read_engines, walltime_seconds
-from runner.engines.local import Slot, Work, run_local
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, read_json, read_lines, state_of
+from runner.engines.local import Work, run_local
+from runner.engines.slots import Slot
+from runner.files import read_json, read_lines
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths, runs_folder
+from runner.jobs.state import someone_submits, state_of, submitting
 from runner.submit.plan import make_jobs
-from runner.submit.watch import Outlook
+from runner.submit.watch import QueueView
 from runner.training.checkpoint import Checkpoint
-from runner.worker.attempt import Options
+from runner.worker.options import Bundle, RunOptions
+from runner.worker.process import signals_held_back
 
 # --- the file ----------------------------------------------------------------------------------------------------------
 
 
 def write(text):
-    (jobs.root() / "engines.toml").write_text(text)
+    (root() / "engines.toml").write_text(text)
 
 
 def test_without_a_file_there_are_three_engines():
@@ -80,9 +84,9 @@ def test_a_mistake_in_the_file_is_one_line(runner, text, says):
     assert code == 2
     assert out == ""
     assert says in err
-    assert str(jobs.root() / "engines.toml") in err
+    assert str(root() / "engines.toml") in err
     assert len(err.strip().splitlines()) == 1
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 def test_an_unknown_engine_names_the_nearest_and_a_missing_file_is_said(monkeypatch):
@@ -108,7 +112,7 @@ def test_slurm_is_missed_before_anything_is_written(runner, monkeypatch):
     code, _, err = runner("submit", "--suite", "quickstart", "--engine", "slurm")
     assert code == 2
     assert "squeue isn't installed here" in err
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 # --- bundles, shares ---------------------------------------------------------------------------------------------------
@@ -141,7 +145,7 @@ def test_bundles_hold_every_job_once_and_one_model_each(most):
 def test_a_task_begins_with_its_own_bundle_and_waits_only_for_what_a_lost_node_left():
     pairs = planned(seeds=[0, 1])
     own = frozenset({pairs[3][1].folder})
-    share = slurm.Share(pairs, Options(), own=own)
+    share = slurm.TaskWork(pairs, RunOptions(), own=own)
     assert [paths.folder for _, paths, _ in share.preferred(list(share.open_jobs()))] == list(own)
 
     for _, paths in pairs:  # another host says that it runs them
@@ -188,7 +192,7 @@ def test_two_slots_with_pretended_gpus_each_get_their_own(own_locks):
                     seen[pid] = psutil.Process(pid).environ()["CUDA_VISIBLE_DEVICES"]
 
     warnings = []
-    run_local(Work(pairs, Options(submission="s")), slots, look, warnings.append)
+    run_local(Work(pairs, RunOptions(submission="s")), slots, look, warnings.append)
     assert all(state_of(paths) == "done" for _, paths in pairs), warnings
     assert sorted(seen.values()) == ["GPU-aaaa", "GPU-bbbb"]
 
@@ -197,9 +201,10 @@ CLONE = """
 import sys
 sys.path[:0] = {path}
 from test_engines import laid_down
-from runner.engines.local import Slot, Work, run_local
-from runner.worker.attempt import Options
-run_local(Work(laid_down(seeds=[0, 1]), Options(submission="s")), [Slot("gpu0.0", "cpu", "GPU-aaaa")], lambda: None, print)
+from runner.engines.local import Work, run_local
+from runner.engines.slots import Slot
+from runner.worker.options import RunOptions
+run_local(Work(laid_down(seeds=[0, 1]), RunOptions(submission="s")), [Slot("gpu0.0", "cpu", "GPU-aaaa")], lambda: None, print)
 """
 
 
@@ -222,7 +227,7 @@ def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monke
     assert sum("taken by another submit" in text for text in said) == 1
     spans = []
     for name in ("one", "other"):
-        lines = [line["time"] for p in jobs.all_jobs(tmp_path / name / ".runs") for line in read_lines(p.attempts)]
+        lines = [line["time"] for p in all_jobs(tmp_path / name / ".runs") for line in read_lines(p.attempts)]
         assert len(lines) == 4
         spans.append((min(lines), max(lines)))
     first, second = sorted(spans)
@@ -230,9 +235,15 @@ def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monke
 
 
 def test_inside_an_allocation_there_are_no_more_slots_than_cores_were_given(monkeypatch):
-    monkeypatch.setattr(engine, "visible_gpus", list)
+    monkeypatch.setattr(slots, "visible_gpus", list)
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
-    assert len(engine.make_slots(1, 1)) == 1
+    assert len(slots.make_slots(1, 1)) == 1
+
+
+def bundle_of(paths, folder):
+    """A file that starts a worker on one job."""
+    Bundle(options=RunOptions(submission="s"), folders=(paths.folder,)).write(folder / "bundle.json")
+    return str(folder / "bundle.json")
 
 
 # --- signals -----------------------------------------------------------------------------------------------------------
@@ -245,7 +256,7 @@ def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_b
     pytest.importorskip("sklearn")
     overrides = {"batch_size": 4, "epochs": 4}
     ((_, paths),) = laid_down(seeds=[0], overrides=overrides)
-    command = [sys.executable, "-m", "runner.worker", str(paths.folder)]
+    command = [sys.executable, "-m", "runner.worker", bundle_of(paths, tmp_path)]
     worker = subprocess.Popen(command)
     deadline = time.monotonic() + 200
     while not ((found := read_json(paths.lease) or {}).get("epoch", 0) >= 1 and found.get("step", 0) > 0):
@@ -263,16 +274,16 @@ def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_b
 
     monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "elsewhere"))
     ((_, other),) = laid_down(seeds=[0], overrides=overrides)
-    subprocess.run([*command[:-1], str(other.folder)], check=True)
+    subprocess.run([*command[:-1], bundle_of(other, tmp_path)], check=True)
     through = load(other.record)
     assert (resumed.weights_sha256, resumed.curve_sha256) == (through.weights_sha256, through.curve_sha256)
 
 
-def test_a_signal_before_the_worker_is_ready_waits_for_it(own_root):
+def test_a_signal_before_the_worker_is_ready_waits_for_it(own_root, tmp_path):
     """Sent at once after the start, when Python would still die of it: it's held back, and nothing is trained."""
     ((_, paths),) = laid_down(seeds=[0])
-    with engine.signals_held_back():
-        worker = subprocess.Popen([sys.executable, "-m", "runner.worker", str(paths.folder)])
+    with signals_held_back():
+        worker = subprocess.Popen([sys.executable, "-m", "runner.worker", bundle_of(paths, tmp_path)])
     worker.send_signal(signal.SIGUSR2)
     assert worker.wait(timeout=100) == 0
     assert state_of(paths) == "pending"
@@ -283,18 +294,18 @@ def test_a_signal_before_the_worker_is_ready_waits_for_it(own_root):
 
 def test_waiting_jobs_come_by_themselves_only_while_a_submit_is_at_work():
     ((_, paths),) = laid_down(seeds=[0])
-    outlook = Outlook()
-    outlook.look([(paths, "pending")])
-    assert not outlook.comes(paths, "pending")
-    with jobs.submitting(), jobs.submitting():
-        outlook.look([(paths, "pending")])
-        assert outlook.comes(paths, "pending")
-        paths.cancel.touch()
-        assert not outlook.comes(paths, "pending")
-        assert outlook.note(paths, "pending") == "cancelled"
-    outlook.look([(paths, "pending")])
-    assert not jobs.someone_submits()
-    assert outlook.comes(paths, "running")
+    queue = QueueView()
+    queue.refresh([(paths, "pending")])
+    assert not queue.will_run(paths, "pending")
+    with submitting(), submitting():
+        queue.refresh([(paths, "pending")])
+        assert queue.will_run(paths, "pending")
+        paths.stop.touch()
+        assert not queue.will_run(paths, "pending")
+        assert queue.annotate(paths, "pending") == "stopped"
+    queue.refresh([(paths, "pending")])
+    assert not someone_submits()
+    assert queue.will_run(paths, "running")
 
 
 def test_a_detached_submit_that_cannot_start_says_so_at_once(runner, tmp_path):

@@ -16,8 +16,10 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.records import load
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, append_line, now_ms, read_json, read_lines, state_of
+from runner.files import append_line, read_json, read_lines
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths, now_ms, runs_folder
+from runner.jobs.state import MAX_FAILURES, given_up, state_of
 from runner.training import memory
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
@@ -83,7 +85,7 @@ def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks
         flips.append(bytes(damaged))
     afresh = 0
     for damaged in [*cuts, *flips, random.Random(5).randbytes(2000), b"PK\x03\x04 torn"]:
-        shutil.rmtree(jobs.runs_folder())
+        shutil.rmtree(runs_folder())
         paths = JobPaths.of(calm.job)
         paths.write_job(calm.job)
         line = {"event": "start", "run": "a" * 32, "time": now_ms(), "submission": "s", "checkpoint": 0}
@@ -126,7 +128,7 @@ def test_a_record_of_a_newer_schema_or_a_torn_one_is_kept_and_stops_nothing(runn
 
     record = make_record(dataset="digits", model="lenet", recipe={"epochs": 3})
     run_locally(own_root / ".runs", record)
-    [paths] = jobs.all_jobs()
+    [paths] = all_jobs()
     text = {
         "newer": record_json(record).replace('"schema_version": 1', '"schema_version": 2'),
         "newer and other": '{"schema_version": 2, "training": {"job": 1}}',
@@ -134,7 +136,7 @@ def test_a_record_of_a_newer_schema_or_a_torn_one_is_kept_and_stops_nothing(runn
         "list": "[1, 2]",
     }[change]
     paths.record.write_text(text)
-    for words in (["status"], ["status", "--json"], ["report"], ["publish"], ["cancel", "--all"], ["logs", record.key]):
+    for words in (["status"], ["status", "--json"], ["report"], ["publish"], ["stop", "--all"], ["logs", record.key]):
         code, out, err = runner(*words)
         assert code in (0, 2), (words, out, err)
         assert "Traceback" not in out + err
@@ -177,10 +179,10 @@ def test_a_full_disk_at_every_stage_loses_nothing(forks, calm, tmp_path, monkeyp
             if code:
                 failed += 1
                 assert "No space left on device" in text or "is the disk full?" in text, text
-            assert all(state_of(paths) != "done" or load(paths.record) for paths in jobs.all_jobs())
+            assert all(state_of(paths) != "done" or load(paths.record) for paths in all_jobs())
             subprocess.run(["mount", "-o", "remount,size=40m", str(tmp_path / "disk")], check=True)
             assert forks.run("runner", *INLINE, output=said) == 0, said.read_text()
-            [paths] = jobs.all_jobs()
+            [paths] = all_jobs()
             assert bits(load(paths.record)) == bits(calm)
             assert [line["epoch"] for line in read_lines(paths.metrics)] == [1, 2]
     assert failed >= 10
@@ -195,9 +197,9 @@ def test_a_full_disk_is_not_tried_for_ever_where_there_is_no_room_to_say_so(tmp_
     paths.write_job(job)
     for number in range(1, 4):
         append_line(paths.attempts, {"event": "start", "submission": "one", "checkpoint": 0, "run": "r"})
-        assert jobs.given_up(paths, "one") == (number == 3)
+        assert given_up(paths, "one") == (number == 3)
     assert state_of(paths) == "killed"
-    assert not jobs.given_up(paths, "two")
+    assert not given_up(paths, "two")
 
 
 @pytest.mark.slow
@@ -207,7 +209,7 @@ def test_a_read_only_root_is_one_line(forks, calm, tmp_path, own_root):
     before = {path: path.read_bytes() for path in own_root.rglob("*") if path.is_file()}
     with mounted(own_root, "--bind", str(own_root)):
         subprocess.run(["mount", "-o", "remount,ro,bind", str(own_root)], check=True)
-        for words in (INLINE, WORDS, ["cancel", "--all"]):
+        for words in (INLINE, WORDS, ["stop", "--all"]):
             said.unlink(missing_ok=True)
             assert forks.run("runner", *words, output=said) == 2, said.read_text()
             complaint = [line for line in said.read_text().splitlines() if line.startswith("runner: ")]
@@ -270,11 +272,12 @@ def test_another_hosts_lease_is_respected_while_fresh_and_taken_over_when_stale(
 CLONE = """
 import sys
 from pathlib import Path
-from runner.jobs import paths as jobs
-from runner.engines.local import Slot, Work, run_local
-from runner.worker.attempt import Options
-[paths] = jobs.all_jobs()
-work = Work([(paths.read_job(), paths)], Options(submission=sys.argv[1]))
+from runner.jobs.find import all_jobs
+from runner.engines.local import Work, run_local
+from runner.engines.slots import Slot
+from runner.worker.options import RunOptions
+[paths] = all_jobs()
+work = Work([(paths.read_job(), paths)], RunOptions(submission=sys.argv[1]))
 run_local(work, [Slot("gpu0.0", "cpu", "GPU-pretended")], lambda: None, print)
 """
 
@@ -314,16 +317,16 @@ def test_many_submits_at_once_on_one_suite_run_each_job_once(forks, calm, tmp_pa
     """Six at once, five times."""
     words = [*(word for word in INLINE if word not in ("--seed", "0")), "--seeds", "2"]
     for number in range(5):
-        shutil.rmtree(jobs.runs_folder(), ignore_errors=True)
+        shutil.rmtree(runs_folder(), ignore_errors=True)
         said = tmp_path / f"said-{number}.txt"
         pids = [forks.start("runner", *words, output=said) for _ in range(6)]
         assert [forks.wait(pid) for pid in pids] == [0] * 6, said.read_text()
-        found = jobs.all_jobs()
+        found = all_jobs()
         assert [state_of(paths) for paths in found] == ["done", "done"]
         for paths in found:
             lines = [json.loads(line) for line in paths.attempts.read_text().splitlines()]
             assert [line["event"] for line in lines] == ["start", "end"]
-        submissions = (jobs.runs_folder() / "submissions.jsonl").read_text().splitlines()
+        submissions = (runs_folder() / "submissions.jsonl").read_text().splitlines()
         assert len([json.loads(line) for line in submissions]) == 6
 
 
@@ -333,7 +336,7 @@ def test_any_commands_at_once_on_one_checkout_end_in_words_and_in_the_same_bits(
     rng, key = random.Random(1), calm.key
     commands = [
         *[INLINE, WORDS] * 4, [*INLINE, "--force"], [*INLINE, "--json"], [*WORDS, "--dry-run"], ["status"],
-        ["status", "--json"], ["cancel", key], ["cancel", "--all"], ["retry", key], ["retry", "--failed"], ["logs", key],
+        ["status", "--json"], ["stop", key], ["stop", "--all"], ["retry", key], ["retry", "--failed"], ["logs", key],
         ["report", "--suite", "quickstart"], ["publish"], ["doctor"], ["sync"],
     ]  # fmt: skip
     living: dict[int, Path] = {}
@@ -351,7 +354,7 @@ def test_any_commands_at_once_on_one_checkout_end_in_words_and_in_the_same_bits(
                 assert forks.ended(pid) in (0, 1, 2, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT), text
                 assert "Traceback" not in text
                 assert "No such file" not in text
-    [paths] = jobs.all_jobs()
+    [paths] = all_jobs()
     while forks.run("runner", *INLINE, output=tmp_path / "end.txt") or state_of(paths) != "done":
         time.sleep(0.2)  # a worker of a killed submit is still at it
     assert bits(load(paths.record)) == bits(calm)
@@ -382,7 +385,8 @@ FAILURES = [
 
 @pytest.mark.parametrize(("make", "kind"), FAILURES, ids=[str(make()) for make, _ in FAILURES])
 def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
-    from runner.worker.attempt import Log, Options, _failed, kind_of
+    from runner.worker.attempt import _failed, kind_of
+    from runner.worker.lease import Log
 
     error = make()
     if not isinstance(error, UserError):
@@ -395,7 +399,7 @@ def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
     try:
         raise error
     except Exception as caught:
-        ended = _failed(paths, caught, Log(paths.log, None), Options().device)
+        ended = _failed(paths, caught, Log(paths.log, None), "cpu")
     assert ended["outcome"] == kind
     append_line(paths.attempts, {"event": "start", "submission": "s", "checkpoint": 0, "run": "r"})
     append_line(paths.attempts, {"event": "end", **ended})
@@ -410,10 +414,10 @@ def test_a_real_lack_of_memory_on_the_host_fails_one_job_and_the_others_go_on(fo
     words += ["--set", "batch_size=1437", "--engine", "inline"]
     assert forks.run("runner", *words, output=said, memory=60 << 20) == 1
     text = said.read_text()
-    states = {paths.read_job().model: state_of(paths) for paths in jobs.all_jobs()}
+    states = {paths.read_job().model: state_of(paths) for paths in all_jobs()}
     assert states == {"lenet": "done", "nin": "failed"}, text
-    [paths] = [paths for paths in jobs.all_jobs() if paths.read_job().model == "nin"]
-    assert sum(line["event"] == "start" for line in read_lines(paths.attempts)) == jobs.MAX_FAILURES
+    [paths] = [paths for paths in all_jobs() if paths.read_job().model == "nin"]
+    assert sum(line["event"] == "start" for line in read_lines(paths.attempts)) == MAX_FAILURES
     said_once = [line for line in text.splitlines() if line.startswith("✗ digits/nin")]
     assert len(said_once) == 1
     assert "the machine is out of memory" in said_once[0]
@@ -457,10 +461,10 @@ def test_a_killed_worker_says_that_memory_may_have_been_short(calm, tmp_path):
     submit = subprocess.Popen(
         [sys.executable, "-m", "runner", *long], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    for number in range(jobs.MAX_FAILURES):
+    for number in range(MAX_FAILURES):
         deadline = time.monotonic() + 120
         while True:
-            found = jobs.all_jobs()
+            found = all_jobs()
             lease = read_json(found[0].lease) if found else None
             starts = [x for x in read_lines(found[0].attempts) if x["event"] == "start"] if found else []
             if lease and len(starts) == number + 1 and lease["pid"] == starts[-1]["pid"]:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -15,8 +16,7 @@ import pytest
 from test_data import load, the_line
 
 from benchmarks.datasets import Dataset
-from runner.data import importing as data_import
-from runner.data import readers as data
+from runner.data import importing
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def bring(folder: Path, datasets: list[Dataset], *paths: Path, link: bool = False) -> list[str]:
     """What is said."""
     lines: list[str] = []
-    data_import.import_files(paths, folder, link, lines.append, datasets)
+    importing.import_files(paths, folder, link, lines.append, datasets)
     return lines
 
 
@@ -307,14 +307,14 @@ def test_no_plain_files(tmp_path, mnist, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "link").symlink_to(tmp_path / "gone")
     assert "holds no file" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "empty")
-    monkeypatch.setattr(data_import, "MOST_FILES", 3)
+    monkeypatch.setattr(importing, "MOST_FILES", 3)
     assert "more than 3 files" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "official")
 
 
 def test_no_room_is_said_before_anything_is_written(tmp_path, mnist, monkeypatch):
     datafiles.write(tmp_path / "have", mnist[1])
-    few = data.shutil._ntuple_diskusage(10**9, 10**9 - 5, 5)  # type: ignore[attr-defined]
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: few)
+    few = shutil._ntuple_diskusage(10**9, 10**9 - 5, 5)  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: few)
     assert "5 bytes free" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "have")
     assert not (tmp_path / "data").exists()
 
@@ -322,14 +322,14 @@ def test_no_room_is_said_before_anything_is_written(tmp_path, mnist, monkeypatch
 def test_a_file_that_changes_meanwhile_is_not_placed(tmp_path, cifar, monkeypatch):
     path, content = next(iter(packed(cifar[1]).items()))
     datafiles.write(tmp_path, {"have": content})
-    look = data_import._look
+    look = importing._inspect
 
     def look_and_change(source, *arguments):
         found = look(source, *arguments)
         source.write_bytes(b"something else")
         return found
 
-    monkeypatch.setattr(data_import, "_look", look_and_change)
+    monkeypatch.setattr(importing, "_inspect", look_and_change)
     for link in (False, True):
         datafiles.write(tmp_path, {"have": content})
         assert "changed while it was read" in the_line(
@@ -358,6 +358,6 @@ def test_real_mnist_comes_back_out_of_kerass_file(realdata, tmp_path):
         x_test=found.test_images[:, 0],
         y_test=found.test_labels.astype(np.uint8),
     )
-    data_import.import_files([tmp_path / "mnist.npz"], tmp_path / "data", log=lambda _: None)
+    importing.import_files([tmp_path / "mnist.npz"], tmp_path / "data", log=lambda _: None)
     assert load("mnist", tmp_path / "data").facts == found.facts
     assert found.facts.verified

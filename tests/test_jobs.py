@@ -10,19 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import Job
+from runner.files import append_line, read_last_line, read_lines
 from runner.jobs import paths as jobs
-from runner.jobs.paths import (
-    JobPaths,
-    append_line,
-    failures_in_a_row,
-    find_job,
-    job_lock,
-    read_last_line,
-    read_lines,
-    state_of,
-)
+from runner.jobs.find import all_jobs, find_job
+from runner.jobs.paths import JobPaths, host, job_lock, runs_folder
+from runner.jobs.state import failures_in_a_row, state_of
 
 
 def a_job(**changes) -> Job:
@@ -131,7 +126,7 @@ def test_a_held_lock_means_running_and_a_killed_holder_frees_it(paths):
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
         assert state_of(paths) == "running"
-        with jobs.job_lock(paths) as held:
+        with job_lock(paths) as held:
             assert not held
     finally:
         holder.kill()
@@ -143,7 +138,7 @@ def test_another_hosts_lease_is_believed_for_three_minutes(paths):
     for age, state in ((10, "running"), (200, "pending")):
         paths.lease.write_text(json.dumps({"host": "elsewhere", "time": (time.time() - age) * 1000}))
         assert state_of(paths) == state
-    paths.lease.write_text(json.dumps({"host": jobs.host(), "time": time.time() * 1000}))
+    paths.lease.write_text(json.dumps({"host": host(), "time": time.time() * 1000}))
     assert state_of(paths) == "pending"  # our own: the lock is the truth
     for nothing in ("{torn", '{"host": "elsewhere", "time": 1' + "0" * 400 + "}"):  # a number that no float can hold
         paths.lease.write_text(nothing)
@@ -178,11 +173,11 @@ def test_set_aside_moves_everything_but_the_job(paths):
     assert [p.name for p in sorted(paths.old.glob("*/*"))] == ["attempts.jsonl", "record.json"]
 
 
-def test_a_cancellation_is_never_set_aside(paths):
+def test_a_request_to_stop_is_never_set_aside(paths):
     start(paths)
-    paths.cancel.touch()
+    paths.stop.touch()
     paths.set_aside()
-    assert paths.cancel.exists()
+    assert paths.stop.exists()
 
 
 def test_a_job_is_laid_down_beside_a_worker_of_another_submit_that_tidies(paths):
@@ -210,7 +205,7 @@ def test_a_job_is_laid_down_beside_a_worker_of_another_submit_that_tidies(paths)
 def lay_down(tmp_path, *made):
     for job in made:
         JobPaths.of(job, tmp_path).write_job(job)
-    return jobs.all_jobs(tmp_path)
+    return all_jobs(tmp_path)
 
 
 def test_find_job_by_key_prefix_and_fingerprint(tmp_path):
@@ -238,6 +233,6 @@ def test_a_torn_job_file_is_one_line(paths):
 def test_the_root_is_the_checkout_whatever_the_current_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("REPROZOO_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert jobs.root() == Path(jobs.__file__).resolve().parent.parent.parent
+    assert root() == Path(jobs.__file__).resolve().parent.parent.parent
     monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path))
-    assert jobs.runs_folder() == tmp_path / ".runs"
+    assert runs_folder() == tmp_path / ".runs"

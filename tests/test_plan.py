@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.suites import SUITES, Suite, get_suite
-from runner.submit.plan import make_jobs, models_of, parse_override, suites_table
+from runner.submit.plan import make_jobs, models_of, parse_override, parse_overrides, parse_sweep, suites_table
 from zoo import load_models
 from zoo.recipe import Augmentation, Linear, recipe_from
 
@@ -168,3 +168,56 @@ def test_every_suite_has_jobs_and_the_table_counts_them():
     for row in suites_table(MODELS):
         assert row["jobs"] == len(plan(row["name"]))
         assert models_of(SUITES[row["name"]], MODELS)
+
+
+def test_a_field_that_is_set_twice_is_refused_whichever_name_it_goes_by():
+    with pytest.raises(UserError, match=r"--set learning_rate is given twice; to train with several values: --sweep"):
+        parse_overrides(["learning_rate=0.01", "learning_rate=0.05"])
+    assert parse_overrides(["learning_rate=0.01", "epochs=3"]) == {"learning_rate": 0.01, "epochs": 3}
+    with pytest.raises(UserError, match="is set twice"):
+        make_jobs(
+            get_suite("quickstart"),
+            load_models(),
+            overrides={"learning_rate": 0.01, "optimizer.learning_rate": 0.02},
+        )
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings"),
+    [
+        ([], [{}]),
+        (["learning_rate=0.01,0.05"], [{"learning_rate": 0.01}, {"learning_rate": 0.05}]),
+        (["init=[[1,2]],[]"], [{"init": [[1, 2]]}, {"init": []}]),
+        (["preprocessing=unit,standardise"], [{"preprocessing": "unit"}, {"preprocessing": "standardise"}]),
+        (
+            ["epochs=1,2", "batch_size=64,128"],
+            [{"epochs": e, "batch_size": b} for e in (1, 2) for b in (64, 128)],
+        ),
+    ],
+)
+def test_a_sweep_is_every_combination_of_its_values(texts, settings):
+    assert parse_sweep(texts) == settings
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (["epochs=1", "epochs=2"], "--sweep epochs is given twice"),
+        (["epochs="], "expected FIELD=A,B,C"),
+        (["epochs"], "expected FIELD=VALUE"),
+        (["epoch=1,2"], "did you mean 'epochs'"),
+    ],
+)
+def test_a_wrong_sweep_is_one_line(texts, says):
+    with pytest.raises(UserError, match=says):
+        parse_sweep(texts)
+
+
+def test_a_sweep_multiplies_the_plan():
+    models, suite = load_models(), get_suite("quickstart")
+    plain = make_jobs(suite, models, only=["lenet"], seeds=[0, 1])
+    swept = make_jobs(
+        suite, models, only=["lenet"], seeds=[0, 1], sweep=parse_sweep(["learning_rate=0.011,0.012,0.013"])
+    )
+    assert len(swept) == 3 * len(plain)
+    assert {tuple(job.overrides.values()) for job in swept} == {(0.011,), (0.012,), (0.013,)}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
 from benchmarks.errors import UserError
-from runner.data import readers as data
+from runner.data import cache
 from runner.training import preprocess
 from runner.training.preprocess import PREPROCESSING, TRANSFORMS, GcnZca, fit
 
@@ -104,8 +104,10 @@ def test_fitting_twice_gives_the_same_bits(name):
     first, second = (fit(name, train, None, "") for _ in range(2))
     assert first.digest == second.digest
     assert torch.equal(first.apply(torch.from_numpy(train)), second.apply(torch.from_numpy(train)))
-    assert first.per_channel == (name in ("unit", "standardise"))
-    assert (fit(name, train[:200], None, "").digest == first.digest) == (name in ("unit", "gcn_lcn"))
+    assert first.per_channel == (name in ("unit", "over_256", "lecun", "standardise"))
+    assert (fit(name, train[:200], None, "").digest == first.digest) == (
+        name in ("unit", "over_256", "lecun", "gcn_lcn")
+    )
 
 
 def test_a_fit_does_not_depend_on_the_caller_s_threads():
@@ -284,7 +286,7 @@ def test_real_cifar10_is_whitened_as_pylearn2_does(realdata, tmp_path):
     if not (realdata / "cifar-10-batches-py").exists():
         pytest.skip("no cifar-10-batches-py in REPROZOO_DATA")
     (tmp_path / "cifar-10-batches-py").symlink_to(realdata / "cifar-10-batches-py")
-    real = data.load("cifar10", tmp_path, allow_unverified=True, log=quiet)
+    real = cache.load("cifar10", tmp_path, allow_unverified=True, log=quiet)
     transform = fit("gcn_zca", real.train_images, real.cache_folder, real.facts.sha256, quiet)
     # The matrix P is the one symmetric positive root: P (C + 0.1 I) P = I, with C from numpy alone.
     rows = real.train_images.reshape(50_000, -1)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from benchmarks.records import Job, RecordError, canonical_json, load, load_all, record_json, save, sha256_of
+from benchmarks.published import load_all
+from benchmarks.records import Job, RecordError, canonical_json, load, record_json, save, sha256_of
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

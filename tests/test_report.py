@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from rich.console import Console
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
-from runner.reporting.report import FORMATS, measured_table, print_table, render, show
+from runner.reporting.markdown import measured_table
+from runner.reporting.report import FORMATS, Asked, render
+from runner.reporting.report import show as show_report
+from runner.reporting.terminal import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,6 +73,10 @@ def evidence(tmp_path: Path) -> Evidence:
     run_locally(runs, *make_seeds([11.9, 12.0, 12.1, 12.3, 12.2], model="nin_fc", profile="fast"))
     run_locally(runs, make_record(90.0, seed=9, model="nin", outcome="collapsed"))
     return read(results, runs)
+
+
+def show(suite: str | None, fmt: str, **asked) -> None:
+    show_report(Asked(suite, **asked), fmt)
 
 
 def text_of(evidence: Evidence, fmt: str, suite: str | None = "cifar10", **options) -> str:
@@ -343,3 +351,94 @@ def test_equal_weights_in_another_row_are_two_measurements(own_root: Path, capsy
 def test_an_unknown_format_names_the_known_ones(evidence: Evidence) -> None:
     with pytest.raises(UserError, match="did you mean 'json'"):
         text_of(evidence, "jsn")
+
+
+# --- LaTeX, a source's own tables, held-out choices ------------------------------------------------------------------------
+
+
+def test_latex_has_a_booktabs_table_a_data_set_whose_figures_are_cited(evidence: Evidence) -> None:
+    text = text_of(evidence, "latex", as_of="As of commit abc, 50 % new.")
+    assert text.count("\\toprule") == text.count("\\begin{table}") == 1
+    line = next(line for line in text.splitlines() if line.strip().startswith("nin\\_dropout"))
+    cells = ["nin\\_dropout", "10.52 $\\pm$ 0.17", "5 of 5", "10.41~\\cite{lin2013}", "+0.11", "reproduced \\\\"]
+    assert [cell.strip() for cell in line.split(" & ")] == cells
+    assert "50 \\% new" in text
+
+
+@pytest.mark.skipif(not (shutil.which("pdflatex") and shutil.which("bibtex")), reason="no LaTeX here")
+def test_the_latex_of_a_report_compiles_with_its_bibliography(evidence: Evidence, tmp_path: Path) -> None:
+    (tmp_path / "refs.bib").write_text(text_of(evidence, "bibtex"))
+    board = text_of(evidence, "latex")
+    (tmp_path / "page.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        f"{board}\\bibliographystyle{{plain}}\n\\bibliography{{refs}}\n\\end{{document}}\n"
+    )
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page"]
+    for command in (latex, ["bibtex", "page"], latex, latex):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+    assert "undefined" not in done.stdout  # every citation has its entry
+
+
+def test_a_sources_table_has_its_order_and_labels_with_our_numbers_beside(
+    own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_records(own_root / "results", *make_seeds(FIVE))
+    show(None, "json", paper="lin2013", table="table 1")
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["label"], row["printed"]) for row in rows] == [  # NiN's Table 1, line by line
+        ("Stochastic Pooling", "15.13"),
+        ("CNN + Spearmint", "14.98"),
+        ("Conv. maxout + Dropout", "11.68"),
+        ("NIN + Dropout", "10.41"),
+        ("CNN + Spearmint + Data Augmentation", "9.50"),
+        ("Conv. maxout + Dropout + Data Augmentation", "9.38"),
+        ("DropConnect + 12 networks + Data Augmentation", "9.32"),
+        ("NIN + Dropout + Data Augmentation", "8.81"),
+    ]
+    assert (rows[3]["mean"], rows[3]["verdict"]) == (10.52, "reproduced")
+    for fmt in ("table", "markdown", "latex"):
+        show(None, fmt, paper="lin2013", table="Table 1")
+        text = capsys.readouterr().out
+        assert "10.52" in text
+        assert "+0.11" in text
+        assert text.index("15.13") < text.index("10.41") < text.index("9.50") < text.index("8.81")
+    show(None, "markdown", paper="lin2013")
+    assert capsys.readouterr().out.count("\n|---|") == 7  # Tables 1 to 5, Sections 4.2 and 4.6
+
+
+def test_a_table_or_source_that_is_not_there_is_named_in_one_line(own_root: Path) -> None:
+    with pytest.raises(UserError, match="unknown table of lin2013 'Table 9'"):
+        show(None, "table", paper="lin2013", table="Table 9")
+    with pytest.raises(UserError, match="unknown source 'lin2031': did you mean 'lin2013'"):
+        show(None, "table", paper="lin2031")
+    with pytest.raises(UserError, match="needs its source: --paper"):
+        show(None, "table", table="Table 1")
+
+
+def test_choices_on_held_out_images_stand_with_the_best_first(
+    own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rate, errors in [(0.05, [12.0, 12.2]), (0.02, [11.0, 11.4]), (None, [13.0])]:
+        overrides = {"holdout": 10_000} | ({} if rate is None else {"learning_rate": rate})
+        publish_records(own_root / "results", *make_seeds(errors, overrides=overrides))
+    publish_records(own_root / "results", *make_seeds([10.0]))  # on the test set: no choice
+    show(None, "json", holdout=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["setting"], row["mean"], row["n"], row["holdout"]) for row in rows] == [
+        ("learning_rate=0.02", 11.2, 2, 10_000),
+        ("learning_rate=0.05", 12.1, 2, 10_000),
+        ("", 13.0, 1, 10_000),
+    ]
+    for fmt in ("table", "markdown", "latex"):
+        show(None, fmt, holdout=True)
+        text = capsys.readouterr().out
+        assert text.index("0.02") < text.index("0.05") < text.index("the recipe")
+
+
+def test_repeated_runs_of_a_seed_are_said(tmp_path: Path) -> None:
+    again = make_record(10.4, seed=0, run="f" * 32, weights_sha256="f" * 64)
+    publish_records(tmp_path, *make_seeds(FIVE), again)
+    text = text_of(read(tmp_path), "table")
+    assert "5 of 5 (6 runs)" in text
+    assert "A seed counts once, as the mean of its runs: nin_dropout 6 runs of 5 seeds." in text

@@ -6,21 +6,24 @@ import pytest
 from helpers import make_record, make_seeds, publish_records, run_locally
 
 from benchmarks.records import Job, load
-from runner.jobs import paths as jobs
-from runner.submit import sequential as looks
-from runner.submit.sequential import Row, next_step
+from runner.jobs.find import all_jobs, sequential_jobs
+from runner.jobs.paths import JobPaths, runs_folder
+from runner.submit import sequential
+from runner.submit.sequential import Row, decide
 from zoo import load_models
 
 JOB = Job(dataset="cifar10", model="nin", revision=1, recipe={"epochs": 3}, seed=0)
 WIDE = [9.0, 10.0, 11.0, 10.5, 12.0]  # around NiN's 10.41: too wide to tell
 
 
-def seeds_of(step: looks.Step) -> list[int]:
+def seeds_of(step: sequential.Decision) -> list[int]:
     return [job.seed for job in step.jobs]
 
 
-def step_of(row: Row, *, unavailable: set[int] = frozenset(), failed: int = 0, max_seeds: int = 20) -> looks.Step:
-    return next_step(JOB, row, set(unavailable), failed, max_seeds)
+def step_of(
+    row: Row, *, unavailable: set[int] = frozenset(), failed: int = 0, max_seeds: int = 20
+) -> sequential.Decision:
+    return decide(JOB, row, set(unavailable), failed, max_seeds)
 
 
 def test_a_row_is_taken_to_five_then_ten_fifteen_and_twenty() -> None:
@@ -66,7 +69,7 @@ def plan(runner, *words) -> dict[str, list[int]]:
 
 def own(errors: list[float], model: str, **changes) -> list:
     recipe = load_models()[model].variants["cifar10"].recipe
-    return make_seeds(errors, model=model, recipe=recipe.to_dict(), augmentation=recipe.augmentation, **changes)
+    return make_seeds(errors, model=model, recipe=recipe.to_dict(), augmentation=str(recipe.augmentation), **changes)
 
 
 def test_the_plan_holds_what_each_row_lacks_and_writes_nothing(runner, own_root) -> None:
@@ -86,7 +89,7 @@ def test_the_plan_holds_what_each_row_lacks_and_writes_nothing(runner, own_root)
 def test_what_was_trained_short_or_failed_for_good_takes_no_row_further(runner, own_root) -> None:
     run_locally(own_root / ".runs", *own([50.0], "nin_fc", overrides={"epochs": 1}))
     failed = own([11.0], "nin_fc")[0].job
-    paths = jobs.JobPaths.of(failed)
+    paths = JobPaths.of(failed)
     paths.write_job(failed)
     paths.failure.write_text('{"kind": "model"}')
     assert plan(runner, "--model", "nin_fc") == {"nin_fc": [1, 2, 3, 4, 5]}
@@ -98,7 +101,7 @@ def test_where_no_paper_reports_anything_there_is_nothing_to_decide(runner) -> N
     assert code == 0
     assert "digits/lenet: no paper figure" in out
     assert "Nothing to run" in out
-    assert not jobs.runs_folder().exists()
+    assert not runs_folder().exists()
 
 
 @pytest.mark.slow
@@ -125,7 +128,7 @@ def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root,
     assert code == 0, err
     [only] = json.loads(out)["jobs"]  # nine were there: one for the look at ten; fifteen is past the limit
     assert (only["seed"], only["state"]) == (0, "done")
-    [paths] = jobs.all_jobs()
+    [paths] = all_jobs()
     assert load(paths.record).sequential
-    assert jobs.sequential_jobs() == {only["fingerprint"]}
+    assert sequential_jobs() == {only["fingerprint"]}
     assert "the last look" in err

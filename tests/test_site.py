@@ -12,20 +12,40 @@ import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
-import cells
-import charts
+import address
+import escape
 import export
 import pandas as pd
-import parts
 import pytest
+import render
 import source
-import words
-from helpers import MARKUP, fill_root, fill_with_markup, make_record, make_seeds, many_records, publish_records
+from charts.board import cost_figure, free_labels, gap_figure, gap_order
+from charts.claims import claims_figure
+from charts.common import GREY, LOOKS, SERIES
+from charts.runs import compare_figure, seeds_figure
+from helpers import (
+    MARKUP,
+    copy_cards,
+    fill_root,
+    fill_with_markup,
+    make_record,
+    make_seeds,
+    many_records,
+    publish_records,
+)
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
+from tables.answer import CHECKED, answer_details, answer_of, answer_sentence
+from tables.board import GROUPS, RIVALS, board_rows, elsewhere, filtered, ranked_view
+from tables.claims import claims_table
+from tables.common import marks, runs_behind, titles_of
+from tables.compare import compare_table, cost_view
+from tables.model import anatomy_table, reproduce_commands
+from tables.progress import progress_table
+from tables.runs import checklist, costs_table, find_runs, run_marks
 
 from benchmarks.errors import UserError
-from benchmarks.leaderboard import BOARD_COLUMNS, make_board, make_claims, read
+from benchmarks.leaderboard import BOARD_COLUMNS, default_view, make_board, make_claims, read
 from benchmarks.wording import MARKS, SYMBOLS, as_csv
 
 SITE = Path(__file__).resolve().parent.parent / "site"
@@ -48,7 +68,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> source.Reading:
 
 
 def view_of(reading: source.Reading, dataset: str = "cifar10", **more) -> pd.DataFrame:
-    return cells.ranked_view(reading.board, dataset, **more)
+    return ranked_view(reading.board, dataset, **more)
 
 
 # --- escaping ----------------------------------------------------------------------------------------------------------
@@ -82,27 +102,27 @@ def parsed(text: str) -> Words:
 )
 def test_markdown_shows_text_from_files_as_it_is(text):
     """Against another implementation of Markdown, with HTML and every extension on that it has."""
-    shown = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(words.md(text)))
+    shown = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(escape.md(text)))
     assert set(shown.tags) <= {"p"}
-    assert shown.text.strip().replace(words.JOINER, "") == words.short(text)
+    assert shown.text.strip().replace(escape.JOINER, "") == escape.short(text)
 
 
 @pytest.mark.parametrize(
     "text", [":smile:", ":red[x]", ":material/home:", "https://evil.example", "a@b.example", "www.b.example"]
 )
 def test_what_streamlit_replaces_after_parsing_is_parted(text):
-    shown = parsed(MarkdownIt("commonmark").render(words.md(text))).text
+    shown = parsed(MarkdownIt("commonmark").render(escape.md(text))).text
     assert not re.search(r":\w|@\w|www\.", shown)
 
 
 def test_figures_show_text_from_files_as_it_is():
-    shown = words.label(MARKUP, 1_000)
+    shown = escape.label(MARKUP, 1_000)
     assert not re.search(r"[<>$]", shown)
-    assert html.unescape(shown) == words.short(MARKUP, 1_000)
+    assert html.unescape(shown) == escape.short(MARKUP, 1_000)
 
 
 def test_no_gap_reads_minus_zero():
-    assert [words.percent(gap, signed=True) for gap in (-0.004, 0.0, 0.115, -0.31)] == [
+    assert [escape.percent(gap, signed=True) for gap in (-0.004, 0.0, 0.115, -0.31)] == [
         "+0.00",
         "+0.00",
         "+0.12",
@@ -111,22 +131,22 @@ def test_no_gap_reads_minus_zero():
 
 
 def test_long_text_is_cut_and_control_characters_go():
-    assert words.short("x" * 1_000, 10) == "x" * 9 + "…"
-    assert words.short("a\x1b[31m\u202eb\nc") == "a [31m b c"
+    assert escape.short("x" * 1_000, 10) == "x" * 9 + "…"
+    assert escape.short("a\x1b[31m\u202eb\nc") == "a [31m b c"
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [(None, "–"), (966_986, "966,986"), (10**40, "1e+40"), (math.inf, "inf"), (math.nan, "–")]
 )
 def test_counts_however_absurd(value, said):
-    assert words.count(value) == said
+    assert escape.count(value) == said
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [(45, "45 s"), (738, "12.3 min"), (7_560, "2.1 h"), (1e308, "1e+308 s"), (None, "–")]
 )
 def test_durations(value, said):
-    assert words.duration(value) == said
+    assert escape.duration(value) == said
 
 
 # --- colours -----------------------------------------------------------------------------------------------------------
@@ -153,17 +173,15 @@ def test_text_and_figures_have_contrast_in_both_themes(theme):
     for ground in ("backgroundColor", "secondaryBackgroundColor"):
         for ink in ("textColor", "linkColor", "codeTextColor"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
-    for colour in (*charts.SERIES, charts.GREY):
+    for colour in (*SERIES, GREY):
         assert contrast(colour, colours["backgroundColor"]) >= 3, colour
 
 
 def test_no_verdict_is_told_by_colour_alone():
-    assert len({symbol for _, symbol in charts.LOOKS.values()}) >= 6
-    judged = [
-        charts.LOOKS[word] for word in ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")
-    ]
+    assert len({symbol for _, symbol in LOOKS.values()}) >= 6
+    judged = [LOOKS[word] for word in ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")]
     assert len({symbol for _, symbol in judged}) == len(judged)
-    assert set(charts.LOOKS) <= set(SYMBOLS)
+    assert set(LOOKS) <= set(SYMBOLS)
 
 
 # --- frames ------------------------------------------------------------------------------------------------------------
@@ -171,12 +189,122 @@ def test_no_verdict_is_told_by_colour_alone():
 
 def test_ranks_stand_before_any_filter(full):
     view = view_of(full)
-    for_one = cells.filtered(view, family=["NiN"], search="dropout")
-    assert len(for_one) < len(view)
+    for_one = filtered(view, family=["NiN"], search="dropout")
+    assert 0 < len(for_one) < len(view)
     ranks = view.set_index("label")["rank"]
     assert list(ranks[for_one["label"]].dropna()) == list(for_one["rank"].dropna())
-    errors = view.loc[view["rank"].notna(), "error"]
-    assert list(errors) == sorted(errors)
+
+
+def test_only_measured_rows_are_ranked_and_they_stand_first(full):
+    view = view_of(full)
+    assert list(view["group"]) == sorted(view["group"], key=GROUPS.index)
+    ranked = view[view["rank"].notna()]
+    assert set(ranked["model"]) == set(view.loc[view["mean"].notna(), "model"])
+    first = view[view["group"] == "measured"]
+    assert list(first["rank"].dropna()) == list(range(1, int(first["mean"].notna().sum()) + 1))
+    assert list(first["mean"].dropna()) == sorted(first["mean"].dropna())
+    assert view.loc[view["group"] == "printed only", "model"].isna().all()
+    assert (view.loc[view["group"] == "not run", "runs"] == 0).all()
+
+
+@pytest.mark.parametrize("search", ["Network In Network", "10.41", "1312.4400", "shuicheng yan", "table 1 2013 NIN"])
+def test_a_search_finds_what_a_reader_knows_of_nin(full, search):
+    found = filtered(view_of(full), search=search, papers=full.evidence.papers)
+    assert "nin_dropout" in set(found["model"])
+    assert len(found) < len(view_of(full))
+    assert set(found["paper"]) == {"lin2013"} or search in ("10.41", "table 1 2013 NIN")
+
+
+def test_a_search_on_the_wrong_board_says_where_it_fits(full):
+    papers = full.evidence.papers
+    assert not len(filtered(view_of(full, "mnist"), search="10.41", papers=papers))
+    assert elsewhere(full.board, "mnist", "10.41", papers)["cifar10"] >= 1
+    assert elsewhere(full.board, "mnist", " ", papers) == {}
+
+
+def test_the_answer_counts_each_printed_number_once_and_unverified_data_apart(full):
+    answer = answer_of(full.board)
+    ours = full.board[full.board["model"].notna() & full.board["reported"].notna()]
+    assert answer.printed == len(set(zip(ours["dataset"], ours["model"], strict=True)))
+    best = default_view(ours[ours["data"] != "unverified"])
+    for word in CHECKED:
+        assert answer.checked[word] == (best["verdict"] == word).sum(), word
+    assert answer.checked.total() >= 3
+    assert answer.sequential == 1  # strided_a
+    sentence = answer_sentence(answer)
+    assert f"Of {answer.printed} printed numbers" in sentence
+    assert f"{answer.checked.total()} were checked" in sentence
+    nobody = answer_of(full.board[full.board["runs"] == 0])
+    assert "none has been checked yet" in answer_sentence(nobody)
+    assert "No printed number" in answer_sentence(answer_of(full.board.iloc[0:0]))
+
+
+def test_a_number_checked_on_unverified_data_alone_is_counted_apart(tmp_path):
+    cards = copy_cards(tmp_path)
+    variant = cards["nin_dropout"].datasets["cifar10"]
+    own = {"recipe": variant.recipe, "revision": variant.revision, "verified": False}
+    publish_records(tmp_path, *make_seeds([10.4, 10.41, 10.42, 10.4, 10.41], **own))
+    answer = answer_of(make_board(read(tmp_path)))
+    assert (answer.checked.total(), answer.unverified.total()) == (0, 1)
+    assert "on unverified data: 1" in " ".join(answer_details(answer))
+
+
+def test_what_others_got_stands_beside_a_model_that_has_not_run(full):
+    rows = board_rows(view_of(full), full.evidence.papers, full.attempts, [()] * len(view_of(full)))
+    waiting = {row["name"]: row for row in rows if row["group"] == "not run"}
+    tried = full.attempts[full.attempts["error"].notna() & (full.attempts["dataset"] == "cifar10")]
+    beside = [row for row in waiting.values() if row["why"]]
+    assert beside
+    for row in beside:
+        assert re.match(r"Others who tried for [\d.]+( or [\d.]+)* got .*[\d.]+", row["why"])
+    titles = titles_of(full.evidence.cards)
+    assert {row["name"] for row in beside} == {titles[m] for m in tried["model"].dropna() if titles[m] in waiting}
+
+
+def test_marks_stand_in_the_cell_of_the_measured_number(full):
+    rows = board_rows(view_of(full), full.evidence.papers, full.attempts, [()] * len(view_of(full)))
+    html_of = render.render("one_board.html", rows=rows, label="x")
+    cell = re.search(r'<td role="cell" class="number measured"[^>]*>(?:(?!</td>).)*unverified data', html_of, re.S)
+    assert cell, "the mark is not in the measured cell"
+    marked = next(row["marks"] for row in rows if row["name"].startswith("NiN + dropout + aug"))
+    assert marked[0][1] == MARKS["U"]
+
+
+def test_a_claim_tells_where_each_side_did_run(tmp_path):
+    cards = copy_cards(tmp_path)
+
+    def seeds(model, **more):
+        variant = cards[model].datasets["cifar10"]
+        return make_seeds([10.4] * 2, model=model, recipe=variant.recipe, revision=variant.revision, **more)
+
+    publish_records(tmp_path, *seeds("nin"), *seeds("nin_dropout", verified=False))
+    evidence = read(tmp_path)
+    board = make_board(evidence)
+    claims = make_claims(board, evidence.papers)
+    table = claims_table(claims, evidence.papers, board, titles_of(evidence.cards)).set_index("Claim")
+    [why] = table.loc[[text.startswith("Dropout between") for text in table.index], "Why"]
+    assert "NiN + dropout has runs: 2 on unverified data" in why
+    assert "NiN has runs: 2 on verified data" in why
+    assert "no run" not in why.lower()
+
+
+def test_costs_are_the_medians_of_the_runs(full):
+    runs = full.evidence.runs
+    own = runs[(runs["model"] == "nin") & (runs["dataset"] == "cifar10")]
+    table = costs_table(own).set_index("Profile")
+    for profile, row in table.iterrows():
+        took = own.loc[own["profile"] == profile, "train_seconds"]
+        assert row["A run takes"] == took.median()
+        assert row["5 runs, one by one"] == 5 * took.median()
+    assert set(table.index) == {"reference", "fast"}
+
+
+def test_labels_of_the_frontier_dont_cover_one_another():
+    near = pd.DataFrame(
+        {"label": ["A" * 20] * 3, "cost": [1e5, 1.01e5, 1e7], "error": [10.0, 9.99, 5.0], "frontier": True}
+    )
+    assert free_labels(near, "cost") == {1, 2}  # the better of two that collide
+    assert free_labels(near.iloc[0:0], "cost") == set()
 
 
 @pytest.mark.parametrize(
@@ -186,14 +314,14 @@ def test_ranks_stand_before_any_filter(full):
         ({"verdict": ["reproduced"]}, lambda row: row.verdict == "reproduced"),
         ({"verdict": ["published only"]}, lambda row: pd.isna(row.model)),
         ({"hardware": ["NVIDIA H200"]}, lambda row: "NVIDIA H200" in row.hardware),
-        ({"search": "table 1 NIN"}, lambda row: "nin" in f"{row.label}{row.model}{row.paper}".lower()),
-        ({"search": "("}, lambda row: "(" in row.label),
+        ({"search": "table 1 NIN"}, lambda row: "nin" in f"{row.label}{row.model}{row.paper}{row.where}".lower()),
+        ({"search": "("}, lambda row: "(" in f"{row.label}{row.where}{row.printed_label}"),
         ({"augmentation": ["none"]}, lambda row: row.augmentation == "none"),
     ],
 )
 def test_a_filter_keeps_what_it_says_and_all_of_it(full, chosen, holds):
     view = view_of(full)
-    kept = cells.filtered(view, **chosen)
+    kept = filtered(view, **chosen)
     assert all(holds(row) for row in kept.itertuples())
     if "search" not in chosen:
         assert len(kept) == sum(bool(holds(row)) for row in view.itertuples())
@@ -206,24 +334,24 @@ def test_a_profile_shows_its_rows_and_never_pools(full):
 
 
 def test_rivals_are_chosen(full):
-    none, these, every = (view_of(full, rivals=name)["model"].isna().sum() for name in ("none", *cells.RIVALS[:2]))
+    none, these, every = (view_of(full, rivals=name)["model"].isna().sum() for name in ("none", *RIVALS[:2]))
     assert none == 0 < these < every
 
 
 def test_every_mark_is_said_beside_its_number(full):
     view = view_of(full).set_index("model")
-    marks = {name: cells.marks(row) for name, row in zip(view.index, view.itertuples(), strict=True)}
-    assert marks["nin_augmentation"] == [MARKS["U"]]
-    assert marks["strided_a"] == [MARKS["S"]]
-    assert marks["nin_fc"] == [MARKS["L"]]
-    assert marks["nin_dropout"] == []
+    beside = {name: marks(row) for name, row in zip(view.index, view.itertuples(), strict=True)}
+    assert beside["nin_augmentation"] == [MARKS["U"]]
+    assert beside["strided_a"] == [MARKS["S"]]
+    assert beside["nin_fc"] == [MARKS["L"]]
+    assert beside["nin_dropout"] == []
     runs = full.evidence.runs
     changed = runs[runs["overrides"] != "{}"].iloc[0]
-    assert "overridden recipe" in cells.run_marks(changed)
+    assert "overridden recipe" in run_marks(changed)
 
 
 def test_the_frontier_is_what_nothing_cheaper_beats(full):
-    rows = cells.cost_view(full.board, "cifar10", "parameters")
+    rows = cost_view(full.board, "cifar10", "parameters")
     assert rows["frontier"].any()
     for row in rows[rows["mean"].notna()].itertuples():
         cheaper = rows[(rows["parameters"] <= row.parameters) & (rows.index != row.Index) & rows["mean"].notna()]
@@ -232,7 +360,7 @@ def test_the_frontier_is_what_nothing_cheaper_beats(full):
 
 def test_compare_marks_exactly_the_fields_that_differ(full):
     models = ["nin", "nin_dropout", "strided_a"]
-    table = cells.compare_table(full.evidence, full.board, "cifar10", models)
+    table = compare_table(full.evidence, full.board, "cifar10", models)
     recipe = table[table["What"].str.startswith("recipe: ")]
     assert (recipe[""] == "≠").any()
     for line in recipe.to_dict("records"):
@@ -243,7 +371,7 @@ def test_compare_marks_exactly_the_fields_that_differ(full):
 
 def test_runs_behind_a_row_are_of_one_profile_and_counted(full):
     rows = view_of(full)
-    found = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin"])
+    found = runs_behind(full.evidence.runs, rows[rows["model"] == "nin"])
     assert set(found["profile"]) == {"reference"}
     assert len(found) == 5
 
@@ -252,20 +380,20 @@ def test_a_command_to_copy_names_only_suites_that_exist(full, hostile):
     nothing = full.evidence.runs.iloc[0:0]
     card = hostile.evidence.cards["nin_dropout"]
     assert card.suites == (MARKUP,)
-    command = cells.reproduce_commands("cifar10", "nin_dropout", card, nothing)
+    command = reproduce_commands("cifar10", "nin_dropout", card, nothing)
     assert command == "runner submit --suite cifar10-full --model nin_dropout"
     card = full.evidence.cards["nin_dropout"]
-    assert "--suite cifar10 " in cells.reproduce_commands("cifar10", "nin_dropout", card, nothing)
+    assert "--suite cifar10 " in reproduce_commands("cifar10", "nin_dropout", card, nothing)
 
 
 def test_a_run_is_found_by_id_beginning_and_key(full):
     runs = full.evidence.runs
     one = runs.iloc[0]
     for text in (one["run"], one["run"][:8], f" {one['run'][:8]} ", f"{one['key']}-{one['run'][:8]}"):
-        assert list(cells.find_runs(runs, text)["run"]) == [one["run"]]
-    assert one["run"] in set(cells.find_runs(runs, one["key"])["run"])
-    assert not len(cells.find_runs(runs, ""))
-    assert not len(cells.find_runs(runs, "(.*"))
+        assert list(find_runs(runs, text)["run"]) == [one["run"]]
+    assert one["run"] in set(find_runs(runs, one["key"])["run"])
+    assert not len(find_runs(runs, ""))
+    assert not len(find_runs(runs, "(.*"))
 
 
 def test_the_checklist_answers_from_record_and_row(full):
@@ -273,7 +401,7 @@ def test_the_checklist_answers_from_record_and_row(full):
     run = runs[(runs["model"] == "nin_dropout") & (runs["standing"] == "counted")].iloc[0]
     row = view_of(full).set_index("model").loc["nin_dropout"].to_dict()
     record = source.record_of(run)
-    answers = cells.checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
+    answers = checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
     assert answers["How many runs stand behind the row?"] == "5 finished of 5 that ended"
     assert answers["Which error bars?"].startswith(f"standard deviation {row['sd']:.2f}")
     assert answers["To repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
@@ -281,7 +409,7 @@ def test_the_checklist_answers_from_record_and_row(full):
 
 
 def test_the_papers_own_numbers_stand_beside_the_anatomy(full):
-    table = cells.anatomy_table(full.evidence.cards["googlenet"].anatomy["imagenet"])
+    table = anatomy_table(full.evidence.cards["googlenet"].anatomy["imagenet"])
     first = table.iloc[0]
     assert (first["Paper: parameters"], first["Paper: operations"]) == ("2.7K", "34M")
     assert first["Differs"] == "≠ parameters, macs"
@@ -293,7 +421,7 @@ def test_progress_puts_what_runs_first_and_takes_holes():
         {"key": "b", "state": "running", "epoch": 1, "epochs": 4, "test_error": None, "outcome": None, "attempts": 1},
         {"key": MARKUP, "state": "later"},
     ]
-    table = cells.progress_table(rows)
+    table = progress_table(rows)
     assert list(table["State"]) == ["running", "done", "later"]
     assert list(table["Progress"]) == [25.0, 100.0, 0.0]
 
@@ -310,13 +438,13 @@ def test_files_to_download_are_those_of_the_report(full, own_root, runner):
 
 def test_the_gap_figure_is_sorted_and_holds_the_boards_numbers(full):
     view = view_of(full)
-    figure = charts.gap_figure(view)
-    rows = charts.gap_order(view)
+    figure = gap_figure(view)
+    rows = gap_order(view)
     gaps = rows["gap"].dropna()
     assert list(gaps) == sorted(gaps, reverse=True)
     measured = {}
     for trace in figure.data:
-        if trace.customdata is not None and trace.name != "reported":
+        if trace.customdata is not None and trace.name != "printed":
             assert trace.name.split(maxsplit=1)[1] in SYMBOLS
             for x, width, target in zip(trace.x, trace.error_x.array, trace.customdata, strict=True):
                 measured[target[1]] = (x, width)
@@ -329,8 +457,8 @@ def test_the_gap_figure_is_sorted_and_holds_the_boards_numbers(full):
 def test_points_lead_to_runs(full):
     rows = view_of(full)
     row = next(rows[rows["model"] == "nin_dropout"].itertuples())
-    runs = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin_dropout"])
-    [points] = [trace for trace in charts.seeds_figure(runs, row).data if trace.name == "finished"]
+    runs = runs_behind(full.evidence.runs, rows[rows["model"] == "nin_dropout"])
+    [points] = [trace for trace in seeds_figure(runs, row).data if trace.name == "finished"]
     assert {tuple(target) for target in points.customdata} == {("run", run) for run in runs["run"]}
 
 
@@ -338,7 +466,7 @@ def test_a_band_ends_where_errors_do():
     row = {"label": "A", "model": "a", "dataset": "digits", "mean": 2.0, "half_width": 1.0, "prediction": 5.0}
     empty = dict.fromkeys(BOARD_COLUMNS) | {"profile": "reference", "data": "verified", "verdict": "no paper figure"}
     view = pd.DataFrame([empty | row | {"n": 5, "runs": 5, "error": 2.0}]).astype({"reported": float, "gap": float})
-    band = next(trace for trace in charts.gap_figure(view).data if trace.name == "95 % for one new run")
+    band = next(trace for trace in gap_figure(view).data if trace.name == "95 % for one new run")
     assert list(band.x[:2]) == [0.0, 7.0]
 
 
@@ -346,16 +474,16 @@ def test_a_page_opens_with_a_data_set_that_sources_report_on(tmp_path):
     """Digits have more rows, but no paper's number to set beside them."""
     publish_records(tmp_path, *(make_record(10.0, dataset="digits", model=name) for name in ("lenet", "nin")))
     names = ["digits", "mnist", "cifar10"]
-    assert parts.liveliest(make_board(read(tmp_path)), names) == "digits"
+    assert address.liveliest(make_board(read(tmp_path)), names) == "digits"
     publish_records(tmp_path, make_record(0.9, dataset="mnist", model="lenet"))
-    assert parts.liveliest(make_board(read(tmp_path)), names) == "mnist"
+    assert address.liveliest(make_board(read(tmp_path)), names) == "mnist"
 
 
 def test_a_collapsed_run_doesnt_crush_the_scale(full):
     rows = view_of(full)
     row = next(rows[rows["model"] == "nin_fc"].itertuples())
-    runs = cells.runs_behind(full.evidence.runs, rows[rows["model"] == "nin_fc"])
-    figure = charts.seeds_figure(runs, row)
+    runs = runs_behind(full.evidence.runs, rows[rows["model"] == "nin_fc"])
+    figure = seeds_figure(runs, row)
     assert set(runs["outcome"]) == {"finished", "collapsed", "diverged"}
     low, high = figure.layout.yaxis.range
     assert 10 < low < high < 15
@@ -369,14 +497,14 @@ def test_no_figure_carries_markup_from_files(state, request):
     reading = request.getfixturevalue(state)
     view = view_of(reading)
     row = next(view[view["model"] == "nin_dropout"].itertuples())
-    runs = cells.runs_behind(reading.evidence.runs, view[view["model"] == "nin_dropout"])
-    cost = cells.cost_view(reading.board, "cifar10", "parameters")
+    runs = runs_behind(reading.evidence.runs, view[view["model"] == "nin_dropout"])
+    cost = cost_view(reading.board, "cifar10", "parameters")
     figures = [
-        charts.gap_figure(view),
-        charts.seeds_figure(runs, row),
-        charts.claims_figure(reading.claims),
-        charts.cost_figure(cost, "parameters", "Parameters"),
-        charts.compare_figure(runs, ["nin_dropout"], [row.label]),
+        gap_figure(view),
+        seeds_figure(runs, row),
+        claims_figure(reading.claims, {"nin": MARKUP, "nin_dropout": MARKUP}),
+        cost_figure(cost, "parameters", "Parameters"),
+        compare_figure(runs, [row], [row.label]),
     ]
     for figure in figures:
         text = json.loads(figure.to_json())
@@ -398,9 +526,9 @@ def _strings(value):
 
 def test_figures_of_nothing(full):
     nothing = full.board.iloc[0:0]
-    charts.gap_figure(cells.ranked_view(nothing, "cifar10"))
-    charts.claims_figure(make_claims(nothing, {}))
-    charts.cost_figure(cells.cost_view(nothing, "cifar10", "macs"), "macs", "MACs")
+    gap_figure(ranked_view(nothing, "cifar10"))
+    claims_figure(make_claims(nothing, {}), {})
+    cost_figure(cost_view(nothing, "cifar10", "macs"), "macs", "MACs")
 
 
 # --- pages -------------------------------------------------------------------------------------------------------------
@@ -414,8 +542,27 @@ def open_page(page: str, **query: str) -> AppTest:
     return app.run()
 
 
+class Html:
+    """An element of st.html, as the tests read it: text, tags and links."""
+
+    def __init__(self, body: str) -> None:
+        self.body = body
+        self.value = parsed(re.sub(r"(?s)<(script|style)>.*?</\1>", "", body)).text
+
+    @classmethod
+    def all(cls, app: AppTest) -> list["Html"]:
+        """Every one of a page."""
+        return [cls(element.proto.body) for element in app.get("html")]
+
+
+def html_board(app: AppTest) -> str:
+    """The board's HTML."""
+    return next(element.body for element in Html.all(app) if 'class="board"' in element.body)
+
+
 def said(app: AppTest) -> str:
     kinds = (
+        Html.all(app),
         app.title,
         app.header,
         app.subheader,
@@ -466,14 +613,15 @@ def test_a_deep_link_opens_what_it_names(own_root):
     fill_root(own_root)
     app = open_page("model", model="nin_dropout", dataset="cifar10")
     assert app.title[0].value.startswith("NiN")
-    assert {metric.label: metric.value for metric in app.metric}["Verdict"] == "✓ reproduced"
+    assert re.search(r"Verdict\s*✓ reproduced", said(app))
     run = source.current().evidence.runs.iloc[0]
     app = open_page("run", run=run["run"][:8])
-    assert words.md(run["key"]) in said(app)
-    table = open_page("leaderboard", dataset="cifar10", verdict="reproduced").dataframe[0].value
-    assert set(table["Verdict"]) == {"✓ reproduced"}
-    table = open_page("compare", dataset="cifar10", models=["nin", "nin_dropout"]).table[0].value
-    assert len(table.columns) == 4
+    assert escape.md(run["key"]) in said(app)
+    board = html_board(open_page("leaderboard", dataset="cifar10", verdict="reproduced"))
+    assert set(re.findall(r'<td role="cell" class="verdict"><b class="\w+">([^<]+)', board)) == {"✓ reproduced"}
+    compared = open_page("compare", dataset="cifar10", models=["nin", "nin_dropout"])
+    [head] = [re.findall(r'class="sort">([^<]*)<', h.body) for h in Html.all(compared) if "<thead>" in h.body]
+    assert head[2:] == ["NiN", "NiN + dropout"]
 
 
 def test_a_link_to_what_isnt_here_says_so(own_root):
@@ -485,7 +633,7 @@ def test_a_link_to_what_isnt_here_says_so(own_root):
     ):
         app = open_page(page, **query)
         assert not app.exception
-        assert [w for w in app.warning if words.md(next(iter(query.values()))) in w.value], page
+        assert [w for w in app.warning if escape.md(next(iter(query.values()))) in w.value], page
     assert "No row fits" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
 
 
@@ -506,7 +654,14 @@ def test_a_page_writes_no_markup_of_a_record(own_root):
         shown = [
             e.value for kind in (app.markdown, app.header, app.title, app.warning, app.info, app.caption) for e in kind
         ]
-        for text in [*shown, *(str(cell) for t in app.table for cell in t.value.to_numpy().ravel())]:
+        for element in Html.all(app):
+            if "<script>" not in element.body and "<style>" not in element.body:
+                found = parsed(element.body)
+                assert not set(found.tags) & {"script", "iframe", "object"}
+                pictures = re.findall(r'<img src="([^"]*)', element.body)
+                assert all(source.startswith("data:image/svg+xml") for source in pictures)
+                assert not [link for link in found.links if "evil" in link]
+        for text in shown:
             found = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text))
             assert not set(found.tags) & {"img", "script"}, text
             assert not [link for link in found.links if "evil" in link], text
@@ -605,7 +760,17 @@ def test_export_is_whole_and_every_link_leads_somewhere(full, tmp_path):
             if not link.startswith(("http", "data:", "#")):
                 assert (tmp_path / "out" / link).exists(), (page.name, link)
         scripts = re.findall(r'<script[^>]*src="([^"]+)"', page.read_text())
-        assert scripts == ["plotly.min.js"]
+        has_figure = 'class="figure"' in page.read_text()
+        assert scripts == ["site.js", *["plotly.min.js", "figures.js"] * has_figure], page.name
+        assert '<link rel="icon" type="image/svg+xml" href="icon.svg">' in page.read_text()
+        assert re.search(r'<meta name="description" content="[^"]{20,}', page.read_text()), page.name
+    titles = [re.search("<title>(.*?)</title>", page.read_text())[1] for page in found if "board-" not in page.name]
+    assert len(set(titles)) == len(titles)
+    runs = full.evidence.runs
+    assert {f"run-{run[:8]}.html" for run in runs["run"]} <= {page.name for page in found}
+    start = (tmp_path / "out" / "index.html").read_text()
+    assert answer_sentence(answer_of(full.board)) in parsed(start).text
+    assert "<h2>CIFAR-10</h2>" in start
     board = (tmp_path / "out" / "board-cifar10.html").read_text()
     assert "✓ reproduced" in board
     for page in found:
@@ -616,19 +781,50 @@ def test_export_is_whole_and_every_link_leads_somewhere(full, tmp_path):
     assert (tmp_path / "out" / "cifar10.csv").read_text() == as_csv(full.board[full.board["dataset"] == "cifar10"])
 
 
+def pictures_of(text: str) -> list[str]:
+    return re.findall(r'<img src="([^"]*)', text)
+
+
+def test_export_is_told_where_it_will_stand(full, tmp_path):
+    reading = dataclasses.replace(
+        full, board=full.board[full.board["dataset"] == "mnist"], repository="https://git.example/o/r"
+    )
+    out = tmp_path / "out"
+    export.export(reading, out, export.Site("Our zoo", "https://o.example/r"))
+    start = (out / "index.html").read_text()
+    assert '<link rel="canonical" href="https://o.example/r/">' in start
+    assert "· Our zoo</title>" in start
+    assert '<a href="https://git.example/o/r">' in start
+    assert '<base href="https://o.example/r/">' in (out / "404.html").read_text()
+    run = full.evidence.runs[~full.evidence.runs["local"]].iloc[0]
+    record = f"https://git.example/o/r/blob/HEAD/results/{run['dataset']}/{run['model']}/{Path(run['path']).name}"
+    assert record.replace("+", "%2B") in (out / f"run-{run['run'][:8]}.html").read_text().replace("+", "%2B")
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://x.example", "https://u:p@x.example", "javascript:alert(1)", "https://x/?a=1"]
+)
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(UserError, match="expected an address"):
+        export.address_of("--base-url", address)
+
+
 def test_export_of_markup_is_text(hostile, tmp_path):
     export.export(hostile, tmp_path / "out")
     for page in (tmp_path / "out").glob("*.html"):
         text = page.read_text()
         seen = parsed(text)
-        assert "img" not in seen.tags
+        assert all(link.startswith(("icon.svg", "data:image/svg+xml")) for link in pictures_of(text))
         assert not [link for link in seen.links if "evil" in link]
         assert "<script>alert" not in text
-        assert "<img" not in re.sub(r"(?s)<script.*?</script>", "", text)
+        for data in re.findall(r'(?s)<script type="application/json"[^>]*>(.*?)</script>', text):
+            assert "<" not in data
+            json.loads(data)
 
 
 def test_export_overwrites_its_own_and_nothing_else(full, tmp_path):
-    full = dataclasses.replace(full, board=full.board[full.board["dataset"] == "digits"])
+    few = dataclasses.replace(full.evidence, runs=full.evidence.runs.iloc[:1])
+    full = dataclasses.replace(full, board=full.board[full.board["dataset"] == "digits"], evidence=few)
     export.export(full, tmp_path / "out")
     stale = tmp_path / "out" / "model-cifar10-gone.html"
     stale.write_text("old")

@@ -3,6 +3,8 @@
 Chromium is the system's own (`apt-get install chromium`), found by name or by the variable REPROZOO_CHROMIUM.
 """
 
+import functools
+import http.server
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -43,9 +46,9 @@ PATIENCE = 90_000  # ms
 
 # What axe finds in Streamlit's own elements, which no page of ours can change.
 STREAMLITS_OWN = {
-    "scrollable-region-focusable": "st.dataframe's canvas and code blocks scroll in boxes of Streamlit's",
-    "nested-interactive": "Streamlit's table of the grid behind the canvas",
-    "aria-required-children": "the hidden grid that the canvas of st.dataframe carries",
+    "scrollable-region-focusable": "code blocks, and st.dataframe's canvas on In progress, scroll in boxes of Streamlit's",
+    "nested-interactive": "Streamlit's table of the grid behind the canvas, on In progress",
+    "aria-required-children": "the hidden grid that the canvas of st.dataframe carries, on In progress",
     "aria-prohibited-attr": "labels that Streamlit puts on its own wrappers",
     "color-contrast": "Streamlit's faded captions, labels and placeholder text; ours is tested in test_site.py",
 }
@@ -206,73 +209,168 @@ def test_figures_and_tables_have_names(visit, full):
         "[...document.querySelectorAll('[aria-label]')].map(e => e.getAttribute('aria-label')).join('|')"
     )
     text = found.content()
-    for words in ("Leaderboard of CIFAR-10", "Reported and measured test errors on CIFAR-10"):
+    for words in ("Leaderboard of CIFAR-10", "Printed and measured test errors on CIFAR-10"):
         assert words in named or words in text
 
 
 # --- what a visitor does -----------------------------------------------------------------------------------------------
 
 
-def plain_rows(page) -> list[list[str]]:
-    """The board as its table of plain text has it."""
-    box = page.locator("[data-testid=stExpander]", has_text="As plain text").last
-    if not box.locator("table").is_visible():
-        box.locator("summary").click()
-    box.locator("table").wait_for()
-    return [row.locator("td").all_inner_texts() for row in box.locator("tbody tr").all()]
+def board_rows(page) -> list[list[str]]:
+    """The measured and waiting rows of the board: the name alone, then every other cell's text."""
+    page.locator("table.board").wait_for()
+    rows = page.locator("table.board tbody tr:not(.heading)").all()
+    return [[row.locator("th a").first.inner_text(), *row.locator("td").all_inner_texts()] for row in rows]
+
+
+def click_point(page, figure: int = 0) -> None:
+    """Click a figure's last point."""
+    points = page.locator("[data-testid=stPlotlyChart]").nth(figure).locator(".scatterlayer path.point")
+    points.last.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    box = points.last.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.wait_for_timeout(300)
+    page.mouse.click(x, y)
+
+
+@pytest.mark.parametrize(
+    ("address", "figure", "leads_to"),
+    [
+        ("/?dataset=cifar10", 0, r"/model\?model=\w+&dataset=cifar10$"),
+        ("/cost?dataset=cifar10", 0, r"/model\?model=\w+&dataset=cifar10$"),
+        ("/cost?dataset=cifar10&cost=minutes", 0, r"/model\?model=\w+&dataset=cifar10$"),
+        (PAGES["model"], 0, r"/run\?run=[0-9a-f]{8}$"),
+        (PAGES["compare"], 0, r"/run\?run=[0-9a-f]{8}$"),
+        ("/claims?dataset=all", 0, None),  # a claim has no page of its own
+        (PAGES["model"], 1, None),  # nor has an epoch
+    ],
+)
+def test_a_click_on_any_figure_leads_on_and_back(address, figure, leads_to, visit, full):
+    page = visit(full.address + address)
+    if leads_to is None:
+        page.locator("[data-testid=stPlotlyChart]").nth(figure).click()
+        page.wait_for_timeout(1_000)
+    else:
+        click_point(page, figure)
+        page.wait_for_url(re.compile(leads_to))
+    settle(page)
+    assert page.locator("[data-testid=stException]").count() == 0
+    if leads_to:
+        page.go_back()
+        page.wait_for_url(lambda url: url.endswith(address))
+        page.wait_for_timeout(2_000)  # were the point still chosen, it would lead away again
+        settle(page)
+        assert page.url.endswith(address)
+
+
+def test_a_choice_comes_along_and_back_returns(visit, full):
+    page = visit(full.address + "/?dataset=svhn")
+    for title, path in (("Cost", "cost"), ("Compare", "compare"), ("Leaderboard", "")):
+        page.locator("nav.menu a", has_text=title).click()
+        page.wait_for_url(re.compile(rf"/{path}\?(.*&)?dataset=svhn"))
+        settle(page)
+    page.go_back()
+    page.wait_for_url(re.compile(r"/compare\?.*dataset=svhn"))
+    page.go_back()
+    page.wait_for_url(re.compile(r"/cost\?.*dataset=svhn"))
+    page.go_back()
+    page.wait_for_url(re.compile(r"/\?dataset=svhn$"))
+    page.get_by_text("SVHN, 26,032 test images").wait_for()
+
+
+@pytest.mark.parametrize("bare", ["/", "/model", "/cost", "/compare", "/claims"])
+def test_an_address_always_names_what_the_page_shows(bare, visit, full):
+    page = visit(full.address + bare)
+    page.wait_for_url(re.compile("[?&]dataset="))
+    if bare == "/model":
+        assert re.search(r"[?&]model=\w+", page.url)
+    settle(page)
+    heading, address = page.locator("h1").inner_text(), page.url
+    assert visit(address).locator("h1").inner_text() == heading
+
+
+def test_a_search_by_address_is_seen_and_cleared(visit, full):
+    page = visit(full.address + "/?dataset=cifar10&search=1312.4400")
+    line = page.get_by_text("Filter: search:")
+    assert re.match(r"\d+ of \d+ rows", line.inner_text())
+    names = [row[0] for row in board_rows(page)]
+    assert "NiN + dropout" in names
+    page.get_by_role("button", name="Clear the filter").click()
+    page.wait_for_url(lambda url: "search" not in url)
+    line.wait_for(state="detached")
+    settle(page)
+    assert len(board_rows(page)) > len(names)
+
+
+def test_each_page_has_a_title_of_its_own(visit, full):
+    titles = [visit(full.address + address).title() for address in PAGES.values()]
+    assert len(set(titles)) == len(PAGES)
+    assert "NiN + dropout on CIFAR-10 · reprozoo" in titles
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_the_first_screen_has_the_answer_a_verdict_and_its_reason(width, height, visit, full):
+    page = visit(full.address + "/?dataset=cifar10", width=width)
+    page.set_viewport_size({"width": width, "height": height})
+    settle(page)
+    assert re.match(r"Of \d+ printed numbers", page.locator(".lead").inner_text())
+    cell = page.locator("table.board tbody tr.measured td.verdict").first
+    for part in (cell.locator("b"), cell.locator("small")):
+        box = part.bounding_box()
+        assert box["y"] + box["height"] <= height
+        assert box["x"] + box["width"] <= width
+
+
+def test_a_links_click_loads_no_page_anew(visit, full):
+    page = visit(full.address + "/?dataset=cifar10")
+    page.evaluate("window.here = true")
+    page.locator("table.board a.inside", has_text="NiN + dropout").first.click()
+    page.wait_for_url(re.compile("/model"))
+    settle(page)
+    assert page.evaluate("window.here") is True
+    assert len(page.context.pages) == 1
 
 
 def test_a_deep_link_holds_the_whole_filter(visit, full):
     page = visit(full.address + "/?dataset=cifar10&family=NiN&verdict=reproduced&search=dropout")
-    rows = plain_rows(page)
-    assert len(rows) == 1
-    assert rows[0][1] == "NiN + dropout"
+    assert [row[0] for row in board_rows(page)] == ["NiN + dropout"]
 
 
 def test_a_filter_goes_into_the_address_and_back(visit, full):
     page = visit(full.address + "/?dataset=cifar10")
-    before = len(plain_rows(page))
-    page.locator("[data-testid=stExpander] summary", has_text="Filter").click()
+    before = len(board_rows(page))
+    page.locator("[data-testid=stExpander] summary", has_text="Search and filter").click()
     page.get_by_role("textbox", name="Search").fill("dropout")
     page.get_by_role("textbox", name="Search").press("Enter")
     page.wait_for_url(re.compile("search=dropout"))
     until = time.monotonic() + 120  # the address comes first; on a busy machine the script begins a while after it
-    while len(after := plain_rows(page)) == before and time.monotonic() < until:
+    while len(after := board_rows(page)) == before and time.monotonic() < until:
         page.wait_for_timeout(200)
     assert 0 < len(after) < before
-    assert all("dropout" in " ".join(row).lower() for row in after)
     again = visit(page.url)
-    assert plain_rows(again) == after
+    assert board_rows(again) == after
+    page.go_back()
+    page.wait_for_url(lambda url: "search" not in url)
 
 
-def test_the_board_sorts_by_a_click(visit, full):
-    page = visit(full.address + "/?dataset=cifar10&verdict=reproduced&verdict=worse&verdict=better")
-    grid = page.locator("[data-testid=stDataFrame]").first
-    grid.locator("[role=columnheader]", has_text="Measured %").wait_for(state="attached")  # drawn after the page is
-    headers = grid.locator("[role=columnheader]").all_text_contents()
-    column = headers.index("Measured %")
+def test_the_board_sorts_by_a_click_and_what_has_no_value_stays_last(visit, full):
+    page = visit(full.address + "/?dataset=cifar10")
 
-    def measured() -> list[float]:
-        cells = grid.locator(f"[role=row] [role=gridcell]:nth-child({column + 1})").all_text_contents()
-        return [float(text) for text in cells if re.fullmatch(r"[\d.]+", text)]
+    def column(name: str) -> list[float | None]:
+        cells = page.locator(f"table.board tbody tr.measured td.{name}").all()
+        return [float(value) if (value := cell.get_attribute("data-v")) else None for cell in cells]
 
-    def click_until(wanted: list[float]) -> None:
-        """A click on the header; once more where a busy machine has swallowed it (each click goes one order further)."""
-        for _ in range(4):
-            page.mouse.click(x, y)
-            until = time.monotonic() + 5
-            while time.monotonic() < until:
-                if measured() == wanted:
-                    return
-                page.wait_for_timeout(100)
-        assert measured() == wanted
-
-    errors = sorted(measured())
-    assert len(errors) > 2
-    x = page.evaluate("(g) => g.getBoundingClientRect().x", grid.element_handle()) + 40 + 190 + 30  # after # and Model
-    y = page.evaluate("(g) => g.getBoundingClientRect().y", grid.element_handle()) + 18
-    click_until(errors[::-1])
-    click_until(errors)
+    for name, title in (("gap", "Gap"), ("measured", "Measured %")):
+        for down in (False, True):
+            page.locator("button.sort", has_text=title).click()
+            order = "descending" if down else "ascending"
+            page.locator(f"table.board th[aria-sort={order}]", has_text=title).wait_for()
+            values = column(name)
+            numbers = [value for value in values if value is not None]
+            assert len(numbers) > 2
+            assert values[: len(numbers)] == sorted(numbers, reverse=down)
 
 
 @pytest.mark.parametrize("kind", ["CSV", "JSON"])
@@ -286,23 +384,17 @@ def test_downloads_are_the_reports(kind, visit, full, tmp_path):
     assert text == as_csv(rows) if kind == "CSV" else len(json.loads(text)) == len(rows)
 
 
-def test_a_point_leads_to_its_run_and_back_to_its_model(visit, full):
+def test_a_point_leads_to_its_run_and_that_to_its_model(visit, full):
     page = visit(full.address + PAGES["model"])
-    points = page.locator("[data-testid=stPlotlyChart]").first.locator(".scatterlayer path.point")
-    points.first.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
-    box = points.last.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_timeout(300)
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    click_point(page)
     page.wait_for_url(re.compile(r"/run\?run=[0-9a-f]{8}$"))
     settle(page)
     run8 = page.url[-8:]
     runs = read(full.root / "results", full.root / ".runs").runs
     [key] = runs.loc[runs["run"].str.startswith(run8), "key"]
     assert key in page.locator("[data-testid=stMain]").inner_text().replace("\u2060", "")
-    page.get_by_text("To its model's page").click()
-    page.wait_for_url(re.compile(r"/model\?.*model=nin_dropout"))
+    page.get_by_role("link", name="NiN + dropout on CIFAR-10").click()
+    page.wait_for_url(re.compile(r"/model\?model=nin_dropout&dataset=cifar10$"))
 
 
 def test_progress_refreshes_by_itself(visit, full):
@@ -319,29 +411,66 @@ def test_progress_refreshes_by_itself(visit, full):
 # --- the export, and the README's picture ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_export_works_from_a_file(scheme, browser, full, tmp_path):
+@pytest.fixture(scope="module")
+def exported(full, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("www") / "owner" / "repository"
     reading = source.make_reading(read(full.root / "results", full.root / ".runs"), full.root)
-    export.export(reading, tmp_path / "out")
+    export.export(reading, folder, export.Site(base_url="http://127.0.0.1/owner/repository"))
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("how", ["from a file", "below a path"])
+def test_the_export_works(how, scheme, browser, exported):
+    server = None
+    start = (exported / "index.html").as_uri()
+    if how == "below a path":
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=exported.parents[1])
+        handler.log_message = lambda *_: None
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        start = f"http://127.0.0.1:{server.server_address[1]}/owner/repository/"
+    base = start.removesuffix("index.html")
     wrong = []
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
-    page.on(
-        "request",
-        lambda request: wrong.append(request.url) if not request.url.startswith(("file", "data", "blob")) else None,
-    )
-    page.goto((tmp_path / "out" / "index.html").as_uri())
-    page.get_by_role("link", name="CIFAR-10").first.click()
-    page.wait_for_selector(".js-plotly-plot .main-svg")
-    page.get_by_role("link", name="NiN + dropout", exact=True).click()
-    page.wait_for_selector(".js-plotly-plot .main-svg")
+    page.on("request", lambda sent: wrong.append(sent.url) if not sent.url.startswith((base, "data", "blob")) else None)
+    page.goto(start)
+    assert re.match(r"Of \d+ printed numbers", page.locator(".lead").inner_text())
+    page.wait_for_selector("#gaps .main-svg")
+    page.locator("table.board a", has_text="NiN + dropout").first.click()
+    page.wait_for_selector("#seeds .main-svg")
     assert "10.41" in page.locator("main").inner_text()
     ink = page.evaluate("getComputedStyle(document.querySelector('.js-plotly-plot .xtick text')).fill")
     assert ink == page.evaluate("getComputedStyle(document.body).color")
+    page.locator("table.plain a", has_text=re.compile("^[0-9a-f]{8}$")).first.click()
+    page.get_by_text("Reproducibility checklist").wait_for()
+    assert page.locator("[data-for]").count() == 1
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(start)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
+    if server:
+        server.shutdown()
+        server.server_close()
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "name", ["index.html", "model-cifar10-nin_dropout.html", "claims.html", "method.html", "runs.html"]
+)
+def test_axe_finds_nothing_in_the_export(name, browser, exported):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((exported / name).as_uri())
+    page.wait_for_timeout(1_000)
+    violations = Axe().run(page).response["violations"]
+    page.close()
+    assert not {v["id"]: [n["html"][:200] for n in v["nodes"]] for v in violations}
 
 
 def test_the_readmes_picture(browser, visit, checkout, tmp_path_factory):
@@ -353,9 +482,7 @@ def test_the_readmes_picture(browser, visit, checkout, tmp_path_factory):
     for site in served(fill, tmp_path_factory):
         page = visit(site.address + "/", width=1200, scale=1.5)  # GitHub shows it some 900 pixels wide
         page.wait_for_timeout(800)
-        boxes = [
-            page.locator(f"[data-testid={part}]").first.bounding_box() for part in ("stDataFrame", "stPlotlyChart")
-        ]
+        boxes = [page.locator(part).first.bounding_box() for part in ("table.board",)]
         end = max(box["y"] + box["height"] for box in boxes) + 20
         picture = page.screenshot(clip={"x": 0, "y": 0, "width": 1200, "height": min(end, 900)})
         page.close()  # before its server goes

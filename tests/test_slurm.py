@@ -16,8 +16,11 @@ from one_node_slurm import Slurm, missing, wait_for
 
 from benchmarks.records import load
 from runner.engines import slurm
+from runner.files import read_json, read_lines
 from runner.jobs import paths as jobs
-from runner.jobs.paths import read_json, read_lines, state_of
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import runs_folder
+from runner.jobs.state import state_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
@@ -79,7 +82,7 @@ def undisturbed(tmp_path_factory):
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return load(jobs.all_jobs(root / ".runs")[0].record)
+    return load(all_jobs(root / ".runs")[0].record)
 
 
 @pytest.fixture
@@ -99,12 +102,12 @@ def submit():
 
 
 def the_job():
-    return jobs.all_jobs()[0]
+    return all_jobs()[0]
 
 
 def reached(epoch):
     """Whether the one job runs and has done so many epochs, and is inside one."""
-    found = jobs.all_jobs()
+    found = all_jobs()
     lease = (read_json(found[0].lease) or {}) if found and state_of(found[0]) == "running" else {}
     return lease.get("epoch", 0) >= epoch and lease.get("step", 0) > 0
 
@@ -136,7 +139,7 @@ def outcomes(paths):
 
 
 def task_logs():
-    return "".join(path.read_text() for path in sorted(jobs.runs_folder().glob("slurm/*/*_log.out")))
+    return "".join(path.read_text() for path in sorted(runs_folder().glob("slurm/*/*_log.out")))
 
 
 def same_training(record, other):
@@ -144,7 +147,7 @@ def same_training(record, other):
 
 
 def done():
-    return all(paths.record.exists() for paths in jobs.all_jobs())
+    return all(paths.record.exists() for paths in all_jobs())
 
 
 def test_each_task_gets_its_gpu_and_nothing_is_queued_twice(on_slurm, runner):
@@ -160,9 +163,9 @@ def test_each_task_gets_its_gpu_and_nothing_is_queued_twice(on_slurm, runner):
     code, out, err = runner("submit", *words)  # follows what is there
     assert code == 0, out + err
     assert "2 of 2 done" in out
-    assert len(list(jobs.runs_folder().glob("slurm/*/bundles.json"))) == 1
+    assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 1
     assert sorted(re.findall(r"CUDA_VISIBLE_DEVICES=(\d)", task_logs())) == ["0", "1"]
-    assert [load(paths.record).attempts for paths in jobs.all_jobs()] == [1, 1]
+    assert [load(paths.record).attempts for paths in all_jobs()] == [1, 1]
 
 
 @pytest.mark.parametrize("engine", ["debug", "grace"])
@@ -257,9 +260,9 @@ def test_what_a_dying_controller_forgets_is_queued_again(on_slurm, runner):
     code, out, err = runner("submit", *LENET, "--epochs", "2", "--engine", "debug")
     assert code == 0, out + err
     assert done()
-    assert {load(paths.record).attempts for paths in jobs.all_jobs()} == {1}
+    assert {load(paths.record).attempts for paths in all_jobs()} == {1}
     if "SLURM has lost" not in out:  # it had saved its state in time: then nothing may have been queued again
-        assert len(list(jobs.runs_folder().glob("slurm/*/bundles.json"))) == 1
+        assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 1
 
 
 def test_a_killed_worker_is_replaced_inside_its_task(on_slurm, submit, undisturbed):
@@ -272,21 +275,21 @@ def test_a_killed_worker_is_replaced_inside_its_task(on_slurm, submit, undisturb
     assert same_training(load(the_job().record), undisturbed)
 
 
-def test_ctrl_c_leaves_the_tasks_and_cancel_ends_them(on_slurm, submit, runner, monkeypatch):
+def test_ctrl_c_leaves_the_tasks_and_stop_ends_them(on_slurm, submit, runner, monkeypatch):
     monkeypatch.setenv("REPROZOO_THREADS", "2")  # one slot a task
     following = submit(*LENET, "--epochs", "4000", "--engine", "debug", start_new_session=True)
-    wait_for(lambda: any(state_of(paths) == "running" for paths in jobs.all_jobs()), "a job to run", 200)
+    wait_for(lambda: any(state_of(paths) == "running" for paths in all_jobs()), "a job to run", 200)
     following.send_signal(signal.SIGINT)
     said, _ = following.communicate(timeout=60)
     assert following.returncode == 130, said
     assert "SLURM goes on" in said
     # one task has both cores; the other waits
-    assert sorted(state_of(paths) for paths in jobs.all_jobs()) == ["pending", "running"]
+    assert sorted(state_of(paths) for paths in all_jobs()) == ["pending", "running"]
     assert "SLURM" in runner("status")[1]
-    assert runner("cancel", "--all")[0] == 0
+    assert runner("stop", "--all")[0] == 0
     wait_for(lambda: not on_slurm.ask("squeue", "--noheader"), "the tasks to end")
-    assert sorted(state_of(paths) for paths in jobs.all_jobs()) == ["interrupted", "pending"]
-    assert [outcomes(paths) for paths in jobs.all_jobs() if starts(paths)] == [["interrupted"]]
+    assert sorted(state_of(paths) for paths in all_jobs()) == ["interrupted", "pending"]
+    assert [outcomes(paths) for paths in all_jobs() if starts(paths)] == [["interrupted"]]
 
 
 def test_a_task_that_was_cancelled_in_slurm_is_not_queued_again(on_slurm, runner):
@@ -316,7 +319,7 @@ def test_tasks_that_never_begin_a_job_end_the_submit(on_slurm, runner):
     assert code == 2
     assert "before they began" in err
     assert len(err.strip().splitlines()) == 1
-    assert len(list(jobs.runs_folder().glob("slurm/*/bundles.json"))) == 3
+    assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 3
 
 
 def test_what_sbatch_refuses_is_one_line(on_slurm, runner):

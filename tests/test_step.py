@@ -17,6 +17,7 @@ from runner.training.optimizers import optimizer_for, set_rate
 from runner.training.step import GraphedStep, Step, add_up
 from zoo import load_models
 from zoo.maxout import InputDropout
+from zoo.recipe import Steps
 from zoo.spec import cross_entropy
 
 MODELS = load_models()
@@ -144,8 +145,9 @@ def train_on_gpu(spec, dataset, switches, path, after=None, resume=None):
     labels = torch.randint(facts.classes, (20,), generator=generator).to(CUDA)
     black = torch.full((facts.shape[0], 1, 1), -2.0, device=CUDA)
     data = Prepared(DeviceSet(images, labels, None, black), DeviceSet(images[:6], labels[:6], None))
-    changes = {"epochs": 2, "batch_size": 8, "milestones": (1,), "decay_factor": 0.1, "decay_epochs": 0}
-    recipe = dataclasses.replace(spec.variants[dataset].recipe, **changes)
+    recipe = dataclasses.replace(
+        spec.variants[dataset].recipe, epochs=2, batch_size=8, schedule=Steps(after=(1,), factor=0.1)
+    )
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), profile="fast", seed=0)
     asked = 0
 

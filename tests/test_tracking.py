@@ -19,8 +19,10 @@ import pytest
 
 from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, save
 from runner import tracking
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, append_line, job_lock
+from runner.files import append_line
+from runner.jobs.find import all_jobs, record_submission
+from runner.jobs.paths import JobPaths, host, job_lock
+from runner.jobs.state import state_of
 from runner.tracking import BackgroundSync, Tracker
 
 START = 1_790_000_000_000  # ms: when the first attempt of every job here begins
@@ -40,7 +42,7 @@ class Written:
         self.paths.write_job(self.job)
 
     def start(self, **facts: object) -> "Written":
-        line = {"event": "start", "time": self.now, "host": jobs.host(), "pid": 1, "boot": "b", "run": self.run}
+        line = {"event": "start", "time": self.now, "host": host(), "pid": 1, "boot": "b", "run": self.run}
         append_line(self.paths.attempts, line | {"submission": "s", "step": 0, "threads": 1, "device": "cpu"} | facts)
         self.paths.lock.touch()
         return self
@@ -163,8 +165,8 @@ def all_points(client) -> dict[str, list]:
 
 def test_a_finished_job_arrives_whole(client, own_root):
     written = trained()
-    jobs.record_submission({"suite": "nin_ablation", "fingerprints": [written.job.fingerprint]})
-    jobs.record_submission({"suite": "cifar10", "fingerprints": [written.job.fingerprint]})
+    record_submission({"suite": "nin_ablation", "fingerprints": [written.job.fingerprint]})
+    record_submission({"suite": "cifar10", "fingerprints": [written.job.fingerprint]})
 
     report = tracking.sync([written.paths])
 
@@ -221,7 +223,7 @@ def test_a_finished_job_arrives_whole(client, own_root):
         "job.json", "log.txt", "record.json", "curve.csv", "weights.pt",
     }  # fmt: skip
     assert (own_root / ".runs" / "mlflow-artifacts" / "cifar10" / run.info.run_id / "artifacts" / "job.json").exists()
-    assert jobs.all_jobs() == [written.paths]  # an artifact isn't taken for a job
+    assert all_jobs() == [written.paths]  # an artifact isn't taken for a job
 
 
 def test_overrides_are_what_was_trained(client):
@@ -326,10 +328,10 @@ def test_points_are_sent_once_while_a_job_runs(client, monkeypatch):
 
 def test_submitted_again_under_another_suite(client):
     written = trained()
-    jobs.record_submission({"suite": "cifar10", "fingerprints": [written.job.fingerprint]})
+    record_submission({"suite": "cifar10", "fingerprints": [written.job.fingerprint]})
     tracker = Tracker()
     tracker.sync([written.paths])
-    jobs.record_submission({"suite": "all", "fingerprints": [written.job.fingerprint]})
+    record_submission({"suite": "all", "fingerprints": [written.job.fingerprint]})
     assert tracker.sync([written.paths]).written == 1
     assert one_run(client).data.tags["suite"] == "all,cifar10"
 
@@ -394,7 +396,7 @@ def test_what_ends_while_we_wait_for_the_store_is_not_set_back(client, monkeypat
     written, tracker = Written().start().epoch(1), Tracker()
     opening = tracker._open
     monkeypatch.setattr(tracker, "_open", lambda client_class: (written.finish(), opening(client_class)))
-    assert jobs.state_of(written.paths) == "interrupted"
+    assert state_of(written.paths) == "interrupted"
     tracker.sync([written.paths])
     assert one_run(client).info.status == "FINISHED"
 
@@ -402,7 +404,7 @@ def test_what_ends_while_we_wait_for_the_store_is_not_set_back(client, monkeypat
 def test_a_dead_process_does_not_stay_running(client):
     written = Written().start().epoch(1)
     written.paths.checkpoint.unlink()
-    assert jobs.state_of(written.paths) == "killed"
+    assert state_of(written.paths) == "killed"
     tracking.sync([written.paths])
     info = one_run(client).info
     assert (info.status, info.end_time) == ("KILLED", START + 10_000)  # its last sign of life
@@ -411,7 +413,7 @@ def test_a_dead_process_does_not_stay_running(client):
 def test_interrupted_and_given_up_attempts_are_not_running(client):
     interrupted = Written(seed=0).start().epoch(1).end("interrupted")
     no_data = Written(seed=1, run="1" * 32).start().end("infrastructure")
-    assert [jobs.state_of(written.paths) for written in (interrupted, no_data)] == ["interrupted", "pending"]
+    assert [state_of(written.paths) for written in (interrupted, no_data)] == ["interrupted", "pending"]
     tracking.sync([interrupted.paths, no_data.paths])
     assert {run.info.status for run in runs_of(client)} == {"KILLED"}
 
@@ -534,9 +536,9 @@ def test_two_processes_on_one_fresh_store(own_root):
     code = """
 import mlflow.tracking
 from runner import tracking
-from runner.jobs import paths as jobs
+from runner.jobs.find import all_jobs
 input()
-print(tracking.sync(jobs.all_jobs(), warn=print))
+print(tracking.sync(all_jobs(), warn=print))
 """
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -563,10 +565,10 @@ def test_without_mlflow_one_line_says_so(own_root):
 import sys
 sys.modules["mlflow"] = None
 from runner import tracking
-from runner.jobs import paths as jobs
+from runner.jobs.find import all_jobs
 tracker = tracking.Tracker(warn=print)
 for _ in range(2):
-    print(tracker.sync(jobs.all_jobs()).left)
+    print(tracker.sync(all_jobs()).left)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     line, *counts = done.stdout.splitlines()
@@ -694,7 +696,7 @@ def test_a_real_server_that_goes_away_in_the_middle_of_a_suite(tmp_path, monkeyp
     said, _ = submit.communicate(timeout=400)
     assert submit.returncode == 0, said
     assert said.count("can't be written") == 1, said
-    assert [jobs.state_of(paths) for paths in jobs.all_jobs()] == ["done", "done"]
+    assert [state_of(paths) for paths in all_jobs()] == ["done", "done"]
     assert tracking.is_behind()
     with server(tmp_path, port):
         code, out, err = runner("sync")

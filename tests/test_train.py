@@ -14,7 +14,7 @@ from runner.training import profiles
 from runner.training.batches import DeviceSet, Prepared, batch_bounds, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.loop import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, train
-from runner.worker.attempt import curve_csv, weights_sha256
+from runner.worker.record import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.recipe import SGD, Constant, Fixed, Moment, Plateau, SecondStage, Shuffled, Steps, Warmup
 from zoo.spec import initialise, label_entropy
@@ -66,17 +66,19 @@ class Stopping:
         return Hooks(self.stop, lambda state: state.save(self.path), lambda facts: None, self.lines.append)
 
 
-def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, **changes):
+def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, facts=None, **changes):
     recipe = spec.variants[dataset].recipe
     if isinstance(recipe.order, Fixed) and recipe.order.updates:
         changes.setdefault("order", Fixed(updates=2))
+    if recipe.second_stage is not None and "second_stage" not in changes:  # one image apart, and an epoch of each stage
+        changes |= {"second_stage": dataclasses.replace(recipe.second_stage, images=1, epochs=1), "epochs": 1}
     recipe = dataclasses.replace(recipe, **({"epochs": 2, "batch_size": 4} | changes))
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
     switches = profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
     stopping = Stopping(path, after)
     return train(
         job, RUN, spec, recipe, data or random_data(dataset), CPU, switches, stopping.hooks(),
-        resume=resume, force_resume=force,
+        resume=resume, force_resume=force, facts=facts or {},
     )  # fmt: skip
 
 
@@ -359,6 +361,34 @@ def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):
         run(spec, "digits", path, resume=foreign)
     trained = run(spec, "digits", path, resume=foreign, force=True)
     assert trained.forced_resume
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"trail": [{"sources_sha256": "a" * 64, "data_sha256": "d" * 64}]}, "sources aaaaaaaa there, bbbbbbbb here"),
+        ({"trail": [{"sources_sha256": "b" * 64, "data_sha256": "e" * 64}]}, "data eeeeeeee there, dddddddd here"),
+        ({"trail": []}, "sources not recorded there"),
+        ({"precision": {"float32": "tf32"}}, "float32 tf32 there, ieee here"),
+    ],
+)
+def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_trail_says_so(tmp_path, change, told):
+    path, here = tmp_path / "c.pt", {"sources_sha256": "b" * 64, "data_sha256": "d" * 64}
+    spec = MODELS["lenet"]
+    with pytest.raises(Stopped):
+        run(spec, "digits", path, after=2, facts=here)
+    saved = Checkpoint.load(path)
+    assert [facts["sources_sha256"] for facts in saved.trail] == ["b" * 64]
+    assert saved.precision == profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
+    same = run(spec, "digits", path, resume=saved, facts=here)
+    assert (same.forced_resume, len(same.trail)) == (False, 1)
+    foreign = dataclasses.replace(Checkpoint.load(path), **change)
+    with pytest.raises(ResumeRefused, match=told):
+        run(spec, "digits", path, resume=foreign, facts=here)
+    trained = run(spec, "digits", path, resume=foreign, force=True, facts=here)
+    assert trained.forced_resume
+    assert trained.trail[-1]["sources_sha256"] == "b" * 64
+    assert len(trained.trail) == (1 if "precision" in change else 2)
 
 
 def test_weights_sha256_is_over_content_not_over_a_file():

@@ -9,8 +9,8 @@ import torch
 from rich.console import Console
 
 from runner import cli
-from runner.bench.try_model import Attempt, Watch, Window, left_chance, prepare, train_first_steps
-from runner.submit.plan import parse_override
+from runner.bench.try_model import FirstSteps, TrialRun, Window, left_chance, prepare, train_first_steps
+from runner.submit.plan import override, parse_override
 from zoo import load_models
 from zoo.recipe import SGD
 from zoo.spec import initialise
@@ -76,16 +76,16 @@ def test_what_diverges_ends_at_once(runner):
 
 
 def test_the_test_set_is_not_looked_at(own_root):
-    trial = prepare(Attempt("lenet", "digits", steps=30), Console(stderr=True))
+    trial = prepare(TrialRun("lenet", "digits", steps=30), Console(stderr=True))
     whole = trial.data.train
     assert trial.data.test.stored.data_ptr() == whole.stored.data_ptr()
     shown: list[Window] = []
-    train_first_steps(trial, Watch(trial.steps, 10, shown.append))
+    train_first_steps(trial, FirstSteps(trial.steps, 10, shown.append))
     assert [window.steps for window in shown] == [10, 20, 30]
 
 
 def test_no_more_steps_than_the_recipe_has(own_root):
-    attempt = Attempt("lenet", "digits", steps=1000, overrides={"epochs": 1})
+    attempt = TrialRun("lenet", "digits", steps=1000, overrides={"epochs": 1})
     assert prepare(attempt, Console(stderr=True)).steps == 23
 
 
@@ -102,11 +102,11 @@ def test_a_divergence_is_seen_wherever_it_falls(runner, every, last):
 def test_weights_that_the_last_update_of_an_epoch_spoils_are_a_divergence(own_root):
     """The evaluation alone sees it: no window's loss is anything but finite."""
     trial = prepare(
-        Attempt("lenet", "digits", steps=40, overrides={"batch_size": 1437, "epochs": 40}), Console(stderr=True)
+        TrialRun("lenet", "digits", steps=40, overrides={"batch_size": 1437, "epochs": 40}), Console(stderr=True)
     )
     shown: list[Window] = []
     recipe = dataclasses.replace(trial.recipe, optimizer=SGD(learning_rate=1e30))
-    assert train_first_steps(dataclasses.replace(trial, recipe=recipe), Watch(40, 1, shown.append))
+    assert train_first_steps(dataclasses.replace(trial, recipe=recipe), FirstSteps(40, 1, shown.append))
     assert shown
     assert all(window.loss is not None for window in shown)
 
@@ -121,8 +121,8 @@ def test_the_examples_of_the_help_can_be_tried():
     changes = re.findall(r"--set '?([^\s']+)", cli.try_.__doc__)
     assert len(changes) == 2
     models = re.findall(r"runner try (\w+)", cli.try_.__doc__)
-    overrides = dict(parse_override(text) for text in changes)
-    recipe = dataclasses.replace(MODELS[models[-1]].variants["cifar10"].recipe, **overrides)
+    changed = dict(parse_override(text) for text in changes)
+    recipe, _ = override(MODELS[models[-1]].variants["cifar10"].recipe, changed)
     for model in models:
         initialise(MODELS[model].variants["cifar10"].build(), recipe)
 

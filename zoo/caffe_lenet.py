@@ -51,7 +51,7 @@ MODELS = (
         title="Caffe's LeNet",
         family="LeNet",
         paper="caffe",
-        suites=("classics", "mnist"),
+        suites=("classics", "mnist", "quickstart-mnist"),
         variants={"mnist": Variant(build=caffe_lenet, recipe=RECIPE, parameters=431_080)},
     ),
 )

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.cudaconvnet import average_pool
 from zoo.nin import GlobalAveragePool
 from zoo.recipe import SGD, Fixed, Plateau, Recipe
 from zoo.spec import Departure, ModelSpec, Variant
@@ -28,11 +29,6 @@ from zoo.spec import Departure, ModelSpec, Variant
 def response_norm() -> nn.LocalResponseNorm:
     """Return x / (1 + 0.001 * sum of the squares of 9 neighbouring maps) ^ 0.75; torch divides its alpha by the 9."""
     return nn.LocalResponseNorm(9, alpha=9 * 0.001, beta=0.75, k=1.0)
-
-
-def average_pool() -> nn.AvgPool2d:
-    """Return 3x3/2 average pooling that rounds up and, at the border, averages what lies inside: 16 -> 8, 8 -> 4."""
-    return nn.AvgPool2d(3, stride=2, ceil_mode=True)
 
 
 class LocallyConnected(nn.Linear):

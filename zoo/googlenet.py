@@ -187,23 +187,24 @@ NORM = Departure(
 )
 STEM = Departure(
     "stem",
-    "One 3x3 convolution of 192 instead of the paper's 7x7/2, 1x1, 3x3 and two poolings, as in published small variants: the "
-    "modules see maps of 32x32, 16x16 and 8x8 (28, 14 and 7 on MNIST), the heads average their 16x16 (14x14) to 4x4.",
+    "One 3x3 convolution of 192 instead of the paper's 7x7/2, 1x1, 3x3 and two poolings, as in published small "
+    "variants: the modules see maps of 32x32, 16x16 and 8x8 (28, 14 and 7 on MNIST), the heads average their 16x16 "
+    "(14x14) to 4x4.",
 )
 RECIPE = Departure(
     "recipe",
     "The paper trained on ImageNet, asynchronously, and gives no definitive recipe. Ours is the schedule with which "
-    "weiaicunzai/pytorch-cifar100 trained its small GoogLeNet (rate 0.1, rising from 0 over the first epoch, batch 128, decay "
-    "5e-4 on all parameters; a fifth of the rate after 59, 119 and 159 of 200 epochs, since its code counts from 1 and lowers "
-    "the rate before an epoch), without its rotation; shifts of up to 4 pixels, black moving in, and mirror images. Weights "
-    "start as torch's own do, uniform within one over the root of the inputs, biases at 0: taken after He's start had let the "
-    "training loss rise over some steps of 8 images; not compared on the "
-    "hold-out yet.",
+    "weiaicunzai/pytorch-cifar100 trained its small GoogLeNet (rate 0.1, rising from 0 over the first epoch, batch "
+    "128, decay 5e-4 on all parameters; a fifth of the rate after 59, 119 and 159 of 200 epochs, since its code counts "
+    "from 1 and lowers the rate before an epoch), without its rotation; shifts of up to 4 pixels, black moving in, and "
+    "mirror images. Weights start as torch's own do, uniform within one over the root of the inputs, biases at 0: "
+    "taken after He's start had let the training loss rise over some steps of 8 images; not compared on the hold-out "
+    "yet.",
 )
 FIGURES = Departure(
     "figures",
-    "No paper reports an error of GoogLeNet here. What others report is of variants: 3x3 convolutions in place of the 5x5, no "
-    "auxiliary heads, other schedules.",
+    "No paper reports an error of GoogLeNet here. What others report is of variants: 3x3 convolutions in place of the "
+    "5x5, no auxiliary heads, other schedules.",
 )
 CIFAR100_OURS = Departure("CIFAR-100", "The CIFAR-10 recipe.")
 SVHN_OURS = Departure(
@@ -211,11 +212,16 @@ SVHN_OURS = Departure(
     "The CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 times the images), without shifts and mirror images.",
 )
 MNIST_OURS = Departure("MNIST", "The CIFAR-10 recipe without shifts and mirror images.")
+POOLING = Departure(
+    "pooling",
+    "Poolings have a border of 1, as in published small variants. Caffe's bvlc_googlenet has none and "
+    "rounds up: the sizes are the same, the windows lie one pixel apart. Nothing is trained at this size here.",
+)
 COLUMNS = Departure(
     "Table 1's last two columns",
-    "Not all of them follow from the channels that the table prints. Parameters (K is 1024): modules 4a to 5b and the first "
-    "convolution. Its 2.7K and 34M would fit a separable 7x7; 5a's 54M operations a 5x5 reduction of 48. Channels, output "
-    "sizes and depths agree everywhere.",
+    "Not all of them follow from the channels that the table prints. Parameters (K is 1024): modules 4a to 5b and the "
+    "first convolution. Its 2.7K and 34M would fit a separable 7x7; 5a's 54M operations a 5x5 reduction of 48. "
+    "Channels, output sizes and depths agree everywhere.",
 )
 
 
@@ -277,7 +283,7 @@ MODELS = (
         },
         anatomy={
             "imagenet": Anatomy(
-                build=papers, shape=(3, 224, 224), parameters=13_378_280, departures=(COLUMNS,), printed=PRINTED
+                build=papers, shape=(3, 224, 224), parameters=13_378_280, departures=(COLUMNS, POOLING), printed=PRINTED
             )
         },
     ),

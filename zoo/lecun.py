@@ -6,12 +6,15 @@ LeNet-5 to the letter: a table of connections, trained subsampling, scaled tanh,
 image per update, a step of its own for each parameter. Around it the paper's linear classifier, its multi-layer
 perceptrons and LeNet-1, trained by the same rule: for these the paper gives the rule and no schedule.
 
+`lenet5_equation_9` is LeNet-5 with the paper's other loss, against which ours was chosen on held-out images.
+
 `lenet5_printed_start` is LeNet-5 from the start that the paper prints, weights uniform in +-2.4 / inputs. It does not give
 the range of steps that the paper prints for the first pass, and it does not learn.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +26,7 @@ from zoo.explicit import AMPLITUDE, SLOPE, table_rows
 from zoo.recipe import DiagonalLM, Recipe, Shuffled, Steps
 from zoo.spec import Departure, ModelSpec, Variant
 
+REJECTION = 0.1  # j of equation 9, for which the paper prints no value but that it is above 0
 SIDE, BORDER, BACKGROUND = 28, 2, -0.1  # MNIST's images; LeNet-5 reads them with a border of background
 CLASSES = 10
 
@@ -149,8 +153,8 @@ def distance_loss(output: Tensor, target: Tensor) -> Tensor:
     return -output.gather(1, target[:, None]).mean()
 
 
-def rejecting_loss(output: Tensor, target: Tensor, rejection: float = 0.1) -> Tensor:
-    """Equation 9: equation 8 plus log(exp(-j) + sum over classes of exp(-distance)), j the `rejection`."""
+def rejecting_loss(output: Tensor, target: Tensor, rejection: float = REJECTION) -> Tensor:
+    """Return equation 9: equation 8 plus log(exp(-j) + sum over classes of exp(-distance)), j the `rejection`."""
     others = torch.cat([output, output.new_full((len(output), 1), -rejection)], dim=1)
     return distance_loss(output, target) + others.logsumexp(dim=1).mean()
 
@@ -291,10 +295,10 @@ PRINTED_START = (
 
 CURVATURE = Departure(
     "curvature",
-    "The paper recomputes the diagonal second derivatives before each pass and uses them as they are. Ours never falls, for "
-    "any parameter, below half of its value in the pass before. Fresh values alone destroyed in the second pass what the first "
-    "had learnt: a saturated unit has almost no curvature, so its weights take the largest step. Chosen on images held out of "
-    "the training set.",
+    "The paper recomputes the diagonal second derivatives before each pass and uses them as they are. Ours never "
+    "falls, for any parameter, below half of its value in the pass before. Fresh values alone destroyed in the second "
+    "pass what the first had learnt: a saturated unit has almost no curvature, so its weights take the largest step. "
+    "That was seen in another implementation, on images held out of the training set, one run of each.",
 )
 PATTERNS = Departure(
     "curvature's images",
@@ -303,15 +307,16 @@ PATTERNS = Departure(
 )
 LENET5_START = Departure(
     "start",
-    "The paper prints weights uniform in +-2.4 / inputs, and nothing for biases and the coefficients of subsampling. That "
-    "start gives other steps in the first pass than the paper prints (about 7e-5 to 0.016), and does not learn: see "
-    "lenet5_printed_start. Ours: +-1 / sqrt(inputs), the rule of the authors' later library EBLearn, with coefficients of 0.6 "
-    "and biases of 0. These give the printed steps.",
+    "The paper prints weights uniform in +-2.4 / inputs, and nothing for biases and the coefficients of subsampling. "
+    "That start gives other steps in the first pass than the paper prints (about 7e-5 to 0.016), and does not learn: "
+    "see lenet5_printed_start. Ours: +-1 / sqrt(inputs), the rule of the authors' later library EBLearn, with "
+    "coefficients of 0.6 and biases of 0. These give the printed steps.",
 )
 LENET5_LOSS = Departure(
     "loss",
-    "The paper has two, equation 8 (the right class's distance) and equation 9 (with a term that pushes the other classes "
-    "away), and does not say which gave its figure. Ours is equation 8, chosen on images held out of the training set.",
+    "The paper has two, equation 8 (the right class's distance) and equation 9 (with a term that pushes the other "
+    "classes away), and does not say which gave its figure. Ours is equation 8: with 10,000 training images held out, "
+    "seed 0, it gave 0.98 % on them, equation 9 with j = 0.1 gave 1.16 % (lenet5_equation_9).",
 )
 LENET5_OUTPUT = Departure(
     "output vectors",
@@ -330,8 +335,8 @@ INPUT = Departure(
 )
 TABLE = Departure(
     "connections",
-    "The paper gives LeNet-1's size, about 2,600 parameters. Ours is the network of LeCun et al. 1989, which has its layers "
-    "and 2,578 parameters, with that paper's table of connections, read in a later transcription.",
+    "The paper gives LeNet-1's size, about 2,600 parameters. Ours is the network of LeCun et al. 1989, which has its "
+    "layers and 2,578 parameters, with that paper's table of connections, read in a later transcription.",
 )
 
 
@@ -397,6 +402,20 @@ MODELS = (
         paper=None,
         loss=distance_loss,
         constant_loss=distance_of_constant,
+    ),
+    _spec(
+        "lenet5_equation_9",
+        "LeNet-5 (1998), by equation 9",
+        LeNet5,
+        partial(explicit_lenet5, REJECTION),
+        60_000,
+        (LENET5_START, CURVATURE, PATTERNS, LENET5_OUTPUT),
+        family="LeNet",
+        paper=None,
+        loss=rejecting_loss,
+        constant_loss=lambda labels: (
+            distance_of_constant(labels) - REJECTION
+        ),  # the classes' terms vanish at such distances
     ),
     _spec(
         "lenet1",

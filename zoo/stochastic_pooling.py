@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.conv import average_pool, response_norm
+from zoo.conv import response_norm
+from zoo.cudaconvnet import average_pool
 from zoo.recipe import SGD, Linear, Recipe
 from zoo.spec import Departure, ModelSpec, Variant
 

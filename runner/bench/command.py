@@ -4,24 +4,26 @@ Each model is measured in a process of its own (throughput.py says what and how)
 are one model's and one slot's. Here is the rest: which models, the tables, what a suite would take.
 """
 
-import dataclasses
 import json
+import os
 import subprocess
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.datasets import get_dataset
-from benchmarks.errors import UserError, unknown
+from benchmarks.errors import UserError
 from benchmarks.records import Job
-from benchmarks.suites import SUITES, Suite, get_suite
-from runner.engines.local import enter, make_slots, threads_per_slot
+from benchmarks.suites import SUITES
+from runner.bench.concurrency import measure_concurrency
+from runner.bench.question import Question, choose
+from runner.engines.slots import enter, make_slots, threads_per_slot
+from runner.sources import child_variables, python
 from runner.submit import plan
-from runner.submit.progress import columns, duration
+from runner.text import columns, duration, markdown_table
 
 FAST_HEADINGS = ("reference step", "fast/reference")  # where `fast` is measured
 HEADINGS = (
@@ -53,50 +55,12 @@ EXPLANATION = (
 DISTURBED = 0.9  # a process that got less than this share of its cores was disturbed by others
 
 
-@dataclass(frozen=True)
-class Question:
-    """What to measure of one model, and how long: about so many seconds once it has started up."""
-
-    model: str
-    dataset: str
-    profile: str = "reference"
-    device: str = "cpu"
-    threads: int = 1
-    seconds: float = 20.0
-    repeats: int = 9
-    data_dir: Path | None = None
-    allow_unverified_data: bool = False
-
-    def argv(self) -> list[str]:
-        """The command line that asks a child: the fields by their names."""
-        fields = {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, False)}
-        words = [
-            [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])] for name, value in fields.items()
-        ]
-        return [word for pair in words for word in pair]
-
-
-def choose(dataset: str, names: Sequence[str], models: Mapping[str, Any]) -> list[str]:
-    """The models to measure on a data set: those named, else its headline models.
-
-    Raises UserError for a model that the zoo doesn't have, or that has no recipe for the data set.
-    """
-    get_dataset(dataset)
-    for name in names:
-        if name not in models:
-            raise unknown("model", name, models)
-        if dataset not in models[name].variants:
-            known = ", ".join(models[name].variants) or "taking apart only"
-            raise UserError(f"model '{name}' has no recipe for '{dataset}': it is for {known}")
-    headline = plan.models_of(get_suite(dataset), models) if dataset in SUITES else {}
-    trainable = [name for name, spec in models.items() if dataset in spec.variants]
-    return list(dict.fromkeys(names)) or [name for name in trainable if name in headline] or trainable
-
-
 def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
     """The row of one model, as `--json` prints it; None, with what its process said, where it can't be measured."""
-    command = [sys.executable, "-m", "runner.bench.throughput", *question.argv()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        question.write(Path(folder) / "question.json")
+        command = python("-m", "runner.bench.throughput", str(Path(folder) / "question.json"))
+        done = subprocess.run(command, env=os.environ | child_variables(), capture_output=True, text=True, check=False)
     said = done.stderr.strip().splitlines()
     if done.returncode:
         why = said[-1] if said else f"exit code {done.returncode}"
@@ -111,25 +75,24 @@ def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
     return row
 
 
-def add_at_once(row: dict[str, Any], question: Question, counts: Sequence[int], messages: Console) -> bool:
-    """Measure so many jobs of the model at once, into `at_once` of its row: their images/s together, times one alone.
+def add_concurrent(row: dict[str, Any], question: Question, counts: Sequence[int], messages: Console) -> bool:
+    """Measure so many jobs of the model at once, into `concurrent` of its row: their images/s together, times one alone.
 
     False, and a line, where they can't be: there may be no memory for so many.
     """
-    from runner.bench.concurrency import measure_at_once
-
     try:
-        alone, *several = measure_at_once(question, counts)
+        alone, *several = measure_concurrency(question, counts)
     except UserError as error:
-        messages.print(f"runner: {max(counts)} at once can't be measured: {error}", soft_wrap=True)
+        messages.print(f"runner: {max(counts)} side by side can't be measured: {error}", soft_wrap=True)
         return False
-    row["at_once"] = [
+    row["concurrent"] = [
         {"jobs": found.jobs, "images_per_second": round(found.rate, 3), "gain": round(found.gain(alone), 4)}
         for found in (alone, *several)
     ]
-    for found in row["at_once"][1:]:
+    for found in row["concurrent"][1:]:
         messages.print(
-            f"  {found['jobs']} at once: {_rate(found['images_per_second'])} images/s, {found['gain']:.2f} times one alone",
+            f"  {found['jobs']} side by side: {_rate(found['images_per_second'])} images/s, "
+            f"{found['gain']:.2f} times one alone",
             soft_wrap=True,
         )
     return True
@@ -157,9 +120,12 @@ def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
     facts, recipe = get_dataset(job.dataset), job.effective_recipe
     holdout = recipe.get("holdout", 0)
     trained = facts.training_images(holdout)
-    if recipe.get("drop_last", False):
+    order = recipe.get("order", {})
+    if order.get("drop_last"):
         trained -= trained % recipe["batch_size"]
-    return float(recipe["epochs"] * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
+    elif order.get("updates"):
+        trained = order["updates"] * recipe["batch_size"]
+    return float((job.most_epochs or 1) * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
 
 
 def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], slots: int) -> dict[str, float]:
@@ -236,14 +202,8 @@ def hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
 
 def markdown(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:
     """The README's section: caption, tables, notes."""
-    blocks = [f"{captions}.", *map(_markdown_table, tables), "\n".join(notes)]
+    blocks = [f"{captions}.", *map(markdown_table, tables), "\n".join(notes)]
     return "\n\n".join(blocks)
-
-
-def _markdown_table(table: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(line) + " |" for line in table]
-    lines.insert(1, "|" + "|".join(["---", *["---:"] * (len(table[0]) - 1)]) + "|")
-    return "\n".join(lines)
 
 
 def plain(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:
@@ -252,20 +212,20 @@ def plain(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Seque
     return "\n\n".join([*blocks, "\n".join([f"{captions}.", *notes])])
 
 
-def at_once_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def concurrency_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line for each number of jobs of each model: what they get done together."""
-    lines = [["model", "jobs at once", "images/s together", "times one alone"]]
+    lines = [["model", "jobs side by side", "images/s together", "times one alone"]]
     for row in rows:
-        for found in row.get("at_once", ()):
+        for found in row.get("concurrent", ()):
             rate, gain = _rate(found["images_per_second"]), f"{found['gain']:.2f}"
             lines.append([row["model"], str(found["jobs"]), rate, gain])
     return lines
 
 
-def show(asked: Question, names: Sequence[str], format_: str, messages: Console, at_once: Sequence[int] = ()) -> int:
+def show(asked: Question, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()) -> int:
     """Measure the models `names` as `asked` says (its model and device aside), print as 'table', 'markdown' or 'json'.
 
-    `at_once`: also with so many jobs of each model side by side on one GPU, or each on its own share of the processor. The
+    `concurrent`: also with so many jobs of each model side by side on one GPU, or each on its own share of the processor. The
     exit code: 1 where a model couldn't be measured. Raises UserError for what can't be asked.
     """
     from zoo import load_models
@@ -274,8 +234,8 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
         raise UserError(f"--seconds is {asked.seconds:g}, expected more than 0")
     if asked.repeats < 1:
         raise UserError(f"--repeats is {asked.repeats}, expected 1 or more")
-    if at_once and min(at_once) < 2:
-        raise UserError(f"--at-once is {min(at_once)}, expected 2 or more")
+    if concurrent and min(concurrent) < 2:
+        raise UserError(f"--concurrent is {min(concurrent)}, expected 2 or more")
     models, threads = load_models(), threads_per_slot()
     chosen = choose(asked.dataset, names, models)
     slots = make_slots(1, threads)
@@ -283,17 +243,18 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
     rows, complete = [], True
     for number, name in enumerate(chosen, 1):
         messages.print(f"{number}/{len(chosen)} {asked.dataset}/{name}", soft_wrap=True)
-        question = dataclasses.replace(asked, model=name, device=slots[0].device, threads=threads)
+        here = {"device": slots[0].device, "threads": threads}
+        question = asked.model_copy(update={"model": name, "options": asked.options.model_copy(update=here)})
         row = measure_one(question, messages)
         complete &= row is not None
         if row is not None:
             rows.append(row)
-            complete &= not at_once or add_at_once(row, question, at_once, messages)
+            complete &= not concurrent or add_concurrent(row, question, concurrent, messages)
     if format_ == "json":
         print(json.dumps(rows, indent=2))
     elif rows:
         tables = [[headings(rows[0]), *(cells(row, _job(row, models)) for row in rows)]]
-        tables += [at_once_table(rows)] * bool(at_once)
+        tables += [concurrency_table(rows)] * bool(concurrent)
         notes = [EXPLANATION, *hours_lines(suite_hours(rows, models, len(slots)), len(slots))]
         print((markdown if format_ == "markdown" else plain)(tables, caption(rows), notes))
     return int(not complete)
@@ -303,56 +264,3 @@ def _job(row: Mapping[str, Any], models: Mapping[str, Any]) -> Job:
     variant = models[row["model"]].variants[row["dataset"]]
     recipe = variant.recipe.to_dict()
     return Job(dataset=row["dataset"], model=row["model"], revision=variant.revision, recipe=recipe, seed=0)
-
-
-# --- fast against reference ------------------------------------------------------------------------------------------------
-
-
-def suite_of(dataset: str, model: str, models: Mapping[str, Any]) -> Suite:
-    """A suite that trains the model's whole recipe on the data set; raises UserError where there is none."""
-    choose(dataset, [model], models)
-    for suite in SUITES.values():
-        whole = suite.datasets == (dataset,) and not suite.overrides and suite.sweep == ({},)
-        if whole and model in plan.models_of(suite, models):
-            return suite
-    raise UserError(f"no suite trains '{model}' on '{dataset}'")
-
-
-def equivalence_study(
-    dataset: str, model: str, seeds: int, settings: Any, console: Console, *, dry_run: bool = False
-) -> int:
-    """Train `seeds` seeds in each profile, those still missing, and print what two one-sided tests say. The exit code."""
-    from benchmarks import leaderboard
-    from runner.jobs.paths import results_folder, runs_folder
-    from runner.submit import run as submit
-    from zoo import load_models
-
-    if seeds < 2:
-        raise UserError(f"--seeds is {seeds}, expected 2 or more")
-    models = load_models()
-    suite = suite_of(dataset, model, models)
-    planned = [
-        job
-        for profile in leaderboard.PROFILES
-        for job in plan.make_jobs(suite, models, only=[model], seeds=range(seeds), profile=profile)
-    ]
-    if dry_run:
-        states = submit.states_of(planned)
-        for job, state in zip(planned, states, strict=True):
-            console.print(f"{state:<12} {job.key}", soft_wrap=True)
-        return 0
-    code = submit.run(planned, suite.name, settings, console)
-    if code:
-        return code
-    board = leaderboard.make_board(leaderboard.read(results_folder(), runs_folder()), {dataset}, {model})
-    found = leaderboard.make_equivalences(board)
-    for row in found.to_dict("records"):
-        interval = "" if row["low"] is None else f", 90 % interval {row['low']:+.2f} to {row['high']:+.2f}"
-        console.print(
-            f"{dataset}/{model}, {row['data']} data: {row['profile']} is {row['verdict']} beside reference "
-            f"(margin {row['margin']:.2f}{interval}). {row['reason']}",
-            soft_wrap=True,
-        )
-    if found.empty:
-        console.print(f"{dataset}/{model}: too few finished runs to set fast beside reference", soft_wrap=True)
-    return 0

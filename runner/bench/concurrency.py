@@ -1,6 +1,6 @@
-"""How much several jobs get done side by side: `runner bench --at-once`.
+"""How much several jobs get done side by side: `runner bench --concurrent`.
 
-    python -m runner.bench.concurrency --model nin --dataset cifar10
+    python -m runner.bench.concurrency QUESTION.json
 
 One small network doesn't fill a large GPU, and one thread doesn't fill a processor: seeds that run at once may get more
 done than one after another, or fight for memory. Here each of them is a process with the whole loop, as slots are, and all
@@ -12,22 +12,25 @@ line that it is sent, says how many images a second that were, and ends with its
 
 import contextlib
 import dataclasses
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.errors import UserError
-from runner.bench.command import Question
+from runner.bench.question import Question
+from runner.sources import child_variables, python
 
 WARM_UP = 3  # steps before the first turn: kernels chosen, graphs captured, memory taken
 
 
 @dataclasses.dataclass(frozen=True)
-class AtOnce:
+class ConcurrentRuns:
     """What so many jobs got done together: `rates` are all jobs' images/s, one for each turn."""
 
     jobs: int
@@ -38,19 +41,21 @@ class AtOnce:
         """The median turn's images/s of all jobs."""
         return statistics.median(self.rates)
 
-    def gain(self, alone: "AtOnce") -> float:
+    def gain(self, alone: "ConcurrentRuns") -> float:
         """Times the throughput of one job after another: the median of the turns' own ratios."""
         return statistics.median(many / one for many, one in zip(self.rates, alone.rates, strict=True))
 
 
-def measure_at_once(question: Question, counts: Sequence[int]) -> list[AtOnce]:
+def measure_concurrency(question: Question, counts: Sequence[int]) -> list[ConcurrentRuns]:
     """Throughput with one job, then with each of `counts` at once. Raises UserError, with its last line, if a child ends."""
     counts = sorted({1, *counts})
     seconds = question.seconds / len(counts) / question.repeats
-    command = [sys.executable, "-m", "runner.bench.concurrency", *dataclasses.replace(question, seconds=seconds).argv()]
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as folder:
+        question.model_copy(update={"seconds": seconds}).write(Path(folder) / "question.json")
+        command = python("-m", "runner.bench.concurrency", str(Path(folder) / "question.json"))
+        own = os.environ | child_variables()
         children = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
+            subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
             for _ in range(counts[-1])
         ]
         try:
@@ -66,7 +71,7 @@ def measure_at_once(question: Question, counts: Sequence[int]) -> list[AtOnce]:
             for child in children:
                 child.kill()
                 child.communicate()
-    return [AtOnce(count, tuple(found)) for count, found in rates.items()]
+    return [ConcurrentRuns(count, tuple(found)) for count, found in rates.items()]
 
 
 def _write(child: "subprocess.Popen[str]") -> None:
@@ -111,23 +116,23 @@ class _Turns:
         self.steps, self.began = 0, time.perf_counter()
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(path: str) -> int:
     """Train for as long as there are lines to read."""
     import torch
 
-    from runner.bench import throughput as measure
+    from runner.bench import throughput
 
-    question = measure.question_of(argv)
-    torch.set_num_threads(question.threads)
-    subject = measure.subject_of(question)
-    recipe = measure.plain_recipe(subject, epochs=10**6)
+    question = Question.read(Path(path))
+    torch.set_num_threads(question.options.threads)
+    subject = throughput.subject_of(question)
+    recipe = throughput.plain_recipe(subject, epochs=10**6)
     whole = len(subject.prepared.train) // recipe.batch_size * recipe.batch_size
     try:
-        measure.run_loop(subject, recipe, whole, _Turns(recipe.batch_size, question.seconds, subject.synchronise))
+        throughput.run_loop(subject, recipe, whole, _Turns(recipe.batch_size, question.seconds, subject.synchronise))
     except EOFError:
         return 0
     return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -1,11 +1,11 @@
 """One model's speed on this machine, in a process of its own: the child of `runner bench`.
 
-    python -m runner.bench.throughput --model nin --dataset cifar10
+    python -m runner.bench.throughput QUESTION.json
 
 Three rates in images a second, by turns, so that a busy machine falls on all alike:
 (a) the bare step: forward, backward and optimiser on one batch that never changes. The limit of this loop here.
 (b) the loop: `train()` itself, with permutation, gathering, preprocessing, augmentation, the sums of loss and errors, and a
-    worker's own hooks: the look for a cancel file and the lease after each step, and a checkpoint, whose cost is counted as
+    worker's own hooks: the look for a stop file and the lease after each step, and a checkpoint, whose cost is counted as
     often as it comes, every 30 s.
 (d) where the profile is `fast`: the bare step of `reference`.
 (c) the loop that people write: a torchvision-style data set of PIL images, transforms, a DataLoader with workers, torch's
@@ -19,7 +19,6 @@ Where a step takes seconds, (b) and (a) differ by less than two turns of either.
 once more by itself: both with a network that does next to nothing, at the recipe's batch, the difference in seconds an image.
 """
 
-import argparse
 import dataclasses
 import json
 import math
@@ -43,15 +42,18 @@ from torch import Tensor, nn
 from benchmarks.datasets import Dataset, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job
-from runner.bench.command import Question
-from runner.data import readers as data
+from runner.bench.question import Question
+from runner.data import cache
+from runner.data.folder import data_folder
 from runner.jobs.paths import JobPaths
 from runner.training import arithmetic, profiles
 from runner.training import loop as train
 from runner.training.batches import Batches, DeviceSet, Prepared, prepare
 from runner.training.optimizers import optimizer_for
 from runner.training.step import Step, autocast_of, make_step
-from runner.worker import attempt as worker
+from runner.worker.attempt import JobAttempt, Worker
+from runner.worker.lease import Log
+from runner.worker.record import environment as environment_of
 from zoo import load_models
 from zoo.anatomy import Layer, layers_of
 from zoo.recipe import SGD, Constant, Recipe, Shuffled
@@ -141,14 +143,15 @@ class Subject:
 
 def subject_of(question: Question) -> Subject:
     """Load the images and put them on the device; random ones, with a line on stderr, where the data set can't be had."""
-    device = torch.device(question.device)
+    device = torch.device(question.options.device)
     facts, spec = get_dataset(question.dataset), load_models()[question.model]
     switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu)
     profiles.apply(switches)
     variant = spec.variants[question.dataset]
     recipe = variant.recipe
     try:
-        loaded = data.load(facts.name, data.data_folder(question.data_dir), question.allow_unverified_data, _to_stderr)
+        options = question.options
+        loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, _to_stderr)
         prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
         raw, labels, real = loaded.train_images, loaded.train_labels, True
     except UserError as error:
@@ -189,8 +192,8 @@ def run_loop(
     saves: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         paths = JobPaths(Path(folder))
-        options = worker.Options(device=subject.device.type, threads=subject.question.threads)
-        hooks = worker.Attempt(paths, job, "0" * 32, options, {}, worker.Log(paths.log, None)).hooks()
+        worker = Worker(subject.question.options)
+        hooks = JobAttempt(paths, job, "0" * 32, worker, Log(paths.log, None)).hooks()
 
         def progress(told: dict[str, Any]) -> None:
             hooks.progress(told)
@@ -383,7 +386,7 @@ def memory_turn(device: torch.device) -> Callable[[], float]:
 
 def measure(question: Question) -> dict[str, Any]:
     """Everything that `runner bench --json` says of one model."""
-    torch.set_num_threads(question.threads)
+    torch.set_num_threads(question.options.threads)
     subject = subject_of(question)
     device, recipe = subject.device, subject.variant.recipe
 
@@ -397,7 +400,7 @@ def measure(question: Question) -> dict[str, Any]:
     plain = plain_recipe(subject)
     batch = plain.batch_size
     trained, _ = run_loop(subject, plain, 2 * batch, note)
-    switches = {**subject.switches, "arithmetic": trained.arithmetic}  # measured once, for all that follows
+    switches = {**subject.switches, "arithmetic": trained.switches["arithmetic"]}  # measured once, for all that follows
     subject = dataclasses.replace(subject, switches=switches)
     startup = ends[0] - psutil.Process().create_time()
     step_seconds = ends[1] - ends[0]
@@ -446,7 +449,7 @@ def measure(question: Question) -> dict[str, Any]:
             rates[name].append(done / spent)
             worked_rates[name].append(done / processor)
             if name == "bare_step":
-                shares.append(processor / (spent * question.threads))
+                shares.append(processor / (spent * question.options.threads))
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False})  # as people leave them
         rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
@@ -459,7 +462,9 @@ def measure(question: Question) -> dict[str, Any]:
     rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
     worked_rates = {name: found[1:] for name, found in worked_rates.items()}
     median = {name: statistics.median(found) for name, found in rates.items()}
-    clocked = worked_rates if device.type == "cpu" and question.threads == 1 else rates  # others' work falls on neither
+    clocked = (
+        worked_rates if device.type == "cpu" and question.options.threads == 1 else rates
+    )  # others' work falls on neither
     fast_ratio = round(_ratio(clocked["bare_step"], clocked["reference_step"]), 4) if fast else None
     own_share = None if own is None else round(own * median["bare_step"] + checkpoint_share, 6)
 
@@ -467,7 +472,7 @@ def measure(question: Question) -> dict[str, Any]:
         layers = layers_of(subject.variant.build(), subject.facts.shape)
     flops = flops_per_image(layers)
     moved = bytes_per_image(layers, fitting, 2 if switches["autocast"] != "off" else 4)
-    environment = worker.environment(device, switches)
+    environment = environment_of(device, switches)
     return {
         "model": question.model,
         "dataset": question.dataset,
@@ -504,7 +509,7 @@ def measure(question: Question) -> dict[str, Any]:
         "startup_seconds": round(startup, 2),
         "cpu_share": round(statistics.median(shares[1:]), 3) if device.type == "cpu" else None,
         "hardware": environment.hardware,
-        "threads": question.threads,
+        "threads": question.options.threads,
         "switches": switches,
         "torch": environment.torch,
         "cuda": environment.cuda,
@@ -528,26 +533,11 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def question_of(argv: list[str] | None) -> Question:
-    """The question that a command line asks."""
-    parser = argparse.ArgumentParser(description="One model's speed.")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--profile", default=Question.profile)
-    parser.add_argument("--device", default=Question.device, choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=Question.threads)
-    parser.add_argument("--seconds", type=float, default=Question.seconds)
-    parser.add_argument("--repeats", type=int, default=Question.repeats)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--allow-unverified-data", action="store_true")
-    return Question(**vars(parser.parse_args(argv)))
-
-
-def main(argv: list[str] | None = None) -> int:
+def main(path: str) -> int:
     """Measure one model and print its row as JSON."""
-    print(json.dumps(measure(question_of(argv))))
+    print(json.dumps(measure(Question.read(Path(path)))))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

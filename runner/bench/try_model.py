@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +20,15 @@ from torch import Tensor
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
-from runner.bench.command import suite_of
-from runner.data import readers as data
-from runner.engines.local import enter, make_slots, threads_per_slot, usable_cores
+from runner.bench.question import suite_of
+from runner.data import cache
+from runner.data.folder import data_folder
+from runner.engines.slots import enter, make_slots, threads_per_slot, usable_cores
 from runner.submit import plan
 from runner.training import batches, memory, profiles
 from runner.training import loop as train
 from runner.worker.attempt import recipe_of
+from runner.worker.options import RunOptions
 from zoo import load_models
 from zoo.spec import ModelSpec, Recipe, initialise
 
@@ -36,7 +37,7 @@ HEADINGS = ("steps", "loss", "error", "images/s")
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TrialRun:
     """What to try: `every` steps are a window, whose mean loss and error are shown."""
 
     model: str
@@ -46,8 +47,7 @@ class Attempt:
     seed: int = 0
     profile: str = "reference"
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    data_dir: Path | None = None
-    allow_unverified_data: bool = False
+    options: RunOptions = dataclasses.field(default_factory=RunOptions)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class EnoughError(Exception):
     """The steps asked for are done."""
 
 
-class Watch:
+class FirstSteps:
     """The loop's hook: cuts the steps into windows, over the end of an epoch too, and ends the training after the last.
 
     Steps that are left over make the last window longer: a short one would tell little.
@@ -115,13 +115,13 @@ class Watch:
         self.window, self.began = [0.0] * 3, time.perf_counter()
 
 
-def show(attempt: Attempt, console: Console, *, as_json: bool = False) -> int:
+def show(asked: TrialRun, console: Console, *, as_json: bool = False) -> int:
     """Train the first steps and print a line a window, or all as JSON. The exit code: 1 where nothing was learned.
 
     Raises UserError for what can't be asked, or where the data set isn't there.
     """
     messages = Console(stderr=True, highlight=False)
-    trial = prepare(attempt, messages)
+    trial = prepare(asked, messages)
     loss, error = trial.chance
     (messages if as_json else console).print(
         f"{trial.job.key}: {trial.steps} steps of {trial.recipe.batch_size} images on {trial.device}; "
@@ -137,7 +137,7 @@ def show(attempt: Attempt, console: Console, *, as_json: bool = False) -> int:
         if not as_json:
             console.print(_line(window.cells()))
 
-    watch = Watch(trial.steps, attempt.every, note)
+    watch = FirstSteps(trial.steps, asked.every, note)
     with (messages if as_json else console).status("the first step ...") as status:  # shown on a terminal alone
 
         def tick(told: dict[str, Any]) -> None:
@@ -200,25 +200,25 @@ class Trial:
     chance: tuple[float, float]  # loss (nats) and error (percent) of a constant answer
 
 
-def prepare(attempt: Attempt, messages: Console) -> Trial:
+def prepare(asked: TrialRun, messages: Console) -> Trial:
     """Data and job, on the first GPU or, with all cores, on the processor; raises UserError for what can't be tried."""
     for name in ("steps", "every"):
-        if getattr(attempt, name) < 1:
-            raise UserError(f"--{name} is {getattr(attempt, name)}, expected 1 or more")
+        if getattr(asked, name) < 1:
+            raise UserError(f"--{name} is {getattr(asked, name)}, expected 1 or more")
     models = load_models()
-    if attempt.model not in models:
-        raise unknown("model", attempt.model, models)
-    spec = models[attempt.model]
-    dataset = attempt.dataset or next(iter(spec.variants), None)
+    if asked.model not in models:
+        raise unknown("model", asked.model, models)
+    spec = models[asked.model]
+    dataset = asked.dataset or next(iter(spec.variants), None)
     if dataset is None:
-        raise UserError(f"model '{attempt.model}' is for taking apart only: it has no recipe")
+        raise UserError(f"model '{asked.model}' is for taking apart only: it has no recipe")
     [job] = plan.make_jobs(
-        suite_of(dataset, attempt.model, models),
+        suite_of(dataset, asked.model, models),
         models,
-        only=[attempt.model],
-        seeds=[attempt.seed],
-        profile=attempt.profile,
-        overrides=attempt.overrides,
+        only=[asked.model],
+        seeds=[asked.seed],
+        profile=asked.profile,
+        overrides=asked.overrides,
     )
 
     threads = threads_per_slot(default=usable_cores())
@@ -230,21 +230,23 @@ def prepare(attempt: Attempt, messages: Console) -> Trial:
     try:
         initialise(spec.variants[dataset].build(), recipe)
     except ValueError as error:
-        raise UserError(f"{dataset}/{attempt.model}: {error}") from error
-    switches = profiles.resolve(attempt.profile, device, spec.channels_last_on_cpu)
+        raise UserError(f"{dataset}/{asked.model}: {error}") from error
+    switches = profiles.resolve(asked.profile, device, spec.channels_last_on_cpu)
     profiles.apply(switches)
     log = messages.print
-    loaded = data.load(dataset, data.data_folder(attempt.data_dir), attempt.allow_unverified_data, log)
+    loaded = cache.load(dataset, data_folder(asked.options.data_dir), asked.options.allow_unverified_data, log)
     prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
     # An epoch's end evaluates: on training images, so that nothing is ever chosen by the test set.
     seen = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
     whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))
     labels = prepared.train.labels
     chance = spec.constant_loss(labels), 100 * (1 - labels.bincount().max().item() / len(labels))
-    return Trial(job, spec, recipe, seen, device, switches, min(attempt.steps, whole), chance)
+    return Trial(job, spec, recipe, seen, device, switches, min(asked.steps, whole), chance)
 
 
-def train_first_steps(trial: Trial, watch: Watch, tick: Callable[[dict[str, Any]], None] = lambda told: None) -> bool:
+def train_first_steps(
+    trial: Trial, watch: FirstSteps, tick: Callable[[dict[str, Any]], None] = lambda told: None
+) -> bool:
     """`train()` until the watch has seen enough; it saves nothing. Gives whether it diverged.
 
     `tick` hears after each step what a worker's lease would.

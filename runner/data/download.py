@@ -26,18 +26,10 @@ from typing import Any
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
-from runner.data.readers import (
-    amount,
-    lacking,
-    load,
-    make_sure_of_room,
-    md5_of,
-    one_line,
-    os_errors_in_words,
-    put_in_place,
-    sole_writer,
-)
-from runner.jobs.paths import read_json
+from runner.data.cache import lacking, load
+from runner.data.folder import make_sure_of_room, md5_of, os_errors_in_words, put_in_place, sole_writer
+from runner.files import read_json
+from runner.text import amount, duration, one_line
 
 Log = Callable[[str], Any]
 
@@ -191,7 +183,7 @@ class _Crawls(_Left):
         self.rate = rate
 
 
-class _Stopped(BaseException):
+class _Interrupted(BaseException):
     """Ctrl-C: the thread ends, the part stays."""
 
 
@@ -323,7 +315,7 @@ def _from_mirror(url: str, transfer: _Transfer, floor: float) -> None:
         if pause is None:
             pause = min(patience.pause * 2 ** max(0, vain - 1), patience.longest_pause)
         if transfer.stop.wait(pause):
-            raise _Stopped
+            raise _Interrupted
 
 
 class _Later(Exception):
@@ -382,12 +374,12 @@ def _connect(url: str, transfer: _Transfer, floor: float) -> bool:
 
 
 def _copy(response: Any, write: Callable[[bytes], None], transfer: _Transfer, floor: float) -> None:
-    """The body into the part; raises _Crawls, _Left where it is too long, _Stopped, and what the network raises."""
+    """The body into the part; raises _Crawls, _Left where it is too long, _Interrupted, and what the network raises."""
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived
     while chunk := response.read1(2**18):  # what is there, without waiting for more: a rate can be told
         if transfer.stop.is_set():
-            raise _Stopped
+            raise _Interrupted
         write(chunk)
         transfer.arrived += len(chunk)
         transfer.gained += len(chunk)
@@ -521,8 +513,6 @@ class _Show:
 
 
 def _line(task: Any) -> str:
-    from runner.submit.progress import duration
-
     of = f" of {amount(task.total)}" if task.total else ""
     rate = f", {amount(task.speed)}/s" if task.speed else ""
     left = f", about {duration(task.time_remaining)} left" if task.time_remaining is not None else ""

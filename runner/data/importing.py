@@ -25,18 +25,10 @@ import numpy as np
 
 from benchmarks.datasets import DATASETS, Dataset, File
 from benchmarks.errors import UserError
-from runner.data.readers import (
-    Bounded,
-    detail,
-    lacking,
-    make_sure_of_room,
-    most_bytes,
-    name_inside,
-    os_errors_in_words,
-    put_in_place,
-    sole_writer,
-)
-from runner.data.readers import tar_members as members_of_tar
+from runner.data.archives import Bounded, detail, most_bytes, name_inside
+from runner.data.archives import tar_members as members_of_tar
+from runner.data.cache import lacking
+from runner.data.folder import make_sure_of_room, os_errors_in_words, put_in_place, sole_writer
 
 Log = Callable[[str], Any]
 
@@ -46,7 +38,7 @@ DAMAGED = (EOFError, ValueError, OSError, RuntimeError, zlib.error, tarfile.TarE
 
 
 @dataclass(frozen=True)
-class Known:
+class OfficialFile:
     """One official file, packed or out of its package, and its place below the data folder."""
 
     dataset: Dataset
@@ -108,13 +100,13 @@ def import_files(
             log(f"{dataset.name}: {rest}" + (" (or a part of what it unpacks into)" if missing else f", in {folder}"))
 
 
-def _known(datasets: Iterable[Dataset]) -> dict[str, Known]:
+def _known(datasets: Iterable[Dataset]) -> dict[str, OfficialFile]:
     """Every official file by its md5."""
-    known: dict[str, Known] = {}
+    known: dict[str, OfficialFile] = {}
     for dataset in datasets:
         for file in dataset.files:
             for path, md5 in ((file.path, file.md5), *file.unpacked):
-                known.setdefault(md5, Known(dataset, file, path, md5))
+                known.setdefault(md5, OfficialFile(dataset, file, path, md5))
     return known
 
 
@@ -124,7 +116,7 @@ def _limits(datasets: Iterable[Dataset]) -> tuple[int, int]:
     return max(each), 2 * sum(each)
 
 
-def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[Known], log: Log) -> list[Known]:
+def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[OfficialFile], log: Log) -> list[OfficialFile]:
     """What to bring of what was found: nothing that is official here already; the package rather than its contents."""
     lack = set()
     for dataset in datasets:
@@ -142,7 +134,7 @@ def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[Known], l
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _official_below(path: Path, known: dict[str, Known], log: Log) -> list[Content]:
+def _official_below(path: Path, known: dict[str, OfficialFile], log: Log) -> list[Content]:
     """What is official of a path; raises UserError, one line, where nothing is."""
     datasets = {item.dataset.name: item.dataset for item in known.values()}.values()
     titles = _titles(datasets)
@@ -155,7 +147,7 @@ def _official_below(path: Path, known: dict[str, Known], log: Log) -> list[Conte
     reasons: dict[Path, str] = {}
     for source in sources:
         try:
-            official, reason = _look(source, known, limits)
+            official, reason = _inspect(source, known, limits)
         except DAMAGED as error:
             official, reason = [], f"can't be read ({detail(error)})"
         found += official
@@ -203,7 +195,7 @@ def _files_below(path: Path) -> list[Path]:
     return found
 
 
-def _look(source: Path, known: dict[str, Known], limits: tuple[int, int]) -> tuple[list[Content], str]:
+def _inspect(source: Path, known: dict[str, OfficialFile], limits: tuple[int, int]) -> tuple[list[Content], str]:
     """What is official of one file: itself, else what it holds; and, where nothing is, why not."""
     size = source.stat().st_size
     if size > limits[0]:

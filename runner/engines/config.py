@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError, unknown
-from runner.jobs.paths import root
 
 OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "signal", "wrap"}  # sbatch options we set
 

@@ -9,12 +9,13 @@ NAME is the array's name in SLURM: a submit killed between the two leaves nothin
 
 import contextlib
 import io
-import json
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +24,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.checkout import root
 from benchmarks.errors import UserError
-from benchmarks.records import Job, write_atomically
+from benchmarks.records import Job
+from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
-from runner.engines.local import Work, epochs_left, make_slots, note_death, run_local
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, State, locked_within, read_json, read_lines, runs_folder
-from runner.worker.attempt import Options
+from runner.engines.local import Work, epochs_left, note_death, run_local
+from runner.engines.slots import make_slots
+from runner.files import read_json, read_lines
+from runner.jobs.paths import JobPaths, host, runs_folder
+from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
+from runner.locks import locked_within
+from runner.sources import child_variables, python
+from runner.worker.options import JsonModel, RunOptions
 
 LOOK_SECONDS = 15.0  # how often a following submit asks for the queue
 GONE_SECONDS = 45.0  # for so long a job is missed in the queue before it's queued again: shared files are seen late
@@ -80,6 +87,15 @@ class Task:
         return f"SLURM {self.id} {self.state.lower()}" + (f", {self.reason}" if self.reason != "None" else "")
 
 
+class TaskArray(JsonModel):
+    """bundles.json: what the tasks of an array have to know, each by its index."""
+
+    options: RunOptions
+    bundles: tuple[tuple[str, ...], ...]  # folders below .runs
+    slots_per_gpu: int
+    gpus: int  # that each task asked for
+
+
 def _bundles(name: str) -> list[list[Path]]:
     """The folders of each task of an array, by its index."""
     found = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
@@ -109,16 +125,16 @@ def tasks_of_jobs() -> dict[Path, Task]:
     return found
 
 
-def scancel_cancelled() -> None:
-    """Take out of the queue the waiting tasks whose own jobs are all done or cancelled. Raises SlurmAway.
+def scancel_stopped() -> None:
+    """Take out of the queue the waiting tasks whose own jobs are all done or stopped. Raises SlurmAway.
 
-    Running ones see the cancellation themselves, at the next step.
+    Running ones see the request themselves, at the next step.
     """
     left: dict[str, bool] = {}
     for folder, task in tasks_of_jobs().items():
         paths = JobPaths(folder)
         if task.state == "PENDING":
-            left[task.id] = left.get(task.id, False) or not (paths.cancel.exists() or paths.record.exists())
+            left[task.id] = left.get(task.id, False) or not (paths.stop.exists() or paths.record.exists())
     needless = [id_ for id_, needed in left.items() if not needed]
     if needless:
         ask("scancel", "--state=PENDING", *needless)
@@ -166,11 +182,12 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
     from submitit import SlurmExecutor
 
     try:
-        executor = SlurmExecutor(folder)
+        executor = SlurmExecutor(folder, python=shlex.join(python()))
     except RuntimeError as error:
         raise UserError(
             "SLURM isn't installed here (no srun): submit on a login node, or use --engine local"
         ) from error
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in child_variables().items()]
     cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun doesn't take it over from sbatch
     executor.update_parameters(
         job_name=name,
@@ -179,7 +196,7 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
         signal_delay_s=signal_seconds(table),
         stderr_to_stdout=True,
         array_parallelism=table.tasks,
-        setup=list(table.setup) or None,
+        setup=[*exports, *table.setup],
         srun_args=cores,
         additional_parameters=sbatch_options(table),
     )
@@ -204,7 +221,7 @@ class Queue:
     """The jobs of one submit and SLURM's queue."""
 
     table: Slurm
-    options: Options
+    options: RunOptions
     _missing: dict[Path, float] = field(default_factory=dict)  # since when a job isn't in the queue
     _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without an attempt since
     _starts: dict[Path, int] = field(default_factory=dict)
@@ -219,9 +236,9 @@ class Queue:
             waiting = [
                 (job, paths)
                 for job, paths, state in open_now
-                if state in jobs.TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
+                if state in TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
             ]
-            already = sum(state in jobs.TO_RUN for *_, state in open_now) - len(waiting)
+            already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
             said = [f"{already} in SLURM's queue already"] * bool(already)
             if waiting:
                 bundles = make_bundles(waiting, self.table.tasks)
@@ -231,28 +248,22 @@ class Queue:
         return ", ".join(said)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
-        from runner.data.readers import data_folder
-
         for bundle in bundles:
             for paths in bundle:
                 self._count_round(paths)
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
         executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
-        write_atomically(executor.folder / "bundles.json", json.dumps({"bundles": keys}))
-        given = {
-            "device": "cpu",  # each task looks for itself what it was given
-            "threads": self.options.threads,
-            "data_dir": str(data_folder(self.options.data_dir)),  # a node may not get our environment
-            "allow_unverified": self.options.allow_unverified,
-            "force_resume": self.options.force_resume,
-            "submission": self.options.submission,
-            "submitted_by": self.options.submitted_by,
-        }
-        calls = [
-            (run_task, str(jobs.root()), name, number, given, self.table.slots_per_gpu, self.table.gpus)
-            for number in range(len(keys))
-        ]
+        # A node may not get our environment, and each task looks for itself which device it was given.
+        changes = {"device": "cpu", "data_dir": data_folder(self.options.data_dir)}
+        array = TaskArray(
+            options=self.options.model_copy(update=changes),
+            bundles=tuple(tuple(bundle) for bundle in keys),
+            slots_per_gpu=self.table.slots_per_gpu,
+            gpus=self.table.gpus,
+        )
+        array.write(executor.folder / "bundles.json")
+        calls = [(run_task, str(root()), name, number) for number in range(len(keys))]
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
 
     def _count_round(self, paths: JobPaths) -> None:
@@ -260,7 +271,7 @@ class Queue:
         starts = _starts(paths)
         before = self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
         self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
-        if before >= jobs.MAX_FAILURES:
+        if before >= MAX_FAILURES:
             raise UserError(
                 f"SLURM's tasks ended {before} times in a row before they began {paths.folder.name}; "
                 f"see the newest *_log.out in {runs_folder() / 'slurm'}"
@@ -269,26 +280,26 @@ class Queue:
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
         """Until every job has ended, or the submit is asked to stop: the tasks need nobody who follows them."""
         looked = time.monotonic()
-        while not work.options.stopping.is_set() and any(True for _ in work.open_jobs()):
+        while not work.stopping.is_set() and any(True for _ in work.open_jobs()):
             if time.monotonic() - looked > LOOK_SECONDS:
                 self.look(work, warn)
                 looked = time.monotonic()
             tick()
-            work.options.stopping.wait(1.0)
+            work.stopping.wait(1.0)
 
     def look(self, work: Work, warn: Callable[[str], None]) -> None:
         """Queue again what SLURM lost: jobs that wait, whose task has been gone for a while without having been cancelled."""
         open_now = list(work.open_jobs())
         try:
             tasks = tasks_of_jobs()
-            lost = [item for item in open_now if item[2] in jobs.TO_RUN and self._is_lost(item[1], tasks, work, warn)]
+            lost = [item for item in open_now if item[2] in TO_RUN and self._is_lost(item[1], tasks, work, warn)]
             if lost:
                 for job, paths, _ in lost:
                     if note_death(
                         paths, "its SLURM task ended without a word: node lost, killed, or out of memory", "SLURM"
                     ):
                         warn(f"{job.key}: its SLURM task ended without a word; log: {paths.log}")
-                said = self.queue([(job, paths, jobs.state_of(paths)) for job, paths, _ in lost])
+                said = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
                 if said:
                     warn(f"SLURM has lost {len(lost)} jobs: {said}")
             self._away = False
@@ -318,7 +329,7 @@ def _starts(paths: JobPaths) -> int:
 
 
 @dataclass
-class Share(Work):
+class TaskWork(Work):
     """The work of one task: its own bundle first, then whatever of the array waits."""
 
     own: frozenset[Path] = frozenset()
@@ -327,7 +338,7 @@ class Share(Work):
     def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
         """The task's own jobs while one of them waits, else all."""
         own = [item for item in open_now if item[1].folder in self.own]
-        return own if any(state in jobs.TO_RUN for *_, state in own) else open_now
+        return own if any(state in TO_RUN for *_, state in own) else open_now
 
     def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
         """Whether there may be something to begin: a job that waits, or an own one whose lease nobody renews.
@@ -336,38 +347,38 @@ class Share(Work):
         requeued at once. Jobs that truly run elsewhere are left to where they run.
         """
         return any(
-            state in jobs.TO_RUN or (paths.folder in self.own and self._looks_dead(paths))
-            for _, paths, state in open_now
+            state in TO_RUN or (paths.folder in self.own and self._looks_dead(paths)) for _, paths, state in open_now
         )
 
     def _looks_dead(self, paths: JobPaths) -> bool:
         lease = (read_json(paths.lease) or {}).get("time")
-        return not jobs.is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
+        return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
 
 
-def run_task(root: str, name: str, number: int, given: dict[str, Any], slots_per_gpu: int, gpus: int) -> None:
+def run_task(root: str, name: str, number: int) -> None:
     """What submitit calls in a task of the array: a `local` engine on what SLURM gave. Raises UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
-    options = Options(**{**given, "data_dir": Path(given["data_dir"])})
+    array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
+    options, stopping = array.options, threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGUSR2):  # preempted, or the walltime is near; instead of submitit's
-        signal.signal(signal_number, lambda *_: options.stopping.set())
+        signal.signal(signal_number, lambda *_: stopping.set())
     bundles = _bundles(name)
-    slots = list(_slots(slots_per_gpu, options.threads))
-    if gpus and slots[0].device == "cpu":
+    slots = list(_slots(array.slots_per_gpu, options.threads))
+    if array.gpus and slots[0].device == "cpu":
         raise UserError(
-            f"{jobs.host()}: {gpus} GPU{'s' if gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
+            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
         )
     where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
     print(
-        f"task {task_id()} on {jobs.host()}, start {1 + int(os.environ.get('SLURM_RESTART_COUNT') or 0)}: "
+        f"task {task_id()} on {host()}, start {1 + int(os.environ.get('SLURM_RESTART_COUNT') or 0)}: "
         f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}; {where}",
         flush=True,
     )
     order = bundles[number:] + bundles[:number]
     pairs = [(JobPaths(folder).read_job(), JobPaths(folder)) for bundle in order for folder in bundle]
-    work = Share(pairs, options, own=frozenset(bundles[number]))
+    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[number]))
     run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
-    if options.stopping.is_set() and any(state in jobs.TO_RUN for *_, state in work.open_jobs()):
+    if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
         requeue_if_running()
 
 

@@ -5,9 +5,11 @@ from typing import Any
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
+from benchmarks.leaderboard import make_board, read
 from benchmarks.records import flat, sha256_of, write_atomically
 from benchmarks.suites import SUITES
-from runner.jobs.paths import results_folder
+from runner.jobs.paths import results_folder, runs_folder
+from runner.reporting.header import header
 from runner.submit.plan import models_of
 from zoo import load_models
 from zoo.anatomy import Unfilled, agrees, count_parameters, take_apart
@@ -127,7 +129,12 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
     elif name is None:
         _show_all(cards, console)
     else:
+        evidence = read(results_folder(), runs_folder())
+        board = make_board(evidence, models={name})
         for on in _facts(cards[0]):
+            for line in header(name, on, cards[0], board, evidence.runs, evidence.papers):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print()
             _show_one(cards[0], on, console)
 
 

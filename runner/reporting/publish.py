@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.leaderboard import curve_path
+from benchmarks.curves import curve_path
+from benchmarks.errors import unknown
 from benchmarks.records import RecordError, RunRecord, load, record_json, save, write_atomically
 from runner.jobs.paths import JobPaths, results_folder
 
@@ -25,30 +26,40 @@ class Published:
     path: Path | None = None  # of the published record
 
 
-def show(jobs: Sequence[JobPaths]) -> None:
+def of_models(jobs: Sequence[JobPaths], models: Sequence[str]) -> list[JobPaths]:
+    """Return the jobs of these models, all for none; raises UserError for a model that has no job here."""
+    present = {paths.folder.parts[-2] for paths in jobs}
+    for model in models:
+        if model not in present:
+            raise unknown("model with a job here", model, present)
+    return [paths for paths in jobs if not models or paths.folder.parts[-2] in models]
+
+
+def show(jobs: Sequence[JobPaths], dry_run: bool = False) -> None:
     """Publish, and say what was published, what was there already and what was skipped, and why."""
     if not jobs:
         print("nothing to publish: no job was submitted here yet; start with: runner submit --suite quickstart")
         return
-    done = publish(jobs, results_folder())
+    done = publish(jobs, results_folder(), dry_run)
     for item in done:
         if item.action == "published":
-            print(f"published {item.path}")
+            print(f"{'would publish' if dry_run else 'published'} {item.path}")
     for item in done:
         if item.action == "skipped":
             print(f"skipped {item.key}: {item.reason}")
     counts = {action: sum(item.action == action for item in done) for action in ("published", "already", "skipped")}
-    print(f"{counts['published']} published, {counts['already']} there already, {counts['skipped']} skipped")
-    if counts["published"]:
+    verb = "to publish" if dry_run else "published"
+    print(f"{counts['published']} {verb}, {counts['already']} there already, {counts['skipped']} skipped")
+    if counts["published"] and not dry_run:
         print("check them with: runner verify")
 
 
-def publish(jobs: Iterable[JobPaths], results: Path) -> list[Published]:
-    """Publish every record of these jobs that may be; a job without a record yet is skipped."""
-    return [_publish(paths, results) for paths in jobs]
+def publish(jobs: Iterable[JobPaths], results: Path, dry_run: bool = False) -> list[Published]:
+    """Publish every record of these jobs that may be; a job without a record yet is skipped. `dry_run` copies nothing."""
+    return [_publish(paths, results, dry_run) for paths in jobs]
 
 
-def _publish(paths: JobPaths, results: Path) -> Published:
+def _publish(paths: JobPaths, results: Path, dry_run: bool) -> Published:
     name = "/".join(paths.folder.parts[-3:])
     if not paths.record.exists():
         return Published(name, "skipped", "no record yet: the job hasn't ended")
@@ -73,6 +84,8 @@ def _publish(paths: JobPaths, results: Path) -> Published:
             return Published(record.key, "already", path=target)
         if not _same_run(target, record):
             return Published(record.key, "skipped", f"{target} holds another run", target)
+    if dry_run:
+        return Published(record.key, "published", path=target)
     write_atomically(curve_path(target), curve)  # first, as in .runs: a record is never without its curve
     save(record, target)
     return Published(record.key, "published", path=target)

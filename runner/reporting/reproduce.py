@@ -6,7 +6,6 @@ fingerprint that the record's job gives. Nothing is checked out: a record of ano
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,17 @@ from rich.console import Console
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.intervals import differ_by, sample_of_runs
-from benchmarks.records import Job, RunRecord, differing_fields, load, load_all
+from benchmarks.published import load_all
+from benchmarks.records import Job, RunRecord, differing_fields, load
 from benchmarks.suites import Suite
 from benchmarks.verdicts import MIN_SEEDS
-from runner.jobs.paths import JobPaths, results_folder, state_of
-from runner.submit import run as submit
+from runner.jobs.find import find_one
+from runner.jobs.paths import JobPaths, results_folder
+from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
+from runner.submit.run import run as run_jobs
+from runner.text import percent
 
 SUITE = "reproduce"  # under which such jobs are submitted: no suite of benchmarks/suites.py
 
@@ -32,25 +35,11 @@ SUITE = "reproduce"  # under which such jobs are submitted: no suite of benchmar
 
 
 def find_record(text: str, records: Sequence[RunRecord]) -> RunRecord:
-    """The one published record that a key, a prefix of one, or `KEY-RUN8` means; raises UserError naming the candidates."""
-    named = {f"{record.job.dataset}/{record.job.model}/{record.file_stem}": record for record in records}
-    if text in named:
-        return named[text]
-    exact = [record for record in records if record.job.key == text]
-    newest = max((record.job.revision for record in exact), default=None)
-    found = [record for record in exact if record.job.revision == newest]
-    found = found or [record for name, record in named.items() if name.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        listed = [name for name, record in named.items() if record in found]
-        more = ", ..." if len(listed) > 8 else ""
-        raise UserError(
-            f"'{text}' means {len(listed)} published records: {', '.join(listed[:8])}{more}; name one of them"
-        )
+    """Return the one published record that a key, a prefix of one, or `KEY-RUN8` means; raise UserError as `find_one` does."""
     if not records:
         raise UserError(f"no record '{text}': nothing is published below {results_folder()}")
-    raise unknown("published record", text, {record.job.key for record in records})
+    named = {f"{record.job.dataset}/{record.job.model}/{record.file_stem}": record for record in records}
+    return find_one(text, named, "published record", lambda record: record.job.revision)
 
 
 def rebuild(record: RunRecord, models: Mapping[str, Any]) -> Job:
@@ -182,7 +171,7 @@ def run(text: str, settings: Settings, console: Console, *, force: bool, as_json
         raise UserError(
             f"{job.key} was published from this checkout: to train it again, add --force (nothing is deleted)"
         )
-    code = submit.run([job], SUITE, settings, console, afresh=force and state_of(paths) == "done")
+    code = run_jobs([job], SUITE, settings, console, afresh=force and state_of(paths) == "done")
     if code or state_of(paths) != "done":
         return code
     ours = load(paths.record)
@@ -219,13 +208,13 @@ def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, cons
     from rich.table import Table
     from rich.text import Text
 
-    from runner.reporting.report import clean
+    from benchmarks.wording import clean
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "theirs", "ours"):
         table.add_column(heading, overflow="fold")
     rows = [("run", theirs.run8, ours.run8), ("outcome", theirs.outcome, ours.outcome)]
-    rows += [("test error", _percent(theirs.test_error), _percent(ours.test_error))]
+    rows += [("test error", percent(theirs.test_error), percent(ours.test_error))]
     rows += [("weights", theirs.weights_sha256[:12], ours.weights_sha256[:12])]
     rows += [(what, _short(one), _short(other)) for what, one, other in found.environment]
     for row in rows:
@@ -236,10 +225,6 @@ def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, cons
         console.print("environment, code and data are the same")
     console.print(Text(f"{found.word}: {found.reason}."), soft_wrap=True)
     console.print(Text(f"ours: {path}", style="dim"), soft_wrap=True)
-
-
-def _percent(error: float | None) -> str:
-    return "-" if error is None or math.isnan(error) else f"{error:.2f} %"
 
 
 def _short(value: Any) -> str:

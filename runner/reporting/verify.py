@@ -14,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from benchmarks.cards import read_cards
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.leaderboard import curve_path
+from benchmarks.published import Listing, listing, record_files
 from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, differing_fields, load, utc
 from runner.jobs.paths import results_folder
 from runner.submit.plan import resolve_field
@@ -49,12 +51,13 @@ def show(path: Path | None) -> int:
     for kind, lines in (("warning", warnings), ("error", errors)):
         for line in lines:
             print(f"{kind}: {line}")
-    print(f"{len(_record_files(folder))} records: {len(errors)} errors, {len(warnings)} warnings")
+    count = 1 if folder.is_file() else len(record_files(folder))
+    print(f"{count} records: {len(errors)} errors, {len(warnings)} warnings")
     return 1 if errors else 0
 
 
 def verify(folder: Path) -> tuple[list[str], list[str]]:
-    """(errors, warnings) of every record below a results folder, one of its folders, or of one record.
+    """(errors, warnings) of every file below a results folder, of one data set's or model's folder, or of one record.
 
     Raises UserError where there is no such path.
     """
@@ -62,7 +65,12 @@ def verify(folder: Path) -> tuple[list[str], list[str]]:
         raise UserError(f"{folder}: no such file or folder")
     found = Findings()
     records: list[tuple[Path, RunRecord]] = []
-    for path in _record_files(folder):
+    files = Listing(records=[folder]) if folder.is_file() else listing(folder)
+    for path in files.strays:
+        found.error(path, "file", "is no record, curve or card in its place, and no board reads it: remove it")
+    if files.cards:
+        found.errors += read_cards(files.cards[0].parent)[1]
+    for path in files.records:
         try:
             record = load(path)
         except RecordError as problem:
@@ -76,21 +84,11 @@ def verify(folder: Path) -> tuple[list[str], list[str]]:
         _check_origin(record, error, warn)
         _check_curve(path, record, error)
     _check_doubles(records, found)
-    if folder.is_dir():
-        known = {curve_path(path) for path in _record_files(folder)}
-        strays = [path for path in sorted(folder.rglob("*.curve.csv")) if path not in known]
-        for path in strays:
+    known = {curve_path(path) for path in files.records}
+    for path in files.curves:
+        if path not in known:
             found.warn(path, "file", "a curve without its record")
     return found.errors, found.warnings
-
-
-def _record_files(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    inside = [(path, path.relative_to(folder.parent).parts) for path in sorted(folder.rglob("*.json"))]
-    return [
-        path for path, parts in inside if "cards" not in parts[:-1] and not any(p.startswith(".") for p in parts[1:])
-    ]
 
 
 def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
@@ -103,10 +101,9 @@ def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
     ):
         if found != expected:
             error(field, f"is '{found}', its job gives '{expected}'")
-    path = path.resolve()
-    expected_place = f"{job.dataset}/{job.model}/{record.file_stem}.json"
-    if "/".join(path.parts[-3:]) != expected_place:
-        error("file", f"lies at {'/'.join(path.parts[-3:])}, the record's own names give {expected_place}")
+    place = "/".join(path.resolve().parts[-3:])
+    if place != record.place:
+        error("file", f"lies at {place}, the record's own names give {record.place}")
 
 
 def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
@@ -232,7 +229,7 @@ def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
     if record.sequential and record.job.overrides:
         error("sequential", "is true, but no verdict is over a job with overrides")
     if record.forced_resume:
-        warn("forced_resume", "went on under another torch build, device or thread count")
+        warn("forced_resume", "went on under another torch build, device, thread count, precision, code or data")
 
 
 def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
@@ -304,7 +301,7 @@ def _differ(one: float | None, other: float | None) -> bool:
 
 
 def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> None:
-    """A run id names one run; equal final weights are one measurement."""
+    """A run id names one run; equal final weights are one measurement. An error of two records is reported for both."""
     runs: dict[str, Path] = {}
     weights: dict[str, Path] = {}
     digests: dict[str, tuple[str, Path]] = {}
@@ -312,10 +309,11 @@ def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> No
         if record.data.verified:  # the official files give one digest, whoever reads them
             digest, first = digests.setdefault(record.job.dataset, (record.data.sha256, path))
             if digest != record.data.sha256:
-                found.error(
-                    path, "data.sha256", f"is another than that of {first}, and both are said to be the official data"
-                )
+                for one, other in ((path, first), (first, path)):
+                    problem = f"is another than that of {other}, and both are said to be the official data"
+                    found.error(one, "data.sha256", problem)
         if (first := runs.setdefault(record.run, path)) is not path:
-            found.error(path, "run", f"is the run of {first} too")
+            for one, other in ((path, first), (first, path)):
+                found.error(one, "run", f"is the run of {other} too")
         elif record.outcome != "diverged" and (first := weights.setdefault(record.weights_sha256, path)) is not path:
             found.warn(path, "weights_sha256", f"the same weights as {first}: counted once")

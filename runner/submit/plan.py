@@ -15,7 +15,7 @@ from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite
 from runner.training.preprocess import PREPROCESSING
 from zoo.plain import paths_of, to_plain_at, with_value
-from zoo.recipe import Moment, Recipe, Shuffled
+from zoo.recipe import Moment, Recipe, Shuffled, Stage
 from zoo.spec import ModelSpec, Variant
 
 
@@ -36,13 +36,44 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of several `FIELD=VALUE`; raises UserError where one field is set twice: the first would be lost."""
+    overrides: dict[str, Any] = {}
+    for name, value in map(parse_override, texts):
+        if name in overrides:
+            raise UserError(f"--set {name} is given twice; to train with several values: --sweep {name}=A,B")
+        overrides[name] = value
+    return overrides
+
+
+def parse_sweep(texts: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the settings of several `FIELD=A,B,C`: every combination of their values. One empty setting for no text.
+
+    A value that holds commas itself is written as JSON: `milestones=[10,15],[20,25]`. Raises UserError as `parse_override`.
+    """
+    settings: list[dict[str, Any]] = [{}]
+    for text in texts:
+        name, _, listed = text.partition("=")
+        parse_override(text)  # refuses another form, and an unknown field
+        if name in settings[0]:
+            raise UserError(f"--sweep {name} is given twice; give all its values at once: --sweep {name}=A,B,C")
+        try:
+            values = json.loads(f"[{listed}]", parse_constant=lambda constant: constant)
+        except ValueError:
+            values = [parse_override(f"{name}={value}")[1] for value in listed.split(",")]
+        if not listed or "" in values:
+            raise UserError(f"--sweep {text}: expected FIELD=A,B,C, such as learning_rate=0.01,0.05")
+        settings = [setting | {name: value} for setting in settings for value in values]
+    return settings
+
+
 @cache
 def field_names() -> list[str]:
     """Return every field that a recipe or a part of one can have, without its part's name."""
     parts = [
         value for value in vars(zoo.recipe).values() if isinstance(value, type) and dataclasses.is_dataclass(value)
     ]
-    return sorted({field.name for part in parts for field in dataclasses.fields(part) if part is not Moment})
+    return sorted({field.name for part in parts for field in dataclasses.fields(part) if part not in (Moment, Stage)})
 
 
 def resolve_field(recipe: Recipe, name: str) -> str:
@@ -73,6 +104,8 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> tuple[Recipe, dict[s
             effective = with_value(effective, path, changes[name])
         except ValueError as error:
             raise UserError(str(error)) from error
+        if path in paths:
+            raise UserError(f"the recipe field {path} is set twice")
         if not any(path.startswith(f"{whole}.") for whole in paths):
             paths.append(path)
     own = {path: to_plain_at(recipe, path) for path in paths_of(recipe)}
@@ -98,11 +131,13 @@ def make_jobs(
     seeds: Iterable[int] = (),
     profile: str = "reference",
     overrides: Mapping[str, Any] | None = None,
+    sweep: Iterable[Mapping[str, Any]] = ({},),
 ) -> list[Job]:
     """Every job of a suite, in the order dataset, model, setting of the sweep, seed.
 
     `only` narrows the models, `seeds` replaces the suite's, `overrides` (by recipe field) are laid over the suite's own and
-    over its sweep, whose settings may become equal by that: equal jobs are one. An override equal to the recipe's own value
+    over its sweep, whose settings may become equal by that: equal jobs are one. `sweep` multiplies the settings by its own,
+    laid over all that. An override equal to the recipe's own value
     is dropped. Raises UserError for a model outside the suite or a value that can't be trained with.
     """
     members = models_of(suite, models)
@@ -116,7 +151,11 @@ def make_jobs(
             raise UserError(
                 f"model '{name}' isn't in the suite '{suite.name}'{elsewhere}: it has {', '.join(members) or 'no models'}"
             )
-    settings = [dict(suite.overrides) | dict(setting) | dict(overrides or {}) for setting in suite.sweep]
+    settings = [
+        dict(suite.overrides) | dict(setting) | dict(overrides or {}) | dict(own)
+        for setting in suite.sweep
+        for own in sweep
+    ]
     made: dict[str, Job] = {}
     for dataset in suite.datasets:
         for name in members:
@@ -159,6 +198,10 @@ def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]
         raise unknown("preprocessing", effective.preprocessing, PREPROCESSING)
     facts = get_dataset(dataset)
     left = facts.training_images(effective.holdout)
+    if effective.second_stage is not None and effective.second_stage.images >= left:
+        raise UserError(
+            f"{what}: second_stage.images is {effective.second_stage.images}, expected less than the {left} training images"
+        )
     if left <= 0:
         most = facts.train_size + facts.validation_size
         raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,44 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.records import Job
-from runner.jobs.paths import JobPaths, State, progress_of, read_json, state_of
+from runner.files import read_json
+from runner.jobs.paths import JobPaths
+from runner.jobs.state import State, progress_of, state_of
+from runner.text import duration, percent
 
 PLAIN_SECONDS = 30.0  # between two summaries where there is no terminal
 SYMBOLS: dict[str, str] = {
     "done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "killed": "†", "pending": "·",
 }  # fmt: skip
-
-
-def duration(seconds: float | None) -> str:
-    """'72 days', '1 h 50 min', '12 min', '40 s'; '?' where it isn't known."""
-    if seconds is None:
-        return "?"
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    if seconds >= 48 * 3600:
-        return f"{round(seconds / 86_400)} days"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-
-
-def percent(value: float | None) -> str:
-    """An error as it's shown: '10.41 %', '-' where there is none."""
-    return "-" if value is None else f"{value:.2f} %"
-
-
-def columns(table: Sequence[Sequence[str]], left: int | None = None) -> list[str]:
-    """A line for each row, its cells under each other: the first `left` (None: all) begin together, the others end so.
-
-    Set by hand: rich takes a millisecond for a row, and cuts cells off where it's piped.
-    """
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if left is None or place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in table
-    ]
 
 
 class Progress:

@@ -5,30 +5,43 @@ import os
 import secrets
 import signal
 import stat
-import statistics
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
-from benchmarks.records import Job, RecordError, load, utc
+from benchmarks.records import Job, utc
 from benchmarks.suites import SUITES
 from runner import tracking
 from runner.engines.config import Slurm, Table, engine_named
-from runner.engines.local import Slot, Work, make_slots, run_inline, run_local, threads_per_slot
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, State, read_json, state_of
-from runner.submit.progress import Progress, duration
-from runner.worker.attempt import Options
+from runner.engines.local import Work, run_inline, run_local
+from runner.engines.slots import Slot, make_slots, threads_per_slot
+from runner.files import read_json, read_lines
+from runner.jobs.find import record_submission
+from runner.jobs.paths import JobPaths, host, job_lock, runs_folder
+from runner.jobs.state import (
+    MAX_FAILURES,
+    TO_RUN,
+    State,
+    count_states,
+    failures_in_a_row,
+    plan_row,
+    state_of,
+    status_json,
+    submitting,
+)
+from runner.locks import locked_within
+from runner.sources import source
+from runner.submit.estimate import expected_seconds, rough_seconds
+from runner.submit.progress import Progress
+from runner.text import amount, duration
+from runner.worker.options import RunOptions, submitter
 
-OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
-CPU_RATE = 6e10  # operations a second: what `runner bench` measured for the larger networks on one core
 WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
 
 
@@ -36,11 +49,9 @@ WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody w
 class Settings:
     """How to run, whatever is run."""
 
+    options: RunOptions = field(default_factory=RunOptions)
     engine: str = "local"
     slots_per_gpu: int | None = None  # the engine's own
-    data_dir: Path | None = None
-    allow_unverified: bool = False
-    force_resume: bool = False
     json: bool = False
     follow: bool = True  # SLURM's tasks: until they have ended
 
@@ -72,18 +83,18 @@ def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
     if state != "failed":
         return False
     kind = (read_json(paths.failure) or {}).get("kind")
-    return kind == "infrastructure" or (kind == "refused" and settings.force_resume)
+    return kind == "infrastructure" or (kind == "refused" and settings.options.force_resume)
 
 
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
     """What `submit --dry-run --json` prints."""
-    rows = [jobs.plan_row(job, state) for job, state in zip(planned, states, strict=True)]
-    return {"jobs": rows, "counts": _counts(planned, states, settings)}
+    rows = [plan_row(job, state) for job, state in zip(planned, states, strict=True)]
+    return {"jobs": rows, "counts": _counts(planned, states, settings), "missing_data": missing_data(planned, settings)}
 
 
 def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
     again = sum(taken_up(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
-    counts = jobs.count_states(list(states))
+    counts = count_states(list(states))
     return counts | {"to_run": counts["to_run"] + again}
 
 
@@ -99,8 +110,8 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
         line += f" by SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
         left = [job for job, state in zip(planned, states, strict=True) if state != "done"]
-        on_cpu, known = slots[0].device == "cpu", _expected_seconds(left)
-        rough = _rough_seconds(left) if on_cpu and known is None else 0.0
+        on_cpu, known = slots[0].device == "cpu", expected_seconds(left)
+        rough = rough_seconds(left) if on_cpu and known is None else 0.0
         if known is not None:
             line += f", about {duration(known / len(slots))}"
         elif rough > WORTH_SAYING:
@@ -110,47 +121,38 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     return line
 
 
-def _expected_seconds(planned: Sequence[Job]) -> float | None:
-    """Training seconds by what the same models took here before; None where one of them never ran here."""
-    known: dict[tuple[str, str, str], list[float]] = {}
-    for paths in jobs.all_jobs():
-        if not paths.record.exists():
-            continue
-        with contextlib.suppress(RecordError):  # a later version's, or torn: `runner verify` says so
-            record = load(paths.record)
-            epochs = record.job.most_epochs
-            if epochs:
-                trained = (record.job.dataset, record.job.model, record.job.profile)
-                known.setdefault(trained, []).append(record.train_seconds / epochs)
-    total = 0.0
-    for job in planned:
-        seen = known.get((job.dataset, job.model, job.profile))
-        if seen is None:
-            return None
-        total += statistics.median(seen) * (job.most_epochs or 1)
-    return total
+def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | None]:
+    """Return the planned data sets whose files aren't here, with the bytes to download; None where a size isn't known."""
+    from runner.data.cache import lacking
+    from runner.data.folder import data_folder
+
+    folder = data_folder(settings.options.data_dir)
+    missing: dict[str, int | None] = {}
+    for name in dict.fromkeys(job.dataset for job in planned):
+        files = lacking(get_dataset(name), folder, settings.options.allow_unverified_data)
+        sizes = [file.size for file in files]
+        if files:
+            missing[name] = None if None in sizes else sum(size or 0 for size in sizes)
+    return missing
 
 
-def _rough_seconds(planned: Sequence[Job]) -> float:
-    """Training seconds on one CPU slot by the multiply-accumulates on the models' cards; models without a card add none."""
-    from benchmarks.leaderboard import read_cards
-
-    cards, _ = read_cards(jobs.results_folder() / "cards")
-    total = 0.0
-    for job in planned:
-        if job.model in cards and job.dataset in cards[job.model].datasets:
-            images = get_dataset(job.dataset).train_size * (job.most_epochs or 1)
-            total += OPERATIONS_A_MAC * (cards[job.model].datasets[job.dataset].macs or 0) * images / CPU_RATE
-    return total
+def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
+    """'cifar10: not here, 170 MB to download: runner data prepare', a line a data set."""
+    lines = []
+    for name, size in missing_data(planned, settings).items():
+        download = "size unknown" if size is None else f"{amount(size)} to download"
+        lines.append(f"{name}: data not here, {download}: runner data prepare --dataset {name}")
+    return lines
 
 
 def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
     """Read every data set once before anything starts: a missing or foreign file ends the submit here, in one line."""
-    from runner.data import readers as data
+    from runner.data import cache
+    from runner.data.folder import data_folder
 
-    folder = data.data_folder(settings.data_dir)
+    folder = data_folder(settings.options.data_dir)
     for name in dict.fromkeys(job.dataset for job in planned):
-        data.load(name, folder, settings.allow_unverified, say)
+        cache.load(name, folder, settings.options.allow_unverified_data, say)
 
 
 def run(
@@ -167,7 +169,8 @@ def run(
     `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order. `sequential` are
     the fingerprints of those that are run because the seeds before them didn't decide the verdict.
     """
-    table = settings.table()
+    table, submitted_by = settings.table(), submitter()
+    source()  # refuses modules from elsewhere, and a commit that no record can hold
     pairs = [(job, JobPaths.of(job)) for job in planned]
     states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
@@ -181,7 +184,7 @@ def run(
         console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
 
     submission = secrets.token_hex(8)
-    with jobs.submitting():
+    with submitting():
         _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
         if not waiting:
             if tracking.is_behind():  # a submit before this one was killed
@@ -189,16 +192,13 @@ def run(
                 with tracking.BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
             return _last_words(pairs, suite, settings, console, [])
-        options = Options(
-            device=slots[0].device if slots else "cpu",
-            threads=threads,
-            data_dir=settings.data_dir,
-            allow_unverified=settings.allow_unverified,
-            force_resume=settings.force_resume,
-            submission=submission,
-            submitted_by=os.environ.get("REPROZOO_SUBMITTED_BY"),
-        )
-        work = Work(pairs, options)
+        here = {
+            "device": slots[0].device if slots else "cpu",
+            "threads": threads,
+            "submission": submission,
+            "submitted_by": submitted_by,
+        }
+        work = Work(pairs, settings.options.model_copy(update=here))
         queue = _queue(work, table, console) if isinstance(table, Slurm) else None
         if queue is not None and not settings.follow:
             if settings.json:
@@ -214,8 +214,7 @@ def run(
             if queue is not None:
                 queue.follow(work, progress.tick, progress.say)
             elif table.kind == "inline":
-                work.options.echo = progress.say
-                run_inline(work, slots[0], progress.tick)
+                run_inline(work, slots[0], progress.tick, progress.say)
             else:
                 run_local(work, slots, progress.tick, progress.say)
         return _last_words(pairs, suite, settings, console, received)
@@ -233,28 +232,28 @@ def _lay_down(
     """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
     for (job, paths), state in zip(pairs, states, strict=True):
         if state == "done":
-            with jobs.locked_within(paths.lock, 0) as held:
+            with locked_within(paths.lock, 0) as held:
                 if held:
                     paths.tidy()
             continue
         paths.write_job(job)
-        paths.cancel.unlink(missing_ok=True)
+        paths.stop.unlink(missing_ok=True)
         if afresh:
-            with jobs.job_lock(paths) as held:
+            with job_lock(paths) as held:
                 if not held:
-                    raise UserError(f"{job.key} is running: `runner cancel` it first")
+                    raise UserError(f"{job.key} is running: `runner stop` it first")
                 paths.set_aside()
         elif taken_up(paths, state, settings):
-            with jobs.job_lock(paths) as held:
+            with job_lock(paths) as held:
                 if held:  # else another submit has taken it up
                     paths.set_aside(only=paths.failure)
-    jobs.record_submission(
+    record_submission(
         {
             "time": utc(datetime.now(UTC)),
             "submission": submission,
             "suite": suite,
             "fingerprints": [job.fingerprint for job, _ in pairs],
-            "host": jobs.host(),
+            "host": host(),
             "pid": os.getpid(),
         }
         | ({"sequential": sorted(sequential)} if sequential else {})
@@ -291,15 +290,13 @@ def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
 
     def stop(number: int, _frame: Any) -> None:
         received.append(number)
-        work.options.stopping.set()
+        work.stopping.set()
         if len(received) == 1:
             progress.say(how)
 
     def hang_up(_number: int, _frame: Any) -> None:
         """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
-        target = os.open(
-            jobs.runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
-        )
+        target = os.open(runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for descriptor in (1, 2):
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file goes on being written
                 os.dup2(target, descriptor)
@@ -327,10 +324,7 @@ def _last_words(
         (job, paths)
         for job, paths in pairs
         if states[paths] == "failed"
-        or (
-            states[paths] in jobs.TO_RUN
-            and jobs.failures_in_a_row(jobs.read_lines(paths.attempts)) >= jobs.MAX_FAILURES
-        )
+        or (states[paths] in TO_RUN and failures_in_a_row(read_lines(paths.attempts)) >= MAX_FAILURES)
     ]
     for job, paths in failed:
         explain_failure(job, paths, console)
@@ -340,7 +334,7 @@ def _last_words(
         end = "stopped. The same command goes on from the checkpoints."
         if settings.table().kind == "slurm":
             which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
-            end = f"SLURM goes on with the rest. The same command follows it; runner cancel {which} ends it."
+            end = f"SLURM goes on with the rest. The same command follows it; runner stop {which} ends it."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
     if failed:
@@ -349,7 +343,7 @@ def _last_words(
         return 1
     if done < len(pairs):
         running = sum(state == "running" for state in states.values())
-        others = f"{running} running elsewhere (runner status)" if running else "the others were cancelled"
+        others = f"{running} running elsewhere (runner status)" if running else "the others were stopped"
         console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
         return 0
     following = f" Next: runner report --suite {suite}" if suite in SUITES else ""
@@ -358,15 +352,17 @@ def _last_words(
 
 
 def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
-    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in pairs))
+    sys.stdout.write(status_json((job, paths, state_of(paths)) for job, paths in pairs))
 
 
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
     """A failed job: key, what and where, the log's path and its last lines."""
     failure = read_json(paths.failure) or {}
-    kind = {"model": "the model's own failure", "refused": "a resume that needs your decision"}.get(
-        str(failure.get("kind")), "an infrastructure failure"
-    )
+    kind = {
+        "model": "the model's own failure",
+        "refused": "a resume that needs your decision",
+        "outdated": "a job of an older version",
+    }.get(str(failure.get("kind")), "an infrastructure failure")
     lines = [
         f"✗ {job.key}: {failure.get('what', 'ended again and again, and left no word: is the disk full?')}",
         f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",

@@ -18,11 +18,12 @@ from benchmarks.leaderboard import make_board, read
 from benchmarks.records import Job
 from benchmarks.suites import Suite
 from benchmarks.verdicts import LOOKS, MIN_SEEDS, next_look
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, results_folder, runs_folder, state_of
-from runner.submit import run as submit
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths, results_folder, runs_folder
+from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings, taken_up
+from runner.submit.run import run as run_jobs
 
 UNDECIDED = ("not run", "more seeds", "inconclusive")
 
@@ -38,7 +39,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Step:
+class Decision:
     """What one look decided for one row."""
 
     row: Row
@@ -46,24 +47,24 @@ class Step:
     why: str  # a clause for the plan
 
 
-def next_step(template: Job, row: Row, unavailable: set[int], failed: int, max_seeds: int) -> Step:
+def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seeds: int) -> Decision:
     """The seeds that take a row to its next look, or why there are none: a pure function.
 
     `template` is any job of the row; `unavailable` are seeds with a record or a failure here, `failed` counts the
     failures. At most `max_seeds` seeds of a row are ever run, those that don't train included.
     """
     if row.verdict not in UNDECIDED:
-        return Step(row, (), row.verdict)
+        return Decision(row, (), row.verdict)
     if row.n == 0 and row.ended >= MIN_SEEDS:
-        return Step(row, (), f"none of {row.ended} seeds trained")
+        return Decision(row, (), f"none of {row.ended} seeds trained")
     look = next_look(row.n)
     left = max_seeds - row.ended - failed
     if look is None or look > max_seeds or left < 1:
-        return Step(row, (), f"{row.verdict} still, at {row.n} seeds: the last look")
+        return Decision(row, (), f"{row.verdict} still, at {row.n} seeds: the last look")
     free = (seed for seed in range(2**31 - 1) if seed not in unavailable and seed not in row.seeds)
     wanted = [next(free) for _ in range(min(look - row.n, left))]
     planned = tuple(template.model_copy(update={"seed": seed}) for seed in wanted)
-    return Step(row, planned, f"{row.verdict} at {row.n} seeds, {len(planned)} more for the look at {look}")
+    return Decision(row, planned, f"{row.verdict} at {row.n} seeds, {len(planned)} more for the look at {look}")
 
 
 def check_max_seeds(max_seeds: int) -> None:
@@ -72,7 +73,9 @@ def check_max_seeds(max_seeds: int) -> None:
         raise UserError(f"--max-seeds is {max_seeds}, expected {LOOKS[0]} to {LOOKS[-1]}")
 
 
-def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds: int) -> dict[tuple[str, str], Step]:
+def plan_round(
+    templates: list[Job], suite: Suite, settings: Settings, max_seeds: int
+) -> dict[tuple[str, str], Decision]:
     """A look at every row of these jobs' models: (data set, model) -> what to run next."""
     evidence = read(results_folder(), runs_folder())
     board = make_board(evidence, suite.datasets, {job.model for job in templates})
@@ -91,24 +94,25 @@ def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds
                 here = here[here[column] == value]
             row = Row(found.verdict, found.n, found.seeds, frozenset(here["seed"].tolist()))
         unavailable, failed = _unavailable(template, settings)
-        steps[place[:2]] = next_step(template, row, unavailable, failed, max_seeds)
+        steps[place[:2]] = decide(template, row, unavailable, failed, max_seeds)
     return steps
 
 
 def _data_status(dataset: str, settings: Settings) -> str:
     """In which of a model's rows new runs will stand: only accepted foreign files make unverified ones."""
-    if not settings.allow_unverified:
+    if not settings.options.allow_unverified_data:
         return "verified"
-    from runner.data import readers as data
+    from runner.data import cache
+    from runner.data.folder import data_folder
 
-    loaded = data.load(dataset, data.data_folder(settings.data_dir), True, lambda _: None)
+    loaded = cache.load(dataset, data_folder(settings.options.data_dir), True, lambda _: None)
     return "verified" if loaded.facts.verified else "unverified"
 
 
 def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
     """Seeds of this row that .runs holds a record or a lasting failure of; and how many failures."""
     done, failed = set(), set()
-    for paths in jobs.all_jobs():
+    for paths in all_jobs():
         if paths.folder.parts[-3:-1] != (template.dataset, template.model):
             continue
         job = paths.read_job()
@@ -150,7 +154,7 @@ def run(
         if dry_run or not round_:
             break
         added = {job.fingerprint for step in steps.values() for job in step.jobs if step.row.n >= MIN_SEEDS}
-        code = submit.run(round_, suite.name, quiet, console, sequential=added)
+        code = run_jobs(round_, suite.name, quiet, console, sequential=added)
         if code or any(state_of(JobPaths.of(job)) != "done" for job in round_):
             return code, planned
     return 0, planned
@@ -159,4 +163,4 @@ def run(
 def print_json(planned: list[Job]) -> None:
     """The object of `status --json` for these jobs."""
     placed = [(job, JobPaths.of(job)) for job in planned]
-    sys.stdout.write(jobs.status_json((job, paths, state_of(paths)) for job, paths in placed))
+    sys.stdout.write(status_json((job, paths, state_of(paths)) for job, paths in placed))

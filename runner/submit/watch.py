@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.jobs import paths as jobs
-from runner.jobs.paths import JobPaths, State
+from runner.jobs.paths import JobPaths, runs_folder
+from runner.jobs.state import TO_RUN, State, someone_submits
 
 ASK_SECONDS = 15.0  # SLURM's controller is asked at most so often
 
 
-class Outlook:
+class QueueView:
     """For as long as a command watches. `trouble` is one line where SLURM doesn't answer."""
 
     def __init__(self) -> None:
@@ -20,11 +20,11 @@ class Outlook:
         self._submitting = False
         self.trouble: str | None = None
 
-    def look(self, found: Sequence[tuple[JobPaths, State]]) -> None:
+    def refresh(self, found: Sequence[tuple[JobPaths, State]]) -> None:
         """Look again; SLURM is asked where a job waits and something was ever queued there."""
-        self._submitting = jobs.someone_submits()
-        waiting = any(state in jobs.TO_RUN for _, state in found)
-        if not waiting or not (jobs.runs_folder() / "slurm").is_dir() or time.monotonic() - self._asked < ASK_SECONDS:
+        self._submitting = someone_submits()
+        waiting = any(state in TO_RUN for _, state in found)
+        if not waiting or not (runs_folder() / "slurm").is_dir() or time.monotonic() - self._asked < ASK_SECONDS:
             return
         from runner.engines import slurm
 
@@ -34,18 +34,18 @@ class Outlook:
         except slurm.SlurmAway as error:
             self.trouble = f"SLURM doesn't answer: {error}"
 
-    def comes(self, paths: JobPaths, state: State) -> bool:
+    def will_run(self, paths: JobPaths, state: State) -> bool:
         """Whether a job runs, or will by itself."""
-        if state not in jobs.TO_RUN:
+        if state not in TO_RUN:
             return state == "running"
-        return not paths.cancel.exists() and (self._submitting or self._is_queued(paths))
+        return not paths.stop.exists() and (self._submitting or self._is_queued(paths))
 
-    def note(self, paths: JobPaths, state: State) -> str:
-        """What beside its state there is to say of a waiting job: 'cancelled', or where it stands in SLURM's queue."""
-        if state not in jobs.TO_RUN:
+    def annotate(self, paths: JobPaths, state: State) -> str:
+        """What beside its state there is to say of a waiting job: 'stopped', or where it stands in SLURM's queue."""
+        if state not in TO_RUN:
             return ""
-        if paths.cancel.exists():
-            return "cancelled"
+        if paths.stop.exists():
+            return "stopped"
         return str(self._tasks[paths.folder]) if self._is_queued(paths) else ""
 
     def _is_queued(self, paths: JobPaths) -> bool:

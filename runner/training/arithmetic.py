@@ -25,12 +25,12 @@ TORCH = "torch"  # the choice that swaps nothing
 MEASURED = "measured"  # to be measured when the training begins
 WAYS = {"t": "torch", "w": "Winograd", "m": "matrix product"}
 OPERATIONS = {nn.Conv2d: 3, nn.LocalResponseNorm: 1}
-GAIN = 1.1  # another way must be so many times as fast as torch's: measurements differ by less
+GAIN = 1.1  # another way must be so many times as fast as torch's, and faster in every turn: a choice by noise gains nothing
 TRIAL_IMAGES = 32
 REPEATS = 3
 
 Shapes = Shape | NormShape
-Seconds = list[dict[str, float]]  # for each operation: seconds by the letter of the way
+Seconds = list[dict[str, list[float]]]  # for each operation: the turns' seconds by the letter of the way
 
 
 def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> dict[str, Shapes]:
@@ -77,7 +77,7 @@ def choose(model: nn.Module, images: Tensor, layout: torch.memory_format, log: C
 
 
 def measure(shape: Shapes, batch: int) -> Seconds:
-    """Return, for each operation, the seconds that each way takes for so many images: by turns, the least of them.
+    """Return, for each operation, the seconds that each way takes for so many images, by turns.
 
     On one thread it is processor time, on which other processes' work doesn't fall.
     """
@@ -86,31 +86,37 @@ def measure(shape: Shapes, batch: int) -> Seconds:
     seconds: Seconds = []
     with torch.no_grad():
         for operation in range(len(shape.operations)):
-            least = dict.fromkeys(shape.ways(operation), math.inf)
-            for turn in range(REPEATS + 1 if len(least) > 1 else 0):
-                for letter in least:
+            turns: dict[str, list[float]] = {letter: [] for letter in shape.ways(operation)}
+            for turn in range(REPEATS + 1 if len(turns) > 1 else 0):
+                for letter, spent in turns.items():
                     began = clock()
                     run(operation, letter)
                     if turn:  # the first warms up
-                        least[letter] = min(least[letter], clock() - began)
-            seconds.append(least)
+                        spent.append(clock() - began)
+            seconds.append(turns)
     return seconds
 
 
 def quickest(seconds: Seconds) -> str:
-    """Return the letters of the quickest ways; torch's where no other gains enough."""
+    """Return the letters of the quickest ways: torch's where no other gains GAIN at its best and something in each turn."""
     letters = ""
-    for least in seconds:
-        best = min(least, key=lambda letter: least[letter])
-        letters += best if least[best] * GAIN < least["t"] else "t"
+    for turns in seconds:
+        ways = [
+            letter
+            for letter, spent in turns.items()
+            if letter != "t"
+            and min(spent) * GAIN < min(turns["t"])
+            and all(other < own for other, own in zip(spent, turns["t"], strict=True))
+        ]
+        letters += min(ways, key=lambda letter: min(turns[letter]), default="t")
     return letters
 
 
 def described(shape: Shapes, letters: str, seconds: Seconds) -> str:
     """Return a line for the log: what was chosen for a shape, and what it gains."""
     gains = [
-        f"{operation} by {WAYS[letter]}, {least['t'] / least[letter]:.2f} times torch's rate"
-        for operation, letter, least in zip(shape.operations, letters, seconds, strict=True)
+        f"{operation} by {WAYS[letter]}, {min(turns['t']) / min(turns[letter]):.2f} times torch's rate"
+        for operation, letter, turns in zip(shape.operations, letters, seconds, strict=True)
         if letter != "t"
     ]
     return f"arithmetic of {shape}: {'; '.join(gains) or 'torch'}"
@@ -138,7 +144,7 @@ def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
     """
     modules: Mapping[str, Any] = dict(model.named_modules())
     for name, letters in parsed(choice).items():
-        module = modules.get(name)
+        module: Any = modules.get(name)
         if OPERATIONS.get(type(module)) != len(letters):
             raise ValueError(f"the choice {name}={letters} is of another network")
         if isinstance(module, nn.Conv2d):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.errors import UserError
-from runner.data.readers import Data
+from runner.data.cache import Data
 from runner.training import preprocess
 from runner.training.augment import augment
 from zoo.recipe import Fixed, Recipe, Shuffled

@@ -3,8 +3,10 @@
 import dataclasses
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -37,12 +39,24 @@ class Checkpoint:
     threads: int
     torch: str = field(default_factory=lambda: str(torch.__version__))
     device: str = "cpu"
-    arithmetic: str = "torch"  # runner/training/arithmetic.py's choice for each layer
     forced_resume: bool = False
+    precision: dict[str, bool | str] = field(default_factory=dict)  # the switches in force
+    trail: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # where and by which code: the distinct ones of all attempts
 
     @classmethod
-    def at_start(cls, fingerprint: str, run: str, threads: int, device: str) -> "Checkpoint":
-        """Return the state of a training that has not begun."""
+    def at_start(
+        cls,
+        fingerprint: str,
+        run: str,
+        threads: int,
+        device: str,
+        precision: Mapping[str, bool | str] = MappingProxyType({}),
+        facts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> "Checkpoint":
+        """Return the state of a training that has not begun; `facts` are what the trail says of this attempt beside."""
+        own = {"hardware": device, "torch": str(torch.__version__), "threads": threads}
         return cls(
             fingerprint=fingerprint,
             run=run,
@@ -58,22 +72,39 @@ class Checkpoint:
             generators={},
             threads=threads,
             device=device,
+            precision=dict(precision),
+            trail=[own | dict(facts)],
         )
 
     def moved_to(self, now: "Checkpoint", forced: bool) -> "Checkpoint":
         """Return this state as one of the environment of `now`; `forced` where their bits differ."""
+        before = self.trail or [{"hardware": self.device, "torch": self.torch, "threads": self.threads}]
         return dataclasses.replace(
-            self, torch=now.torch, threads=now.threads, device=now.device, forced_resume=self.forced_resume or forced
+            self,
+            torch=now.torch,
+            threads=now.threads,
+            device=now.device,
+            precision=now.precision,
+            forced_resume=self.forced_resume or forced,
+            trail=[*before, *(facts for facts in now.trail if facts not in before)],
         )
 
     def differences(self, now: "Checkpoint") -> list[str]:
-        """Return, in words, what makes other bits of a training that goes on here than where this was saved."""
+        """Return, in words, what makes other bits of a training that goes on here than where this was saved.
+
+        A checkpoint of an older version names no sources: nobody knows whether they were these.
+        """
+        there, here = (state.trail[-1] if state.trail else {} for state in (self, now))
+        switches = sorted(self.precision.keys() | now.precision.keys()) if self.precision else []
         pairs = (
             ("torch", self.torch, now.torch),
             ("device", self.device, now.device),
             ("threads", self.threads, now.threads),
+            ("sources", _short(there.get("sources_sha256")), _short(here.get("sources_sha256"))),
+            ("data", _short(there.get("data_sha256")), _short(here.get("data_sha256"))),
+            *((name, self.precision.get(name), now.precision.get(name)) for name in switches),
         )
-        return [f"{what} {there} there, {here} here" for what, there, here in pairs if there != here]
+        return [f"{what} {before} there, {after} here" for what, before, after in pairs if before != after]
 
     def restore(
         self,
@@ -110,3 +141,7 @@ class Checkpoint:
         if damaged is not None:
             raise ValueError(f"{damaged} is damaged")
         return cls(**torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _short(digest: str | None) -> str:
+    return digest[:8] if digest else "not recorded"

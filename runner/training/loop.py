@@ -8,8 +8,9 @@ are fetched once an epoch.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import add_up, autocast_of, step_for
+from runner.training.step import add_up, autocast_of, step_for, written_out
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
@@ -37,7 +38,7 @@ class Stopped(Exception):
 
 
 class ResumeRefused(Exception):
-    """A checkpoint from another torch build, device or thread count: going on would not give the same bits."""
+    """A checkpoint of another torch build, device, thread count, precision, code or data: going on may give other bits."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Trained:
     train_seconds: float
     trained_images: int
     forced_resume: bool
-    arithmetic: str  # runner/training/arithmetic.py's choice for each layer
+    trail: list[dict[str, Any]] = field(default_factory=list)  # as the checkpoint's
+    switches: dict[str, bool | str] = field(default_factory=dict)  # in force, with the arithmetic that was chosen
 
 
 class Session:
@@ -132,23 +134,21 @@ class Session:
 
 def arithmetic_of(
     model: nn.Module,
-    recipe: Recipe,
-    data: DeviceSet,
+    few: DeviceSet,
     layout: torch.memory_format,
-    switches: dict[str, bool | str],
+    switches: Mapping[str, bool | str],
     log: Callable[[str], None],
     resume: Checkpoint | None,
 ) -> str:
     """Swap the layers' arithmetic as the switches want it, and return the choice.
 
-    A training that goes on keeps the choice that it began with: another would give other bits.
+    It is measured on a few images where a training begins. A training that goes on keeps the choice that it began
+    with: another would give other bits.
     """
     chosen = str(switches["arithmetic"])
-    if chosen != arithmetic.TORCH and resume is not None:
-        chosen = resume.arithmetic
     if chosen == arithmetic.MEASURED:
-        images = data.images(slice(0, min(recipe.batch_size, arithmetic.TRIAL_IMAGES)))
-        chosen = arithmetic.choose(model, images, layout, log)
+        began_with = resume.precision.get("arithmetic", arithmetic.TORCH) if resume else None
+        chosen = str(began_with or arithmetic.choose(model, few.images(slice(None)), layout, log))
     arithmetic.install(model, chosen, layout)
     return chosen
 
@@ -193,8 +193,9 @@ def train(
     hooks: Hooks,
     resume: Checkpoint | None = None,
     force_resume: bool = False,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
-    """Train one job to its end, from its start or from a checkpoint.
+    """Train one job to its end, from its start or from a checkpoint; `facts` are what its trail says of this attempt.
 
     Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
     from, and whatever the model raises.
@@ -208,7 +209,10 @@ def train(
     model = spec.variants[job.dataset].build()
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
-    chosen = arithmetic_of(model, recipe, data.train, layout, switches, hooks.log, resume)
+    if written_out(spec, recipe, device):
+        switches = {**switches, "arithmetic": arithmetic.TORCH}  # its own passes train it
+    few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
+    switches = {**switches, "arithmetic": arithmetic_of(model, few, layout, switches, hooks.log, resume)}
     order_seed = 2 * job.seed + 1_000_003
     order = torch.Generator().manual_seed(order_seed)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
@@ -220,7 +224,7 @@ def train(
         return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead)
 
     # --- where it goes on ---
-    state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device))
+    state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device), switches, facts)
     stage = recipe.stage_of(resume.epoch if resume else 0)
     optimizer, batches = begin(stage)
     if resume is not None:
@@ -229,7 +233,6 @@ def train(
             raise ResumeRefused("; ".join(differences))
         resume.restore(model, optimizer, order, shifts, same_device=resume.device == state.device)
         state = resume.moved_to(state, forced=bool(differences))
-    state.arithmetic = chosen
     sums = state.sums.to(device, copy=True)
     step = step_for(model, optimizer, spec, stage.recipe, sums, switches)
     session = Session(state, model, optimizer, sums, batches, order, hooks)
@@ -334,7 +337,8 @@ def train(
         train_seconds=state.train_seconds,
         trained_images=state.trained_images,
         forced_resume=state.forced_resume,
-        arithmetic=chosen,
+        trail=state.trail,
+        switches=switches,
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import write_atomically
-from runner.data.readers import locked
+from runner.locks import locked
 
 PREPROCESSING: dict[str, str] = {
     "unit": "pixels divided by 255",
@@ -208,11 +208,12 @@ class GcnZca(Transform):
 
 
 class GcnLcn(Transform):
-    """Global, then local contrast normalisation as pylearn2's scripts/papers/maxout/svhn_preprocessing.py did them.
+    """Global, then local contrast normalisation as pylearn2's scripts/papers/maxout/svhn_preprocessing.py did them in 2013.
 
     GlobalContrastNormalization with its defaults (norm 1), then LeCunLCN, channel by channel: each pixel minus the blur
     around it, over the root of the squares' blur, or over that root's mean in the image where this is larger. The squares
-    are of the pixels before the mean is taken away, as in pylearn2's code. Nothing is fitted. References/papers.md B.5.
+    are of the pixels before the mean is taken away. So did the code of March 2013 (558efcc), with which maxout's and NiN's
+    figures were measured. Since January 2014 (c71be4b) it normalises the red channel alone. Nothing is fitted.
     """
 
     name = "gcn_lcn"

@@ -128,15 +128,20 @@ class WrittenOutStep:
         self.network.train(self.model, images, labels, self.optimizer.steps(), self.sums)
 
 
+def written_out(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
+    """Tell whether the model's own passes train this recipe: one image per update, on a CPU."""
+    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and not recipe.max_norm
+    return spec.written_out is not None and device.type == "cpu" and one_image
+
+
 def written_out_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
 ) -> WrittenOutStep | None:
-    """Return the step of the model's own passes where they can train this recipe: one image per update, on a CPU.
+    """Return the step of the model's own passes where they train this recipe.
 
     A rate that moves from update to update, and images that are augmented, are handed over one by one.
     """
-    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and not recipe.max_norm
-    if spec.written_out is None or sums.device.type != "cpu" or not one_image:
+    if spec.written_out is None or not written_out(spec, recipe, sums.device):
         return None
     assert isinstance(optimizer, DiagonalLM)
     one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
@@ -165,8 +170,8 @@ def step_for(
     switches: dict[str, bool | str],
 ) -> Step | GraphedStep | WrittenOutStep:
     """Return the model's own written-out step where it can train the recipe, else the profile's."""
-    written_out = written_out_step(model, optimizer, spec, recipe, sums)
-    return written_out or make_step(model, optimizer, spec.loss, sums, switches)
+    own = written_out_step(model, optimizer, spec, recipe, sums)
+    return own or make_step(model, optimizer, spec.loss, sums, switches)
 
 
 def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -1,54 +1,50 @@
-"""Each ordering that a source asserts, with its difference, ours, and the verdict."""
+"""Each assertion of a source with its difference, ours, and the verdict."""
 
-import cells
-import charts
-import parts
+import address
+import escape
 import source
 import streamlit as st
+import widgets
+from charts.claims import claims_figure
+from tables.claims import claims_table
+from tables.common import titles_of
 
 from benchmarks.verdicts import MIN_SEEDS
 
 reading = source.current()
-st.title("Do the claims hold?")
+titles = titles_of(reading.evidence.cards)
+widgets.title("Do the claims hold?", tab="Claims")
 st.markdown(
-    "A paper's claim is an ordering: *a beats b*. Both sides are trained here with the same profile on the same data; "
-    "the 90 % interval of the difference says whether it holds. Right of 0 is as claimed."
+    "A claim says that one network beats another, by some share of its error, or that two are equal. Both sides are "
+    "trained here with the same profile on the same data; the 90 % interval of the difference says whether it holds."
 )
 claims = reading.claims
 if not len(claims):
-    parts.empty(
+    widgets.empty(
         "No source claims anything of models that are here: claims stand in benchmarks/papers/.", "runner models"
     )
     st.stop()
-names = ["all", *dict.fromkeys(claims["dataset"])]
-parts.asked_for("dataset", names, "data set with a claim")
-dataset = st.segmented_control("Data set", names, default="all", required=True, key="dataset", bind="query-params")
-if dataset != "all":
+names = [address.ALL, *dict.fromkeys(claims["dataset"])]
+asked = address.asked("dataset")
+if asked is not None and asked not in names:
+    st.caption(f"No source claims anything on {escape.md(widgets.dataset_title(asked), 60)}: all are shown.")
+dataset = widgets.choose_dataset("claims", names, address.ALL)
+if dataset != address.ALL:
     claims = claims[claims["dataset"] == dataset]
 waiting = claims[claims["verdict"].isin(["not run", "more seeds"])]
 if len(waiting) == len(claims):
-    parts.empty(
+    widgets.empty(
         f"None of these {len(claims)} claims is decided: each needs {MIN_SEEDS} finished seeds on both sides. "
         "Below stand the papers' own differences.",
         "runner submit --suite nin_ablation",
     )
-parts.figure(
-    charts.claims_figure(claims),
+widgets.table(
+    claims_table(claims, reading.evidence.papers, reading.board, titles),
+    "Claims with the verdict, why, the paper's difference and ours",
+)
+widgets.figure(
+    claims_figure(claims, titles),
     alt="Difference of each claim, the paper's and ours with its 90 % interval; right of zero is as claimed. "
-    "The table below has the numbers.",
+    "The table above has the numbers.",
     key="claims",
 )
-table = cells.claims_table(claims, reading.evidence.papers)
-st.dataframe(
-    table,
-    hide_index=True,
-    height="content",
-    alt="Claims with the paper's difference, ours and the verdict",
-    column_config={
-        "Verdict": st.column_config.TextColumn(pinned=True, width=110),
-        "Claim": st.column_config.TextColumn(width=420),
-        "Why": st.column_config.TextColumn(width=420),
-    },
-)
-with st.expander("As plain text"):
-    parts.plain_table(table, alt="Claims as plain text")

@@ -1,53 +1,61 @@
 """Two to four models side by side, differences in recipe marked."""
 
-import cells
-import charts
-import parts
+import address
+import escape
 import source
 import streamlit as st
+import widgets
+from charts.runs import compare_figure
+from tables.common import datasets_of, runs_behind, titles_of
+from tables.compare import compare_table
 
 from benchmarks.leaderboard import default_view
 
 reading = source.current()
 board, evidence = reading.board, reading.evidence
 ours = board[board["model"].notna()]
-names = cells.datasets_of(ours)
-st.title("Compare")
+names = datasets_of(ours)
+widgets.title("Compare")
 if not names:
-    parts.empty("There is no model here yet.", "runner models --write-cards")
+    widgets.empty("There is no model here yet.", "runner models --write-cards")
     st.stop()
-dataset = parts.dataset_of_page(board, names)
+dataset = widgets.dataset_of_page("compare", board, names)
 here = list(dict.fromkeys(ours.loc[ours["dataset"] == dataset, "model"]))
-titles = {name: evidence.cards[name].title if name in evidence.cards else name for name in here}
-models = st.multiselect(
+titles = titles_of(evidence.cards)
+asked = address.asked_all("models")
+models: list[str] = st.multiselect(
     "Two to four models",
     here,
     max_selections=4,
-    key="models",
-    bind="query-params",
     placeholder="choose two to four",
+    format_func=lambda name: escape.short(titles.get(name, name), 60),
+    **address.follow("models", [name for name in asked if name in here][:4], "compare"),
 )
-models = [name for name in models if name in here][:4]
+if missing := [name for name in asked if name not in here]:
+    names_of = ", ".join(titles.get(name, name) for name in missing)
+    st.caption(escape.md(f"Not on {widgets.dataset_title(dataset)}: {names_of}.", 200))
 if len(models) < 2:
-    parts.empty(
+    widgets.empty(
         "Choose two models or more: facts, recipes and runs then stand side by side, with ≠ where recipes differ."
     )
     st.stop()
 rows = default_view(ours[(ours["dataset"] == dataset) & ours["model"].isin(models)])
-runs = cells.runs_behind(evidence.runs, rows)
+by_name = {row.model: row for row in rows.itertuples(index=False)}
+runs = runs_behind(evidence.runs, rows)
 if len(runs):
-    parts.figure(
-        charts.compare_figure(runs, models, [titles[name] for name in models]),
-        alt="Test error of every run that counts, by model. The table below has means and intervals.",
+    widgets.figure(
+        compare_figure(runs, [by_name[name] for name in models], [titles.get(name, name) for name in models]),
+        alt="Test error of every run that counts, by model, with mean, 95 % interval and the printed error. "
+        "The table below has the numbers.",
         key="runs",
     )
 else:
-    parts.empty(
+    widgets.empty(
         "None of them has run yet.",
-        f"runner submit --suite {parts.suite_of(dataset)} " + " ".join(f"--model {name}" for name in models),
+        f"runner submit --suite {widgets.suite_of(dataset)} " + " ".join(f"--model {name}" for name in models),
     )
-only = st.toggle("Only what differs", key="only", bind="query-params")
-table = cells.compare_table(evidence, board, dataset, models)
+only = st.toggle("Only what differs", **address.follow("only", address.asked("only") == "True", "compare"))
+table = compare_table(evidence, board, dataset, models)
 if only:
     table = table[table[models].nunique(axis=1) > 1]
-parts.plain_table(table.rename(columns=titles), alt="The models side by side; ≠ marks recipe fields that differ")
+widgets.table(table.rename(columns=titles), "The models side by side; ≠ marks recipe fields that differ")

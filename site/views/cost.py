@@ -1,65 +1,39 @@
 """Error against parameters, multiply-accumulates and minutes of training, with the frontier."""
 
-import cells
-import charts
-import parts
+import address
 import source
 import streamlit as st
-import words
+import widgets
+from charts.board import cost_figure
+from tables.common import datasets_of
+from tables.compare import COST_FORMATS, COSTS, cost_table, cost_view
 
 reading = source.current()
 board = reading.board
-names = cells.datasets_of(board)
-st.title("What does accuracy cost?")
+names = datasets_of(board)
+widgets.title("What does accuracy cost?", tab="Cost")
 if not names:
-    parts.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
+    widgets.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
     st.stop()
-dataset = parts.dataset_of_page(board, names)
-cost = st.segmented_control(
-    "Cost",
-    list(cells.COSTS),
-    default="parameters",
-    required=True,
-    key="cost",
-    bind="query-params",
-)
-column, title = cells.COSTS[cost or "parameters"]
-rows = cells.cost_view(board, dataset, column)
+dataset = widgets.dataset_of_page("cost", board, names)
+asked = address.asked("cost")
+cost = asked if asked in COSTS else "parameters"
+st.segmented_control("Cost", list(COSTS), required=True, **address.follow("cost", cost, "cost"))
+column, title = COSTS[cost]
+rows = cost_view(board, dataset, column)
 if not len(rows):
     needs = "a run" if column == "train_minutes" else "a card and an error"
-    parts.empty(
-        f"No model on {parts.dataset_title(dataset)} has {needs} yet.",
-        f"runner submit --suite {parts.suite_of(dataset)}",
+    widgets.empty(
+        f"No model on {widgets.dataset_title(dataset)} has {needs} yet.",
+        f"runner submit --suite {widgets.suite_of(dataset)}",
     )
     st.stop()
-parts.figure(
-    charts.cost_figure(rows, column, title),
-    alt=f"Test error on {parts.dataset_title(dataset)} against {title.lower()}. The table below has the numbers.",
+widgets.figure(
+    cost_figure(rows, column, title),
+    alt=f"Test error on {widgets.dataset_title(dataset)} against {title.lower()}. The table below has the numbers.",
     key="cost_figure",
 )
 st.caption(
     "The frontier joins the measured models than which nothing cheaper has a smaller error. Minutes depend on hardware."
 )
-view = rows.assign(
-    **{
-        "Model": [words.short(text, 80) for text in rows["label"]],
-        "Frontier": ["yes" if front else "" for front in rows["frontier"]],
-        "Measured %": rows["mean"],
-        "Reported %": rows["reported"],
-        title: rows[column],
-        "Hardware": [", ".join(words.short(name, 60) for name in names) for names in rows["hardware"]],
-        "Marks": [cells.marks(row) for row in rows.itertuples()],
-    }
-)
-st.dataframe(
-    view[["Model", "Frontier", "Measured %", "Reported %", title, "Hardware", "Marks"]],
-    hide_index=True,
-    placeholder="–",
-    height="content",
-    alt="Models with error and cost",
-    column_config={
-        "Measured %": st.column_config.NumberColumn(format="%.2f"),
-        "Reported %": st.column_config.NumberColumn(format="%.2f"),
-        title: st.column_config.NumberColumn(format="compact"),
-    },
-)
+widgets.table(cost_table(rows, column, title), "Models with error and cost", COST_FORMATS)

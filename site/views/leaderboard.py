@@ -1,46 +1,68 @@
-"""One board per data set: measured beside reported, ranked by error, and the picture that says it at a glance."""
+"""What was found, then one board per data set: measured beside printed, the verdict and its reason, ranked by error."""
 
-import cells
-import charts
-import parts
+import address
+import escape
 import source
 import streamlit as st
-import words
+import widgets
+from charts.board import gap_figure, gap_order
+from tables.answer import answer_details, answer_of, answer_sentence
+from tables.board import RIVALS, board_rows, elsewhere, filtered, options, ranked_view
+from tables.common import datasets_of
 
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import PROFILES
-from benchmarks.wording import LEGEND, as_csv, as_json
+from benchmarks.wording import LEGEND, as_csv, as_json, verdict_words
 
+PAGE = "leaderboard"
+FILTERS = ("search", "profile", "rivals", "family", "augmentation", "verdict", "hardware")
 reading = source.current()
-board = reading.board
-names = cells.datasets_of(board)
+board, papers = reading.board, reading.evidence.papers
+names = datasets_of(board)
 
-st.title("Do the numbers in the papers hold?")
-st.markdown("The test errors that papers print, beside what their recipes give here, over several seeds.")
+widgets.title("Do the numbers in the papers hold?", tab="Leaderboard")
 if not names:
-    parts.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
+    widgets.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
     st.stop()
 
-dataset = parts.dataset_of_page(board, names)
+answer = answer_of(board)
+details = [*answer_details(answer), "Each printed error stands beside what its recipe gives here, over several seeds."]
+st.html(
+    f'<p class="lead">{escape.markup(answer_sentence(answer))}</p><p class="beside">{escape.markup(" ".join(details))}</p>'
+)
+dataset = widgets.dataset_of_page(PAGE, board, names)
 facts = DATASETS[dataset]
-summary = st.empty()
 
-with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
+
+def clear() -> None:
+    """Take every filter out of the address."""
+    for name in FILTERS:
+        address.write(name, None)
+
+
+asked = {name: values for name in FILTERS if (values := address.asked_all(name))}
+with st.expander("Search and filter", icon=":material/filter_alt:", key="filter"):
     search = st.text_input(
-        "Search", key="search", bind="query-params", placeholder="a model, a paper, a table", max_chars=200
+        "Search",
+        placeholder="a model, a paper's title or author, an arXiv number, a printed error",
+        max_chars=200,
+        **address.follow("search", (address.asked("search") or "")[:200], PAGE),
     )
     left, middle, right = st.columns(3)
     profiles = left.multiselect(
         "Profile",
         PROFILES,
-        key="profile",
-        bind="query-params",
         placeholder="each model's row with the most seeds",
         help="reference: IEEE float32, deterministic. fast: may change rounding, never the recipe.",
+        **address.follow("profile", [name for name in asked.get("profile", []) if name in PROFILES], PAGE),
     )
-    rivals = left.selectbox("Figures that are published only", cells.RIVALS, key="rivals", bind="query-params")
-    view = cells.ranked_view(board, dataset, rivals, profiles)
-    offered = cells.options(view)
+    rivals = left.selectbox(
+        "Figures that are printed only",
+        RIVALS,
+        **address.follow("rivals", next((n for n in asked.get("rivals", []) if n in RIVALS), RIVALS[0]), PAGE),
+    )
+    view = ranked_view(board, dataset, rivals, profiles)
+    offered = options(view)
     chosen = {}
     for place, name, title in (
         (middle, "family", "Family"),
@@ -49,109 +71,61 @@ with st.expander("Filter", icon=":material/filter_alt:", key="filter"):
         (right, "hardware", "Hardware"),
     ):
         # A value that only the address names stays chosen, so that a link shows an honest nothing rather than all.
-        values = [*offered[name], *(v for v in st.query_params.get_all(name) if v not in offered[name])]
-        chosen[name] = place.multiselect(title, values, key=name, bind="query-params", placeholder="all")
+        values = [*offered[name], *(value for value in asked.get(name, []) if value not in offered[name])]
+        chosen[name] = place.multiselect(
+            title,
+            values,
+            placeholder="all",
+            **address.follow(name, asked.get(name, []), PAGE),
+        )
 
-shown = cells.filtered(view, **chosen, search=search or "")
+shown = filtered(view, **chosen, search=search or "", papers=papers)
 ran = view[view["runs"] > 0]
-summary.markdown(words.md(f"{facts.title}: {cells.summary(view)}."))
-if not len(ran):
-    parts.empty(
-        f"No run on {facts.title} has ended yet: below stands what the sources print.",
-        f"runner submit --suite {parts.suite_of(dataset)}",
-    )
+if asked:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        said = "; ".join(f"{name}: {', '.join(values)}" for name, values in asked.items())
+        st.markdown(f"**{len(shown)} of {len(view)} rows.** Filter: {escape.md(said, 200)}")
+        st.button("Clear the filter", icon=":material/filter_alt_off:", on_click=clear)
+    if other := elsewhere(board, dataset, search or "", papers):
+        found = ", ".join(f"{DATASETS[name].title} ({count})" for name, count in other.items())
+        st.caption(escape.md(f"The search also fits rows of other data sets: {found}."))
+elif not len(ran):
+    line = f"No run on {facts.title} has ended yet: below stands what the sources print, and what others got."
+    widgets.empty(line, f"runner submit --suite {widgets.suite_of(dataset)}")
 if not len(shown):
-    parts.empty("No row fits these filters. Take one away, or search for something shorter.")
+    widgets.empty("No row fits these filters. Take one away, or search for something shorter.")
     st.stop()
 
-table = cells.board_table(shown, reading.evidence.papers, source.small_curves(reading, shown))
-config = st.column_config
-beside, picture = st.columns([3, 2], gap="medium")
-with beside:
-    st.dataframe(
-        cells.set_apart(table),
-        hide_index=True,
-        placeholder="–",
-        height="content" if len(table) <= 20 else 720,
-        alt=f"Leaderboard of {facts.title}: {len(table)} rows with measured error, reported error, gap and verdict. "
-        "The same as plain text stands below, under “As plain text”.",
-        column_config={
-            "#": config.NumberColumn(pinned=True, format="%d", width=40, help="Rank by error, before any filter."),
-            "Page": config.LinkColumn(
-                "Model",
-                display_text=r"#(.*)$",
-                pinned=True,
-                alignment="left",
-                width=190,
-                help="Leads to the model's page; of what is published only, to its source.",
-            ),
-            "Model": None,  # the same text without its link, for the plain table
-            "Measured": config.NumberColumn(
-                "Measured %", format="%.2f", width=82, help="Mean over the seeds that trained."
-            ),
-            "±": config.NumberColumn(format="%.2f", width=52, help="Half-width of the 95 % interval of the mean."),
-            "Verdict": config.TextColumn(width=122),
-            "Trained": config.TextColumn(width=62, help="Seeds that trained, of those that ran."),
-            "Reported": config.NumberColumn("Reported %", format="%.2f", width=82),
-            "Gap": config.NumberColumn(format="%+.2f", width=60, help="Measured - reported, percentage points."),
-            "Marks": config.ListColumn(width=110, help="What isn't plain about this row's numbers."),
-            "Curve": config.LineChartColumn(
-                "By epoch", width=84, y_min=0, help="Test error by epoch of the first seed that trained."
-            ),
-            "Parameters": config.NumberColumn(format="compact", width=86),
-            "MACs": config.NumberColumn(format="compact", width=70, help="Multiply-accumulates an image."),
-            "Minutes a run": config.NumberColumn(
-                format="%.1f", width=92, help="Of training, on the hardware beside it."
-            ),
-            "Hardware": config.TextColumn(width=150),
-            "Last run": config.DatetimeColumn(format="YYYY-MM-DD", width=92),
-            "Source": config.TextColumn(width=150),
-            "Why": config.TextColumn(width=420),
-        },
-    )
-    st.caption(
-        f"{facts.title}, {facts.test_size:,} test images. {LEGEND} On a grey ground: published only, no model of ours."
-    )
-with picture:
-    if len(charts.gap_order(shown)):
-        parts.figure(
-            charts.gap_figure(shown),
-            alt=f"Reported and measured test errors on {facts.title}, largest gap first. The table beside it has the numbers.",
-            key="gaps",
-        )
-        st.caption("Bars: 95 % interval of the mean. Grey: where one new run would fall. Click a point for its model.")
+here = answer_of(board[board["dataset"] == dataset])
+if here.printed and len(names) > 1:
+    st.html(f'<p class="beside of-board"><b>{facts.title}.</b> {escape.markup(answer_sentence(here))}</p>')
+curves = source.small_curves(reading, shown)
+rows = board_rows(shown, papers, reading.attempts, curves)
+widgets.board(rows, f"Leaderboard of {facts.title}: printed error, measured error, gap, verdict and reason")
+st.caption(f"{facts.title}, {facts.test_size:,} test images. {LEGEND} Ranked by error: measured rows alone.")
 
-marked = sorted({mark for row in shown.itertuples() for mark in cells.marks(row)})
-parts.marks_line(marked)
 unverified = shown[(shown["data"] == "unverified") & (shown["runs"] > 0)]
 for sentence in unverified["provenance"].dropna().unique():
-    st.warning("Unverified data: " + words.md(sentence), icon=":material/warning:")
+    st.warning("Unverified data: " + escape.md(sentence), icon=":material/warning:")
 
-rows_for_files = (
-    board[board["dataset"] == dataset] if not any(chosen.values()) and not search and not profiles else shown
-)
+if shown["mean"].notna().any() and len(gap_order(shown)):
+    st.subheader("The same as a picture")
+    alt = f"Printed and measured test errors on {facts.title}, largest gap first. The table above has the numbers."
+    widgets.figure(gap_figure(shown), alt=alt, key="gaps")
+    st.caption("Bars: 95 % interval of the mean. Grey: where one new run would fall. Click a point for its model.")
+
+rows_for_files = shown if asked else board[board["dataset"] == dataset]
 with st.container(horizontal=True):
-    st.download_button(
-        "CSV",
-        as_csv(rows_for_files),
-        f"reprozoo-{dataset}.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
-    st.download_button(
-        "JSON",
-        as_json(rows_for_files),
-        f"reprozoo-{dataset}.json",
-        "application/json",
-        icon=":material/download:",
-        on_click="ignore",
-    )
-with st.expander("As plain text"):
-    parts.plain_table(cells.plain_board(table), alt=f"The leaderboard of {facts.title} as plain text")
+    for kind, text, mime in (
+        ("CSV", as_csv(rows_for_files), "text/csv"),
+        ("JSON", as_json(rows_for_files), "application/json"),
+    ):
+        st.download_button(
+            kind, text, f"reprozoo-{dataset}.{kind.lower()}", mime, icon=":material/download:", on_click="ignore"
+        )
 equal = reading.equivalences[reading.equivalences["dataset"] == dataset]
 if len(equal):
     with st.expander("Profiles: does fast give the errors of reference?", expanded=True):
         for row in equal.itertuples():
-            said = f"{cells.verdict_words(row.verdict)}: {row.label}, {row.profile} beside reference: {row.reason}."
-            st.markdown("- " + words.md(said))
+            sentence = f"{verdict_words(row.verdict)}: {row.label}, {row.profile} beside reference: {row.reason}."
+            st.markdown("- " + escape.md(sentence))

@@ -1,24 +1,24 @@
 """The protocol, what isn't comparable and why, and how to add a model: the checkout's own prose."""
 
-import parts
-import prose
 import source
 import streamlit as st
+import texts
+import widgets
 
 reading = source.current()
-st.title("Method and limits")
-protocol = prose.protocol()
+widgets.title("Method and limits", tab="Method")
+protocol = texts.protocol()
 if protocol:
     st.markdown(protocol)
 else:
-    parts.empty("results/README.md isn't in this checkout: it holds the protocol.")
+    widgets.empty("results/README.md isn't in this checkout: it holds the protocol.")
 apart = reading.board[reading.board["verdict"] == "not comparable"]
 st.header("What isn't comparable here, and why")
 if len(apart):
-    parts.plain_table(prose.not_comparable(apart), alt="Rows whose protocol differs from the source's")
+    widgets.table(texts.not_comparable(apart), "Rows whose protocol differs from the source's")
 else:
     st.markdown(
         "At present no row: wherever a model has run, its protocol is the source's as far as the source states it."
     )
 st.header("Add a model")
-st.markdown(prose.add_a_model() or "See CONTRIBUTING.md.")
+st.markdown(texts.add_a_model() or "See CONTRIBUTING.md.")

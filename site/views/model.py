@@ -1,11 +1,16 @@
-"""One model on one data set: what its source says, what we measured, how, and how to repeat it."""
+"""One model on one data set: what its source says, what we measured, what it costs, and how to repeat it."""
 
-import cells
-import charts
-import parts
+import address
+import escape
 import source
 import streamlit as st
-import words
+import widgets
+from charts.runs import curves_figure, seeds_figure
+from tables.board import board_rows, others_sentence
+from tables.claims import claims_table
+from tables.common import Link, authors_of, marks, runs_behind, sentence, titles_of
+from tables.model import anatomy_table, attempts_table, model_facts, recipe_table, reported_table, reproduce_commands
+from tables.runs import COST_FORMATS, RUN_FORMATS, costs_table, counted_first, runs_table
 
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
@@ -13,139 +18,158 @@ from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
 reading = source.current()
 board, evidence = reading.board, reading.evidence
 ours = board[board["model"].notna()]
+titles = titles_of(evidence.cards)
 anatomies = {name for name, card in evidence.cards.items() if card.anatomy and not card.datasets}
-models = sorted(set(ours["model"]) | anatomies)
+models = sorted({*map(str, ours["model"]), *anatomies}, key=lambda name: str(titles.get(name, name)).casefold())
 
 if not models:
-    st.title("Model")
-    parts.empty("There is no model here yet: no card and no record.", "runner models --write-cards")
+    widgets.title("Model")
+    widgets.empty("There is no model here yet: no card and no record.", "runner models --write-cards")
     st.stop()
-parts.asked_for("model", models, "model")
+widgets.asked_for("model", models, "model")
 
 
-def title_of(name: str) -> str:
-    """A card's title, escaped: what a widget shows is Markdown."""
-    return words.md(evidence.cards[name].title if name in evidence.cards else name, 60)
+def datasets_of(name: str) -> list[str]:
+    """Where a model is trained or taken apart, the liveliest first."""
+    card = evidence.cards.get(name)
+    return address.datasets_of_model(ours, name) + (list(card.anatomy) if card else [])
+
+
+def other_model() -> None:
+    """Show another model, on the same data set if it has that one."""
+    chosen = str(st.session_state["model_model"])
+    address.write("model", chosen)
+    if address.asked("dataset") not in datasets_of(chosen):
+        address.write("dataset", datasets_of(chosen)[0])
 
 
 left, right = st.columns(2)
-first = next(iter(ours[(ours["runs"] > 0) & ours["reported"].notna()]["model"]), models[0])
-model = left.selectbox("Model", models, index=models.index(first), key="model", bind="query-params")
+opens_with = address.liveliest_model(ours, address.carried().get("dataset")) if len(ours) else models[0]
+model = address.settle("model", models, opens_with)
+left.selectbox(
+    "Model",
+    models,
+    format_func=lambda name: escape.short(titles.get(name, name), 60),
+    **address.follow("model", model, "model") | {"on_change": other_model, "args": ()},
+)
+address.carry(model=model)
 card = evidence.cards.get(model)
-datasets = [name for name in DATASETS if ((ours["model"] == model) & (ours["dataset"] == name)).any()]
-datasets += list(card.anatomy) if card else []
-parts.asked_for("dataset", datasets, f"data set of {model}")
+datasets = datasets_of(model)
+title = escape.short(titles.get(model, model), 60)
+widgets.asked_for("dataset", datasets, f"data set of {title}")
 with right:
-    dataset = parts.choose_dataset(datasets, datasets[0])
+    dataset = widgets.choose_dataset("model", datasets, datasets[0])
 
 variant = card and (card.datasets.get(dataset) or card.anatomy.get(dataset))
-st.title(f"{title_of(model)} on {parts.dataset_title(dataset)}")
+widgets.title(f"{title} on {widgets.dataset_title(dataset)}")
 paper = evidence.papers.get(card.paper) if card and card.paper else None
 if paper:
     year = "" if paper.year == "unknown" else f", {paper.year}"
-    st.markdown(f"{words.md(paper.title)}, {words.md(cells.authors_of(paper), 200)}{year}: <{paper.url}>")
+    st.markdown(f"{escape.md(paper.title)}, {escape.md(authors_of(paper), 200)}{year}: <{paper.url}>")
 
 rows = ours[(ours["model"] == model) & (ours["dataset"] == dataset)]
-runs = cells.counted_first(runs_of(evidence, dataset, model))
-if len(rows):
-    row = next(default_view(rows).itertuples())
-    with st.container(horizontal=True):
-        spread = "" if words.missing(row.half_width) else f" ± {row.half_width:.2f}"
-        st.metric("Measured, %", words.percent(row.mean) + spread, border=True, width=200)
-        st.metric("Reported, %", words.NONE if words.missing(row.printed) else row.printed, border=True, width=150)
-        st.metric("Gap, points", words.percent(row.gap, signed=True), border=True, width=150)
-        st.metric("Verdict", cells.verdict_words(row.verdict), border=True, width="content")
-        st.metric("Seeds trained", cells.trained(row), border=True, width=150)
-    st.markdown(words.md(cells.sentence(row.reason)))
-    parts.marks_line(cells.marks(row))
-    if not words.missing(row.provenance):
-        st.warning("Unverified data: " + words.md(row.provenance), icon=":material/warning:")
+runs = counted_first(runs_of(evidence, dataset, model))
+counted = runs_behind(runs, default_view(rows)) if len(rows) else runs.iloc[0:0]
+command = reproduce_commands(dataset, model, card, counted)
+row = next(default_view(rows).itertuples()) if len(rows) else None
+if row is not None:
+    widgets.facts(model_facts(row))
+    others = others_sentence(reading.attempts, row)
+    line = sentence(row.reason) + (f" {others}" if others and not row.runs else "")
+    st.markdown(escape.md(line))
+    widgets.marks_line(marks(row))
+    if not escape.missing(row.provenance):
+        st.warning("Unverified data: " + escape.md(row.provenance), icon=":material/warning:")
+    if not len(runs):
+        widgets.empty("No run of this model has ended here yet. To train it:", command)
+    to_board = Link(f"The leaderboard of {widgets.dataset_title(dataset)}", f"./?dataset={dataset}")
+    widgets.link(to_board)
     if len(rows) > 1:
-        with st.expander("Other rows of this model: profiles and data are never pooled"):
-            others = cells.board_table(rows.assign(rank=None), evidence.papers, [()] * len(rows))
-            parts.plain_table(cells.plain_board(others).drop(columns="#"), alt="Every row of this model")
-
-    printed = cells.reported_table(evidence.papers, dataset, model)
-    claims = reading.claims
-    claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
-    if len(printed) or len(claims):
-        st.header("What the sources say")
-    if len(printed):
-        parts.plain_table(printed.drop(columns="Link"), alt="Every figure that a source prints for this model")
-    if len(claims):
-        st.markdown(
-            "\n".join(
-                f"- {words.md(cells.verdict_words(claim.verdict))}: {words.md(claim.text)} ({words.md(claim.where)})"
-                for claim in claims.itertuples()
+        with st.expander("Every row of this model: profiles and data are never pooled"):
+            each = rows.assign(rank=None, group="measured")
+            widgets.board(
+                board_rows(each, evidence.papers, reading.attempts, [()] * len(rows)), "Every row of this model"
             )
-        )
 
+if len(runs):
     st.header("Our runs")
-    counted = cells.runs_behind(runs, default_view(rows))
-    command = cells.reproduce_commands(dataset, model, card, counted)
-    if len(runs):
-        parts.figure(
-            charts.seeds_figure(counted, row),
-            alt="Test error of each seed, with our mean and the reported error. The table below has the numbers.",
+    seeds, learning = st.columns(2)
+    with seeds:
+        widgets.figure(
+            seeds_figure(counted, row),
+            alt="Test error of each seed, with our mean and the printed error. The table below has the numbers.",
             key="seeds",
         )
-        parts.runs(cells.runs_table(runs), alt="Every run of this model on this data set")
-        st.header("Learning curves")
-        found = curves(counted.head(10))
-        if len(found):
-            parts.figure(
-                charts.curves_figure(found, row.reported),
-                alt="Training error (dotted) and test error (solid) by epoch, a line a seed.",
+        st.caption("Each seed's test error after the last epoch. Click a point for its run.")
+    with learning:
+        by_epoch = curves(counted.head(10))
+        if len(by_epoch):
+            widgets.figure(
+                curves_figure(by_epoch, row.reported if row else None, row.printed if row else None),
+                alt="Training error (dotted) and test error (solid) by epoch, a line a seed, beside the printed error.",
                 key="curves",
             )
             which = f" The first 10 of {len(counted)} runs." if len(counted) > 10 else ""
-            st.caption(f"Solid: test error. Dotted: training error.{which}")
+            st.caption(f"Learning curves. Solid: test error. Dotted: training error.{which}")
         else:
-            parts.empty("No curve lies beside these records.")
-    else:
-        parts.empty("No run of this model has ended here yet. To train it:", command)
-    if len(runs):
-        st.header("Reproduce it")
-        st.code(command, language="bash", wrap_lines=True)
-
-if variant:
-    st.header("Anatomy")
-    st.markdown(
-        f"{words.count(variant.parameters)} parameters, {words.compact(variant.macs)} multiply\\-accumulates an image, "
-        f"depth {variant.depth or words.NONE}."
-    )
-    anatomy = cells.anatomy_table(variant)
-    st.dataframe(
-        anatomy,
-        hide_index=True,
-        height="content",
-        alt="Layers with output shape, parameters and multiply-accumulates, the paper's own numbers beside ours",
-    )
-    if "Differs" in anatomy:
-        st.caption("≠ where our number isn't the one that the paper's table prints; Departures says why.")
-    if dataset not in DATASETS:
-        parts.empty(
-            "Too large to be trained here: this network is taken apart and compared with its paper's table only."
+            widgets.empty("No curve lies beside these records.")
+    widgets.table(runs_table(runs.head(50)), "Every run of this model on this data set", RUN_FORMATS)
+    if len(runs) > 50:
+        st.caption(f"The first 50 of {len(runs)} runs.")
+    costs = costs_table(runs)
+    if len(costs):
+        st.header("What it costs")
+        widgets.table(costs, "Time of a run by hardware and profile", COST_FORMATS)
+        st.caption(
+            "Measured: the median of the runs on that hardware. Seeds can run at once where there is more of it."
         )
-    if isinstance(variant, CardVariant):
-        st.header("Recipe")
-        st.caption(f"Augmentation: {words.md(variant.augmentation or 'not known')}; revision {variant.revision}.")
-        parts.plain_table(cells.recipe_table(variant.recipe), alt="The recipe, field by field")
-    st.header("Departures from the source")
-    departures = [
-        f"- **{words.md(departure.get('topic', ''))}**: {words.md(departure.get('text', ''))}"
-        for departure in variant.departures
-        if departure
-    ]
-    st.markdown("\n".join(departures) or "None is declared.")
-elif len(rows):
-    parts.empty(
-        "There is no card of this model here, so layers, recipe and departures are unknown.",
-        "runner models --write-cards",
-    )
+    st.header("Reproduce it")
+    st.code(command, language="bash", wrap_lines=True)
 
-attempts = cells.attempts_table(reading.attempts, dataset, model)
+printed = reported_table(evidence.papers, dataset, model)
+claims = reading.claims
+claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
+attempts = attempts_table(reading.attempts, dataset, model, evidence.papers)
+if len(printed):
+    st.header("What the sources say")
+    widgets.table(printed, "Every figure that a source prints for this model")
+if len(claims):
+    st.header("Claims")
+    shown = claims_table(claims, evidence.papers, board, titles).drop(columns="Data set")
+    widgets.table(shown, "Claims about this model")
 if len(attempts):
     st.header("Known attempts by others")
     st.caption("What others got when they tried for the printed figure, in whatever way: other code, other recipes.")
-    parts.plain_table(attempts, alt="Known attempts by others at this figure")
+    widgets.table(attempts, "Known attempts by others at this figure")
+
+if variant:
+    if isinstance(variant, CardVariant):
+        st.header("Recipe")
+        st.caption(f"Augmentation: {escape.md(variant.augmentation or 'not known')}; revision {variant.revision}.")
+        widgets.table(recipe_table(variant.recipe), "The recipe, field by field")
+    st.header("Departures from the source")
+    departures = [
+        f"- **{escape.md(departure.get('topic', ''))}**: {escape.md(departure.get('text', ''))}"
+        for departure in variant.departures
+        if departure
+    ]
+    st.markdown("\n".join(departures) or "No departure is declared.")
+    st.header("Anatomy")
+    st.markdown(
+        f"{escape.count(variant.parameters)} parameters, {escape.compact(variant.macs)} multiply\\-accumulates an image, "
+        f"depth {variant.depth or escape.NONE}."
+    )
+    anatomy = anatomy_table(variant)
+    label = "Layers with output shape, parameters and multiply-accumulates, the paper's own numbers beside ours"
+    widgets.table(anatomy, label)
+    if "Differs" in anatomy:
+        st.caption("≠ where our number isn't the one that the paper's table prints; Departures says why.")
+    if dataset not in DATASETS:
+        widgets.empty(
+            "Too large to be trained here: this network is taken apart and compared with its paper's table only."
+        )
+elif len(rows):
+    widgets.empty(
+        "There is no card of this model here, so layers, recipe and departures are unknown.",
+        "runner models --write-cards",
+    )

@@ -1,10 +1,10 @@
 """What runs here now: asks `runner status --json` every few seconds."""
 
-import cells
-import parts
+import escape
 import source
 import streamlit as st
-import words
+import widgets
+from tables.progress import progress_table
 
 from benchmarks.errors import UserError
 
@@ -17,14 +17,14 @@ def jobs() -> None:
     try:
         found = source.status()
     except UserError as error:
-        parts.empty("There is no runner here to ask: " + words.md(error), "make setup")
+        widgets.empty("There is no runner here to ask: " + escape.md(error), "make setup")
         return
     if not found["jobs"]:
-        parts.empty("Nothing was submitted here yet.", "runner submit --suite quickstart")
+        widgets.empty("Nothing was submitted here yet.", "runner submit --suite quickstart")
         return
-    table = cells.progress_table(found["jobs"])
+    table = progress_table(found["jobs"])
     counts = table["State"].value_counts()
-    st.markdown(words.md(f"{len(table)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
+    st.markdown(escape.md(f"{len(table)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
     st.dataframe(
         table,
         hide_index=True,
@@ -41,6 +41,6 @@ def jobs() -> None:
         )
 
 
-st.title("Runs in progress")
+widgets.title("Runs in progress", tab="In progress")
 st.caption(f"Read from the files of each job every {EVERY} seconds while this page is open.")
 jobs()

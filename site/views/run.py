@@ -2,72 +2,71 @@
 
 import os
 
-import cells
-import charts
+import address
+import escape
 import pandas as pd
-import parts
 import source
 import streamlit as st
-import words
+import widgets
+from charts.runs import curves_figure
+from tables.common import Link, model_url, titles_of
+from tables.runs import RUN_FORMATS, STANDING, checklist, find_runs, how_measured, run_facts, run_marks, runs_table
 
 from benchmarks.leaderboard import curves
 
 reading = source.current()
 runs = reading.evidence.runs
 
-st.title("Run")
-text = st.text_input(
+asked = (address.asked("run") or "")[:300]
+matching = find_runs(runs, asked)
+tab = f"Run {matching.iloc[0]['run'][:8]}" if len(matching) == 1 else "Runs"
+widgets.title("Run" if len(matching) == 1 else "Runs", tab=tab)
+st.text_input(
     "Run id, its beginning, or a record's key",
-    key="run",
-    bind="query-params",
     placeholder="8870c837 or mnist/lenet/reference-seed0",
     max_chars=300,
+    **address.follow("run", asked, "run"),
 )
 if not len(runs):
-    parts.empty("No run has ended here yet.", "runner submit --suite quickstart")
+    widgets.empty("No run has ended here yet.", "runner submit --suite quickstart")
     st.stop()
-found = cells.find_runs(runs, text or "")
-if len(found) != 1:
-    if text:
+if len(matching) != 1:
+    if asked:
         st.warning(
-            f"{len(found)} runs fit “{words.md(text, 80)}”; expected one.",
+            f"{len(matching)} runs fit “{escape.md(asked, 80)}”; expected one. Only ids and keys are searched: "
+            "a model's runs stand on its page.",
             icon=":material/search_off:",
         )
-    st.subheader("These fit" if len(found) else "The newest runs")
-    listed = found if len(found) else runs.sort_values("finished", ascending=False).head(50)
-    table = cells.runs_table(listed)
-    table.insert(1, "Key", [words.short(key, 120) for key in listed["key"]])
-    parts.runs(table, alt="Runs with a link to each")
+    if asked and not len(matching):
+        st.stop()
+    st.subheader("These fit" if len(matching) else "The newest runs")
+    listed = matching if len(matching) else runs.sort_values("finished", ascending=False)
+    widgets.table(runs_table(listed.head(50), key=True), "Runs with a link to each", RUN_FORMATS)
+    if len(listed) > 50:
+        st.caption(f"The first 50 of {len(listed)}.")
     st.stop()
 
-run = found.iloc[0]
+run = matching.iloc[0]
 record = source.record_of(run)
 if record is None:
-    parts.empty("This record can't be read any more: it was moved or changed.", "runner verify")
+    widgets.empty("This record can't be read any more: it was moved or changed.", "runner verify")
     st.stop()
-st.header(words.md(record.key, 200))
-st.page_link(
-    "views/model.py",
-    label="To its model's page",
-    icon=":material/arrow_back:",
-    query_params={"model": record.job.model, "dataset": record.job.dataset},
-)
-with st.container(horizontal=True):
-    st.metric("Test error, %", words.percent(record.test_error), border=True, width=170)
-    st.metric("Outcome", record.outcome, border=True, width=170)
-    st.metric("Seed", str(record.job.seed), border=True, width=120)
-    st.metric("Run", record.run8, border=True, width=170)
-st.markdown("**Standing:** " + words.md(cells.STANDING[run["standing"]]))
-parts.marks_line(cells.run_marks(run))
+st.header(escape.md(record.key, 200))
+title = titles_of(reading.evidence.cards).get(record.job.model, record.job.model)
+where = f"{title} on {widgets.dataset_title(record.job.dataset)}"
+widgets.link(Link(where, model_url(record.job.model, record.job.dataset)))
+widgets.facts(run_facts(record))
+st.markdown("**Standing:** " + escape.md(STANDING[run["standing"]]))
+widgets.marks_line(run_marks(run))
 
 st.header("How this was measured")
-parts.plain_table(cells.how_measured(record), alt="How this number was measured")
+widgets.table(how_measured(record), "How this number was measured")
 
 curve = curves(pd.DataFrame([run]))
 if len(curve):
     st.header("Learning curve")
-    parts.figure(
-        charts.curves_figure(curve),
+    widgets.figure(
+        curves_figure(curve),
         alt="Training error (dotted) and test error (solid) of this run by epoch.",
         key="curve",
     )
@@ -81,9 +80,9 @@ same = board[
     ]
 ]
 row = same.iloc[0].to_dict() if len(same) and run["standing"] == "counted" else None
-parts.plain_table(
-    cells.checklist(record, row, reading.evidence.cards.get(record.job.model)),
-    alt="The reproducibility checklist, filled in",
+widgets.table(
+    checklist(record, row, reading.evidence.cards.get(record.job.model)),
+    "The reproducibility checklist, filled in",
 )
 
 st.header("MLflow")
@@ -94,7 +93,7 @@ elif store:
     st.markdown("To see its curves and system metrics:")
     st.code(store, language="bash", wrap_lines=True)
 else:
-    parts.empty("No MLflow store is configured: start the site with `runner site`, or set MLFLOW_TRACKING_URI.")
+    widgets.empty("No MLflow store is configured: start the site with `runner site`, or set MLFLOW_TRACKING_URI.")
 st.markdown("Its MLflow run is found by this filter, if it was trained or synchronised here:")
 st.code(f"tags.`reprozoo.run` = '{record.run}'", language=None)
 

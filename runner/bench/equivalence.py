@@ -1,0 +1,47 @@
+"""`runner bench --equivalence`: whether `fast` gives the errors of `reference`, by training both."""
+
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import leaderboard
+from benchmarks.errors import UserError
+from runner.bench.question import suite_of
+from runner.jobs.paths import results_folder, runs_folder
+from runner.submit import plan, run
+from zoo import load_models
+
+
+def equivalence_study(
+    dataset: str, model: str, seeds: int, settings: Any, console: Console, *, dry_run: bool = False
+) -> int:
+    """Train the missing ones of `seeds` seeds in each profile, and print what two one-sided tests say. Return the exit code."""
+    if seeds < 2:
+        raise UserError(f"--seeds is {seeds}, expected 2 or more")
+    models = load_models()
+    suite = suite_of(dataset, model, models)
+    planned = [
+        job
+        for profile in leaderboard.PROFILES
+        for job in plan.make_jobs(suite, models, only=[model], seeds=range(seeds), profile=profile)
+    ]
+    if dry_run:
+        states = run.states_of(planned)
+        for job, state in zip(planned, states, strict=True):
+            console.print(f"{state:<12} {job.key}", soft_wrap=True)
+        return 0
+    code = run.run(planned, suite.name, settings, console)
+    if code:
+        return code
+    board = leaderboard.make_board(leaderboard.read(results_folder(), runs_folder()), {dataset}, {model})
+    found = leaderboard.make_equivalences(board)
+    for row in found.to_dict("records"):
+        interval = "" if row["low"] is None else f", 90 % interval {row['low']:+.2f} to {row['high']:+.2f}"
+        console.print(
+            f"{dataset}/{model}, {row['data']} data: {row['profile']} is {row['verdict']} beside reference "
+            f"(margin {row['margin']:.2f}{interval}). {row['reason']}",
+            soft_wrap=True,
+        )
+    if found.empty:
+        console.print(f"{dataset}/{model}: too few finished runs to set fast beside reference", soft_wrap=True)
+    return 0

@@ -1,0 +1,48 @@
+"""What to measure: a model on a data set, for how long; which models and suites can be asked for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.datasets import get_dataset
+from benchmarks.errors import UserError, unknown
+from benchmarks.suites import SUITES, Suite, get_suite
+from runner.submit import plan
+from runner.worker.options import JsonModel, RunOptions
+
+
+class Question(JsonModel):
+    """What to measure of one model, and how long: about so many seconds once it has started up."""
+
+    model: str
+    dataset: str
+    profile: str = "reference"
+    seconds: float = 20.0
+    repeats: int = 9
+    options: RunOptions = RunOptions()
+
+
+def choose(dataset: str, names: Sequence[str], models: Mapping[str, Any]) -> list[str]:
+    """The models to measure on a data set: those named, else its headline models.
+
+    Raises UserError for a model that the zoo doesn't have, or that has no recipe for the data set.
+    """
+    get_dataset(dataset)
+    for name in names:
+        if name not in models:
+            raise unknown("model", name, models)
+        if dataset not in models[name].variants:
+            known = ", ".join(models[name].variants) or "taking apart only"
+            raise UserError(f"model '{name}' has no recipe for '{dataset}': it is for {known}")
+    headline = plan.models_of(get_suite(dataset), models) if dataset in SUITES else {}
+    trainable = [name for name, spec in models.items() if dataset in spec.variants]
+    return list(dict.fromkeys(names)) or [name for name in trainable if name in headline] or trainable
+
+
+def suite_of(dataset: str, model: str, models: Mapping[str, Any]) -> Suite:
+    """A suite that trains the model's whole recipe on the data set; raises UserError where there is none."""
+    choose(dataset, [model], models)
+    for suite in SUITES.values():
+        whole = suite.datasets == (dataset,) and not suite.overrides and suite.sweep == ({},)
+        if whole and model in plan.models_of(suite, models):
+            return suite
+    raise UserError(f"no suite trains '{model}' on '{dataset}'")

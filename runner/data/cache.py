@@ -1,0 +1,272 @@
+"""Data sets as uint8 arrays: parsed once into a cache of .npy files, which every later call maps into memory.
+
+Files whose md5 isn't the official one are refused, or marked as unverified on request. Light: torch is imported only to
+parse.
+
+<root>/<data set>/<key>/ holds {train,test}_{images,labels}.npy and manifest.json. The key is a digest of our facts and of
+the files' sizes and times: an entry is renamed into place whole, never changed, and dropped when an entry from changed
+files is built.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.datasets import Dataset, File, get_dataset
+from benchmarks.errors import UserError
+from benchmarks.records import DataFacts, sha256_of
+from runner.data.archives import unpacked
+from runner.data.folder import (
+    FileOnDisk,
+    find_all,
+    find_file,
+    os_errors_in_words,
+    paths_of,
+    provenance_of,
+    refusal,
+    refuse_file,
+)
+from runner.data.readers import COARSE, READERS, Arrays, arrays_of
+from runner.files import read_json
+from runner.locks import locked
+
+Log = Callable[[str], Any]
+VERSION = 1  # of the cache: raised whenever the same files would be parsed into something else
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set, mapped into memory: images uint8 (N, C, H, W), labels int64 (N,).
+
+    The last `validation_size` training images are set aside by the data set's own protocol and never trained on.
+    `train_coarse` and `test_coarse` are the superclasses' labels, where there are any.
+
+    The maps are private to the process (writing to one changes no file), so `torch.from_numpy` takes them as they are.
+    `cache_folder` is where what is computed from the data may be kept, dropped with it; None where none is writable.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    facts: DataFacts
+    cache_folder: Path | None
+    validation_size: int = 0
+    train_coarse: np.ndarray | None = None
+    test_coarse: np.ndarray | None = None
+
+
+def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, log: Log = print) -> Data:
+    """Open a data set; the first call parses its files and caches the arrays, later ones map the cache into memory.
+
+    Raises UserError, one line each, where files are missing, truncated, of wrong counts or shapes, or not the official
+    ones; the last is overruled by `allow_unverified`, and then the facts say so.
+    """
+    dataset = get_dataset(dataset) if isinstance(dataset, str) else dataset
+    with os_errors_in_words(dataset, folder):
+        refuse_file(folder)
+        stamp = stamp_of(dataset, folder)
+        cached = find_entry(dataset, folder, stamp)
+        if cached is None:
+            cached = _build(dataset, folder, stamp, allow_unverified, log)
+        entry, manifest = cached
+        if manifest["unofficial"] and not allow_unverified:
+            raise refusal(dataset, folder, manifest["unofficial"])
+        kept = [entry, *(root / dataset.name / entry.name for root in cache_roots(folder)[1:])]
+        return Data(
+            **_map_arrays(dataset, entry, manifest),
+            validation_size=dataset.validation_size,
+            facts=DataFacts(**manifest["facts"]),
+            cache_folder=next((place for place in kept if _can_write(place, create=True)), None),
+        )
+
+
+def lacking(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> list[File]:
+    """The files that still have to be fetched: missing, or (unless those will do) not the official ones."""
+    refuse_file(folder)
+    cached = find_entry(dataset, folder, stamp_of(dataset, folder))
+    if cached is not None and (allow_unverified or not cached[1]["unofficial"]):
+        return []
+    found = {file: find_file(dataset, file, folder) for file in dataset.files}
+    return [file for file, form in found.items() if form is None or (form.unofficial and not allow_unverified)]
+
+
+def stamp_of(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """What the cache is trusted by: every file's size and time of change, or scikit-learn's version; None if absent."""
+    if dataset.format == "sklearn":
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return {"scikit-learn": importlib.metadata.version("scikit-learn")}
+        return {"scikit-learn": None}
+    stamp: dict[str, Any] = {}
+    for path in paths_of(dataset):
+        stamp[path] = None
+        with suppress(FileNotFoundError, NotADirectoryError):
+            stat = (folder / path).stat()
+            stamp[path] = [stat.st_size, stat.st_mtime_ns]
+    return stamp
+
+
+def cache_roots(folder: Path) -> list[Path]:
+    """Where cached arrays may lie: beside the data, else (a read-only folder) in the user's own cache."""
+    roots = [folder / ".reprozoo"]
+    with suppress(RuntimeError):  # a user without a home
+        own = Path("~/.cache/reprozoo/.reprozoo").expanduser()
+        roots.append(own / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16])
+    return roots
+
+
+def _key(dataset: Dataset, stamp: dict[str, Any]) -> str:
+    facts = {name: fact for name, fact in dataclasses.asdict(dataset).items() if name not in ("title", "mirrors")}
+    return sha256_of([VERSION, facts, stamp])[:16]
+
+
+def find_entry(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The cache entry of these very files and its manifest, if there is a whole one."""
+    for root in cache_roots(folder):
+        entry = root / dataset.name / _key(dataset, stamp)
+        manifest = read_json(entry / "manifest.json")
+        if manifest is None:
+            continue
+        with suppress(
+            OSError, ValueError, KeyError, TypeError, EOFError
+        ):  # not as we write it, or arrays missing or torn
+            DataFacts(**manifest["facts"])
+            _map_arrays(dataset, entry, manifest)
+            return entry, manifest
+    return None
+
+
+def _map_arrays(dataset: Dataset, entry: Path, manifest: dict[str, Any]) -> Arrays:
+    """The entry's arrays as memory maps; raises ValueError where one isn't what the manifest says."""
+    arrays = {}
+    for name in arrays_of(dataset):
+        # 'c': copy-on-write. A read-only map would make torch.from_numpy warn.
+        array = np.load(entry / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+        if [array.dtype.str, list(array.shape)] != manifest["arrays"][name]:
+            raise ValueError(f"{name} is {array.dtype.str} {array.shape}")
+        arrays[name] = array
+    return arrays
+
+
+def _build(
+    dataset: Dataset, folder: Path, stamp: dict[str, Any], allow_unverified: bool, log: Log
+) -> tuple[Path, dict[str, Any]]:
+    """Check, parse and cache, once even where several processes ask at once; gives the entry and its manifest."""
+    found = find_all(dataset, folder)
+    unofficial = [item for form in found for item in form.unofficial]
+    if unofficial and not allow_unverified:
+        raise refusal(dataset, folder, unofficial)
+    root = next((root for root in cache_roots(folder) if _can_write(root, create=True)), None)
+    if root is None:
+        both = " nor ".join(str(root) for root in cache_roots(folder))
+        raise UserError(f"{dataset.name}: neither {both} can be written: name a writable folder with --data-dir")
+    place = root / dataset.name
+    place.mkdir(exist_ok=True)
+    with locked(place / "lock", lambda: log(f"{dataset.name}: another process is reading it; waiting")):
+        cached = find_entry(dataset, folder, stamp)
+        if cached is not None:
+            return cached
+        building = place / f".building-{uuid.uuid4().hex}"
+        building.mkdir()
+        try:
+            count = dataset.train_size + dataset.validation_size + dataset.test_size
+            log(f"{dataset.name}: reading {count:,} images, once; the arrays are kept in {place}")
+            manifest = _parse_into(building, dataset, folder, found)
+            if stamp_of(dataset, folder) != stamp:
+                raise UserError(f"{dataset.name}: files in {folder} changed while they were read: run it again")
+            entry = place / _key(dataset, stamp)
+            shutil.rmtree(entry, ignore_errors=True)  # a torn one, else it had been taken
+            building.rename(entry)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        for other in place.iterdir():  # from files that have changed since, or left half built by a kill
+            with suppress(OSError):
+                half_built = other.name.startswith(".building-") and time.time() - other.stat().st_mtime < 3600
+                if other != entry and other.is_dir() and not half_built:
+                    shutil.rmtree(other, ignore_errors=True)
+        return entry, manifest
+
+
+def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[FileOnDisk]) -> dict[str, Any]:
+    """Parse the files into .npy files in a folder; gives the manifest, which is written last."""
+    with unpacked(dataset, folder, found, building / "unpacked") as members:
+        arrays = READERS[dataset.format](dataset, members)
+    _check(dataset, arrays)
+    sha256 = _sha256_of_arrays(arrays)
+    unofficial = [item for form in found for item in form.unofficial]
+    if dataset.sha256 not in (None, sha256):
+        unofficial = [{"path": dataset.title, "found": sha256, "expected": str(dataset.sha256)}]
+    for name, array in arrays.items():
+        with (building / f"{name}.npy").open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+    facts = DataFacts(sha256=sha256, verified=not unofficial, provenance=provenance_of(dataset, folder, unofficial))
+    manifest = {
+        "facts": facts.model_dump(),
+        "unofficial": unofficial,
+        "md5s": {path: md5 for form in found for path, md5 in form.md5s.items()},
+        "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
+    }
+    with (building / "manifest.json").open("w") as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    return manifest
+
+
+def _check(dataset: Dataset, arrays: Arrays) -> None:
+    """Hold parsed arrays to the facts; raises UserError naming the first that is off."""
+    for split, count in (("train", dataset.train_size + dataset.validation_size), ("test", dataset.test_size)):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.shape != (count, *dataset.shape) or images.dtype != np.uint8:
+            found = f"{images.dtype} {images.shape}"
+            raise UserError(f"{dataset.name}: {split} images are {found}, expected uint8 {(count, *dataset.shape)}")
+        if labels.shape != (count,) or labels.dtype != np.int64:
+            raise UserError(f"{dataset.name}: {len(labels):,} {split} labels, expected {count:,}")
+        if labels.min() < 0 or labels.max() >= dataset.classes:
+            worst = int(labels.max() if labels.max() >= dataset.classes else labels.min())
+            raise UserError(f"{dataset.name}: a {split} label is {worst}, expected 0 to {dataset.classes - 1}")
+    if dataset.coarse_labels:
+        _check_coarse(dataset, arrays)
+
+
+def _check_coarse(dataset: Dataset, arrays: Arrays) -> None:
+    """Every class lies in one superclass, the same in both splits."""
+    fine = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
+    coarse = np.concatenate([arrays[name] for name in COARSE])
+    pairs = len(np.unique(fine * dataset.coarse_classes + coarse))
+    if pairs != len(np.unique(fine)):
+        raise UserError(
+            f"{dataset.name}: {pairs} pairs of class and superclass, expected one superclass for each class"
+        )
+
+
+def _sha256_of_arrays(arrays: Arrays) -> str:
+    """sha256 over name, dtype, shape and bytes of each array: which data, whatever files it came in."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array)
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _can_write(root: Path, create: bool = False) -> bool:
+    with suppress(OSError):
+        if create:
+            root.mkdir(parents=True, exist_ok=True)
+        return root.is_dir() and os.access(root, os.W_OK | os.X_OK)
+    return False

@@ -1,0 +1,168 @@
+"""The data folder: which files of a data set lie there, and whether they are the official ones.
+
+Files lie where torchvision puts them. Light: no torch.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from benchmarks.datasets import Dataset, File
+from benchmarks.errors import UserError
+from runner.locks import locked
+from runner.text import amount, one_line
+
+PROVENANCE = "PROVENANCE.txt"  # beside the files: a sentence on where they come from, shown with every number
+
+
+def data_folder(given: Path | None = None) -> Path:
+    """Where the data lies: the flag, else variable REPROZOO_DATA, else ~/.cache/reprozoo.
+
+    Raises UserError where that is a file. The folder need not exist.
+    """
+    chosen = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
+    try:
+        folder = Path(chosen).expanduser().absolute()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"data folder {chosen}: {error}") from error
+    refuse_file(folder)
+    return folder
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileOnDisk:
+    """An official file on disk: itself (packed), or what it holds, unpacked."""
+
+    file: File
+    packed: bool
+    md5s: dict[str, str]  # by path below the data folder
+    unofficial: list[dict[str, str]]  # path, found, expected
+
+
+def paths_of(dataset: Dataset) -> list[str]:
+    """Every path below the data folder that may be read for this data set, provenance included."""
+    files = [path for file in dataset.files for path in (file.path, *(member for member, _ in file.unpacked))]
+    return files + sorted({str(PurePosixPath(path).with_name(PROVENANCE)) for path in files})
+
+
+def find_file(dataset: Dataset, file: File, folder: Path) -> FileOnDisk | None:
+    """The first form of a file that is official, else the first that is there at all, else None."""
+    forms = [(False, file.unpacked)] if file.unpacked else []
+    present = []
+    for packed, members in [*forms, (True, ((file.path, file.md5),))]:
+        if all((folder / path).is_file() for path, _ in members):
+            md5s = {path: md5_of(folder / path) for path, _ in members}
+            wrong = [{"path": path, "found": md5s[path], "expected": md5} for path, md5 in members if md5s[path] != md5]
+            present.append(FileOnDisk(file, packed, md5s, wrong))
+            if not wrong:
+                break
+    return min(present, key=lambda found: bool(found.unofficial), default=None)
+
+
+def find_all(dataset: Dataset, folder: Path) -> list[FileOnDisk]:
+    """Return every file of a data set; raise UserError, naming them, where some are missing."""
+    found = {file.path: find_file(dataset, file, folder) for file in dataset.files}
+    missing = [file for file in dataset.files if found[file.path] is None]
+    if missing:
+        wanted = [str(folder / file.path) for file in missing]
+        some = next((path for path, _ in missing[0].unpacked if not (folder / path).is_file()), None)
+        raise UserError(
+            f"{dataset.name}: {len(missing)} of {len(dataset.files)} files missing: {', '.join(wanted)}"
+            + (f" (or, unpacked, {folder / some}{' and others' * (len(missing[0].unpacked) > 1)})" if some else "")
+            + f": run `runner data prepare --suite {dataset.name}`, put them there, or name another folder with --data-dir"
+        )
+    return [form for form in found.values() if form is not None]
+
+
+def md5_of(path: Path) -> str:
+    """In hexadecimal; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> UserError:
+    """Which files aren't the official ones, and what to do."""
+    first, *others = unofficial
+    if not dataset.files:
+        what = f"scikit-learn's images aren't the expected ones (sha256 {first['found']}, expected {first['expected']})"
+        mend = "install another version of scikit-learn"
+    else:
+        also = f"; nor are {', '.join(PurePosixPath(item['path']).name for item in others)}" if others else ""
+        md5s = f"md5 {first['found']}, official {first['expected']}"
+        what = f"{folder / first['path']} isn't the official file ({md5s}){also}"
+        mend = f"run `runner data prepare --suite {dataset.name}` for the official ones"
+    return UserError(f"{dataset.name}: {what}: {mend}, or accept them, marked, with --allow-unverified-data")
+
+
+def provenance_of(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> str | None:
+    """The sentence to show beside numbers from unofficial files: PROVENANCE.txt's, else which files they are."""
+    if not unofficial:
+        return None
+    for path in {str(PurePosixPath(item["path"]).with_name(PROVENANCE)): None for item in unofficial}:
+        with suppress(OSError), (folder / path).open("rb") as file:
+            text = file.read(4096).decode(errors="replace")
+            sentence = one_line(text)
+            if sentence:
+                return sentence[:300]
+    names = ", ".join(PurePosixPath(item["path"]).name for item in unofficial)
+    return f"Not the official files: {names} (another md5, origin unknown)."[:300]
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or the nearest above it that is there."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
+    """Raises UserError where the disk of a folder (it need not exist yet) has less free than is needed."""
+    free = shutil.disk_usage(nearest(folder)).free
+    if needed > free:
+        raise UserError(
+            f"{what}: about {amount(needed)} needed in {folder}, {amount(free)} free: make room, or name another folder "
+            "with --data-dir"
+        )
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Rename a checked file to its place; another one that lies there moves aside, to NAME.unofficial."""
+    if target.exists():
+        target.replace(target.with_name(f"{target.name}.unofficial"))
+    temporary.replace(target)
+
+
+@contextmanager
+def sole_writer(dataset: Dataset, folder: Path, if_busy: Callable[[], Any]) -> Iterator[None]:
+    """Within: no other process downloads or imports into the data folder. `dataset` is named where the disk refuses."""
+    lock = folder / ".reprozoo" / "download.lock"
+    with os_errors_in_words(dataset, folder):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock, if_busy):
+        yield
+
+
+@contextmanager
+def os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
+    """A full disk, a refused permission, a vanished file: one line naming the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{dataset.name}: {error.filename or folder}: {reason[:1].lower()}{reason[1:]}") from error
+
+
+def refuse_file(folder: Path) -> None:
+    """Raise UserError where the data folder is a file."""
+    with suppress(OSError):
+        if folder.is_file():
+            raise UserError(f"data folder {folder} is a file: --data-dir (or REPROZOO_DATA) names a folder")

@@ -1,0 +1,74 @@
+"""Find jobs: all that were submitted here, those of a suite, and the one that a key means."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.errors import UserError, unknown
+from runner.files import append_line, read_lines
+from runner.jobs.paths import JobPaths, runs_folder
+
+Item = TypeVar("Item")
+
+
+def all_jobs(runs: Path | None = None) -> list[JobPaths]:
+    """Every job that was submitted here, sorted by folder."""
+    return [JobPaths(path.parent) for path in sorted((runs or runs_folder()).glob("*/*/*/job.json"))]
+
+
+def record_submission(line: dict[str, Any]) -> None:
+    """Note one submit: time, suite, the jobs' fingerprints."""
+    append_line(runs_folder() / "submissions.jsonl", line)
+
+
+def read_submissions() -> list[dict[str, Any]]:
+    """Every submit of this checkout, oldest first."""
+    return read_lines(runs_folder() / "submissions.jsonl")
+
+
+def suites_of_jobs() -> dict[str, set[str]]:
+    """The suites under which each fingerprint was submitted."""
+    suites: dict[str, set[str]] = {}
+    for line in read_submissions():
+        for fingerprint in line.get("fingerprints", []):
+            suites.setdefault(fingerprint, set()).add(str(line.get("suite")))
+    return suites
+
+
+def sequential_jobs() -> set[str]:
+    """The fingerprints that were submitted because the seeds before them didn't decide the verdict."""
+    return {fingerprint for line in read_submissions() for fingerprint in line.get("sequential", [])}
+
+
+def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
+    """Return the one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix means.
+
+    A key means its newest revision. Raises UserError naming the candidates, or the nearest key.
+    """
+    candidates = all_jobs() if candidates is None else candidates
+    named = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
+    if not named:
+        raise UserError(
+            f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart"
+        )
+    return find_one(text, named, "job", lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
+
+
+def find_one(text: str, named: Mapping[str, Item], kind: str, rank: Callable[[Item], Any]) -> Item:
+    """Return the one item that a key, its whole name `KEY-` + 8 hexadecimal digits, or an unambiguous prefix means.
+
+    Of the items with that very key those of the highest rank count. Raises UserError naming the candidates, or the nearest
+    key.
+    """
+    if text in named:
+        return named[text]
+    matches = {name: item for name, item in named.items() if name[:-9] == text}
+    highest = max(map(rank, matches.values()), default=None)
+    matches = {name: item for name, item in matches.items() if rank(item) == highest}
+    matches = matches or {name: item for name, item in named.items() if name.startswith(text)}
+    if not matches:
+        raise unknown(kind, text, {name[:-9] for name in named})
+    if len(matches) > 1:
+        listed = ", ".join(list(matches)[:8]) + (", ..." if len(matches) > 8 else "")
+        raise UserError(f"'{text}' means {len(matches)} {kind}s: {listed}; name one of them")
+    return next(iter(matches.values()))

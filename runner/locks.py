@@ -1,0 +1,132 @@
+"""Every file lock (flock). The kernel frees a lock with the process that holds it, also after `kill -9`."""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError
+
+
+@contextmanager
+def locked_within(path: Path, patience: float) -> Iterator[bool]:
+    """Hold a file's exclusive lock; yield False where another process holds it for longer than `patience` seconds.
+
+    No child process inherits the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _open(path)
+    try:
+        deadline = time.monotonic() + patience
+        while not (held := _try(descriptor)) and time.monotonic() <= deadline:
+            time.sleep(0.05)
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, if_busy: Callable[[], Any] = lambda: None) -> Iterator[None]:
+    """Hold a file's exclusive lock, waiting for it; `if_busy` is called once before a wait.
+
+    Where the file system has no locks, go on without one: what is built under this lock is renamed into place whole, so two
+    builders only waste time.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if_busy()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold a file's shared lock: as many processes as like may hold it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _open(path)
+    try:
+        _flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path, *, or_shared: bool = False) -> bool:
+    """Return whether a process holds the exclusive lock of a file, which need not exist; with `or_shared`, any lock.
+
+    The probe takes the lock for an instant.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _try(descriptor, fcntl.LOCK_EX if or_shared else fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+class InheritableLock:
+    """A file's exclusive lock that child processes can inherit: it is held while any of them lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock; return False where another process holds it."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = _open(self.path, 0o600)
+        if not _try(descriptor):
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return what a child has to inherit (`pass_fds`)."""
+        return () if self._descriptor is None else (self._descriptor,)
+
+    def release(self) -> None:
+        """Let go of the lock; a child that inherited it goes on holding it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _open(path: Path, mode: int = 0o666) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+
+
+def _try(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    return _flock(descriptor, kind | fcntl.LOCK_NB)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """Take a lock; return False where another process holds it. Raises UserError where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise UserError(
+            f"{_name(descriptor)}: this file system has no file locks ({error.strerror}), without which two workers would "
+            "train one job: mount it with locks, or set REPROZOO_ROOT to a folder on another disk"
+        ) from error
+    return True
+
+
+def _name(descriptor: int) -> str:
+    with suppress(OSError):
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    return "a lock"

@@ -1,0 +1,88 @@
+"""`runner quickstart`: the product on a laptop. Train a paper's whole recipe, and show it beside the published seeds."""
+
+import pandas as pd
+from rich.console import Console
+
+from benchmarks.datasets import get_dataset
+from benchmarks.errors import UserError
+from benchmarks.intervals import Sample, summarise
+from benchmarks.leaderboard import make_board, read
+from benchmarks.records import Job
+from benchmarks.suites import get_suite
+from runner.data.cache import lacking
+from runner.data.download import Patience, prepare
+from runner.data.folder import data_folder
+from runner.jobs.paths import results_folder, runs_folder
+from runner.reporting.report import Asked, show
+from runner.submit import run as submitting
+from runner.submit.plan import make_jobs
+from runner.submit.run import Settings
+from zoo import load_models
+
+CLASSIC = "quickstart-mnist"  # the suite of a whole published recipe that takes the fewest minutes
+HASTY = Patience(silence=8.0, tries=1, pause=0.5, longest_pause=1.0)  # without a network nobody waits
+
+
+def run(settings: Settings, console: Console) -> int:
+    """Train the digits and, where MNIST is to be had, a classic; print both boards. Returns the exit code of the training."""
+    with_mnist = _mnist(settings, console)
+    jobs = make_jobs(get_suite("quickstart"), load_models())
+    if with_mnist:
+        jobs += make_jobs(get_suite(CLASSIC), load_models())
+    minutes = "five to ten" if with_mnist else "two to four"
+    console.print(
+        f"Training {len(jobs)} runs: {minutes} minutes on two cores, less than 150 MB of disk.", soft_wrap=True
+    )
+    code = submitting.run(jobs, "quickstart", settings, console)
+    if code in (0, 1):
+        show(Asked(suite="quickstart"), "table")
+        show(Asked(suite="classics", measured=True), "table")
+        for line in own_lines(jobs):
+            console.print(line, soft_wrap=True)
+    return code
+
+
+def _mnist(settings: Settings, console: Console) -> bool:
+    """Tell whether MNIST is here, after a try to download it; say in one line where it isn't."""
+    folder = data_folder(settings.options.data_dir)
+    if not lacking(get_dataset("mnist"), folder):
+        return True
+    console.print(f"Downloading MNIST (12 MB) into {folder}", soft_wrap=True)
+    try:
+        prepare(["mnist"], folder, log=lambda line: None, patience=HASTY)
+    except UserError:
+        console.print(
+            f"MNIST can't be downloaded now: training the digits alone. Later: runner submit --suite {CLASSIC}",
+            soft_wrap=True,
+        )
+        return False
+    return True
+
+
+def own_lines(jobs: list[Job]) -> list[str]:
+    """Return a line a model: this checkout's runs of the jobs, the published seeds, the printed figure and the verdict."""
+    evidence = read(results_folder(), runs_folder())
+    board = make_board(evidence)
+    lines = []
+    for dataset, model in dict.fromkeys((job.dataset, job.model) for job in jobs):
+        runs = evidence.runs[(evidence.runs["dataset"] == dataset) & (evidence.runs["model"] == model)]
+        rows = board[(board["dataset"] == dataset) & (board["model"] == model) & (board["profile"] == "reference")]
+        own, published = (_in_words(runs[runs["local"] == local]) for local in (True, False))
+        if not own:
+            continue
+        line = f"{dataset}/{model}: yours {own}, published {published or 'none yet'}"
+        if not rows.empty and pd.notna(rows.iloc[0]["reported"]):
+            line += f", printed {rows.iloc[0]['reported']:g}: {rows.iloc[0]['verdict']}"
+        lines.append(line)
+    return lines
+
+
+def _in_words(runs: pd.DataFrame) -> str:
+    """Return '0.91 ± 0.04 of 5 seeds' over the finished runs of whole recipes; '' where there is none."""
+    errors = runs[runs["standing"].isin(["counted", "duplicate"]) & runs["test_error"].notna()]
+    by_seed = errors.groupby("seed")["test_error"].mean().tolist()
+    if not by_seed:
+        return ""
+    summary = summarise(Sample(tuple(by_seed)))
+    spread = "" if summary.half_width is None else f" ± {summary.half_width:.2f}"
+    return f"{summary.mean:.2f}{spread} of {len(by_seed)} seed{'s' * (len(by_seed) > 1)}"

@@ -1,0 +1,59 @@
+"""What `runner models NAME` begins with on each data set: source, reported figure, cost, and the command."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.board import default_view
+from benchmarks.papers import Paper
+from benchmarks.wording import clean, error_text, trained_text, verdict_words
+
+
+def header(
+    name: str,
+    dataset: str,
+    card: Mapping[str, Any],
+    board: pd.DataFrame,
+    runs: pd.DataFrame,
+    papers: Mapping[str, Paper],
+) -> list[str]:
+    """Return the lines. `board` and `runs` are the read-model's, `card` the model's own."""
+    view = default_view(board)
+    rows = view[(view["dataset"] == dataset) & (view["model"] == name)]
+    row: Any = next(rows.itertuples(index=False), None)
+    lines = []
+    paper = papers.get(row.paper if row is not None and isinstance(row.paper, str) else card["paper"])
+    if paper is not None:
+        year = "" if paper.year == "unknown" else f" ({paper.year})"
+        lines.append(f"Source: {paper.title}{year}, {paper.url}")
+    if row is not None and isinstance(row.printed, str):
+        lines.append(f"Reported: {row.printed} % ({row.where})")
+    else:
+        lines.append("Reported: no figure that this model is judged by")
+    if row is not None and row.runs:
+        lines.append(
+            f"Measured: {error_text(row) or 'no error'} % ({trained_text(row)} seeds trained): {verdict_words(row.verdict)}"
+        )
+    lines.append(f"Cost: {cost(name, dataset, card, runs)}")
+    suites = card["suites"]
+    if dataset in card["datasets"] and suites:
+        suite = next((suite for suite in suites if suite == dataset), suites[0])
+        lines.append(f"Run it: runner submit --suite {suite} --model {name}")
+    return lines
+
+
+def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -> str:
+    """Return what a training takes: multiply-accumulates, and minutes on every kind of hardware that records have."""
+    facts = card["datasets"].get(dataset) or card["anatomy"][dataset]
+    parts = [f"{facts['macs']:,} multiply-accumulates an image"]
+    if "recipe" in facts and isinstance(facts["recipe"].get("epochs"), int):
+        parts.append(f"{facts['recipe']['epochs']} epochs")
+    counted = runs[(runs["dataset"] == dataset) & (runs["model"] == name) & (runs["standing"] == "counted")]
+    for (hardware, profile), group in counted.groupby(["hardware", "profile"], sort=True):
+        minutes = group["train_seconds"].median() / 60
+        took = f"{minutes / 60:,.1f} h" if minutes >= 120 else f"{minutes:,.1f} min"
+        parts.append(f"{took} a run on {clean(hardware)} ({profile}, {len(group)} run{'s' * (len(group) > 1)})")
+    if counted.empty and "recipe" in facts:
+        parts.append("no run of it is recorded yet: runner submit --dry-run estimates it for this machine")
+    return "; ".join(parts)

@@ -1,0 +1,31 @@
+"""The report in LaTeX: one booktabs table a data set, its figures cited by the keys of `--format bibtex`."""
+
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.datasets import get_dataset
+from benchmarks.latex import Raw, escape, table
+from benchmarks.wording import clean, concerning, error_text, gap_of, trained_text
+from runner.reporting.texts import reported_text
+
+HEAD = "% needs \\usepackage{booktabs}; the entries: runner report --format bibtex\n"
+
+
+def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
+    """Return the default view of a board; ends with a newline."""
+    view = concerning(board)
+    tables = []
+    for dataset, rows in view.groupby("dataset", sort=False):
+        facts = get_dataset(str(dataset))
+        cells = [_cells(row) for row in rows.itertuples(index=False)]
+        caption = f"Test errors on {facts.title} in percent: mean and 95 % interval over seeds, and as printed. {as_of}"
+        heads = ["Model", "Measured", "Seeds", "Reported", "Gap", "Verdict"]
+        tables.append(table(heads, cells, "lrrrrl", caption.strip(), f"tab:{suite or 'reprozoo'}-{dataset}"))
+    return HEAD + "\n".join(tables) if tables else f"{HEAD}% no row\n"
+
+
+def _cells(row: Any) -> list[str]:
+    cited = Raw(f"{escape(reported_text(row))}~\\cite{{{row.paper}}}") if reported_text(row) else ""
+    verdict = "published only" if pd.isna(row.model) else row.verdict
+    return [clean(row.label), error_text(row), trained_text(row), cited, gap_of(row), verdict]

@@ -1,0 +1,84 @@
+"""The report in Markdown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.datasets import get_dataset
+from benchmarks.leaderboard import make_equivalences
+from benchmarks.wording import (
+    LEGEND,
+    MARKS,
+    clean,
+    concerning,
+    error_text,
+    gap_of,
+    marks_of,
+    title_of,
+    trained_text,
+    verdict_words,
+)
+from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
+
+
+def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:
+    """Return the default view with its reasons and claims; ends with a newline."""
+    view = concerning(board)
+    lines = [f"# {suite or 'Everything'}", ""]
+    for dataset, rows in view.groupby("dataset", sort=False):
+        facts = get_dataset(str(dataset))
+        lines += [f"## {facts.title} ({facts.test_size:,} test images)", ""]
+        lines += ["| # | Model | Error | Trained | Paper | Gap | Verdict |", "|--:|---|--:|--:|--:|--:|---|"]
+        for rank, row in ranked(rows):
+            lines.append("| " + " | ".join([rank, *_markdown_cells(row)]) + " |")
+        lines.append("")
+    if len(view):
+        lines += [LEGEND, ""]
+    reasons = [f"- {escape(about(row))}: {escape(row.reason)}." for row in with_reasons(view)]
+    if reasons:
+        lines += ["## Why", "", *reasons, ""]
+    if len(claims):
+        lines += ["## Claims", "", "| Claim | Place | Verdict | Why |", "|---|---|---|---|"]
+        for claim in claims.itertuples(index=False):
+            place = f"{escape(claim.paper)}, {escape(claim.where)}"
+            why = escape(claim.reason) + measured_with(claim)
+            lines.append(f"| {escape(claim.text)} | {place} | {verdict_words(claim.verdict)} | {why} |")
+        lines.append("")
+    profiles = [
+        f"- {verdict_words(row.verdict)}: {escape(profiles_text(row))}: {escape(row.reason)}."
+        for row in make_equivalences(board).itertuples(index=False)
+    ]
+    if profiles:
+        lines += ["## Profiles", "", *profiles, ""]
+    notes = [f"- {escape(note)}" for note in [*notes_of(suite, board, view), *([as_of] * bool(as_of))]]
+    return "\n".join(lines + notes).rstrip("\n") + "\n"
+
+
+def _markdown_cells(row: Any) -> list[str]:
+    """Model, error, trained, paper, gap, verdict."""
+    marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
+    error = error_text(row) + (f" ({marks})" if marks else "")
+    source = "" if pd.isna(row.reported) else f"{reported_text(row)} ({escape(row.paper)}, {escape(row.where)})"
+    return [escape(title_of(row)), error, trained_text(row), source, gap_of(row), verdict_words(row.verdict)]
+
+
+def measured_table(board: pd.DataFrame) -> str:
+    """One Markdown table of all data sets' rows that have runs: what a README shows."""
+    lines = ["| Data set | Model | Error | Trained | Paper | Gap | Verdict |", "|---|---|--:|--:|--:|--:|---|"]
+    for row in concerning(board[board["runs"] > 0]).itertuples(index=False):
+        lines.append("| " + " | ".join([get_dataset(row.dataset).title, *_markdown_cells(row)]) + " |")
+    return "\n".join(lines)
+
+
+def escape(value: Any) -> str:
+    """Text that Markdown shows as it is: no table cell, link, emphasis or HTML of its own."""
+    return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in clean(value))
+
+
+def cells_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return a headed table: `left` columns of text, then numbers, the last one text again."""
+    rules = ["---" if i < left or i == len(heads) - 1 else "--:" for i in range(len(heads))]
+    lines = [f"## {escape(title)}", "", f"| {' | '.join(heads)} |", f"|{'|'.join(rules)}|"]
+    lines += [f"| {' | '.join(map(escape, row))} |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,145 @@
+"""The report as a table for the terminal, on a console that knows its own width and colours."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.datasets import get_dataset
+from benchmarks.leaderboard import make_equivalences
+from benchmarks.wording import (
+    LEGEND,
+    MARKS,
+    clean,
+    concerning,
+    error_text,
+    gap_of,
+    marks_of,
+    title_of,
+    trained_text,
+    verdict_words,
+)
+from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
+
+COLOURS = {  # beside symbol and word, which say it without
+    "reproduced": "green",
+    "better": "green",
+    "worse": "red",
+    "inconclusive": "yellow",
+    "more seeds": "yellow",
+    "not comparable": "yellow",
+    "not run": "dim",
+    "no paper figure": "dim",
+    "holds": "green",
+    "fails": "red",
+    "equivalent": "green",
+    "different": "red",
+    "not yet known": "yellow",
+}
+
+
+def print_table(
+    console: Console, suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str = ""
+) -> None:
+    """The default view with its reasons, the claims, and what to type next."""
+    view = concerning(board)
+    for dataset, rows in view.groupby("dataset", sort=False):
+        facts = get_dataset(str(dataset))
+        console.print(Text(f"{facts.title} ({facts.test_size:,} test images)", style="bold"))
+        console.print(_table(rows))
+        console.print()
+    if len(view):
+        used = sorted(
+            {letter for row in view.itertuples(index=False) for letter in marks_of(row)}, key="".join(MARKS).index
+        )
+        legend = LEGEND + "".join(f" {letter}: {MARKS[letter]}." for letter in used)
+        console.print(Text(legend, style="dim"))
+        console.print()
+    _print_reasons(console, view)
+    _print_claims(console, claims)
+    _print_equivalences(console, make_equivalences(board))
+    for note in notes_of(suite, board, view):
+        console.print(Text(note), soft_wrap=True)  # a command has to stay whole to be copied
+    if as_of:
+        console.print(Text(as_of, style="dim"), soft_wrap=True)
+
+
+def _table(rows: pd.DataFrame) -> Table:
+    marked = any(marks_of(row) for row in rows.itertuples(index=False))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("Model", overflow="fold")
+    table.add_column("Error", justify="right", no_wrap=True)
+    if marked:
+        table.add_column("", no_wrap=True)
+    for heading in ("Trained", "Paper", "Gap"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Verdict", no_wrap=True)
+    for rank, row in ranked(rows):
+        published = pd.isna(row.model)
+        cells = [rank, title_of(row), error_text(row), trained_text(row), reported_text(row), gap_of(row)]
+        if marked:
+            cells.insert(3, marks_of(row))
+        style = "dim" if published else COLOURS[row.verdict]
+        verdict = Text(verdict_words(row.verdict), style=style)
+        table.add_row(*(Text(cell) for cell in cells), verdict, style="dim" if published else None)
+    return table
+
+
+def _print_reasons(console: Console, view: pd.DataFrame) -> None:
+    rows = with_reasons(view)
+    if not rows:
+        return
+    console.print(Text("Why", style="bold"))
+    for row in rows:
+        line = Text.assemble((about(row), "bold"), f": {clean(row.reason)}.")
+        console.print(Padding(line, (0, 0, 0, 2)))
+    console.print()
+
+
+def _print_claims(console: Console, claims: pd.DataFrame) -> None:
+    if not len(claims):
+        return
+    console.print(Text("Claims", style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for claim in claims.itertuples(index=False):
+        said = f"{clean(claim.text)} ({clean(claim.paper)}, {clean(claim.where)})"
+        table.add_row(Text(verdict_words(claim.verdict), style=COLOURS[claim.verdict]), Text(said))
+        if claim.verdict != "not run":
+            table.add_row("", Text(f"{clean(claim.reason)}{measured_with(claim)}.", style="dim"))
+    console.print(table)
+    console.print()
+
+
+def _print_equivalences(console: Console, found: pd.DataFrame) -> None:
+    if not len(found):
+        return
+    console.print(Text("Profiles", style="bold"))
+    for row in found.itertuples(index=False):
+        line = Text.assemble(
+            (verdict_words(row.verdict), COLOURS[row.verdict]), f" {profiles_text(row)}: {clean(row.reason)}."
+        )
+        console.print(Padding(line, (0, 0, 0, 2)))
+    console.print()
+
+
+def print_cells(
+    console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
+) -> None:
+    """Print a plain table: `left` columns of text on the left side, numbers right-aligned, the last one text again."""
+    console.print(Text(title, style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for position, head in enumerate(heads):
+        text = position < left or position == len(heads) - 1
+        table.add_column(
+            head, justify="left" if text else "right", overflow="fold" if text else "ellipsis", no_wrap=not text
+        )
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+    console.print()

@@ -1,0 +1,78 @@
+"""Sentences and cells of a report that the terminal, Markdown and LaTeX share."""
+
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.wording import clean, ranks, repeats_line
+
+SUBMIT = "runner submit --suite"
+
+
+def reported_text(row: Any) -> str:
+    """The reported error as printed; '' where there is none."""
+    return "" if pd.isna(row.reported) else row.printed
+
+
+def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
+    """The rows of one data set with their ranks."""
+    pairs = zip(ranks(rows), rows.itertuples(index=False), strict=True)
+    return [("" if rank is None else str(rank), row) for rank, row in pairs]
+
+
+def about(row: Any) -> str:
+    """Which row a reason is about."""
+    return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
+
+
+def with_reasons(view: pd.DataFrame) -> list[Any]:
+    """The rows whose verdict needs a sentence."""
+    return [row for row in view.itertuples(index=False) if row.runs and not pd.isna(row.reported)]
+
+
+def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[str]:
+    """What a reader has to know beside the numbers, and what to type next."""
+    notes = []
+    for row in board[board["data"] == "unverified"].drop_duplicates(["dataset", "provenance"]).itertuples(index=False):
+        if row.runs:
+            sentence = "its files don't have the official md5." if pd.isna(row.provenance) else clean(row.provenance)
+            notes.append(f"Unverified data ({row.dataset}): {sentence}")
+    if repeats := repeats_line(view):
+        notes.append(repeats)
+    if outdated := int(board["outdated"].sum()):
+        notes.append(f"Not counted: {outdated} of another revision or recipe.")
+    chosen = f" --suite {suite}" if suite else ""
+    if more := len(board) - len(view):
+        notes.append(f"{more} more of other profiles, data or sources: runner report{chosen} --format csv")
+    models = view[view["model"].notna()]
+    waiting = list(dict.fromkeys(models.loc[models["runs"] == 0, "model"]))
+    if not models["runs"].any():
+        what = f"No run of '{suite}' has ended yet" if suite else "No run has ended yet"
+        notes.append(f"{what}. Start with: {SUBMIT} {suite or 'quickstart'}")
+        return notes
+    if waiting and suite:
+        notes.append(f"Not run yet: {SUBMIT} {suite} {' '.join(f'--model {clean(name)}' for name in waiting)}")
+    open_ = models[(models["runs"] > 0) & models["seeds_to_go"].gt(0)]
+    for profile, rows in open_.groupby("profile", sort=False):
+        counts = ", ".join(f"{clean(row.model)} {int(row.seeds_to_go)}" for row in rows.itertuples(index=False))
+        names = " ".join(f"--model {clean(name)}" for name in dict.fromkeys(rows["model"]))
+        chosen = f"{suite} {names}" if suite else f"SUITE {names}"
+        flag = "" if profile == "reference" else f" --profile {profile}"
+        notes.append(f"Seeds to go: {counts}. Run them: {SUBMIT} {chosen}{flag} --until-decided")
+    if not suite and (models["runs"] == 0).sum() > 20:
+        notes.append("Only what has run: runner report --measured")
+    if view["reported"].isna().all():
+        notes.append(f"No source reports an error here. For measured beside reported errors: {SUBMIT} mnist")
+    return notes
+
+
+def profiles_text(row: Any) -> str:
+    """Which two profiles of what an equivalence is about."""
+    unverified = " on unverified data" if row.data == "unverified" else ""
+    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} beside reference"
+
+
+def measured_with(claim: Any) -> str:
+    """On which rows a claim was judged, where they aren't the plain ones."""
+    parts = ["profile fast"] * (claim.profile == "fast") + ["unverified data"] * (claim.data == "unverified")
+    return f" ({', '.join(parts)})" if parts else ""

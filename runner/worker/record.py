@@ -1,0 +1,156 @@
+"""What a finished attempt leaves: weights, curve and record, as pure functions of what was trained."""
+
+import csv
+import hashlib
+import io
+import platform
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from benchmarks.datasets import get_dataset
+from benchmarks.errors import UserError
+from benchmarks.records import (
+    CURVE_COLUMNS,
+    DataFacts,
+    Environment,
+    Job,
+    Protocol,
+    RunRecord,
+    Stretch,
+    problems_of,
+    record_json,
+)
+from runner import nvml
+from runner.sources import source
+
+
+def make_record(
+    job: Job,
+    run: str,
+    trained: Any,
+    recipe: Any,
+    *,
+    starts: list[dict[str, Any]],
+    environment: Environment,
+    data: DataFacts,
+    sequential: bool,
+    submitted_by: str | None,
+) -> RunRecord:
+    """Return the record of a trained job; `starts` are the start lines of all its attempts, oldest first."""
+    started = datetime.fromtimestamp(starts[0]["time"] / 1000, UTC)
+    scored = [row for row in trained.curve if row["test_error"] is not None]
+    best = min(scored, key=lambda row: row["test_error"], default=None)
+    return RunRecord(
+        run=run,
+        key=job.key,
+        fingerprint=job.fingerprint,
+        job=job,
+        outcome=trained.outcome,
+        diverged_epoch=trained.curve[-1]["epoch"] if trained.outcome == "diverged" else None,
+        wrong=trained.wrong,
+        test_images=trained.test_images,
+        best_epoch=best["epoch"] if best else None,
+        best_test_error=round(best["test_error"], 6) if best else None,
+        final_train_loss=trained.curve[-1]["train_loss"],
+        chance_loss=round(trained.chance_loss, 6),
+        protocol=Protocol(
+            evaluation="validation" if recipe.holdout else "test",
+            augmentation=str(recipe.augmentation),
+            training_images=get_dataset(job.dataset).training_images(recipe.holdout),
+            holdout=recipe.holdout,
+        ),
+        parameters=trained.parameters,
+        recipe_sha256=job.recipe_sha256,
+        images_per_second=round(trained.trained_images / max(trained.train_seconds, 1e-9), 1),
+        train_seconds=round(trained.train_seconds, 3),
+        environment=environment,
+        source=source(),
+        data=data,
+        started=started,
+        finished=max(started, datetime.now(UTC)),  # the clock may have been set back meanwhile
+        attempts=len(starts),
+        forced_resume=trained.forced_resume,
+        sequential=sequential,
+        curve_sha256=hashlib.sha256(curve_csv(trained.curve).encode()).hexdigest(),
+        weights_sha256=weights_sha256(trained.weights),
+        submitted_by=submitted_by,
+        trail=tuple(Stretch(**facts) for facts in trained.trail),
+    )
+
+
+def weights_bytes(weights: dict[str, Any]) -> bytes:
+    """Return the file of the weights, as torch.save writes it."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    return buffer.getvalue()
+
+
+def curve_csv(curve: list[dict[str, Any]]) -> str:
+    """The curve as CSV, without times, so that the same training gives the same bytes."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, CURVE_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    return out.getvalue()
+
+
+def weights_sha256(weights: dict[str, Any]) -> str:
+    """sha256 over name, dtype, shape and little-endian bytes of each tensor, sorted by name: never over a file."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{value.dtype}\0{list(value.shape)}\0".encode())
+        raw = value.reshape(-1).view(torch.uint8).numpy()
+        if sys.byteorder == "big":
+            raw = raw.reshape(-1, value.element_size())[:, ::-1]
+        digest.update(raw.tobytes())
+    return digest.hexdigest()
+
+
+def environment(device: Any, switches: dict[str, Any]) -> Environment:
+    """Hardware, driver and versions, as the record holds them."""
+    import torch
+
+    from runner.training import profiles
+
+    cuda = device.type == "cuda"
+    try:
+        return Environment(
+            device=device.type,
+            hardware=profiles.device_name(device),
+            platform=platform.platform(),
+            python=platform.python_version(),
+            torch=str(torch.__version__),
+            cuda=torch.version.cuda if cuda else None,
+            cudnn=str(torch.backends.cudnn.version()) if cuda else None,
+            driver=nvml.driver_version() if cuda else None,
+            threads=torch.get_num_threads(),
+            precision=switches,
+        )
+    except ValidationError as error:
+        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
+
+
+def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: Any) -> None:
+    """Make the record that a training would end with from what is known before its first step; raises UserError.
+
+    So nothing is validated at the end of a training that could have been at its start. `facts` are this attempt's for the
+    trail, `known` the named arguments of `make_record`.
+    """
+    from runner.training.loop import Trained
+
+    row = dict.fromkeys(CURVE_COLUMNS, 0.0) | {"epoch": 1}
+    ended = Trained("finished", [row], 0, 1, {}, 1.0, 1, 1.0, 1, forced_resume=False, trail=[facts])
+    try:
+        record_json(make_record(job, run, ended, recipe, **known)).encode()
+    except ValidationError as error:
+        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"no record could hold what is known of this run: {error.object!r:.80} is not UTF-8") from error

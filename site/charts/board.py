@@ -1,0 +1,174 @@
+"""The board as a picture, and errors against what they cost."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from escape import label, percent
+
+from benchmarks.wording import SYMBOLS, gap_of
+from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_name, layout, tick
+
+
+def gap_order(view: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the gap figure shows: largest gap first, then what has no gap, by error. Published ones left out.
+
+    Once a gap is known, models that haven't run stand in the table alone: they would stretch the axis and say nothing.
+    """
+    rows = view[view["model"].notna() & view["error"].notna()]
+    if rows["gap"].notna().any():
+        rows = rows[rows["mean"].notna()]
+    return rows.sort_values(["gap", "error"], ascending=[False, True], na_position="last", ignore_index=True)
+
+
+def gap_figure(view: pd.DataFrame) -> go.Figure:
+    """Reported and measured on one error axis, sorted by gap: what a board says at a glance."""
+    rows = gap_order(view)
+    places = list(range(len(rows), 0, -1))
+    figure = go.Figure()
+    lines_x: list[Any] = []
+    lines_y: list[Any] = []
+    spreads_x: list[Any] = []
+    spreads_y: list[Any] = []
+    for place, row in zip(places, rows.itertuples(index=False), strict=True):
+        if not (pd.isna(row.mean) or pd.isna(row.reported)):
+            lines_x += [row.reported, row.mean, None]
+            lines_y += [place, place, None]
+        if not (pd.isna(row.mean) or pd.isna(row.prediction)):
+            spreads_x += [max(0.0, row.mean - row.prediction), row.mean + row.prediction, None]  # no error is below 0
+            spreads_y += [place, place, None]
+    if spreads_x:
+        figure.add_scatter(
+            x=spreads_x,
+            y=spreads_y,
+            mode="lines",
+            line={"color": BAND, "width": 11},
+            name="95 % for one new run",
+            hoverinfo="skip",
+        )
+    if lines_x:
+        figure.add_scatter(
+            x=lines_x,
+            y=lines_y,
+            mode="lines",
+            line={"color": GREY, "width": 1.5, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    shown = rows.assign(place=places)
+    reported = shown[shown["reported"].notna()]
+    if len(reported):
+        figure.add_scatter(
+            x=reported["reported"],
+            y=reported["place"],
+            mode="markers",
+            marker=PRINTED,
+            name="printed",
+            customdata=[["model", row.model, row.dataset] for row in reported.itertuples(index=False)],
+            text=[
+                f"<b>{full_name(row)}</b><br>printed {label(row.printed)} % ({label(row.paper)}, {label(row.where)})"
+                for row in reported.itertuples(index=False)
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    for word, (colour, symbol) in LOOKS.items():
+        ours = shown[(shown["verdict"] == word) & shown["mean"].notna()]
+        if not len(ours):
+            continue
+        figure.add_scatter(
+            x=ours["mean"],
+            y=ours["place"],
+            mode="markers",
+            error_x={"array": ours["half_width"].fillna(0), "color": colour, "thickness": 2.5, "width": 0},
+            marker={"symbol": symbol, "size": 11, "color": colour},
+            name=f"{SYMBOLS[word]} {word}",
+            customdata=[["model", row.model, row.dataset] for row in ours.itertuples(index=False)],
+            text=[_about(row) for row in ours.itertuples(index=False)],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    figure.update_yaxes(
+        tickvals=places, ticktext=[tick(row) for row in rows.itertuples(index=False)], range=[0.3, len(rows) + 0.7]
+    )
+    ends = [x for x in [*spreads_x, *lines_x, *rows["error"]] if x is not None]
+    if ends:
+        margin = 0.06 * (max(ends) - min(ends)) or 0.5
+        figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin])
+    figure.update_xaxes(title=ERROR)
+    # The scale stands above the points too: a long figure's foot is far below the first screen.
+    figure.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
+    layout(figure, 190 + 36 * len(rows))
+    figure.update_layout(xaxis2={"overlaying": "x", "matches": "x", "side": "top", "showgrid": False, "title": None})
+    return figure.update_layout(legend={"y": 1 + 34 / (110 + 36 * len(rows))})
+
+
+def _about(row: Any) -> str:
+    spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
+    gap = "" if pd.isna(row.gap) else f", gap {gap_of(row)}"
+    measured = f"measured {percent(row.mean)}{spread} % ({row.n} of {row.seeds} seeds){gap}"
+    return f"<b>{full_name(row)}</b><br>{measured}<br>{row.verdict}"
+
+
+def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
+    """Error against what it costs, on a logarithmic axis, with the frontier: nothing cheaper has a smaller error."""
+    figure = go.Figure()
+    front = rows[rows["frontier"]]
+    if len(front) > 1:
+        figure.add_scatter(
+            x=front[cost],
+            y=front["mean"],
+            mode="lines",
+            line={"color": GREY, "width": 2, "shape": "hv"},
+            name="frontier",
+            hoverinfo="skip",
+        )
+    named = free_labels(rows, cost)
+    kinds = (
+        (rows[rows["mean"].notna() & rows["frontier"]], "measured, on the frontier", BLUE, "circle"),
+        (rows[rows["mean"].notna() & ~rows["frontier"]], "measured", ORANGE, "square"),
+        (rows[rows["mean"].isna()], "printed, not run here", GREY, "diamond-open"),
+    )
+    for some, kind, colour, symbol in kinds:
+        if not len(some):
+            continue
+        figure.add_scatter(
+            x=some[cost],
+            y=some["error"],
+            error_y={"array": some["half_width"], "color": colour, "thickness": 2, "width": 0},
+            mode="markers+text",
+            marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
+            textposition="bottom left",  # nothing lies there: nothing cheaper has a smaller error
+            cliponaxis=False,
+            text=[label(text, 24) if place in named else "" for place, text in some["label"].items()],
+            hovertext=[label(text) for text in some["label"]],
+            name=kind,
+            customdata=[["model", row.model, row.dataset] for row in some.itertuples(index=False)],
+            hovertemplate="<b>%{hovertext}</b><br>error %{y:.2f} %<br>" + title.lower() + " %{x:.3s}<extra></extra>",
+        )
+    figure.update_xaxes(title=title, type="log", dtick="D2", tickformat="~s")
+    if len(rows):  # room for the label of the cheapest, left of its point
+        low, high = math.log10(rows[cost].min()), math.log10(rows[cost].max())
+        width = max(high - low, 0.3)
+        figure.update_xaxes(range=[low - 0.28 * width, high + 0.06 * width])
+    figure.update_yaxes(title=ERROR)
+    return layout(figure, 520)
+
+
+def free_labels(rows: pd.DataFrame, cost: str, letters: float = 0.012, line: float = 0.05) -> set[int]:
+    """The points of the frontier whose names don't cover one another's: their places in the frame.
+
+    In shares of the figure: a letter is about `letters` wide, a line `line` high. The best error is named first.
+    """
+    if not len(rows):
+        return set()
+    logs = rows[cost].astype(float).map(math.log10)
+    across = (logs - logs.min()) / max(logs.max() - logs.min(), 0.3)
+    up = (rows["error"] - rows["error"].min()) / max(float(rows["error"].max() - rows["error"].min()), 0.1)
+    boxes: dict[int, tuple[float, float, float, float]] = {}
+    front = rows[rows["frontier"].astype(bool)].sort_values("error")
+    for place, text in front["label"].items():
+        right, top = float(across[place]), float(up[place])
+        box = (right - letters * min(24, len(str(text))), right, top - line, top)
+        if all(box[1] < b[0] or b[1] < box[0] or box[3] < b[2] or b[3] < box[2] for b in boxes.values()):
+            boxes[int(place)] = box
+    return set(boxes)

@@ -1,0 +1,62 @@
+"""What papers assert, and what was measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from escape import label
+
+from benchmarks.datasets import get_dataset
+from benchmarks.wording import SYMBOLS
+from charts.common import GREY, LOOKS, PRINTED, layout
+
+
+def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
+    """Each claim's measured difference with its interval, and the paper's own, on one axis: right of 0 is as claimed."""
+    rows = claims[claims["difference"].notna() | claims["reported_difference"].notna()].reset_index(drop=True)
+    places = list(range(len(rows), 0, -1))
+    shown = rows.assign(place=places)
+    figure = go.Figure()
+    figure.add_vline(x=0, line={"color": GREY, "width": 1.5})
+    printed = shown[shown["reported_difference"].notna()]
+    if len(printed):
+        figure.add_scatter(
+            x=printed["reported_difference"],
+            y=printed["place"],
+            mode="markers",
+            marker=PRINTED,
+            name="the paper's difference",
+            hovertemplate="paper: %{x:+.2f} points<extra></extra>",
+        )
+    for word, (colour, symbol) in LOOKS.items():
+        some = shown[(shown["verdict"] == word) & shown["difference"].notna()]
+        if not len(some):
+            continue
+        low, high = some["low"].fillna(some["difference"]), some["high"].fillna(some["difference"])
+        figure.add_scatter(
+            x=some["difference"],
+            y=some["place"],
+            mode="markers",
+            marker={"symbol": symbol, "size": 11, "color": colour},
+            error_x={
+                "array": high - some["difference"],
+                "arrayminus": some["difference"] - low,
+                "color": colour,
+                "thickness": 2.5,
+                "width": 0,
+            },
+            name=f"{SYMBOLS[word]} {word}",
+            text=[label(text, 90) for text in some["text"]],
+            hovertemplate="%{text}<br>ours: %{x:+.2f} points<extra></extra>",
+        )
+    one = rows["dataset"].nunique() == 1
+
+    def tick_of(row: Any) -> str:
+        better, worse = (label(titles.get(name, name), 24) for name in (row.better, row.worse))
+        return f"{better}<br>over {worse}" + ("" if one else f", {label(get_dataset(row.dataset).title)}")
+
+    names = [tick_of(row) for row in rows.itertuples()]
+    figure.update_yaxes(tickvals=places, ticktext=names, range=[0.3, len(rows) + 0.7])
+    figure.update_xaxes(title="Difference, percentage points")
+    return layout(figure, 150 + 34 * len(rows))

@@ -1,0 +1,253 @@
+"""The pages of the export: the same frames, rows and figures as the live site, as HTML."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import address
+import pandas as pd
+import plotly.graph_objects as go
+import render
+import source
+import texts
+from charts.board import cost_figure, gap_figure, gap_order
+from charts.claims import claims_figure
+from charts.common import GREY
+from charts.runs import curves_figure, seeds_figure
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from tables.answer import answer_details, answer_of, answer_sentence
+from tables.board import board_rows, others_sentence, ranked_view
+from tables.claims import claims_table
+from tables.common import Links, authors_of, datasets_of, marks, runs_behind, sentence, titles_of
+from tables.compare import COST_FORMATS as AXIS_FORMATS
+from tables.compare import COSTS, cost_table, cost_view
+from tables.model import anatomy_table, attempts_table, model_facts, recipe_table, reported_table, reproduce_commands
+from tables.runs import (
+    COST_FORMATS,
+    RUN_FORMATS,
+    STANDING,
+    checklist,
+    costs_table,
+    counted_first,
+    how_measured,
+    run_facts,
+    run_marks,
+    runs_table,
+)
+
+from benchmarks.datasets import DATASETS
+from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
+from benchmarks.records import RunRecord
+from benchmarks.wording import LEGEND, verdict_words
+
+QUESTION = "Do the numbers in the papers hold?"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the export is told about where it will stand."""
+
+    title: str = "reprozoo"
+    base_url: str = ""  # without its last slash; empty where it isn't known
+    repository: str = ""
+
+
+def board_file(dataset: str) -> str:
+    """The page of a board."""
+    return f"board-{dataset}.html"
+
+
+def model_file(model: str, dataset: str) -> str:
+    """The page of a model on a data set; both are validated names, safe as a file's."""
+    return f"model-{dataset}-{model}.html"
+
+
+def run_file(run: str) -> str:
+    """The page of a run; its id is hexadecimal."""
+    return f"run-{run[:8]}.html"
+
+
+STATIC = Links(model_file, run_file)
+
+
+def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
+    """Every page: (file name, HTML)."""
+    board = reading.board
+    names = datasets_of(board)
+    first = address.liveliest(board, names) if names else None
+    menu = [("index.html", "Leaderboard")]
+    menu += [(board_file(name), DATASETS[name].title) for name in names if name != first]
+    menu += [("claims.html", "Claims"), ("runs.html", "Runs"), ("method.html", "Method")]
+    answer = answer_of(board)
+
+    def page(file: str, template: str, heading: str, description: str = "", **values: Any) -> tuple[str, str]:
+        common = {
+            "items": [(name, title, name == file) for name, title in menu],
+            "file": file,
+            "heading": heading,
+            "description": description or answer_sentence(answer),
+            "as_of": reading.as_of,
+            "site": site,
+            "figures": values.get("figures", {}),
+        }
+        return file, render.render(template, **(common | values))
+
+    lead = {"lead": answer_sentence(answer), "details": " ".join(answer_details(answer))}
+    if first is None:
+        yield page("index.html", "nothing.html", QUESTION)
+    else:
+        yield page("index.html", "board.html", QUESTION, **lead, **_board(reading, first))
+    for name in names:
+        here = answer_sentence(answer_of(board[board["dataset"] == name]))
+        heading = f"{DATASETS[name].title}: measured beside printed"
+        yield page(
+            board_file(name),
+            "board.html",
+            heading,
+            f"{heading}. {here}",
+            lead=here,
+            details="",
+            **_board(reading, name),
+        )
+    ours = board[board["model"].notna()]
+    for dataset, model in dict.fromkeys(zip(ours["dataset"], ours["model"], strict=True)):
+        values = _model(reading, dataset, model)
+        heading = f"{values.pop('label')} on {DATASETS[dataset].title}"
+        yield page(model_file(model, dataset), "model.html", heading, f"{heading}. {values['reason']}", **values)
+    for _, run in reading.evidence.runs.iterrows():
+        record = source.record_of(run)
+        if record is not None and run["dataset"] in DATASETS:
+            yield page(
+                run_file(run["run"]), "run.html", f"Run {record.run8}", record.key, **_run(reading, run, record, site)
+            )
+    runs = reading.evidence.runs.sort_values("finished", ascending=False)
+    yield page("runs.html", "runs.html", "Runs", runs=runs_table(runs, STATIC, key=True), formats=RUN_FORMATS)
+    titles = titles_of(reading.evidence.cards)
+    claims = reading.claims
+    yield page(
+        "claims.html",
+        "claims.html",
+        "Do the claims hold?",
+        figures={"claims": figure(claims_figure(claims, titles))} if len(claims) else {},
+        claims=claims_table(claims, reading.evidence.papers, board, titles, STATIC),
+    )
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    apart = board[board["verdict"] == "not comparable"]
+    yield page(
+        "method.html",
+        "method.html",
+        "Method and limits",
+        protocol=Markup(markdown.render(texts.protocol())),  # our own text, and its HTML is escaped
+        apart=texts.not_comparable(apart),
+        adding=Markup(markdown.render(texts.add_a_model())),
+    )
+    yield page("404.html", "404.html", "There is no such page")
+
+
+def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
+    view = ranked_view(reading.board, dataset)
+    ran = view[view["runs"] > 0]
+    figures = {"gaps": figure(gap_figure(view))} if ran["mean"].notna().any() and len(gap_order(view)) else {}
+    costs = []
+    for column, title in COSTS.values():
+        rows = cost_view(reading.board, dataset, column)
+        if len(rows):
+            figures[f"cost-{column}"] = figure(cost_figure(rows, column, title))
+            costs.append((title, f"cost-{column}", cost_table(rows, column, title, STATIC)))
+    return {
+        "dataset": dataset,
+        "title": DATASETS[dataset].title,
+        "test_images": DATASETS[dataset].test_size,
+        "legend": LEGEND,
+        "rows": board_rows(view, reading.evidence.papers, reading.attempts, source.small_curves(reading, view), STATIC),
+        "nothing": not len(ran),
+        "provenance": list(ran["provenance"].dropna().unique()),
+        "equal": [
+            f"{verdict_words(row.verdict)}: {row.label}, {row.profile} beside reference: {row.reason}."
+            for row in reading.equivalences[reading.equivalences["dataset"] == dataset].itertuples()
+        ],
+        "costs": costs,
+        "formats": AXIS_FORMATS,
+        "figures": figures,
+    }
+
+
+def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
+    evidence, board = reading.evidence, reading.board
+    rows = board[(board["dataset"] == dataset) & (board["model"] == model)]
+    chosen = default_view(rows)
+    row = next(chosen.itertuples(index=False))
+    card = evidence.cards.get(model)
+    variant = card.datasets.get(dataset) if card else None
+    paper = evidence.papers.get(row.paper)
+    runs = counted_first(runs_of(evidence, dataset, model))
+    counted = runs_behind(runs, chosen)
+    by_epoch = curves(counted.head(10))
+    claims = reading.claims
+    claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
+    figures = {"seeds": figure(seeds_figure(counted, row))} if len(counted) else {}
+    if len(by_epoch):
+        figures["curves"] = figure(curves_figure(by_epoch, row.reported, row.printed))
+    others = others_sentence(reading.attempts, row)
+    each = rows.assign(rank=None, group="measured")
+    return {
+        "label": row.label,
+        "back": board_file(dataset),
+        "title": DATASETS[dataset].title,
+        "row": row,
+        "marks": marks(row),
+        "paper": paper,
+        "authors": authors_of(paper) if paper else "",
+        "facts": model_facts(row),
+        "reason": sentence(row.reason) + (f" {others}" if others and not row.runs else ""),
+        "each": board_rows(each, evidence.papers, reading.attempts, [()] * len(rows), STATIC) if len(rows) > 1 else [],
+        "reported": reported_table(evidence.papers, dataset, model),
+        "runs": runs_table(runs, STATIC),
+        "costs": costs_table(runs),
+        "formats": RUN_FORMATS | COST_FORMATS,
+        "command": reproduce_commands(dataset, model, card, counted),
+        "variant": variant if isinstance(variant, CardVariant) else None,
+        "anatomy": anatomy_table(variant) if variant else None,
+        "recipe": recipe_table(variant.recipe) if variant else None,
+        "attempts": attempts_table(reading.attempts, dataset, model, evidence.papers),
+        "claims": claims_table(claims, evidence.papers, board, titles_of(evidence.cards), STATIC),
+        "figures": figures,
+    }
+
+
+def _run(reading: source.Reading, run: Mapping[Any, Any], record: RunRecord, site: Site) -> dict[str, Any]:
+    board = reading.board
+    dataset, model = record.job.dataset, record.job.model
+    same = board[
+        (board["dataset"] == dataset)
+        & (board["model"] == model)
+        & (board["profile"] == run["profile"])
+        & (board["data"] == run["data"])
+    ]
+    row = same.iloc[0].to_dict() if len(same) and run["standing"] == "counted" else None
+    curve = curves(pd.DataFrame([run]))
+    card = reading.evidence.cards.get(model)
+    path = f"results/{dataset}/{model}/{Path(run['path']).name}"
+    return {
+        "record": record,
+        "back": model_file(model, dataset),
+        "model": titles_of(reading.evidence.cards).get(model, model),
+        "title": DATASETS[dataset].title,
+        "facts": run_facts(record),
+        "standing": STANDING[run["standing"]],
+        "marks": run_marks(run),
+        "how": how_measured(record),
+        "checklist": checklist(record, row, card),
+        "link": f"{site.repository}/blob/HEAD/{path}" if site.repository and not run["local"] else None,
+        "figures": {"curve": figure(curves_figure(curve))} if len(curve) else {},
+    }
+
+
+def figure(drawn: go.Figure) -> Markup:
+    """A figure's data for figures.js, as JSON within a page: `<` is written as \\u003c, so that nothing ends the script."""
+    drawn.update_layout(template="none", font={"family": "system-ui, sans-serif", "color": GREY})
+    text = json.dumps(json.loads(str(drawn.to_json())), ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # its labels have passed escape.label

@@ -1,0 +1,80 @@
+"""What was found, in a sentence: how many printed numbers were checked, and how they came out."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from benchmarks.leaderboard import default_view
+from benchmarks.wording import verdict_words
+
+CHECKED = ("reproduced", "better", "worse", "inconclusive")  # the verdicts that enough comparable seeds lead to
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Printed numbers with a network here, each counted once; `checked` is of verified data alone."""
+
+    printed: int
+    checked: Counter[str] = field(default_factory=Counter)
+    begun: int = 0  # runs, but too few seeds yet
+    different: int = 0  # runs under another protocol than the source's
+    unverified: Counter[str] = field(default_factory=Counter)  # checked on unverified data only
+    sequential: int = 0  # of the checked: seeds were added after a look
+    forced: int = 0  # of the checked: a run went on under another build or device
+
+
+def answer_of(board: pd.DataFrame) -> Answer:
+    """Count over a board: the rows of one data set or of all."""
+    ours = board[board["model"].notna() & board["reported"].notna()]
+    official = default_view(ours[ours["data"] != "unverified"])
+    checked = official[official["verdict"].isin(CHECKED)]
+    done = set(zip(checked["dataset"], checked["model"], strict=True))
+    other = default_view(ours[ours["data"] == "unverified"])
+    apart = other[other["verdict"].isin(CHECKED)]
+    left = [pair not in done for pair in zip(apart["dataset"], apart["model"], strict=True)]
+    apart = apart[pd.Series(left, index=apart.index, dtype=bool)]
+    return Answer(
+        printed=len(ours.drop_duplicates(["dataset", "model"])),
+        checked=Counter(checked["verdict"]),
+        begun=int(((official["verdict"] == "more seeds") & (official["runs"] > 0)).sum()),
+        different=int((official["verdict"] == "not comparable").sum()),
+        unverified=Counter(apart["verdict"]),
+        sequential=int(checked["sequential"].astype(bool).sum()),
+        forced=int(checked["forced"].astype(bool).sum()),
+    )
+
+
+def answer_sentence(answer: Answer) -> str:
+    """Return `Of 41 printed numbers with a network here, 11 were checked: 8 ✓ reproduced, 3 ▲ worse.`, or its like."""
+    if not answer.printed:
+        return "No printed number has a network here."
+    total = answer.checked.total()
+    what = f"Of {answer.printed} printed number{'s' * (answer.printed > 1)} with a network here, "
+    if not total:
+        return what + "none has been checked yet."
+    return what + f"{total} {'were' if total > 1 else 'was'} checked: {_counts(answer.checked)}."
+
+
+def answer_details(answer: Answer) -> list[str]:
+    """What a reader has to know beside the sentence, a sentence each."""
+    lines = []
+    if answer.begun:
+        lines.append(f"{answer.begun} more {_have(answer.begun)} runs, but too few seeds for a verdict.")
+    if answer.different:
+        lines.append(f"{answer.different} {_have(answer.different)} runs under a protocol that isn't the source's.")
+    if apart := answer.unverified.total():
+        lines.append(f"Counted apart, on unverified data: {apart} ({_counts(answer.unverified)}).")
+    if answer.sequential:
+        lines.append(f"Of those checked, {answer.sequential} had seeds added after a look at the first ones.")
+    if answer.forced:
+        lines.append(f"Of those checked, {answer.forced} had a run that went on under another build or device.")
+    return lines
+
+
+def _have(count: int) -> str:
+    return "have" if count > 1 else "has"
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[word]} {verdict_words(word)}" for word in CHECKED if counts[word])

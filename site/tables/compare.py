@@ -1,0 +1,87 @@
+"""What accuracy costs, and models side by side."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import escape
+import pandas as pd
+
+from benchmarks.leaderboard import Evidence, default_view
+from benchmarks.wording import gap_of, verdict_words
+from tables.common import LIVE, Link, Links, marks, trained
+from tables.model import value_text
+
+COSTS = {  # what can stand on the axis, as the address says it: the board's column, and its name
+    "parameters": ("parameters", "Parameters"),
+    "MACs": ("macs", "Multiply-accumulates an image"),
+    "minutes": ("train_minutes", "Minutes a run"),
+}
+
+
+def cost_view(board: pd.DataFrame, dataset: str, cost: str) -> pd.DataFrame:
+    """The models with an error and a cost, cheapest first, with `frontier`: nothing cheaper has a smaller error.
+
+    A model without runs stands with its reported error and is never on the frontier, which is of measured errors alone.
+    """
+    rows = default_view(board[board["dataset"] == dataset])
+    costs = rows[cost].astype(float)
+    rows = rows[rows["model"].notna() & rows["error"].notna() & (costs > 0) & (costs < math.inf)]
+    rows = rows.assign(**{cost: rows[cost].astype(float)}).sort_values([cost, "error"], ignore_index=True)
+    best, frontier = float("inf"), []
+    for row in rows.itertuples(index=False):
+        measured = not pd.isna(row.mean)
+        frontier.append(measured and row.mean < best)
+        best = min(best, row.mean) if measured else best
+    return rows.assign(frontier=pd.Series(frontier, dtype=bool))
+
+
+COST_FORMATS = {name: escape.compact for _, name in COSTS.values()} | {"Minutes a run": lambda value: f"{value:.1f}"}
+
+
+def cost_table(rows: pd.DataFrame, cost: str, title: str, links: Links = LIVE) -> pd.DataFrame:
+    """The rows of `cost_view` as cells: each model with its error and cost."""
+    return pd.DataFrame(
+        {
+            "Model": [Link(escape.short(r.label, 80), links.model(r.model, r.dataset)) for r in rows.itertuples()],
+            "On the frontier": ["yes" if front else "" for front in rows["frontier"]],
+            "Measured %": rows["mean"],
+            "Printed %": rows["reported"],
+            title: rows[cost],
+            "Hardware": [", ".join(escape.short(name, 60) for name in names) for names in rows["hardware"]],
+            "Marks": [marks(row) for row in rows.itertuples()],
+        }
+    )
+
+
+def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models: Sequence[str]) -> pd.DataFrame:
+    """Facts and recipes side by side, one column a model; `≠` marks the fields in which they differ."""
+    view = default_view(board[board["dataset"] == dataset])
+    rows = {row.model: row for row in view.itertuples(index=False) if not pd.isna(row.model)}
+    facts: dict[str, dict[str, str]] = {}
+    recipes: dict[str, Mapping[str, Any]] = {}
+    for name in models:
+        row, card = rows[name], evidence.cards.get(name)
+        variant = card.datasets.get(dataset) if card else None
+        recipes[name] = variant.recipe if variant else {}
+        facts[name] = {
+            "Verdict": verdict_words(row.verdict),
+            "Measured %": escape.percent(row.mean)
+            + ("" if escape.missing(row.half_width) else f" ± {row.half_width:.2f}"),
+            "Trained": trained(row),
+            "Printed %": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
+            "Gap": gap_of(row) or escape.NONE,
+            "Marks": ", ".join(marks(row)) or escape.NONE,
+            "Family": escape.NONE if escape.missing(row.family) else escape.short(row.family),
+            "Augmentation": escape.NONE if escape.missing(row.augmentation) else escape.short(row.augmentation),
+            "Parameters": escape.count(row.parameters),
+            "MACs": escape.compact(row.macs),
+            "Minutes a run": escape.NONE if escape.missing(row.train_minutes) else f"{row.train_minutes:.1f}",
+        }
+    fields = list(dict.fromkeys(name for recipe in recipes.values() for name in sorted(recipe)))
+    lines = [{"": "", "What": name, **{m: facts[m][name] for m in models}} for name in next(iter(facts.values()), {})]
+    for name in fields:
+        values = {m: value_text(recipes[m][name]) if name in recipes[m] else escape.NONE for m in models}
+        differ = len(set(values.values())) > 1
+        lines.append({"": "≠" if differ else "", "What": f"recipe: {name}", **values})
+    return pd.DataFrame(lines, columns=["", "What", *models])

@@ -1,0 +1,212 @@
+"""Runs: seed by seed, and one of them whole."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import escape
+import pandas as pd
+
+from benchmarks.datasets import DATASETS
+from benchmarks.leaderboard import PROFILES, Card
+from benchmarks.records import RunRecord, utc
+from benchmarks.verdicts import MIN_SEEDS
+from tables.common import LIVE, Link, Links, naive_utc
+
+STANDING = {
+    "counted": "counted",
+    "outdated": "not counted: another revision or recipe",
+    "overridden": "not counted: overridden recipe",
+    "validation": "not counted: error on held-out training images",
+    "duplicate": "not counted: weights equal to another record's",
+}
+
+
+def counted_first(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that count before those that don't, else in their order."""
+    return runs.sort_values("standing", key=lambda s: s != "counted", kind="stable", ignore_index=True)
+
+
+RUN_CELLS = [
+    *("Run", "Job", "Seed", "Error %", "Outcome", "Marks", "Ended (UTC)", "Took", "Images/s", "Hardware"),
+    *("Standing", "Overrides", "By"),
+]
+
+
+def runs_table(runs: pd.DataFrame, links: Links = LIVE, key: bool = False) -> pd.DataFrame:
+    """Seed by seed: what each record says. Columns in which all runs have the plain value are left out."""
+    rows = []
+    for run in runs.to_dict("records"):
+        rows.append(
+            {
+                "Run": Link(run["run"][:8], links.run(run["run"])),
+                **({"Job": escape.short(run["key"], 120)} if key else {}),
+                "Seed": run["seed"],
+                "Error %": run["test_error"],
+                "Outcome": run["outcome"],
+                "Marks": run_marks(run),
+                "Ended (UTC)": run["finished"],
+                "Took": float(run["train_seconds"]),
+                "Images/s": float(run["images_per_second"]),
+                "Hardware": escape.short(run["hardware"], 80),
+                "Standing": STANDING[run["standing"]],
+                "Overrides": "" if run["overrides"] == "{}" else escape.short(run["overrides"], 200),
+                "By": "" if escape.missing(run["submitted_by"]) else escape.short(run["submitted_by"], 80),
+            }
+        )
+    table = pd.DataFrame(rows, columns=[name for name in RUN_CELLS if key or name != "Job"])
+    table["Ended (UTC)"] = naive_utc(table["Ended (UTC)"])
+    plain = [name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()]
+    plain += ["Standing"] if (table["Standing"] == STANDING["counted"]).all() else []
+    return table.drop(columns=plain)
+
+
+RUN_FORMATS = {"Took": escape.duration, "Images/s": escape.count}  # of cells with numbers, where two digits won't do
+
+
+def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """What a run of this model took, by hardware and profile: of the runs of the recipe itself, counted or not yet."""
+    own = runs[runs["standing"].isin(["counted", "duplicate"])]
+    rows = []
+    for (hardware, profile), some in own.groupby(["hardware", "profile"], sort=False):
+        seconds = statistics.median(some["train_seconds"].tolist())  # of hostile numbers too: infinity, and no warning
+        rows.append(
+            {
+                "Hardware": escape.short(hardware, 80),
+                "Profile": profile,
+                "Runs": len(some),
+                "A run takes": seconds,
+                f"{MIN_SEEDS} runs, one by one": MIN_SEEDS * seconds,
+                "Images/s": statistics.median(some["images_per_second"].tolist()),
+            }
+        )
+    table = pd.DataFrame(rows, columns=COST_CELLS)
+    return table.sort_values("A run takes", ignore_index=True)
+
+
+COST_CELLS = ["Hardware", "Profile", "Runs", "A run takes", f"{MIN_SEEDS} runs, one by one", "Images/s"]
+COST_FORMATS = {COST_CELLS[3]: escape.duration, COST_CELLS[4]: escape.duration, "Images/s": escape.count}
+
+
+def run_marks(run: Mapping[Any, Any]) -> list[str]:
+    """In words, what isn't plain about one run's number."""
+    given = {
+        "local": run["local"],
+        "unverified data": run["data"] == "unverified",
+        f"profile {run['profile']}": run["profile"] != PROFILES[0],
+        "overridden recipe": run["overrides"] != "{}",
+        "added after a look": run["sequential"],
+        "uncommitted changes": run["dirty"] is True or run["dirty"] == True,  # noqa: E712  # numpy's own True
+        "no commit": escape.missing(run["commit"]),
+        "resumed elsewhere": run["forced"],
+    }
+    return [name for name, holds in given.items() if holds]
+
+
+def find_runs(runs: pd.DataFrame, text: str) -> pd.DataFrame:
+    """The runs that a run id or its beginning means, or a record's key."""
+    text = text.strip()
+    if not text:
+        return runs.iloc[0:0]
+    tail = text.rsplit("-", 1)[-1] if "/" in text else text
+    return runs[runs["run"].str.startswith(tail) | (runs["key"] == text)] if len(runs) else runs
+
+
+def run_facts(record: RunRecord) -> dict[str, str]:
+    """What the page of a run opens with."""
+    return {
+        "Test error, %": escape.percent(record.test_error),
+        "Outcome": record.outcome,
+        "Seed": str(record.job.seed),
+        "Run": record.run8,
+    }
+
+
+def how_measured(record: RunRecord) -> pd.DataFrame:
+    """How this number was made, question by question."""
+    protocol, environment, source, data = record.protocol, record.environment, record.source, record.data
+    exact = "diverged: there is none"
+    if record.wrong is not None:
+        exact = f"{record.wrong:,} of {record.test_images:,} images wrong: {escape.percent(record.test_error)} %"
+    best = "–"
+    if record.best_epoch is not None and record.best_test_error is not None:
+        best = f"{escape.percent(record.best_test_error)} % at epoch {record.best_epoch}"
+        best += ": chosen on the test set, counts nowhere"
+    answers = {
+        "Error": exact,
+        "Which epoch": f"the last of {record.job.effective_recipe.get('epochs', '?')}, as the protocol says",
+        "Evaluated on": "the whole test set"
+        if protocol.evaluation == "test"
+        else f"{protocol.holdout:,} training images held out",
+        "Best epoch (a diagnostic)": best,
+        "Outcome": record.outcome + (f" in epoch {record.diverged_epoch}" if record.diverged_epoch else ""),
+        "Final training loss": escape.NONE if record.final_train_loss is None else f"{record.final_train_loss:.4g}",
+        "Training images": f"{protocol.training_images:,}",
+        "Augmentation": protocol.augmentation,
+        "Data": "files have the official md5"
+        if data.verified
+        else f"UNVERIFIED: {data.provenance or 'no official md5'}",
+        "Profile": record.job.profile,
+        "Precision": ", ".join(f"{name} {value}" for name, value in sorted(environment.precision.items())),
+        "Hardware": f"{environment.hardware} ({environment.device}, {environment.threads} threads)",
+        "Software": ", ".join(
+            f"{name} {value}"
+            for name, value in (
+                ("Python", environment.python),
+                ("torch", environment.torch),
+                ("CUDA", environment.cuda),
+                ("cuDNN", environment.cudnn),
+                ("driver", environment.driver),
+            )
+            if value
+        )
+        + f"; {environment.platform}",
+        "Code": (source.commit or "no commit known") + (" with uncommitted changes" if source.dirty else ""),
+        "Time": f"{escape.duration(record.train_seconds)} of training, {record.images_per_second:,.0f} images/s"
+        if record.images_per_second < 1e15
+        else f"{escape.duration(record.train_seconds)} of training",
+        "Started, ended": f"{utc(record.started)}, {utc(record.finished)}",
+        "Attempts": f"{record.attempts}" + (", one under another build or device" if record.forced_resume else ""),
+        "Submitted by": record.submitted_by or escape.NONE,
+    }
+    return _two_columns(answers)
+
+
+def checklist(record: RunRecord, row: Mapping[str, Any] | None, card: Card | None) -> pd.DataFrame:
+    """The questions of the usual reproducibility checklists (NeurIPS, ACL, ML Reproducibility Challenge), filled in."""
+    variant = card.datasets.get(record.job.dataset) if card else None
+    facts = DATASETS.get(record.job.dataset)
+    n = int(row["n"]) if row else 0
+    spread = "one run alone has none"
+    if row and not escape.missing(row["sd"]):
+        spread = f"standard deviation {row['sd']:.2f} over seeds (n - 1); 95 % t-interval of the mean ± {row['half_width']:.2f}"
+    departures = "; ".join(str(d.get("topic", "")) for d in variant.departures) if variant else ""
+    answers = {
+        "How many runs stand behind the row?": f"{n} finished of {int(row['runs'])} that ended"
+        if row
+        else "this run is on no board",
+        "Which error bars?": spread,
+        "What was random?": f"seed {record.job.seed}: initial weights, order, augmentation, dropout",
+        "Data split": f"official split: {facts.train_size:,} training, {facts.test_size:,} test images"
+        if facts
+        else "unknown data set",
+        "How were hyper-parameters chosen?": "as in the source; where it is silent, on held-out training images",
+        "Departures from the source": departures or ("none declared" if variant else "no card of this model here"),
+        "All hyper-parameters given?": f"yes: {len(record.job.effective_recipe)} fields, sha256 {record.recipe_sha256[:12]}",
+        "Changed from the recipe": escape.short(record.job.overrides, 200) if record.job.overrides else "nothing",
+        "Compute": f"{escape.duration(record.train_seconds)} on {record.environment.hardware}",
+        "Model size": f"{escape.count(record.parameters)} parameters"
+        + (f", {escape.compact(variant.macs)} multiply-accumulates an image" if variant and variant.macs else ""),
+        "Code": record.source.commit or "no commit known",
+        "Is the code exactly that commit?": {True: "no: uncommitted changes", False: "yes", None: "not known"}[
+            record.source.dirty
+        ],
+        "Weights": f"sha256 {record.weights_sha256[:16]}…",
+        "Learning curve": f"sha256 {record.curve_sha256[:16]}…",
+        "To repeat it": f"runner reproduce {record.job.dataset}/{record.job.model}/{record.file_stem}",
+    }
+    return _two_columns(answers)
+
+
+def _two_columns(answers: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({"What": list(answers), "Answer": [escape.short(text, 600) for text in answers.values()]})

@@ -1,0 +1,46 @@
+"""What `make quickstart` says: the visitor's own runs beside the published seeds, and one line where there is no network."""
+
+import pytest
+from helpers import copy_cards, make_seeds, publish_records, run_locally
+from rich.console import Console
+
+from benchmarks.datasets import get_dataset
+from runner import quickstart
+from runner.submit.run import Settings
+from runner.worker.options import RunOptions
+
+
+@pytest.fixture
+def own_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_ones_own_runs_are_told_from_the_published_ones_and_the_figure(own_root):
+    cards = copy_cards(own_root / "results")
+    facts = cards["caffe_lenet"].datasets["mnist"]
+    own = {"model": "caffe_lenet", "dataset": "mnist", "recipe": facts.recipe, "revision": facts.revision}
+    own |= {"training_images": 60_000, "parameters": facts.parameters}
+    publish_records(own_root / "results", *make_seeds([0.93, 0.93, 0.90, 0.92, 0.85], **own))
+    [mine] = make_seeds([1.00], **own, run="f" * 32, weights_sha256="e" * 64)
+    run_locally(own_root / ".runs", mine)
+    [line] = quickstart.own_lines([mine.job])
+    assert line.startswith("mnist/caffe_lenet: yours 1.00 of 1 seed, published 0.91 ± 0.04 of 5 seeds, printed 1.03: ")
+
+
+def test_nothing_is_said_of_what_has_not_run(own_root):
+    copy_cards(own_root / "results")
+    [job] = [record.job for record in make_seeds([1.0], model="caffe_lenet", dataset="mnist")]
+    assert quickstart.own_lines([job]) == []
+
+
+def test_without_a_network_one_line_says_what_is_left_out(own_root, monkeypatch, capsys):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    settings = Settings(RunOptions(data_dir=own_root / "data"))
+    assert not quickstart._mnist(settings, Console(width=400))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["Downloading", "MNIST"]
+    assert "training the digits alone" in lines[1]
+    assert get_dataset("mnist").files
