@@ -17,9 +17,10 @@ from benchmarks.records import Job
 from runner.bench import command as bench
 from runner.bench.concurrency import ConcurrentRuns, measure_concurrency
 from runner.bench.question import Question, choose
-from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, subject_of
+from runner.bench.throughput import bare_turn, bytes_per_image, fitting_batch, flops_per_image, plain_recipe, subject_of
 from runner.jobs.paths import runs_folder
 from runner.training import profiles
+from runner.training.step import UPDATES_A_CALL, Step
 from runner.worker.options import RunOptions
 from zoo import load_models
 from zoo.anatomy import layers_of
@@ -164,6 +165,16 @@ def test_random_images_stand_in_for_a_data_set_that_is_not_here(capsys):
     assert not subject.real
     assert subject.prepared.train.images(slice(0, 4)).shape == (4, 1, 28, 28)
     assert "random images" in capsys.readouterr().err
+    profiles.apply({**subject.switches, "deterministic": False})
+
+
+def test_a_network_of_one_image_per_update_is_measured_by_its_own_passes(monkeypatch):
+    monkeypatch.setattr(Step, "update", lambda *_: pytest.fail("autograd's step, which trains no such network"))
+    subject = subject_of(Question(model="lenet5", dataset="mnist"))
+    recipe = plain_recipe(subject)
+    assert recipe.batch_size == 1
+    assert bare_turn(subject, recipe, 12)() == 12
+    assert bare_turn(subject, recipe, 3 * UPDATES_A_CALL)() == 3 * UPDATES_A_CALL
     profiles.apply({**subject.switches, "deterministic": False})
 
 

@@ -7,9 +7,9 @@ Three rates in images a second, by turns, so that a busy machine falls on all al
 (b) the loop: `train()` itself, with permutation, gathering, preprocessing, augmentation, the sums of loss and errors, and a
     worker's own hooks: the look for a stop file and the lease after each step, and a checkpoint, whose cost is counted as
     often as it comes, every 30 s.
-(d) where the profile is `fast`: the bare step of `reference`.
 (c) the loop that people write: a torchvision-style data set of PIL images, transforms, a DataLoader with workers, torch's
     own SGD, and `.item()` on loss and errors after each step; in float32, in torch's own memory layout.
+Where the profile is `fast`, there is a fourth: the bare step of `reference`.
 
 `train()` runs once for two steps, which gives the start-up time, the peak memory and how long a step takes. Then it runs with
 an epoch for each turn, of as many steps as fit; the others take their turns between its epochs, where its clock stands still.
@@ -49,14 +49,15 @@ from runner.jobs.paths import JobPaths
 from runner.training import arithmetic, profiles
 from runner.training import loop as train
 from runner.training.batches import Batches, DeviceSet, Prepared, prepare
-from runner.training.optimizers import optimizer_for
-from runner.training.step import Step, autocast_of, make_step
+from runner.training.optimizers import DiagonalLM, optimizer_for
+from runner.training.step import Step, autocast_of, make_step, updates_a_call, written_out, written_out_step
 from runner.worker.attempt import JobAttempt, Worker
 from runner.worker.lease import Log
 from runner.worker.record import environment as environment_of
 from zoo import load_models
 from zoo.anatomy import Layer, layers_of
 from zoo.recipe import SGD, Constant, Recipe, Shuffled
+from zoo.recipe import DiagonalLM as DiagonalRule
 from zoo.spec import ModelSpec, Variant, cross_entropy, initialise
 
 WORKERS = 4  # of the DataLoader, at most: one a core
@@ -219,21 +220,28 @@ class BareStep(Step):
 
 
 def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
-    """A turn of (a): so many updates on one batch; gives their images."""
+    """A turn of (a): so many updates on one batch, or on the images of one call of a step that makes many; their images."""
     shifts = torch.Generator(device=subject.device).manual_seed(0)
-    batches = Batches(subject.prepared.train.first(recipe.batch_size), recipe, shifts, subject.layout)
-    batches.begin(torch.arange(recipe.batch_size))
-    images, labels = batches[0]
+    updates = min(steps, updates_a_call(subject.spec, recipe, subject.device))
+    data = subject.prepared.train.first(updates * recipe.batch_size)
+    batches = Batches(data, recipe, shifts, subject.layout)
+    batches.begin(torch.arange(len(data)))
+    images, labels = batches.several(0, updates)
     model = subject.swapped_network()
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
     optimizer = optimizer_for(model, recipe)
-    step = make_step(model, optimizer, subject.spec.loss, sums, subject.switches, BareStep)
+    if isinstance(optimizer, DiagonalLM):
+        train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
+    step = written_out_step(model, optimizer, subject.spec, recipe, sums) or make_step(
+        model, optimizer, subject.spec.loss, sums, subject.switches, BareStep
+    )
+    calls = max(1, round(steps / updates))
 
     def turn() -> float:
-        for _ in range(steps):
+        for _ in range(calls):
             step(images, labels)
         subject.synchronise()
-        return steps * len(labels)
+        return calls * len(labels)
 
     return turn
 
@@ -399,14 +407,17 @@ def measure(question: Question) -> dict[str, Any]:
 
     plain = plain_recipe(subject)
     batch = plain.batch_size
-    trained, _ = run_loop(subject, plain, 2 * batch, note)
+    a_call = updates_a_call(subject.spec, plain, device) * batch
+    trained, _ = run_loop(subject, plain, 2 * a_call, note)
     switches = {**subject.switches, "arithmetic": trained.switches["arithmetic"]}  # measured once, for all that follows
     subject = dataclasses.replace(subject, switches=switches)
     startup = ends[0] - psutil.Process().create_time()
-    step_seconds = ends[1] - ends[0]
+    step_seconds = (ends[1] - ends[0]) * batch / a_call
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
 
-    own = own_seconds(subject) if device.type == "cpu" else None  # a GPU's work hides the host's, and adds its own
+    # A GPU's work hides the host's, and adds its own. Passes that are written out are a network's own.
+    apart = device.type == "cpu" and not written_out(subject.spec, plain, device)
+    own = own_seconds(subject) if apart else None
 
     # --- how long a turn is ---
     fast = question.profile == "fast"
@@ -416,6 +427,9 @@ def measure(question: Question) -> dict[str, Any]:
     steps = max(1, min(round(available / step_seconds), len(subject.prepared.train) // fitting))
     images = steps * fitting
     timed = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
+    if isinstance(timed.optimizer, DiagonalRule):  # a short epoch measures curvature on its share of the images
+        curved = max(1, timed.optimizer.images * images // len(subject.prepared.train))
+        timed = dataclasses.replace(timed, optimizer=dataclasses.replace(timed.optimizer, images=curved))
 
     # --- by turns ---
     matrix_type = torch.bfloat16 if switches["autocast"] != "off" else torch.float32

@@ -9,7 +9,6 @@ is not torch's altogether a letter of WAYS for each of its operations. A convolu
 input, gradient by the weights.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from types import MethodType

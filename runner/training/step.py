@@ -134,18 +134,23 @@ def written_out(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
     return spec.written_out is not None and device.type == "cpu" and one_image
 
 
-def written_out_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
-) -> WrittenOutStep | None:
-    """Return the step of the model's own passes where they train this recipe.
+def updates_a_call(spec: ModelSpec, recipe: Recipe, device: torch.device) -> int:
+    """Return how many updates a call of the recipe's step makes.
 
     A rate that moves from update to update, and images that are augmented, are handed over one by one.
     """
+    one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
+    return UPDATES_A_CALL if written_out(spec, recipe, device) and not one_by_one else 1
+
+
+def written_out_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
+) -> WrittenOutStep | None:
+    """Return the step of the model's own passes where they train this recipe."""
     if spec.written_out is None or not written_out(spec, recipe, sums.device):
         return None
     assert isinstance(optimizer, DiagonalLM)
-    one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
-    return WrittenOutStep(model, optimizer, spec.written_out(), sums, 1 if one_by_one else UPDATES_A_CALL)
+    return WrittenOutStep(model, optimizer, spec.written_out(), sums, updates_a_call(spec, recipe, sums.device))
 
 
 def make_step(
