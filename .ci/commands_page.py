@@ -1,4 +1,4 @@
-"""`make docs`: write the list of commands and options in docs/commands.md from the help texts in runner/cli.py."""
+"""`make docs`: write the list of commands and options in docs/commands.md from the help texts in runner/commands/."""
 
 import re
 from collections import Counter

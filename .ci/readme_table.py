@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
+from benchmarks.labels import SYMBOLS
 from benchmarks.leaderboard import default_view, make_board, read
-from benchmarks.wording import SYMBOLS
 from runner.reporting.markdown import error_text, escape, measured_table
 
 ROOT = Path(__file__).resolve().parent.parent

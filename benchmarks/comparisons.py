@@ -126,7 +126,6 @@ def make_attempts(papers: Mapping[str, Paper], attempts: Mapping[str, Iterable[A
             printed = papers[key].reported if key in papers else ()
             goals = [row for row in printed if (row.dataset, row.printed) == (attempt.dataset, attempt.reported)]
             goal = min(goals, key=lambda row: row.kind != "target", default=None)
-            error = None if attempt.error is None else float(attempt.error)
             rows.append(
                 {
                     "paper": key,
@@ -135,9 +134,9 @@ def make_attempts(papers: Mapping[str, Paper], attempts: Mapping[str, Iterable[A
                     "label": goal.label if goal else None,
                     "reported": float(attempt.reported),
                     "who": attempt.who,
-                    "error": error,
-                    "printed": None if attempt.error is None else str(attempt.error),
-                    "gap": None if error is None else round(error - float(attempt.reported), 9),
+                    "error": attempt.middle,
+                    "printed": attempt.printed,
+                    "gap": None if attempt.middle is None else round(attempt.middle - float(attempt.reported), 9),
                     "remark": attempt.remark,
                 }
             )

@@ -10,8 +10,9 @@ from benchmarks.leaderboard import make_board, read
 from benchmarks.records import Job
 from benchmarks.suites import get_suite
 from runner.data.cache import lacking
-from runner.data.download import Patience, prepare
+from runner.data.download import prepare
 from runner.data.folder import data_folder
+from runner.data.transfer import Patience
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.report import Asked, show
 from runner.submit import run as submitting

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
-from runner.tracking import QUIET, ui_command
+from runner.tracking.store import QUIET, ui_command
 
 SITE = Path(__file__).resolve().parent.parent / "site"
 

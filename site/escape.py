@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.wording import clean
+from benchmarks.labels import clean
 
 JOINER = "\u2060"  # no width, no break: it parts what Streamlit would replace after Markdown is parsed
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")

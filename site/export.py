@@ -17,8 +17,8 @@ from plotly.offline import get_plotlyjs
 from tables.common import datasets_of
 
 from benchmarks.errors import UserError
+from benchmarks.labels import as_csv, as_json
 from benchmarks.records import write_atomically
-from benchmarks.wording import as_csv, as_json
 
 MARK = "reprozoo.txt"  # lies in every exported folder: what lies in another is never overwritten
 

@@ -39,9 +39,9 @@ from tables.runs import (
 )
 
 from benchmarks.datasets import DATASETS
+from benchmarks.labels import LEGEND, verdict_words
 from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
 from benchmarks.records import RunRecord
-from benchmarks.wording import LEGEND, verdict_words
 
 QUESTION = "Do the numbers in the papers hold?"
 

@@ -22,6 +22,7 @@ from tables.common import PLACE
 
 from benchmarks.checkout import commit_of
 from benchmarks.errors import UserError
+from benchmarks.labels import as_of_line
 from benchmarks.leaderboard import (
     Evidence,
     Known,
@@ -37,7 +38,6 @@ from benchmarks.leaderboard import (
 )
 from benchmarks.papers import load_attempts
 from benchmarks.records import RecordError, RunRecord, load
-from benchmarks.wording import as_of_line
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATIENCE = 2.0  # seconds between two looks at the files

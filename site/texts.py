@@ -6,7 +6,7 @@ import pandas as pd
 from source import CHECKOUT
 
 from benchmarks.datasets import get_dataset
-from benchmarks.wording import clean
+from benchmarks.labels import clean
 
 
 def _text(path: Path) -> str:

@@ -17,7 +17,9 @@ from benchmarks.records import Job
 from runner.bench import command as bench
 from runner.bench.concurrency import ConcurrentRuns, measure_concurrency
 from runner.bench.question import Question, choose
-from runner.bench.throughput import bare_turn, bytes_per_image, fitting_batch, flops_per_image, plain_recipe, subject_of
+from runner.bench.subject import plain_recipe, subject_of
+from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image
+from runner.bench.turns import bare_turn
 from runner.jobs.paths import runs_folder
 from runner.training import profiles
 from runner.training.step import UPDATES_A_CALL, Step
@@ -113,9 +115,8 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
     for name in ("bare_step", "loop", "dataloader"):
         low, high = row["spread"][name]
         assert 0 < low <= row[name] <= high
-    low = row["spread"]["loop"][0] / row["spread"]["bare_step"][1]
-    high = row["spread"]["loop"][1] / row["spread"]["bare_step"][0]
-    assert low * 0.999 <= row["loop_ratio"] <= high * 1.001
+    low, high = row["spread"]["loop_ratio"]
+    assert 0.1 < low <= row["loop_ratio"] <= high < 2, "both make the same updates; on one thread it's processor time"
     assert row["gflops"] == pytest.approx(row["loop"] * row["flops_per_image"] / 1e9, abs=1e-3)
     assert row["arithmetic_share"] == pytest.approx(row["gflops"] / row["matrix_gflops"], rel=0.05, abs=1e-4)
     moved = row["loop"] * row["bytes_per_image"] / 1e9

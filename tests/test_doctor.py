@@ -11,7 +11,7 @@ import time
 import pytest
 
 from benchmarks.checkout import root
-from runner import doctor
+from runner.doctor import files, machine, services
 from runner.engines import config
 from runner.jobs.paths import runs_folder
 from runner.nvml import Gpus
@@ -32,7 +32,7 @@ def test_a_sound_machine_has_no_problem_and_nothing_is_left_behind(runner):
 
 
 def test_it_is_for_people_too_and_loads_no_torch():
-    code = "import sys; from runner import doctor; doctor.examine(None, None, print); "
+    code = "import sys; from runner.doctor import examine; examine.examine(None, None, print); "
     code += "print('torch' in sys.modules, 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False False")
@@ -41,11 +41,11 @@ def test_it_is_for_people_too_and_loads_no_torch():
 def test_the_driver_has_to_know_the_cuda_of_torch():
     card = [("NVIDIA H200", 130 * GIB, 140 * GIB)]
     for cuda, status in ((12080, "problem"), (13000, "warning"), (13020, "ok"), (14000, "ok")):
-        assert doctor.check_torch(("2.15.0", "13.2"), Gpus("580.1", cuda, card)).status == status
-    assert doctor.check_torch(("2.15.0+cpu", None), Gpus("580.1", 13020, card)).status == "problem"
-    assert doctor.check_torch(("2.15.0+cpu", None), None).status == "ok"
-    assert doctor.check_torch(None, None).status == "problem"
-    old = doctor.check_torch(("2.15.0", "13.2"), Gpus("535.1", 12020, card))
+        assert machine.check_torch(("2.15.0", "13.2"), Gpus("580.1", cuda, card)).status == status
+    assert machine.check_torch(("2.15.0+cpu", None), Gpus("580.1", 13020, card)).status == "problem"
+    assert machine.check_torch(("2.15.0+cpu", None), None).status == "ok"
+    assert machine.check_torch(None, None).status == "problem"
+    old = machine.check_torch(("2.15.0", "13.2"), Gpus("535.1", 12020, card))
     assert "knows CUDA up to 12.2" in old.says
     assert "a driver for CUDA 13" in old.mend
 
@@ -53,56 +53,56 @@ def test_the_driver_has_to_know_the_cuda_of_torch():
 def test_gpus_that_are_full_hidden_or_silent(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     card = Gpus("580.1", 13020, [("NVIDIA H200", 130 * GIB, 140 * GIB)])
-    assert doctor.check_gpus(card).status == "ok"
-    assert doctor.check_gpus(Gpus("580.1", 13020, [("NVIDIA H200", GIB, 140 * GIB)])).status == "warning"
-    assert doctor.check_gpus("Driver/library version mismatch").status == "problem"
-    assert doctor.check_gpus(None).status == "ok"
+    assert machine.check_gpus(card).status == "ok"
+    assert machine.check_gpus(Gpus("580.1", 13020, [("NVIDIA H200", GIB, 140 * GIB)])).status == "warning"
+    assert machine.check_gpus("Driver/library version mismatch").status == "problem"
+    assert machine.check_gpus(None).status == "ok"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "hides them all" in doctor.check_gpus(card).says
+    assert "hides them all" in machine.check_gpus(card).says
 
 
 def test_what_torch_says_of_itself_is_read_without_loading_it():
     import torch
 
-    assert doctor.torch_versions() == (str(torch.__version__), torch.version.cuda)
+    assert machine.torch_versions() == (str(torch.__version__), torch.version.cuda)
 
 
 def test_a_root_that_is_a_file_or_full(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    assert doctor.check_disk("disk", tmp_path / "file" / ".runs", needed=True).status == "problem"
-    monkeypatch.setattr(doctor, "DISK_PROBLEM", 2**60)
-    assert doctor.check_disk("disk", tmp_path, needed=True).status == "problem"
-    assert doctor.check_disk("disk", tmp_path, needed=False).status == "ok"
+    assert files.check_disk("disk", tmp_path / "file" / ".runs", needed=True).status == "problem"
+    monkeypatch.setattr(files, "DISK_PROBLEM", 2**60)
+    assert files.check_disk("disk", tmp_path, needed=True).status == "problem"
+    assert files.check_disk("disk", tmp_path, needed=False).status == "ok"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_root_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)
-    assert doctor.check_disk("disk", tmp_path / ".runs", needed=True).status == "problem"
+    assert files.check_disk("disk", tmp_path / ".runs", needed=True).status == "problem"
 
 
 @pytest.mark.parametrize(("apart", "status"), [(0.1, "ok"), (10.0, "warning"), (-90.0, "problem")])
 def test_clocks_that_are_apart(monkeypatch, apart, status):
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + apart)
-    assert doctor.check_clock().status == status
+    assert files.check_clock().status == status
 
 
 def test_a_store_that_is_no_database_and_a_server_that_is_away(monkeypatch, tmp_path):
     runs_folder().mkdir()
     store = runs_folder() / "mlflow.db"
     store.write_text("not a database, whatever its name says")
-    assert doctor.check_mlflow().status == "problem"
+    assert services.check_mlflow().status == "problem"
     store.unlink()
-    assert doctor.check_mlflow().status == "ok"
+    assert services.check_mlflow().status == "ok"
     with sqlite3.connect(store) as database:
         database.execute("CREATE TABLE runs (id TEXT)")
     database.close()
-    assert doctor.check_mlflow().says.endswith("0 runs")
+    assert services.check_mlflow().says.endswith("0 runs")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://name:secret@127.0.0.1:{port}")
-    away = doctor.check_mlflow()
+    away = services.check_mlflow()
     assert away.status == "warning"
     assert "secret" not in away.says
 
@@ -113,7 +113,7 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
     (folder / "job.json").write_text("{}")
     (folder / "attempts.jsonl").write_text('{"event": "start", "time": 1}\n')
     (folder / "lease.json").write_text(json.dumps({"host": "elsewhere", "time": 1}))
-    found = doctor.check_leftovers()
+    found = files.check_leftovers()
     assert found.status == "warning"
     assert "1 killed, 1 leases of dead processes" in found.says
     config.engines_file().write_text("[engine.x")
@@ -125,5 +125,5 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
 
 def test_without_slurm_only_its_own_engine_has_a_problem(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert doctor.check_slurm(needed=False).status == "ok"
-    assert doctor.check_slurm(needed=True).status == "problem"
+    assert services.check_slurm(needed=False).status == "ok"
+    assert services.check_slurm(needed=True).status == "problem"

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,19 @@ def test_every_name_that_the_page_imports_is_there(checkout: Path) -> None:
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module or "")
                 assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def test_a_finished_job_s_weights_give_the_error_of_its_record(
+    checkout: Path, own_root: Path, runner: Callable[..., tuple[int, str, str]]
+) -> None:
+    """On the digits in place of MNIST, with all test images in place of the first thousand."""
+    submit = "submit --suite quickstart --model lenet --epochs 1 --seed 0 --engine inline"
+    status, _, err = runner(*submit.split())
+    assert status == 0, err
+    (job,) = (own_root / ".runs" / "digits" / "lenet").iterdir()
+    names: dict = {"Path": Path}
+    for block in blocks(checkout)[1:]:
+        code = block.replace('"mnist"', '"digits"').replace("[:1000]", "")
+        code = re.sub(r'Path\("\.runs/mnist/.*?"\)', f"Path({str(job)!r})", code)
+        exec(compile(code, "docs/python.md", "exec"), names)
+    assert names["wrong"] == pytest.approx(names["record"].test_error)

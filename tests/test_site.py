@@ -1,6 +1,5 @@
 """The site: escaping, frames, figures, every page in every state, the export. A browser's part: test_site_browser.py."""
 
-import ast
 import dataclasses
 import html
 import json
@@ -19,6 +18,7 @@ import pandas as pd
 import pytest
 import render
 import source
+import typer
 from charts.board import cost_figure, free_labels, gap_figure, gap_order
 from charts.claims import claims_figure
 from charts.common import GREY, LOOKS, SERIES
@@ -45,8 +45,9 @@ from tables.progress import progress_table
 from tables.runs import checklist, costs_table, find_runs, run_marks
 
 from benchmarks.errors import UserError
+from benchmarks.labels import MARKS, SYMBOLS, as_csv
 from benchmarks.leaderboard import BOARD_COLUMNS, default_view, make_board, make_claims, read
-from benchmarks.wording import MARKS, SYMBOLS, as_csv
+from runner import cli
 
 SITE = Path(__file__).resolve().parent.parent / "site"
 PAGES = ("leaderboard", "model", "run", "claims", "cost", "compare", "progress", "method")
@@ -588,9 +589,8 @@ def test_every_page_in_every_state(state, own_root):
         assert "Errors are in percent" in said(app), page
 
 
-def test_an_empty_page_says_what_to_type(own_root, checkout):
-    functions = ast.parse((checkout / "runner" / "cli.py").read_text()).body
-    known = {node.name for node in functions if isinstance(node, ast.FunctionDef)}
+def test_an_empty_page_says_what_to_type(own_root):
+    known = set(typer.main.get_command(cli.app).commands)
     app = open_page(PAGES[0])
     for page in ("leaderboard", "run", "cost", "claims", "progress"):
         app.switch_page(f"views/{page}.py").run()

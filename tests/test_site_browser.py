@@ -24,8 +24,8 @@ import pytest
 import source
 from helpers import fill_root, fill_with_markup, make_seeds
 
+from benchmarks.labels import as_csv
 from benchmarks.leaderboard import make_board, read
-from benchmarks.wording import as_csv
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

@@ -1,4 +1,4 @@
-"""runner/tracking.py on MLflow's real SQLite store: what the files say is what MLflow shows, once."""
+"""runner/tracking/ on MLflow's real SQLite store: what the files say is what MLflow shows, once."""
 
 import errno
 import fcntl
@@ -18,12 +18,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, save
-from runner import tracking
 from runner.files import append_line
 from runner.jobs.find import all_jobs, record_submission
 from runner.jobs.paths import JobPaths, host, job_lock
 from runner.jobs.state import state_of
-from runner.tracking import BackgroundSync, Tracker
+from runner.tracking import store, tracker, view
+from runner.tracking.background import BackgroundSync
+from runner.tracking.tracker import Tracker, sync
 
 START = 1_790_000_000_000  # ms: when the first attempt of every job here begins
 RUN = "0123456789abcdef" * 2
@@ -113,7 +114,7 @@ def running(written: Written):
 def opened(uri: str | None = None) -> Tracker:
     """A tracker that is connected already, so that a test can put something in the way of its client."""
     tracker = Tracker(uri)
-    tracker._open(tracking._mlflow_client())
+    tracker._open(store.mlflow_client())
     return tracker
 
 
@@ -154,7 +155,7 @@ def curve(client, run, key: str) -> list[tuple[int, int, float]]:
 
 def all_points(client) -> dict[str, list]:
     return {
-        f"{run.data.tags[tracking.RUN_TAG]} {key}": curve(client, run, key)
+        f"{run.data.tags[view.RUN_TAG]} {key}": curve(client, run, key)
         for run in runs_of(client)
         for key in run.data.metrics
     }
@@ -168,7 +169,7 @@ def test_a_finished_job_arrives_whole(client, own_root):
     record_submission({"suite": "nin_ablation", "fingerprints": [written.job.fingerprint]})
     record_submission({"suite": "cifar10", "fingerprints": [written.job.fingerprint]})
 
-    report = tracking.sync([written.paths])
+    report = sync([written.paths])
 
     assert (report.written, report.left, report.warning) == (1, 0, None)
     run = one_run(client)
@@ -189,7 +190,7 @@ def test_a_finished_job_arrives_whole(client, own_root):
         "device": "cpu",
     }
     ours = {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")}
-    assert ours.pop(tracking.SYNCED_TAG)
+    assert ours.pop(tracker.SYNCED_TAG)
     assert ours == {
         "reprozoo.run": RUN,
         "fingerprint": written.job.fingerprint,
@@ -228,14 +229,14 @@ def test_a_finished_job_arrives_whole(client, own_root):
 
 def test_overrides_are_what_was_trained(client):
     written = Written(learning_rate=0.25).start()
-    tracking.sync([written.paths])
+    sync([written.paths])
     params = one_run(client).data.params
     assert (params["learning_rate"], params["overrides"]) == ("0.25", '{"learning_rate":0.25}')
 
 
 def test_a_diverged_training_is_a_result_and_its_null_loss_no_point(client):
     written = Written().start().epoch(1).epoch(2, train_loss=None).finish("diverged")
-    tracking.sync([written.paths])
+    sync([written.paths])
     run = one_run(client)
     assert (run.info.status, run.data.tags["outcome"]) == ("FINISHED", "diverged")
     assert [step for step, _, _ in curve(client, run, "train_loss")] == [1]
@@ -244,21 +245,21 @@ def test_a_diverged_training_is_a_result_and_its_null_loss_no_point(client):
 
 def test_values_longer_than_mlflow_admits_are_cut(client):
     written = Written(preprocessing="x" * 20_000).start()
-    assert tracking.sync([written.paths]).warning is None
-    assert one_run(client).data.params["preprocessing"] == "x" * tracking.VALUE_LENGTH
+    assert sync([written.paths]).warning is None
+    assert one_run(client).data.params["preprocessing"] == "x" * view.VALUE_LENGTH
 
 
 def test_more_points_than_one_request_admits(client):
     written = Written().start()
     for number in range(1, 401):
         append_line(written.paths.metrics, {"epoch": number, "time": START + number, "a": number, "b": -number, "c": 0})
-    assert tracking.sync([written.paths]).warning is None
+    assert sync([written.paths]).warning is None
     points = curve(client, one_run(client), "b")
     assert points == [(number, START + number, -number) for number in range(1, 401)]
 
 
 def test_a_job_never_started_has_no_run_and_mlflow_is_not_even_opened(own_root):
-    report = tracking.sync([Written().paths])
+    report = sync([Written().paths])
     assert (report.not_started, report.written, report.left) == (1, 0, 0)
     assert not (own_root / ".runs" / "mlflow.db").exists()
 
@@ -273,14 +274,14 @@ def test_syncing_again_changes_nothing(client):
     assert tracker.sync(both).written == 2
     before = all_points(client)
     assert tracker.sync(both).unchanged == 2
-    assert tracking.sync(both).left == 0  # another process, which doesn't know what was sent
+    assert sync(both).left == 0  # another process, which doesn't know what was sent
     assert all_points(client) == before
     assert len(runs_of(client)) == 2
 
 
 def test_a_whole_run_is_skipped_by_its_tag(client, monkeypatch):
     done = trained()
-    tracking.sync([done.paths])
+    sync([done.paths])
     tracker = opened()
     monkeypatch.setattr(tracker._client, "log_batch", lambda *a, **k: pytest.fail("sent again"))
     monkeypatch.setattr(tracker._client, "log_artifact", lambda *a, **k: pytest.fail("sent again"))
@@ -289,10 +290,10 @@ def test_a_whole_run_is_skipped_by_its_tag(client, monkeypatch):
 
 @pytest.mark.parametrize("few", [20, 1], ids=["one by one", "all of a model"])
 def test_runs_are_found_again(client, monkeypatch, few):
-    monkeypatch.setattr(tracking, "FEW", few)
+    monkeypatch.setattr(tracker, "FEW", few)
     folders = [trained(seed, f"{seed:032x}").paths for seed in range(3)]
-    tracking.sync(folders)
-    assert tracking.sync(folders).unchanged == 3
+    sync(folders)
+    assert sync(folders).unchanged == 3
     assert len(runs_of(client)) == 3
 
 
@@ -338,22 +339,22 @@ def test_submitted_again_under_another_suite(client):
 
 def test_a_run_deleted_in_mlflow_stays_deleted(client):
     written = trained()
-    tracking.sync([written.paths])
+    sync([written.paths])
     client.delete_run(one_run(client).info.run_id)
-    assert tracking.sync([written.paths]).warning is None
+    assert sync([written.paths]).warning is None
     assert runs_of(client) == []
 
 
 def test_a_deleted_experiment_is_named_and_hides_no_other_job(client):
     written = trained()
-    tracking.sync([written.paths])
+    sync([written.paths])
     experiment = client.get_experiment_by_name("cifar10").experiment_id
     client.delete_experiment(experiment)
-    report = tracking.sync([written.paths])
+    report = sync([written.paths])
     assert report.left == 1
     assert f"mlflow experiments restore -x {experiment}" in report.warning
     client.restore_experiment(experiment)
-    assert tracking.sync([written.paths]).left == 0
+    assert sync([written.paths]).left == 0
 
 
 # --- the life of a run -----------------------------------------------------------------------------------------------
@@ -374,7 +375,7 @@ def test_a_resumed_job_is_the_same_run_and_has_no_point_twice(client):
         assert one_run(client).data.tags["attempts"] == "2"
         written.epoch(3)
     written.finish()
-    tracking.sync([written.paths])  # by a process that knows nothing of the first
+    sync([written.paths])  # by a process that knows nothing of the first
     run = one_run(client)
     assert (run.info.status, run.info.end_time) == ("FINISHED", written.now)
     assert [step for step, _, _ in curve(client, run, "train_loss")] == [1, 2, 3]
@@ -385,7 +386,7 @@ def test_running_again_after_another_process_called_it_dead(client):
     ours = Tracker()
     with running(written):
         ours.sync([written.paths])
-    tracking.sync([written.paths])
+    sync([written.paths])
     written.start()
     with running(written):
         ours.sync([written.paths])
@@ -405,7 +406,7 @@ def test_a_dead_process_does_not_stay_running(client):
     written = Written().start().epoch(1)
     written.paths.checkpoint.unlink()
     assert state_of(written.paths) == "killed"
-    tracking.sync([written.paths])
+    sync([written.paths])
     info = one_run(client).info
     assert (info.status, info.end_time) == ("KILLED", START + 10_000)  # its last sign of life
 
@@ -414,7 +415,7 @@ def test_interrupted_and_given_up_attempts_are_not_running(client):
     interrupted = Written(seed=0).start().epoch(1).end("interrupted")
     no_data = Written(seed=1, run="1" * 32).start().end("infrastructure")
     assert [state_of(written.paths) for written in (interrupted, no_data)] == ["interrupted", "pending"]
-    tracking.sync([interrupted.paths, no_data.paths])
+    sync([interrupted.paths, no_data.paths])
     assert {run.info.status for run in runs_of(client)} == {"KILLED"}
 
 
@@ -476,7 +477,7 @@ def test_a_server_away_costs_one_line_and_loses_nothing(client, monkeypatch):
     assert "\n" not in line
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.sync(folders).written == 2
+    assert sync(folders).written == 2
     assert len(all_points(client)) == 12
 
 
@@ -514,7 +515,7 @@ def test_one_broken_folder_hides_no_good_one(client):
     torn, bad_record, good = Written(seed=1, run="1" * 32), trained(seed=2, run="2" * 32), trained()
     torn.start().paths.job.write_text('{"dataset":')
     bad_record.paths.record.write_text("{}")
-    report = tracking.sync([torn.paths, bad_record.paths, good.paths])
+    report = sync([torn.paths, bad_record.paths, good.paths])
     assert (report.written, report.left) == (1, 2)
     assert torn.paths.folder.name in report.warning
     assert "(and 1 more like it)" in report.warning
@@ -535,18 +536,18 @@ def test_two_processes_on_one_fresh_store(own_root):
     written = [trained(), trained(seed=1, run="1" * 32)]
     code = """
 import mlflow.tracking
-from runner import tracking
+from runner.tracking.tracker import Tracker, sync
 from runner.jobs.find import all_jobs
 input()
-print(tracking.sync(all_jobs(), warn=print))
+print(sync(all_jobs(), warn=print))
 """
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as other:
-        tracking._mlflow_client()
+        store.mlflow_client()
         other.stdin.write("go\n")
         other.stdin.flush()
-        report = tracking.sync([one.paths for one in written])
+        report = sync([one.paths for one in written])
         out, err = other.communicate(timeout=120)
     assert {str(report), out.strip()} == {
         "MLflow: 0 sent, 2 up to date",
@@ -564,9 +565,9 @@ def test_without_mlflow_one_line_says_so(own_root):
     code = """
 import sys
 sys.modules["mlflow"] = None
-from runner import tracking
+from runner.tracking.tracker import Tracker, sync
 from runner.jobs.find import all_jobs
-tracker = tracking.Tracker(warn=print)
+tracker = Tracker(warn=print)
 for _ in range(2):
     print(tracker.sync(all_jobs()).left)
 """
@@ -612,13 +613,13 @@ def test_leaving_waits_for_a_hanging_store_only_so_long(monkeypatch):
 
 def test_the_store_is_the_checkouts_own_or_the_variables(own_root, monkeypatch, tmp_path):
     ours = f"sqlite:///{own_root}/.runs/mlflow.db"
-    assert tracking.store_uri() == ours
-    assert tracking.ui_command().endswith(f"mlflow ui --backend-store-uri {ours}")
+    assert store.store_uri() == ours
+    assert store.ui_command().endswith(f"mlflow ui --backend-store-uri {ours}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert tracking.store_uri() == f"sqlite:///{tmp_path}/other.db"
+    assert store.store_uri() == f"sqlite:///{tmp_path}/other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
-    assert tracking.ui_command() == "https://mlflow.example.org"
+    assert store.ui_command() == "https://mlflow.example.org"
 
 
 @contextmanager
@@ -632,7 +633,7 @@ def server(folder: Path, port: int):
             stdout=log,
             stderr=log,
             cwd=folder,
-            env=os.environ | tracking.QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env=os.environ | store.QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )
     try:
         deadline = time.monotonic() + 240
@@ -697,7 +698,7 @@ def test_a_real_server_that_goes_away_in_the_middle_of_a_suite(tmp_path, monkeyp
     assert submit.returncode == 0, said
     assert said.count("can't be written") == 1, said
     assert [state_of(paths) for paths in all_jobs()] == ["done", "done"]
-    assert tracking.is_behind()
+    assert store.is_behind()
     with server(tmp_path, port):
         code, out, err = runner("sync")
         assert code == 0, out + err

@@ -8,8 +8,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from runner import cli
 from runner.bench.try_model import FirstSteps, TrialRun, Window, left_chance, prepare, train_first_steps
+from runner.commands.models import try_
 from runner.submit.plan import override, parse_override
 from zoo import load_models
 from zoo.recipe import SGD
@@ -118,9 +118,9 @@ def test_a_start_that_leaves_parameters_out_is_one_line(runner):
 
 
 def test_the_examples_of_the_help_can_be_tried():
-    changes = re.findall(r"--set '?([^\s']+)", cli.try_.__doc__)
+    changes = re.findall(r"--set '?([^\s']+)", try_.__doc__)
     assert len(changes) == 2
-    models = re.findall(r"runner try (\w+)", cli.try_.__doc__)
+    models = re.findall(r"runner try (\w+)", try_.__doc__)
     changed = dict(parse_override(text) for text in changes)
     recipe, _ = override(MODELS[models[-1]].variants["cifar10"].recipe, changed)
     for model in models:

@@ -169,6 +169,8 @@ def test_every_module_of_the_zoo_declares_models():
         "__init__",
         "spec",
         "recipe",
+        "optimizers",
+        "schedules",
         "plain",
         "anatomy",
         "explicit",

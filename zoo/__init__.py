@@ -9,7 +9,7 @@ from functools import cache
 
 from zoo.spec import ModelSpec
 
-HELPERS = {"spec", "recipe", "plain", "anatomy", "explicit"}  # modules that declare no model
+HELPERS = {"spec", "recipe", "optimizers", "schedules", "plain", "anatomy", "explicit"}  # modules that declare no model
 
 
 @cache

@@ -174,3 +174,15 @@ def _in_words(kind: Any) -> str:
 def _shown(data: Any) -> str:
     text = repr(data)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ValueError, naming the field, unless its value is above 0."""
+    if not value > 0:
+        raise ValueError(f"{name} is {value}, expected more than 0")
+
+
+def require_not_negative(name: str, value: float) -> None:
+    """Raise ValueError, naming the field, unless its value is 0 or more."""
+    if not value >= 0:
+        raise ValueError(f"{name} is {value}, expected 0 or more")

@@ -45,12 +45,12 @@ HEADINGS = (
 EXPLANATION = (
     "Images/s of the bare step (forward, backward, optimiser, on one batch that never changes), of our whole loop, and of "
     "the loop that people write (PIL images, transforms, DataLoader workers, `.item()` after each step): medians of turns, and "
-    "of their ratios. Reference step: that profile's bare step, where `fast` is measured; on one thread of a CPU "
-    "fast/reference is of processor time. Own, on a CPU: what our loop itself costs, checkpoints too, as a share of the bare "
-    "step; measured around a network that does next to nothing, where it isn't lost in the differences between turns. "
-    "Arithmetic and bytes: what a step has to compute and to move at least, as shares of what a large matrix product and a "
-    "large copy reach here. Start: from the process's start to the end of its first step. One seed: all epochs of the recipe "
-    "on one slot, with their evaluations."
+    "of their ratios. Reference step: that profile's bare step, where `fast` is measured. On one thread of a CPU "
+    "fast/reference and loop/bare are of processor times. Own, on a CPU: what our loop itself costs, checkpoints too, as a "
+    "share of the bare step; measured around a network that does next to nothing, where it isn't lost in the differences "
+    "between turns. Arithmetic and bytes: what a step has to compute and to move at least, as shares of what a large matrix "
+    "product and a large copy reach here. Start: from the process's start to the end of its first step. One seed: all epochs "
+    "of the recipe on one slot, with their evaluations."
 )
 DISTURBED = 0.9  # a process that got less than this share of its cores was disturbed by others
 

@@ -120,15 +120,15 @@ def main(path: str) -> int:
     """Train for as long as there are lines to read."""
     import torch
 
-    from runner.bench import throughput
+    from runner.bench import subject as subjects
 
     question = Question.read(Path(path))
     torch.set_num_threads(question.options.threads)
-    subject = throughput.subject_of(question)
-    recipe = throughput.plain_recipe(subject, epochs=10**6)
+    subject = subjects.subject_of(question)
+    recipe = subjects.plain_recipe(subject, epochs=10**6)
     whole = len(subject.prepared.train) // recipe.batch_size * recipe.batch_size
     try:
-        throughput.run_loop(subject, recipe, whole, _Turns(recipe.batch_size, question.seconds, subject.synchronise))
+        subjects.run_loop(subject, recipe, whole, _Turns(recipe.batch_size, question.seconds, subject.synchronise))
     except EOFError:
         return 0
     return 1

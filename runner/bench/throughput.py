@@ -22,54 +22,30 @@ once more by itself: both with a network that does next to nothing, at the recip
 import dataclasses
 import json
 import math
-import os
 import platform
 import resource
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
 
-from benchmarks.datasets import Dataset, get_dataset
-from benchmarks.errors import UserError
-from benchmarks.records import Job
 from runner.bench.question import Question
-from runner.data import cache
-from runner.data.folder import data_folder
-from runner.jobs.paths import JobPaths
-from runner.training import arithmetic, profiles
+from runner.bench.subject import plain_recipe, run_loop, subject_of
+from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, own_seconds
 from runner.training import loop as train
-from runner.training.batches import Batches, DeviceSet, Prepared, prepare
-from runner.training.optimizers import DiagonalLM, optimizer_for
-from runner.training.step import Step, autocast_of, make_step, updates_a_call, written_out, written_out_step
-from runner.worker.attempt import JobAttempt, Worker
-from runner.worker.lease import Log
+from runner.training import profiles
+from runner.training.step import updates_a_call, written_out
 from runner.worker.record import environment as environment_of
-from zoo import load_models
 from zoo.anatomy import Layer, layers_of
-from zoo.recipe import SGD, Constant, Recipe, Shuffled
-from zoo.recipe import DiagonalLM as DiagonalRule
-from zoo.spec import ModelSpec, Variant, cross_entropy, initialise
+from zoo.optimizers import DiagonalLM
 
-WORKERS = 4  # of the DataLoader, at most: one a core
 SETTLE_SECONDS = 0.3  # in which DataLoader's workers fill their queues again: not while something else is timed
 SMALLEST_BATCH = 32  # below, a step of VGG-16 is weights more than images, and another memory layout is the faster one
-RANDOM_IMAGES = 5_000  # where the data set isn't here
-OWN_STEPS, OWN_TURNS = 200, 5  # of the loop around a network that does nothing
-MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices whose product gives the matrix rate
-COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than most caches hold
-
-
-# --- the two floors ------------------------------------------------------------------------------------------------------
 
 
 def flops_per_image(layers: Sequence[Layer]) -> int:
@@ -98,298 +74,6 @@ def fitting_batch(batch: int, step_seconds: float, available: float) -> int:
     while step_seconds > available and batch > SMALLEST_BATCH:
         batch, step_seconds = batch // 2, step_seconds / 2
     return batch
-
-
-# --- what is measured ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model on a data set on a device."""
-
-    question: Question
-    facts: Dataset
-    spec: ModelSpec
-    variant: Variant
-    device: torch.device
-    switches: dict[str, bool | str]
-    raw: np.ndarray  # uint8 (N, C, H, W): what (c) makes its PIL images of
-    labels: np.ndarray
-    prepared: Prepared
-    real: bool  # whether these are the data set's images, or random ones
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """In which `train()` keeps network and images."""
-        return torch.channels_last if self.switches["channels_last"] else torch.contiguous_format
-
-    def swapped_network(self) -> nn.Module:
-        """The network in its layout, with the arithmetic that the switches name."""
-        model = self.network().to(memory_format=self.layout)
-        arithmetic.install(model, str(self.switches["arithmetic"]), self.layout)
-        return model
-
-    def network(self) -> nn.Module:
-        """The network as the recipe begins with it, in training mode and torch's own layout."""
-        torch.manual_seed(0)
-        model = self.variant.build()
-        initialise(model, self.variant.recipe)
-        return model.to(self.device).train()
-
-    def synchronise(self) -> None:
-        """Wait until the device has done what it was told."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-
-def subject_of(question: Question) -> Subject:
-    """Load the images and put them on the device; random ones, with a line on stderr, where the data set can't be had."""
-    device = torch.device(question.options.device)
-    facts, spec = get_dataset(question.dataset), load_models()[question.model]
-    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu)
-    profiles.apply(switches)
-    variant = spec.variants[question.dataset]
-    recipe = variant.recipe
-    try:
-        options = question.options
-        loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, _to_stderr)
-        prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
-        raw, labels, real = loaded.train_images, loaded.train_labels, True
-    except UserError as error:
-        _to_stderr(f"measuring on random images: {error}")
-        generator = np.random.default_rng(0)
-        raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
-        labels = generator.integers(facts.classes, size=RANDOM_IMAGES)
-        pixels, black = torch.from_numpy(raw).to(device).float().div_(255), torch.zeros(raw.shape[1], 1, 1)
-        images = DeviceSet(pixels, torch.from_numpy(labels).to(device), None, black.to(device))
-        prepared, real = Prepared(images, images), False
-    return Subject(question, facts, spec, variant, device, switches, raw, labels, prepared, real)
-
-
-def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
-    """The recipe without what only a whole training has: milestones, a hold-out, a batch that is left out."""
-    batch = min(subject.variant.recipe.batch_size, len(subject.prepared.train) // 2)
-    return dataclasses.replace(
-        subject.variant.recipe, epochs=epochs, schedule=Constant(), holdout=0, order=Shuffled(), batch_size=batch
-    )
-
-
-def run_loop(
-    subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
-) -> tuple[train.Trained, list[float]]:
-    """`train()` with a worker's hooks on the first `images` images: what it gives, and seconds for each checkpoint.
-
-    `on_step` gets what the hook for progress gets, after it. The test set is one batch: evaluation is timed apart.
-    """
-    prepared = Prepared(subject.prepared.train.first(images), subject.prepared.test.first(recipe.batch_size))
-    job = Job(
-        dataset=subject.facts.name,
-        model=subject.spec.name,
-        revision=subject.variant.revision,
-        recipe=recipe.to_dict(),
-        profile=subject.question.profile,
-        seed=0,
-    )
-    saves: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        paths = JobPaths(Path(folder))
-        worker = Worker(subject.question.options)
-        hooks = JobAttempt(paths, job, "0" * 32, worker, Log(paths.log, None)).hooks()
-
-        def progress(told: dict[str, Any]) -> None:
-            hooks.progress(told)
-            on_step(told)
-
-        def save(state: Any) -> None:
-            began = time.perf_counter()
-            hooks.save(state)
-            saves.append(time.perf_counter() - began)
-
-        trained = train.train(
-            job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
-            dataclasses.replace(hooks, progress=progress, save=save),
-        )  # fmt: skip
-    return trained, saves
-
-
-class BareStep(Step):
-    """The update alone, without the sums."""
-
-    def __call__(self, images: Tensor, labels: Tensor) -> None:
-        self.update(images, labels)
-
-
-def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
-    """A turn of (a): so many updates on one batch, or on the images of one call of a step that makes many; their images."""
-    shifts = torch.Generator(device=subject.device).manual_seed(0)
-    updates = min(steps, updates_a_call(subject.spec, recipe, subject.device))
-    data = subject.prepared.train.first(updates * recipe.batch_size)
-    batches = Batches(data, recipe, shifts, subject.layout)
-    batches.begin(torch.arange(len(data)))
-    images, labels = batches.several(0, updates)
-    model = subject.swapped_network()
-    sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
-    optimizer = optimizer_for(model, recipe)
-    if isinstance(optimizer, DiagonalLM):
-        train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
-    step = written_out_step(model, optimizer, subject.spec, recipe, sums) or make_step(
-        model, optimizer, subject.spec.loss, sums, subject.switches, BareStep
-    )
-    calls = max(1, round(steps / updates))
-
-    def turn() -> float:
-        for _ in range(calls):
-            step(images, labels)
-        subject.synchronise()
-        return calls * len(labels)
-
-    return turn
-
-
-def averaging(subject: Subject) -> Subject:
-    """The subject with a network that does next to nothing: it averages each channel's pixels and has one dense layer."""
-    channels, classes = subject.facts.shape[0], subject.facts.classes
-
-    def build() -> nn.Module:
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
-
-    recipe = dataclasses.replace(subject.variant.recipe, init=(("*", "constant", 0.0),))
-    variant = dataclasses.replace(subject.variant, build=build, recipe=recipe)
-    spec = dataclasses.replace(subject.spec, variants={subject.facts.name: variant}, loss=cross_entropy)
-    switches = {**subject.switches, "arithmetic": arithmetic.TORCH}
-    return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
-
-
-def own_seconds(subject: Subject) -> float:
-    """What the loop itself costs, in seconds an image: an epoch's, less its steps', with a network that does nothing."""
-    nothing = averaging(subject)
-    recipe = plain_recipe(nothing, epochs=OWN_TURNS + 1)
-    steps = min(OWN_STEPS, len(subject.prepared.train) // recipe.batch_size)
-    turn = bare_turn(nothing, recipe, steps)
-    bare: list[float] = []
-
-    def between(told: dict[str, Any]) -> None:
-        if not told["step"]:
-            subject.synchronise()
-            began = time.perf_counter()
-            images = turn()
-            bare.append((time.perf_counter() - began) / images)
-
-    trained, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
-    spent = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
-    return max(0.0, statistics.median(spent[1:]))  # the first turns warm up
-
-
-def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
-    """Evaluate that many images of the test set, as after each epoch; gives their number."""
-    model = subject.swapped_network()
-    test = subject.prepared.test.first(images)
-    autocast = autocast_of(subject.switches, subject.device)
-
-    def turn() -> float:
-        train.evaluate(model, test, subject.spec, autocast, subject.layout)
-        subject.synchronise()
-        return len(test)
-
-    return turn
-
-
-class UsualLoop:
-    """(c): what people write, with one set of DataLoader workers for all turns."""
-
-    def __init__(self, subject: Subject, recipe: Recipe) -> None:
-        self.subject, self.batch = subject, recipe.batch_size
-        self.model = subject.network()
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=1e-4,
-            momentum=recipe.optimizer.momentum_at(0),
-            weight_decay=recipe.decay_of("weight", dimensions=2),
-            nesterov=isinstance(recipe.optimizer, SGD) and recipe.optimizer.nesterov,
-        )
-        workers = min(WORKERS, os.cpu_count() or 1)
-        self.ahead = 2 * workers  # batches that DataLoader's workers make before anyone asks for them
-        images = UsualImages(subject.raw, subject.labels, recipe)
-        endless = torch.utils.data.RandomSampler(images, replacement=True, num_samples=2**40)
-        self.batches: Iterator[Any] = iter(
-            torch.utils.data.DataLoader(
-                images, self.batch, sampler=endless, num_workers=workers, pin_memory=subject.device.type == "cuda"
-            )
-        )
-
-    def seconds(self, steps: int) -> float:
-        """Seconds for so many steps, after as many as use up what the workers made while others had their turns."""
-        for _ in range(min(self.ahead, steps)):
-            self._step()
-        began = time.perf_counter()
-        for _ in range(steps):
-            self._step()
-        return time.perf_counter() - began
-
-    def _step(self) -> tuple[float, float]:
-        images, labels = (part.to(self.subject.device) for part in next(self.batches))
-        self.optimizer.zero_grad()
-        output = self.model(images)
-        loss = self.subject.spec.loss(output, labels)
-        loss.backward()
-        self.optimizer.step()
-        logits = output[0] if isinstance(output, tuple) else output
-        return loss.item(), (logits.argmax(1) == labels).sum().item()
-
-
-class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """PIL images through torchvision's transforms, one by one, as torchvision's CIFAR10 and MNIST do it."""
-
-    def __init__(self, raw: np.ndarray, labels: np.ndarray, recipe: Recipe) -> None:
-        from torchvision import transforms
-
-        self.raw, self.labels = raw, labels
-        augmentation = recipe.augmentation
-        shifts = [transforms.RandomCrop(raw.shape[-1], padding=augmentation.translate)] * bool(augmentation.translate)
-        chosen = shifts + [transforms.RandomHorizontalFlip()] * augmentation.flip
-        self.transform = transforms.Compose([*chosen, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        pixels = self.raw[index].transpose(1, 2, 0)
-        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        return self.transform(image), int(self.labels[index])
-
-
-def matrix_turn(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
-    """A few large matrix products; gives their operations."""
-    side, times = MATRIX[device.type], 4
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-
-    def turn() -> float:
-        for _ in range(times):
-            torch.mm(left, right)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return 2.0 * side**3 * times
-
-    return turn
-
-
-def memory_turn(device: torch.device) -> Callable[[], float]:
-    """A large copy; gives the bytes that it reads and writes."""
-    source = torch.zeros(COPIED[device.type] // 4, device=device)
-    target = torch.zeros_like(source)
-
-    def turn() -> float:
-        target.copy_(source)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return 2.0 * COPIED[device.type]
-
-    return turn
-
-
-# --- all of it -----------------------------------------------------------------------------------------------------------
 
 
 def measure(question: Question) -> dict[str, Any]:
@@ -427,7 +111,7 @@ def measure(question: Question) -> dict[str, Any]:
     steps = max(1, min(round(available / step_seconds), len(subject.prepared.train) // fitting))
     images = steps * fitting
     timed = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
-    if isinstance(timed.optimizer, DiagonalRule):  # a short epoch measures curvature on its share of the images
+    if isinstance(timed.optimizer, DiagonalLM):  # a short epoch measures curvature on its share of the images
         curved = max(1, timed.optimizer.images * images // len(subject.prepared.train))
         timed = dataclasses.replace(timed, optimizer=dataclasses.replace(timed.optimizer, images=curved))
 
@@ -446,39 +130,43 @@ def measure(question: Question) -> dict[str, Any]:
         turns["reference_step"] = bare_turn(reference, timed, steps)  # last: it leaves its profile's switches behind
     usual = UsualLoop(subject, timed)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
-    worked_rates: dict[str, list[float]] = {name: [] for name in turns}  # images/s of processor time
+    worked: dict[str, list[float]] = {name: [] for name in (*turns, "loop")}  # images/s of processor time
+    loop_began = [time.process_time()]
     shares: list[float] = []  # of its cores that this process got
 
     def between(told: dict[str, Any]) -> None:
-        if told["step"]:
-            return  # within an epoch
+        if told["step"]:  # within an epoch
+            if told["step"] == told["steps"]:
+                worked["loop"].append(images / (time.process_time() - loop_began[0]))
+            return
         subject.synchronise()
         for name, turn in turns.items():
             if name == "reference_step":
                 profiles.apply(reference.switches)
-            began, worked = time.perf_counter(), time.process_time()
+            began, processor_began = time.perf_counter(), time.process_time()
             done = turn()
-            spent = time.perf_counter() - began
-            processor = time.process_time() - worked
+            spent, processor = time.perf_counter() - began, time.process_time() - processor_began
             rates[name].append(done / spent)
-            worked_rates[name].append(done / processor)
+            worked[name].append(done / processor)
             if name == "bare_step":
                 shares.append(processor / (spent * question.options.threads))
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False})  # as people leave them
         rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)
+        loop_began[0] = time.process_time()
 
     trained, saves = run_loop(subject, timed, images, between)
     checkpoint = statistics.median(saves)
     checkpoint_share = checkpoint / train.CHECKPOINT_SECONDS
     rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in trained.curve]
+    worked["loop"] = [rate / (1 + checkpoint_share) for rate in worked["loop"]]
     rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
-    worked_rates = {name: found[1:] for name, found in worked_rates.items()}
+    worked = {name: found[1:] for name, found in worked.items()}
     median = {name: statistics.median(found) for name, found in rates.items()}
-    clocked = (
-        worked_rates if device.type == "cpu" and question.options.threads == 1 else rates
-    )  # others' work falls on neither
+    # Other processes' work falls on neither side of a ratio of processor times.
+    clocked = worked if device.type == "cpu" and question.options.threads == 1 else rates
+    loop_ratios = [loop / bare for loop, bare in zip(clocked["loop"], clocked["bare_step"], strict=True)]
     fast_ratio = round(_ratio(clocked["bare_step"], clocked["reference_step"]), 4) if fast else None
     own_share = None if own is None else round(own * median["bare_step"] + checkpoint_share, 6)
 
@@ -495,7 +183,7 @@ def measure(question: Question) -> dict[str, Any]:
         "bare_step": round(median["bare_step"], 3),
         "loop": round(median["loop"], 3),
         "dataloader": round(median["dataloader"], 3),
-        "loop_ratio": round(_ratio(rates["loop"], rates["bare_step"]), 4),
+        "loop_ratio": round(statistics.median(loop_ratios), 4),  # as fast_ratio
         "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
         "reference_step": round(median["reference_step"], 3) if fast else None,
         "fast_ratio": fast_ratio,  # on one thread of a CPU, of processor time
@@ -505,7 +193,8 @@ def measure(question: Question) -> dict[str, Any]:
         "spread": {
             name: [round(min(rates[name]), 3), round(max(rates[name]), 3)]
             for name in ("bare_step", "loop", "dataloader")
-        },
+        }
+        | {"loop_ratio": [round(bound, 4) for bound in (min(loop_ratios), max(loop_ratios))]},
         "batch_size": fitting,
         "recipe_batch_size": recipe.batch_size,
         "steps": steps,
@@ -541,10 +230,6 @@ def _ratio(above: Sequence[float], below: Sequence[float]) -> float:
 def _peak_resident_bytes() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def main(path: str) -> int:

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.board import default_view
+from benchmarks.labels import clean, error_text, trained_text, verdict_words
 from benchmarks.papers import Paper
-from benchmarks.wording import clean, error_text, trained_text, verdict_words
 
 
 def header(

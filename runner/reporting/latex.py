@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
+from benchmarks.labels import clean, concerning, error_text, gap_of, trained_text
 from benchmarks.latex import Raw, escape, table
-from benchmarks.wording import clean, concerning, error_text, gap_of, trained_text
 from runner.reporting.texts import reported_text
 
 HEAD = "% needs \\usepackage{booktabs}; the entries: runner report --format bibtex\n"

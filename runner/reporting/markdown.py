@@ -6,8 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
-from benchmarks.leaderboard import make_equivalences
-from benchmarks.wording import (
+from benchmarks.labels import (
     LEGEND,
     MARKS,
     clean,
@@ -19,6 +18,7 @@ from benchmarks.wording import (
     trained_text,
     verdict_words,
 )
+from benchmarks.leaderboard import make_equivalences
 from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
 
 

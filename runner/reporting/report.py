@@ -14,10 +14,10 @@ from rich.console import Console
 from benchmarks.bibliography import bibliography
 from benchmarks.checkout import commit_of, root
 from benchmarks.errors import UserError, unknown
+from benchmarks.labels import as_csv, as_json, as_of_line, own_line
 from benchmarks.leaderboard import Evidence, make_board, make_choices, make_claims, make_paper_table, read
 from benchmarks.papers import Paper
 from benchmarks.suites import get_suite
-from benchmarks.wording import as_csv, as_json, as_of_line, own_line
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting import tables
 from runner.reporting.latex import latex

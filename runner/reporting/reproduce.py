@@ -208,7 +208,7 @@ def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, cons
     from rich.table import Table
     from rich.text import Text
 
-    from benchmarks.wording import clean
+    from benchmarks.labels import clean
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "theirs", "ours"):

@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.errors import UserError, unknown
+from benchmarks.labels import clean
 from benchmarks.published import record_files
 from benchmarks.records import RecordError, RunRecord, canonical_json, load, record_json, utc
-from benchmarks.wording import clean
 from runner.jobs.paths import results_folder, runs_folder
 
 MOST_NAMED = 8  # candidates that an error lists

@@ -8,8 +8,8 @@ from rich.console import Console
 from benchmarks import latex
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
+from benchmarks.labels import as_csv, as_json, error_text, gap_of, trained_text, verdict_words
 from benchmarks.papers import Paper
-from benchmarks.wording import as_csv, as_json, error_text, gap_of, trained_text, verdict_words
 from runner.reporting import markdown, terminal
 
 Cells = tuple[str, Sequence[str], list[list[str]], int]  # title, headings, rows, how many columns of text come first

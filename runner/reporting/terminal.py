@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.datasets import get_dataset
-from benchmarks.leaderboard import make_equivalences
-from benchmarks.wording import (
+from benchmarks.labels import (
     LEGEND,
     MARKS,
     clean,
@@ -22,6 +21,7 @@ from benchmarks.wording import (
     trained_text,
     verdict_words,
 )
+from benchmarks.leaderboard import make_equivalences
 from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
 
 COLOURS = {  # beside symbol and word, which say it without

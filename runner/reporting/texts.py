@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.wording import clean, ranks, repeats_line
+from benchmarks.labels import clean, ranks, repeats_line
 
 SUBMIT = "runner submit --suite"
 

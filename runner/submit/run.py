@@ -17,7 +17,6 @@ from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job, utc
 from benchmarks.suites import SUITES
-from runner import tracking
 from runner.engines.config import Slurm, Table, engine_named
 from runner.engines.local import Work, run_inline, run_local
 from runner.engines.slots import Slot, make_slots, threads_per_slot
@@ -40,6 +39,8 @@ from runner.sources import source
 from runner.submit.estimate import expected_seconds, rough_seconds
 from runner.submit.progress import Progress
 from runner.text import amount, duration
+from runner.tracking.background import BackgroundSync
+from runner.tracking.store import is_behind, ui_command
 from runner.worker.options import RunOptions, submitter
 
 WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
@@ -181,15 +182,15 @@ def run(
         if table.kind == "slurm":
             _check_slurm()
         check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
-        console.print(f"MLflow: {tracking.ui_command()}", style="dim", highlight=False, soft_wrap=True)
+        console.print(f"MLflow: {ui_command()}", style="dim", highlight=False, soft_wrap=True)
 
     submission = secrets.token_hex(8)
     with submitting():
         _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
         if not waiting:
-            if tracking.is_behind():  # a submit before this one was killed
+            if is_behind():  # a submit before this one was killed
                 done = [paths for _, paths in pairs]
-                with tracking.BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
+                with BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
             return _last_words(pairs, suite, settings, console, [])
         here = {
@@ -209,7 +210,7 @@ def run(
         with (
             Progress(pairs, console) as progress,
             _signals(work, progress, submission, how) as received,
-            tracking.BackgroundSync([paths for _, paths in pairs], warn=progress.say),
+            BackgroundSync([paths for _, paths in pairs], warn=progress.say),
         ):
             if queue is not None:
                 queue.follow(work, progress.tick, progress.say)

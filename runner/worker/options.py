@@ -1,7 +1,7 @@
 """How to run jobs, whichever they are: one frozen model, written to a file for every process that has to know it.
 
-An option of a run is a field here and a flag in cli.py; submit, the engines, the worker, SLURM's tasks, bench and try pass the
-whole model on.
+An option of a run is a field here and a flag in commands/shared.py; submit, the engines, the worker, SLURM's tasks, bench
+and try pass the whole model on.
 """
 
 import os

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from escape import label, percent
 
-from benchmarks.wording import SYMBOLS, gap_of
+from benchmarks.labels import SYMBOLS, gap_of
 from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_name, layout, tick
 
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from escape import label
 
 from benchmarks.datasets import get_dataset
-from benchmarks.wording import SYMBOLS
+from benchmarks.labels import SYMBOLS
 from charts.common import GREY, LOOKS, PRINTED, layout
 
 

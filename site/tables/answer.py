@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from benchmarks.labels import verdict_words
 from benchmarks.leaderboard import default_view
-from benchmarks.wording import verdict_words
 
 CHECKED = ("reproduced", "better", "worse", "inconclusive")  # the verdicts that enough comparable seeds lead to
 

@@ -6,9 +6,9 @@ from typing import Any
 import escape
 import pandas as pd
 
+from benchmarks.labels import PUBLISHED_ONLY, concerning, gap_of, verdict_words
 from benchmarks.leaderboard import PROFILES, default_view
 from benchmarks.papers import Paper
-from benchmarks.wording import PUBLISHED_ONLY, concerning, gap_of, verdict_words
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, sentence, trained
 
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking

@@ -8,9 +8,9 @@ import escape
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
+from benchmarks.labels import verdict_words
 from benchmarks.leaderboard import PROFILES
 from benchmarks.papers import Paper
-from benchmarks.wording import verdict_words
 from tables.common import LIVE, Link, Links, cite, sentence
 
 

@@ -9,9 +9,9 @@ import escape
 import pandas as pd
 
 from benchmarks.datasets import DATASETS
+from benchmarks.labels import MARKS, marks_of, trained_text
 from benchmarks.leaderboard import Card
 from benchmarks.papers import Paper
-from benchmarks.wording import MARKS, marks_of, trained_text
 
 PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
 

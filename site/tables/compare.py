@@ -7,8 +7,8 @@ from typing import Any
 import escape
 import pandas as pd
 
+from benchmarks.labels import gap_of, verdict_words
 from benchmarks.leaderboard import Evidence, default_view
-from benchmarks.wording import gap_of, verdict_words
 from tables.common import LIVE, Link, Links, marks, trained
 from tables.model import value_text
 

@@ -6,10 +6,10 @@ from typing import Any
 import escape
 import pandas as pd
 
+from benchmarks.labels import gap_of, verdict_words
 from benchmarks.leaderboard import PROFILES, Card, CardAnatomy
 from benchmarks.papers import Paper
 from benchmarks.suites import SUITES
-from benchmarks.wording import gap_of, verdict_words
 from tables.common import Link, cite, trained
 
 

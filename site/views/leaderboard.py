@@ -11,8 +11,8 @@ from tables.board import RIVALS, board_rows, elsewhere, filtered, options, ranke
 from tables.common import datasets_of
 
 from benchmarks.datasets import DATASETS
+from benchmarks.labels import LEGEND, as_csv, as_json, verdict_words
 from benchmarks.leaderboard import PROFILES
-from benchmarks.wording import LEGEND, as_csv, as_json, verdict_words
 
 PAGE = "leaderboard"
 FILTERS = ("search", "profile", "rivals", "family", "augmentation", "verdict", "hardware")

@@ -1,0 +1,145 @@
+"""What `runner bench` measures: a model with its images on a device, and `train()` itself on them."""
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.datasets import Dataset, get_dataset
+from benchmarks.errors import UserError
+from benchmarks.records import Job
+from runner.bench.question import Question
+from runner.data import cache
+from runner.data.folder import data_folder
+from runner.jobs.paths import JobPaths
+from runner.training import arithmetic, profiles
+from runner.training import loop as train
+from runner.training.batches import DeviceSet, Prepared, prepare
+from runner.worker.attempt import JobAttempt, Worker
+from runner.worker.lease import Log
+from zoo import load_models
+from zoo.recipe import Constant, Recipe, Shuffled
+from zoo.spec import ModelSpec, Variant, initialise
+
+RANDOM_IMAGES = 5_000  # where the data set isn't here
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on a data set on a device."""
+
+    question: Question
+    facts: Dataset
+    spec: ModelSpec
+    variant: Variant
+    device: torch.device
+    switches: dict[str, bool | str]
+    raw: np.ndarray  # uint8 (N, C, H, W): what (c) makes its PIL images of
+    labels: np.ndarray
+    prepared: Prepared
+    real: bool  # whether these are the data set's images, or random ones
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """In which `train()` keeps network and images."""
+        return torch.channels_last if self.switches["channels_last"] else torch.contiguous_format
+
+    def swapped_network(self) -> nn.Module:
+        """The network in its layout, with the arithmetic that the switches name."""
+        model = self.network().to(memory_format=self.layout)
+        arithmetic.install(model, str(self.switches["arithmetic"]), self.layout)
+        return model
+
+    def network(self) -> nn.Module:
+        """The network as the recipe begins with it, in training mode and torch's own layout."""
+        torch.manual_seed(0)
+        model = self.variant.build()
+        initialise(model, self.variant.recipe)
+        return model.to(self.device).train()
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def subject_of(question: Question) -> Subject:
+    """Load the images and put them on the device; random ones, with a line on stderr, where the data set can't be had."""
+    device = torch.device(question.options.device)
+    facts, spec = get_dataset(question.dataset), load_models()[question.model]
+    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu)
+    profiles.apply(switches)
+    variant = spec.variants[question.dataset]
+    recipe = variant.recipe
+    try:
+        options = question.options
+        loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, _to_stderr)
+        prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
+        raw, labels, real = loaded.train_images, loaded.train_labels, True
+    except UserError as error:
+        _to_stderr(f"measuring on random images: {error}")
+        generator = np.random.default_rng(0)
+        raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
+        labels = generator.integers(facts.classes, size=RANDOM_IMAGES)
+        pixels, black = torch.from_numpy(raw).to(device).float().div_(255), torch.zeros(raw.shape[1], 1, 1)
+        images = DeviceSet(pixels, torch.from_numpy(labels).to(device), None, black.to(device))
+        prepared, real = Prepared(images, images), False
+    return Subject(question, facts, spec, variant, device, switches, raw, labels, prepared, real)
+
+
+def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
+    """The recipe without what only a whole training has: milestones, a hold-out, a batch that is left out."""
+    batch = min(subject.variant.recipe.batch_size, len(subject.prepared.train) // 2)
+    return dataclasses.replace(
+        subject.variant.recipe, epochs=epochs, schedule=Constant(), holdout=0, order=Shuffled(), batch_size=batch
+    )
+
+
+def run_loop(
+    subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
+) -> tuple[train.Trained, list[float]]:
+    """`train()` with a worker's hooks on the first `images` images: what it gives, and seconds for each checkpoint.
+
+    `on_step` gets what the hook for progress gets, after it. The test set is one batch: evaluation is timed apart.
+    """
+    prepared = Prepared(subject.prepared.train.first(images), subject.prepared.test.first(recipe.batch_size))
+    job = Job(
+        dataset=subject.facts.name,
+        model=subject.spec.name,
+        revision=subject.variant.revision,
+        recipe=recipe.to_dict(),
+        profile=subject.question.profile,
+        seed=0,
+    )
+    saves: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = JobPaths(Path(folder))
+        worker = Worker(subject.question.options)
+        hooks = JobAttempt(paths, job, "0" * 32, worker, Log(paths.log, None)).hooks()
+
+        def progress(told: dict[str, Any]) -> None:
+            hooks.progress(told)
+            on_step(told)
+
+        def save(state: Any) -> None:
+            began = time.perf_counter()
+            hooks.save(state)
+            saves.append(time.perf_counter() - began)
+
+        trained = train.train(
+            job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
+            dataclasses.replace(hooks, progress=progress, save=save),
+        )  # fmt: skip
+    return trained, saves
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,203 @@
+"""The turns of `runner bench`: the bare step, the loop that people write, evaluation, and the machine's own rates."""
+
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from runner.bench.subject import Subject, plain_recipe, run_loop
+from runner.training import arithmetic
+from runner.training import loop as train
+from runner.training.batches import Batches
+from runner.training.optimizers import DiagonalLM, optimizer_for
+from runner.training.step import Step, autocast_of, make_step, updates_a_call, written_out_step
+from zoo.recipe import SGD, Recipe
+from zoo.spec import cross_entropy
+
+WORKERS = 4  # of the DataLoader, at most: one a core
+OWN_STEPS, OWN_TURNS = 200, 5  # of the loop around a network that does nothing
+MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices whose product gives the matrix rate
+COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than most caches hold
+
+
+class BareStep(Step):
+    """The update alone, without the sums."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        self.update(images, labels)
+
+
+def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
+    """A turn of (a): so many updates on one batch, or on the images of one call of a step that makes many; their images."""
+    shifts = torch.Generator(device=subject.device).manual_seed(0)
+    updates = min(steps, updates_a_call(subject.spec, recipe, subject.device))
+    data = subject.prepared.train.first(updates * recipe.batch_size)
+    batches = Batches(data, recipe, shifts, subject.layout)
+    batches.begin(torch.arange(len(data)))
+    images, labels = batches.several(0, updates)
+    model = subject.swapped_network()
+    sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
+    optimizer = optimizer_for(model, recipe)
+    if isinstance(optimizer, DiagonalLM):
+        train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
+    step = written_out_step(model, optimizer, subject.spec, recipe, sums) or make_step(
+        model, optimizer, subject.spec.loss, sums, subject.switches, BareStep
+    )
+    calls = max(1, round(steps / updates))
+
+    def turn() -> float:
+        for _ in range(calls):
+            step(images, labels)
+        subject.synchronise()
+        return calls * len(labels)
+
+    return turn
+
+
+def averaging(subject: Subject) -> Subject:
+    """The subject with a network that does next to nothing: it averages each channel's pixels and has one dense layer."""
+    channels, classes = subject.facts.shape[0], subject.facts.classes
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+    recipe = dataclasses.replace(subject.variant.recipe, init=(("*", "constant", 0.0),))
+    variant = dataclasses.replace(subject.variant, build=build, recipe=recipe)
+    spec = dataclasses.replace(subject.spec, variants={subject.facts.name: variant}, loss=cross_entropy)
+    switches = {**subject.switches, "arithmetic": arithmetic.TORCH}
+    return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
+
+
+def own_seconds(subject: Subject) -> float:
+    """What the loop itself costs, in seconds an image: an epoch's, less its steps', with a network that does nothing."""
+    nothing = averaging(subject)
+    recipe = plain_recipe(nothing, epochs=OWN_TURNS + 1)
+    steps = min(OWN_STEPS, len(subject.prepared.train) // recipe.batch_size)
+    turn = bare_turn(nothing, recipe, steps)
+    bare: list[float] = []
+
+    def between(told: dict[str, Any]) -> None:
+        if not told["step"]:
+            subject.synchronise()
+            began = time.perf_counter()
+            images = turn()
+            bare.append((time.perf_counter() - began) / images)
+
+    trained, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
+    spent = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
+    return max(0.0, statistics.median(spent[1:]))  # the first turns warm up
+
+
+def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
+    """Evaluate that many images of the test set, as after each epoch; gives their number."""
+    model = subject.swapped_network()
+    test = subject.prepared.test.first(images)
+    autocast = autocast_of(subject.switches, subject.device)
+
+    def turn() -> float:
+        train.evaluate(model, test, subject.spec, autocast, subject.layout)
+        subject.synchronise()
+        return len(test)
+
+    return turn
+
+
+class UsualLoop:
+    """(c): what people write, with one set of DataLoader workers for all turns."""
+
+    def __init__(self, subject: Subject, recipe: Recipe) -> None:
+        self.subject, self.batch = subject, recipe.batch_size
+        self.model = subject.network()
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=1e-4,
+            momentum=recipe.optimizer.momentum_at(0),
+            weight_decay=recipe.decay_of("weight", dimensions=2),
+            nesterov=isinstance(recipe.optimizer, SGD) and recipe.optimizer.nesterov,
+        )
+        workers = min(WORKERS, os.cpu_count() or 1)
+        self.ahead = 2 * workers  # batches that DataLoader's workers make before anyone asks for them
+        images = UsualImages(subject.raw, subject.labels, recipe)
+        endless = torch.utils.data.RandomSampler(images, replacement=True, num_samples=2**40)
+        self.batches: Iterator[Any] = iter(
+            torch.utils.data.DataLoader(
+                images, self.batch, sampler=endless, num_workers=workers, pin_memory=subject.device.type == "cuda"
+            )
+        )
+
+    def seconds(self, steps: int) -> float:
+        """Seconds for so many steps, after as many as use up what the workers made while others had their turns."""
+        for _ in range(min(self.ahead, steps)):
+            self._step()
+        began = time.perf_counter()
+        for _ in range(steps):
+            self._step()
+        return time.perf_counter() - began
+
+    def _step(self) -> tuple[float, float]:
+        images, labels = (part.to(self.subject.device) for part in next(self.batches))
+        self.optimizer.zero_grad()
+        output = self.model(images)
+        loss = self.subject.spec.loss(output, labels)
+        loss.backward()
+        self.optimizer.step()
+        logits = output[0] if isinstance(output, tuple) else output
+        return loss.item(), (logits.argmax(1) == labels).sum().item()
+
+
+class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """PIL images through torchvision's transforms, one by one, as torchvision's CIFAR10 and MNIST do it."""
+
+    def __init__(self, raw: np.ndarray, labels: np.ndarray, recipe: Recipe) -> None:
+        from torchvision import transforms
+
+        self.raw, self.labels = raw, labels
+        augmentation = recipe.augmentation
+        shifts = [transforms.RandomCrop(raw.shape[-1], padding=augmentation.translate)] * bool(augmentation.translate)
+        chosen = shifts + [transforms.RandomHorizontalFlip()] * augmentation.flip
+        self.transform = transforms.Compose([*chosen, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        pixels = self.raw[index].transpose(1, 2, 0)
+        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        return self.transform(image), int(self.labels[index])
+
+
+def matrix_turn(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
+    """A few large matrix products; gives their operations."""
+    side, times = MATRIX[device.type], 4
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+
+    def turn() -> float:
+        for _ in range(times):
+            torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return 2.0 * side**3 * times
+
+    return turn
+
+
+def memory_turn(device: torch.device) -> Callable[[], float]:
+    """A large copy; gives the bytes that it reads and writes."""
+    source = torch.zeros(COPIED[device.type] // 4, device=device)
+    target = torch.zeros_like(source)
+
+    def turn() -> float:
+        target.copy_(source)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return 2.0 * COPIED[device.type]
+
+    return turn

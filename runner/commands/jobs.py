@@ -1,0 +1,202 @@
+"""Commands about jobs that were submitted here: status, logs, stop, retry, sync, and doctor for what they run on."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.errors import UserError
+from runner.commands.shared import (
+    AnySuite,
+    DataDir,
+    EngineOption,
+    JsonOption,
+    SlotsOption,
+    Unverified,
+    make_console,
+    settings_from,
+    submitted,
+)
+
+
+def status(
+    suite: AnySuite = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs or waits in a queue.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """What was submitted here, and how far it is."""
+    from runner.jobs.state import state_of, status_json
+    from runner.submit.watch import QueueView
+
+    queue = QueueView()
+
+    def look() -> list[tuple[Any, Any]]:
+        found = [(paths, state_of(paths)) for paths in submitted(suite)]
+        if not json_:
+            queue.refresh(found)
+        return found
+
+    if json_:
+        sys.stdout.write(status_json((paths.read_job(), paths, state) for paths, state in look()))
+        return
+    if not watch:
+        print(_status_text(look(), queue))
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=make_console(), refresh_per_second=2) as live:
+        while True:
+            found = look()
+            live.update(Text(_status_text(found, queue), no_wrap=True, overflow="ellipsis"))
+            if not any(queue.will_run(paths, state) for paths, state in found):
+                return
+            time.sleep(1)
+
+
+def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
+    """The jobs as a table, a line each; there may be 10,000."""
+    from runner.jobs.state import TO_RUN, progress_of
+    from runner.submit.progress import SYMBOLS
+    from runner.text import columns, percent
+
+    if not found:
+        return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
+    table = [("", "job", "state", "epoch", "error", "tries")]
+    for paths, state in found:
+        row, note = progress_of(paths.read_job(), paths, state), queue.annotate(paths, state)
+        unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
+        table.append(
+            (
+                SYMBOLS[state],
+                row["key"],
+                (unusual or state) + (f" ({note})" if note else ""),
+                f"{row['epoch'] or 0}/{row['epochs']}",
+                percent(row["test_error"]),
+                str(row["attempts"]),
+            )
+        )
+    counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
+    last = f"{len(found)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    left = [paths for paths, state in found if state in TO_RUN and not queue.will_run(paths, state)]
+    if queue.trouble:
+        last += f"; {queue.trouble}"
+    elif left:
+        last += f"; {len(left)} wait for the next `runner submit`"
+    return "\n".join([*columns(table), last])
+
+
+def logs(
+    key: Annotated[str, typer.Argument(help="A job's key, or its beginning; `runner status` lists them.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job has ended, or nothing will run it.")
+    ] = False,
+) -> None:
+    """A job's log."""
+    from runner.jobs.find import find_job
+    from runner.jobs.state import state_of
+    from runner.submit.watch import QueueView
+
+    paths = find_job(key)
+    position = 0
+    queue = QueueView()
+    while True:
+        state = state_of(paths)
+        queue.refresh([(paths, state)])
+        ended = not queue.will_run(paths, state)
+        if paths.log.exists():
+            with paths.log.open(encoding="utf-8", errors="replace") as file:
+                file.seek(position)
+                sys.stdout.write(file.read())
+                sys.stdout.flush()
+                position = file.tell()
+        elif not follow or ended:
+            raise UserError(f"{paths.read_job().key} has no log yet: it is {state}")
+        if not follow or ended:
+            return
+        time.sleep(0.5)
+
+
+def stop(
+    key: Annotated[str | None, typer.Argument(help="A job's key, or its beginning.")] = None,
+    suite: AnySuite = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every job that was submitted here.")] = False,
+) -> None:
+    """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit goes on with them."""
+    from runner.jobs.find import find_job
+    from runner.jobs.state import state_of
+
+    if (key is not None) + (suite is not None) + all_ != 1:
+        raise UserError("say what to stop: a KEY, or --suite S, or --all")
+    found = [find_job(key)] if key is not None else submitted(suite)
+    asked = [paths for paths in found if state_of(paths) not in ("done", "failed")]
+    for paths in asked:
+        paths.stop.touch()
+    running = sum(state_of(paths) == "running" for paths in asked)
+    _stop_in_slurm()
+    print(f"{len(asked)} stopped, {running} of them running: they end after a checkpoint")
+
+
+def _stop_in_slurm() -> None:
+    """Take the waiting tasks of stopped jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
+    from runner.engines import slurm
+
+    try:
+        slurm.scancel_stopped()
+    except slurm.SlurmAway as error:
+        print(f"runner: SLURM doesn't answer ({error}): its waiting tasks will end as they start", file=sys.stderr)
+
+
+def retry(
+    failed: Annotated[bool, typer.Option("--failed", help="Every failed job, or those of --suite.")] = False,
+    key: Annotated[str | None, typer.Argument(help="One failed job's key, or its beginning.")] = None,
+    suite: AnySuite = None,
+    engine: EngineOption = "local",
+    slots_per_gpu: SlotsOption = None,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    json_: JsonOption = False,
+) -> None:
+    """Run failed jobs afresh; what they left moves to old/."""
+    from runner.jobs.find import find_job, suites_of_jobs
+    from runner.jobs.state import state_of
+    from runner.submit import run as submitting
+
+    if failed == (key is not None):
+        raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
+    settings = settings_from(locals())
+    found = [find_job(key)] if key is not None else submitted(suite)
+    again = [paths for paths in found if state_of(paths) == "failed"]
+    if not again:
+        raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
+    suites = suites_of_jobs()
+    planned = [paths.read_job() for paths in again]
+    named = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
+    raise typer.Exit(submitting.run(planned, named, settings, make_console(stderr=json_), afresh=True))
+
+
+def sync(suite: AnySuite = None) -> None:
+    """Bring MLflow up to date from the files; harmless to repeat."""
+    from runner.tracking import tracker
+    from runner.tracking.store import ui_command
+
+    problems: list[str] = []
+    done = tracker.sync(submitted(suite), warn=problems.append)
+    print(f"{done}\n{ui_command()}")
+    if problems:
+        print(f"runner: {problems[0]}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def doctor(
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Also start a worker through this engine, and look at it from here.")
+    ] = None,
+    data_dir: DataDir = None,
+    json_: JsonOption = False,
+) -> None:
+    """Look at everything a training needs here: what is wrong, and how to mend it. Exit code 1 if something is."""
+    from runner.doctor import examine
+
+    raise typer.Exit(examine.run(engine, data_dir, json_, make_console()))

@@ -1,0 +1,157 @@
+"""Commands about suites and models: suites, models, bench, try, new-model."""
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from benchmarks.errors import UserError
+from runner.commands.shared import DataDir, JsonOption, Profile, Unverified, make_console, options_from, settings_from
+
+
+class BenchFormat(StrEnum):
+    """How a benchmark is written."""
+
+    table = "table"
+    markdown = "markdown"
+    json = "json"
+
+
+def suites(json_: JsonOption = False) -> None:
+    """The suites: data sets, models, seeds, number of jobs."""
+    from runner.submit.plan import suites_table
+    from zoo import load_models
+
+    rows = suites_table(load_models())
+    if json_:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("suite", "jobs", "models", "what"):
+        table.add_column(name, no_wrap=name == "suite")
+    for row in rows:
+        names = ", ".join(row["models"]) if len(row["models"]) <= 10 else f"{len(row['models'])} models"
+        table.add_row(row["name"], str(row["jobs"]), names, row["description"])
+    make_console().print(table)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model: its layers, recipe and departures.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="On this data set.")] = None,
+    write_cards: Annotated[bool, typer.Option("--write-cards", help="Write results/cards/*.json.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """The zoo: parameters and multiply-accumulates of each model, or one model's layers."""
+    from runner.reporting import cards
+
+    cards.show(name, dataset, write_cards=write_cards, as_json=json_, console=make_console())
+
+
+def bench(
+    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    dataset: Annotated[str, typer.Option("--dataset", help="On this data set.")] = "cifar10",
+    profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
+    seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
+    repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 9,
+    concurrent: Annotated[
+        list[int],
+        typer.Option("--concurrent", metavar="K", help="Also K jobs of a model side by side; may be repeated."),
+    ] = [],  # noqa: B006
+    format_: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
+    json_: JsonOption = False,
+    equivalence: Annotated[
+        bool,
+        typer.Option("--equivalence", help="Train one --model with both profiles and test whether errors are equal."),
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="With --equivalence: so many of each profile. Default: 10.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --equivalence: show its jobs and stop.")] = False,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="With --equivalence: as for submit. Default: local.")
+    ] = None,
+    slots_per_gpu: Annotated[
+        int | None, typer.Option("--slots-per-gpu", help="With --equivalence: as for submit.")
+    ] = None,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+) -> None:
+    """How fast training is here: the bare step, our loop, the loop people write; what a suite would take.
+
+    runner bench --model nin --model allcnn_c
+
+    runner bench --dataset mnist --repeats 30 --seconds 60 --format markdown
+
+    runner bench --model nin --profile fast --concurrent 2 --concurrent 4
+
+    runner bench --equivalence --model nin_dropout --slots-per-gpu 4
+    """
+    from runner.bench import command as benching
+    from runner.bench.equivalence import equivalence_study
+    from runner.bench.question import Question
+
+    if not equivalence:
+        given = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
+        for option in [name for name, value in (given | {"engine": engine is not None}).items() if value]:
+            raise UserError(f"--{option} goes with --equivalence")
+        asked = Question(
+            model="",
+            dataset=dataset,
+            profile=profile.value,
+            seconds=seconds,
+            repeats=repeats,
+            options=options_from(locals()),
+        )
+        shape = "json" if json_ else format_.value
+        raise typer.Exit(benching.show(asked, model, shape, make_console(stderr=True), concurrent))
+    for option in (
+        ["concurrent"] * bool(concurrent) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table)
+    ):
+        raise UserError(f"--{option} doesn't go with --equivalence")
+    if len(model) != 1:
+        raise UserError("--equivalence is for one model: give one --model")
+    settings = settings_from(locals())
+    count = 10 if seeds is None else seeds
+    raise typer.Exit(equivalence_study(dataset, model[0], count, settings, make_console(), dry_run=dry_run))
+
+
+def try_(
+    model: Annotated[str, typer.Argument(help="A model; `runner models` lists them.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="On this data set. Default: the model's first.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="So many batches.")] = 200,
+    every: Annotated[int, typer.Option("--every", help="A line for so many of them: their mean.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="Initial weights, order, augmentation, dropout.")] = 0,
+    profile: Annotated[Profile, typer.Option(help="As for submit.")] = Profile.reference,
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
+    ] = [],  # noqa: B006
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    json_: JsonOption = False,
+) -> None:
+    """Train a recipe's first steps: does it learn at all? Keeps nothing; exit code 1 where it's still at chance.
+
+    runner try nin --dataset cifar10 --steps 300
+
+    runner try conv_gap --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0],["*.bias","constant",0.0]]'
+    """
+    from runner.bench import try_model
+    from runner.submit import plan
+
+    overrides = plan.parse_overrides(changes)
+    asked = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
+    raise typer.Exit(try_model.show(asked, make_console(), as_json=json_))
+
+
+def new_model(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and _: also the name of its files.")],
+) -> None:
+    """Write the two files of a new model from templates: zoo/NAME.py and benchmarks/papers/NAME.toml."""
+    from runner import new_model as creating
+
+    creating.create(name, print)

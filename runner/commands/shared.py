@@ -1,0 +1,82 @@
+"""What several commands share: options that read the same everywhere, and what is made of their flags."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Profile(StrEnum):
+    """How the arithmetic is done."""
+
+    reference = "reference"
+    fast = "fast"
+
+
+SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
+AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="local: a process per slot; inline: this process (debugging); slurm; or one of engines.toml."
+    ),
+]
+SlotsOption = Annotated[
+    int | None, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU. Default: the engine's, 1.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where the data sets lie. Default: REPROZOO_DATA, else ~/.cache/reprozoo."),
+]
+Unverified = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unverified-data", help="Accept data files whose md5 isn't the official one; records and site say so."
+    ),
+]
+ForceResume = Annotated[
+    bool,
+    typer.Option(
+        "--force-resume", help="Go on from a checkpoint of another torch build or device; the record says so."
+    ),
+]
+
+
+def make_console(stderr: bool = False) -> Any:
+    """Return a rich console for stdout or stderr, without highlighting."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def options_from(flags: Mapping[str, Any]) -> Any:
+    """Return the options of a run among a command's flags (its `locals()`)."""
+    from runner.worker.options import RunOptions
+
+    return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
+
+
+def settings_from(flags: Mapping[str, Any]) -> Any:
+    """Return how to run jobs, by a command's flags (its `locals()`); raise UserError for an engine that is not there."""
+    from runner.submit.run import Settings
+
+    engine = flags["engine"] or "local"
+    settings = Settings(options_from(flags), engine, flags["slots_per_gpu"], flags.get("json_", False))
+    settings.table()  # its mistakes first
+    return settings
+
+
+def submitted(suite: str | None) -> list[Any]:
+    """The folders of the jobs submitted here, of one suite or all."""
+    from benchmarks.suites import get_suite
+    from runner.jobs.find import all_jobs, suites_of_jobs
+
+    found = all_jobs()
+    if suite is None:
+        return found
+    get_suite(suite)
+    of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
+    return [paths for paths in found if paths.folder.name[-8:] in of_suite]

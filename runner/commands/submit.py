@@ -1,0 +1,195 @@
+"""Commands that start trainings: submit, quickstart."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.errors import UserError
+from runner.commands.shared import (
+    DataDir,
+    EngineOption,
+    ForceResume,
+    JsonOption,
+    Profile,
+    SlotsOption,
+    SuiteOption,
+    Unverified,
+    make_console,
+    settings_from,
+)
+
+
+def submit(
+    suite: SuiteOption,
+    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds 0 to N-1 instead of the suite's.")] = None,
+    seed: Annotated[list[int], typer.Option("--seed", help="Only this seed; may be repeated.")] = [],  # noqa: B006
+    profile: Annotated[
+        Profile, typer.Option(help="reference: IEEE float32, deterministic; fast: what the device has.")
+    ] = (Profile.reference),
+    changes: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
+    ] = [],  # noqa: B006
+    sweep: Annotated[
+        list[str],
+        typer.Option("--sweep", metavar="FIELD=A,B,C", help="Train with each of these values; may be repeated."),
+    ] = [],  # noqa: B006
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
+    engine: EngineOption = "local",
+    slots_per_gpu: SlotsOption = None,
+    data_dir: DataDir = None,
+    allow_unverified_data: Unverified = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the work goes on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train again what is done; the old files move to old/.")
+    ] = False,
+    force_resume: ForceResume = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Add seeds until each verdict is decided: a look at 5, 10, 15 and 20."),
+    ] = False,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option("--max-seeds", help="With --until-decided: at most so many seeds a model. Default: 20."),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Train what a suite still lacks here. The same command again goes on where it stopped.
+
+    runner submit --suite quickstart
+
+    runner submit --suite cifar10 --model nin_dropout --seed 0 --set learning_rate=0.05
+    """
+    from benchmarks.suites import get_suite
+    from runner.jobs.paths import JobPaths
+    from runner.submit import plan
+    from runner.submit import run as submitting
+    from zoo import load_models
+
+    if seeds is not None and seed:
+        raise UserError("--seeds and --seed exclude each other: give N for the seeds 0 to N-1, or each seed by itself")
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds is {seeds}, expected 1 or more")
+    if max_seeds is not None and not until_decided:
+        raise UserError("--max-seeds goes with --until-decided; for a fixed number of seeds: --seeds N")
+    settings = settings_from(locals())
+    if until_decided:
+        if seeds is not None or seed or changes or sweep or epochs is not None or force:
+            raise UserError(
+                "--until-decided chooses the seeds of whole recipes itself: leave out --seeds, --seed, --set, --sweep, "
+                "--epochs and --force"
+            )
+        _until_decided(suite, model, profile.value, max_seeds, settings, dry_run, detach)
+        return
+    overrides = plan.parse_overrides([*changes, *([] if epochs is None else [f"epochs={epochs}"])])
+    settings_swept = plan.parse_sweep(sweep)
+    if twice := sorted(overrides.keys() & settings_swept[0].keys()):
+        raise UserError(f"{twice[0]} is set by --sweep and by --set or --epochs: leave one out")
+    planned = plan.make_jobs(
+        get_suite(suite),
+        load_models(),
+        only=model,
+        seeds=range(seeds) if seeds is not None else seed,
+        profile=profile.value,
+        overrides=overrides,
+        sweep=settings_swept,
+    )
+    states = submitting.states_of(planned)
+    if force and "running" in states:
+        raise UserError("--force: some of these jobs are running; `runner stop` them first")
+    if dry_run:
+        _show_plan(planned, ["pending" if force else state for state in states], settings)
+        return
+    if detach and settings.table().kind == "slurm":  # its queue is the one that lasts: nothing needs to go on here
+        settings = dataclasses.replace(settings, follow=False)
+    elif detach:
+        for job in planned:  # so that `status` knows them at once
+            JobPaths.of(job).write_job(job)
+        _detach()
+        return
+    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_), afresh=force))
+
+
+def quickstart(data_dir: DataDir = None) -> None:
+    """Train three networks on digits and, where MNIST is to be had, a paper's whole recipe; print the board with verdicts."""
+    from runner import quickstart as product
+    from runner.submit.run import Settings
+    from runner.worker.options import RunOptions
+
+    raise typer.Exit(product.run(Settings(RunOptions(data_dir=data_dir)), make_console()))
+
+
+def _until_decided(
+    suite: str, only: list[str], profile: str, max_seeds: int | None, settings: Any, dry_run: bool, detach: bool
+) -> None:
+    from benchmarks.suites import get_suite
+    from runner.submit import run as submitting
+    from runner.submit import sequential
+    from zoo import load_models
+
+    chosen, models = get_suite(suite), load_models()
+    max_seeds = sequential.LOOKS[-1] if max_seeds is None else max_seeds
+    sequential.check_max_seeds(max_seeds)
+    if detach and not dry_run:
+        _detach()
+        return
+    console = make_console(stderr=settings.json)
+    code, planned = sequential.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
+    if dry_run:
+        _show_plan(planned, submitting.states_of(planned), settings)
+    elif settings.json:
+        sequential.print_json(planned)
+    elif not planned:
+        console.print(f"Nothing to run. Next: runner report --suite {suite}")
+    raise typer.Exit(code)
+
+
+def _show_plan(planned: Any, states: Any, settings: Any) -> None:
+    from runner.submit import run as submitting
+
+    if settings.json:
+        print(json.dumps(submitting.plan_object(planned, states, settings), indent=2))
+        return
+    for job, state in zip(planned, states, strict=True):
+        print(f"{state:<12} {job.key}")
+    for line in submitting.missing_data_lines(planned, settings):
+        print(line)
+    print(submitting.plan_line(planned, states, settings, settings.slots()))
+
+
+def _detach() -> None:
+    """The same command without --detach, in a session of its own, its output in a file.
+
+    Returns once it is at work; if it ends before that, with what it said and its exit code.
+    """
+    from runner.jobs.find import read_submissions
+    from runner.jobs.paths import host, now_ms, runs_folder
+    from runner.sources import child_variables, python
+
+    output = runs_folder() / f"submit-{now_ms()}.txt"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    words = [word for word in sys.argv[1:] if word != "--detach"]
+    with output.open("ab") as target:
+        child = subprocess.Popen(
+            python("-m", "runner", *words),
+            env=os.environ | child_variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=target,
+            start_new_session=True,
+        )
+    while child.poll() is None:
+        if any((line.get("host"), line.get("pid")) == (host(), child.pid) for line in read_submissions()):
+            print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
+            return
+        time.sleep(0.1)
+    said = output.read_text(encoding="utf-8", errors="replace")
+    print(said, end="", file=sys.stderr if child.returncode else sys.stdout)
+    raise typer.Exit(child.returncode)

@@ -1,0 +1,101 @@
+"""Looks at everything a training needs here, and says for each thing what is wrong and how to mend it.
+
+Nothing is changed: what a check writes, it removes. torch isn't imported here; `--engine` proves in a worker of that engine
+that torch finds its device, and that the worker's lock and files are seen from here.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError
+from runner import nvml
+from runner.doctor.check import Check, Status, problem
+from runner.doctor.files import check_clock, check_data, check_disk, check_leftovers, check_locks
+from runner.doctor.machine import check_gpus, check_python, check_slots, check_torch, torch_versions
+from runner.doctor.probe import check_engine
+from runner.doctor.services import check_engines, check_mlflow, check_slurm
+from runner.engines.config import Slurm, engine_named, engines_file
+from runner.jobs.paths import runs_folder
+from runner.text import first_line
+
+SYMBOLS: dict[Status, str] = {"ok": "✓", "warning": "!", "problem": "✗"}
+
+
+def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None]) -> list[Check]:
+    """Every check, one after another; one that fails itself is a problem, and the others still run.
+
+    Raises UserError for an engine that isn't there.
+    """
+    table = engine_named(engine) if engine is not None else None
+    found = nvml.gpus()
+    needs_slurm = isinstance(table, Slurm)
+    checks: list[tuple[str, Callable[[], Check]]] = [
+        ("python", check_python),
+        ("torch", lambda: check_torch(torch_versions(), found)),
+        ("gpu", lambda: check_gpus(found)),
+        ("slots", check_slots),
+        ("disk", lambda: check_disk("disk", runs_folder(), needed=True)),
+        ("locks", check_locks),
+        ("clock", check_clock),
+        ("data disk", lambda: check_disk("data disk", _data_folder(data_dir), needed=False)),
+        ("data", lambda: check_data(data_dir)),
+        ("mlflow", check_mlflow),
+        ("engines", check_engines),
+        ("slurm", lambda: check_slurm(needed=needs_slurm)),
+        ("leftovers", check_leftovers),
+    ]
+    done = [_guarded(name, check) for name, check in checks]
+    if engine is not None and table is not None:
+        if needs_slurm and next(check for check in done if check.name == "slurm").status == "problem":
+            done.append(problem("engine", f"engine '{engine}' can't be tried without SLURM", "mend SLURM first"))
+        else:
+            try:
+                done += check_engine(engine, table, say)
+            except Exception as error:
+                done.append(
+                    problem(
+                        "engine", f"engine '{engine}': {_what(error)}", f"see [engine.{engine}] in {engines_file()}"
+                    )
+                )
+    return done
+
+
+def _data_folder(data_dir: Path | None) -> Path:
+    from runner.data.folder import data_folder
+
+    return data_folder(data_dir)
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:
+        mend = "" if isinstance(error, UserError) else "mend that first; it isn't what the check looks for"
+        return problem(name, _what(error), mend)
+
+
+def _what(error: Exception) -> str:
+    line = first_line(error)
+    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
+
+
+def run(engine: str | None, data_dir: Path | None, as_json: bool, console: Any) -> int:
+    """Print every check; exit code 1 where one of them is a problem."""
+    found = examine(engine, data_dir, lambda line: print(line, file=sys.stderr))
+    counts = {status: sum(check.status == status for check in found) for status in SYMBOLS}
+    if as_json:
+        print(json.dumps({"checks": [asdict(check) for check in found], "counts": counts}, indent=2))
+    else:
+        for check in found:
+            console.print(f"{SYMBOLS[check.status]} {check.name:<10} {check.says}", markup=False, soft_wrap=True)
+            if check.mend:
+                console.print(f"  {'':<10} -> {check.mend}", markup=False, soft_wrap=True)
+        words = ", ".join(
+            f"{n} {status}{'s' if status != 'ok' and n != 1 else ''}" for status, n in counts.items() if n
+        )
+        console.print(f"{len(found)} checks: {words}", markup=False)
+    return 1 if counts["problem"] else 0

@@ -1,0 +1,187 @@
+"""Starts a worker through an engine and looks at it from here.
+
+    python -m runner.doctor.probe FOLDER
+
+is that worker. It proves that torch finds its device, and that its lock and its files are seen from here.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.checkout import root
+from benchmarks.records import canonical_json, write_atomically
+from runner import locks
+from runner.doctor.check import Check, compare_clocks, ok, problem, warning
+from runner.engines.config import Slurm, Table
+from runner.files import read_json
+from runner.jobs.paths import boot_id, host, runs_folder
+from runner.sources import child_variables, python
+
+PROBE_SECONDS = 180.0  # for so long a task is waited for in SLURM's queue
+
+
+def probe(folder: str) -> None:
+    """What the engine's worker does: take a lock, say what it is, wait for the answer, say that it saw it."""
+    place = Path(folder)
+    with locks.locked(place / "lock"):
+        facts: dict[str, Any] = {
+            "host": host(),
+            "boot": boot_id(),
+            "time": time.time(),
+            "python": sys.executable,
+        }
+        try:
+            import torch
+
+            facts |= {"torch": str(torch.__version__), "gpus": torch.cuda.device_count()}
+        except Exception as error:  # whatever torch raises when it can't be loaded
+            facts["trouble"] = f"{type(error).__name__}: {error}".splitlines()[0]
+        facts["time"] = time.time()
+        write_atomically(place / "hello.json", canonical_json(facts))
+        deadline = time.monotonic() + 120
+        while not (place / "answer").exists() and time.monotonic() < deadline:
+            list(place.iterdir())  # so that a shared file system looks again
+            time.sleep(0.2)
+    write_atomically(place / "end.json", canonical_json({"saw": (place / "answer").exists()}))
+
+
+def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Check]:
+    """Start a worker through the engine and look at it from here."""
+    place = runs_folder() / "doctor" / secrets.token_hex(6)
+    place.mkdir(parents=True)
+    stop: Callable[[], None] = lambda: None  # noqa: E731
+    try:
+        if isinstance(table, Slurm):
+            alive, stop, what = _start_task(table, place)
+        else:
+            alive, stop, what = _start_child(place)
+        say(f"waiting for {what} ...")
+        deadline = time.monotonic() + PROBE_SECONDS
+        while not (place / "hello.json").exists():
+            state = alive()
+            if state is None:
+                log = next((path for path in sorted(place.rglob("*.out"))), None)
+                tail = (
+                    (log.read_text(errors="replace").strip().splitlines() or [""])[-1] if log else "it left no output"
+                )
+                return [problem("engine", f"{what} ended without an answer: {tail}", _no_answer(name, table))]
+            if time.monotonic() > deadline:
+                return [
+                    warning(
+                        "engine",
+                        f"{what} hasn't started within {PROBE_SECONDS:.0f} s ({state})",
+                        "ask again when the queue is shorter",
+                    )
+                ]
+            time.sleep(0.2)
+        return _judge(name, table, place)
+    finally:
+        stop()
+        shutil.rmtree(place, ignore_errors=True)
+        for folder in (place.parent, runs_folder()):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where nothing else is in it
+
+
+def _no_answer(name: str, table: Table) -> str:
+    if not isinstance(table, Slurm):
+        return f"""`{sys.executable} -c "import torch, runner.worker.attempt"` in the checkout shows why"""
+    return f"does a node see {root()} and {sys.executable}? set `setup` in [engine.{name}] to what it needs first"
+
+
+def _judge(name: str, table: Table, place: Path) -> list[Check]:
+    hello = read_json(place / "hello.json") or {}
+    seen = locks.is_held(place / "lock")
+    apart = abs(hello["time"] - time.time()) if isinstance(hello.get("time"), float) else 0.0
+    (place / "answer").touch()
+    deadline = time.monotonic() + 90
+    while not (place / "end.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    freed = not locks.is_held(place / "lock")
+    saw = (read_json(place / "end.json") or {}).get("saw") is True
+    where = f"a worker on {hello.get('host')}, torch {hello.get('torch')}, {hello.get('gpus')} GPUs"
+    found = []
+    if hello.get("trouble"):
+        found.append(
+            problem(
+                "engine",
+                f"a worker on {hello.get('host')} can't load torch: {hello['trouble']}",
+                _no_answer(name, table),
+            )
+        )
+    elif isinstance(table, Slurm) and table.gpus > (hello.get("gpus") or 0):
+        found.append(
+            problem(
+                "engine",
+                f"{where}, where {table.gpus} were asked for",
+                "is the node's driver new enough for torch's CUDA, and its gres.conf right?",
+            )
+        )
+    elif not saw:
+        found.append(
+            problem(
+                "engine",
+                f"{where}, doesn't see the files that are written here",
+                "put the root on a shared file system: REPROZOO_ROOT",
+            )
+        )
+    elif not (seen and freed):
+        found.append(
+            warning(
+                "engine",
+                f"{where}: its files are seen, its lock isn't",
+                "mount .runs with locks (NFS 4, or without nolock; Lustre: flock); until then leases guard the jobs",
+            )
+        )
+    else:
+        found.append(ok("engine", f"{where}: its lock and its files are seen here, and ours there"))
+    return [*found, compare_clocks("clocks", apart, f"the clocks here and on {hello.get('host')}")]
+
+
+def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
+    with (place / "child.out").open("wb") as output:
+        child = subprocess.Popen(
+            python("-m", "runner.doctor.probe", str(place)),
+            env=os.environ | child_variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+
+    def stop() -> None:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+
+    return (lambda: "running" if child.poll() is None else None), stop, f"a worker (process {child.pid})"
+
+
+def _start_task(table: Slurm, place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
+    from runner.engines import slurm
+
+    executor = slurm.executor_for(table, f"doctor-{place.name}", place)
+    job = slurm.queue_with(executor, [(probe, str(place))])[0]
+
+    def alive() -> str | None:
+        lines = [
+            line.split("|") for line in slurm.ask("squeue", "--noheader", "--me", "--format=%i|%T|%r").splitlines()
+        ]
+        return next((f"{state.lower()}, {reason}" for id_, state, reason in lines if id_ == job), None)
+
+    def stop() -> None:
+        with contextlib.suppress(slurm.SlurmAway):
+            slurm.ask("scancel", "--quiet", job)
+
+    return alive, stop, f"SLURM job {job}"
+
+
+if __name__ == "__main__":
+    probe(sys.argv[1])

@@ -1,0 +1,98 @@
+"""Checks of what jobs talk to: MLflow's store, SLURM, engines.toml."""
+
+import contextlib
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+
+from runner.doctor.check import Check, ok, problem, warning
+from runner.engines.config import engines_file, read_engines
+
+
+def check_mlflow() -> Check:
+    """Whether MLflow is installed and its store answers: the SQLite file opens, or the server is reachable."""
+    from runner.tracking import store
+
+    uri = store.store_uri()
+    shown = store.without_password(uri)
+    try:
+        version = metadata.version("mlflow")
+    except metadata.PackageNotFoundError:
+        return warning(
+            "mlflow", "mlflow isn't installed here", "`runner sync` brings the runs into it later, where it is"
+        )
+    says = f"mlflow {version}, {shown}"
+    if uri.startswith(("http:", "https:")):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
+                answer.read()
+        except (OSError, urllib.error.URLError) as error:
+            why = getattr(error, "reason", error)
+            return warning(
+                "mlflow",
+                f"{says} doesn't answer ({why})",
+                "start it; training goes on meanwhile, `runner sync` brings the rest",
+            )
+        return ok("mlflow", f"{says} answers")
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        if not path.exists():
+            return ok("mlflow", f"{says}: made by the first submit")
+        import sqlite3
+
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+                runs = database.execute("SELECT count(*) FROM runs").fetchone()[0]
+        except sqlite3.Error as error:
+            return problem(
+                "mlflow",
+                f"{says} can't be read ({error})",
+                f"move {path.name} away; `runner sync` writes a new one from the files",
+            )
+        return ok("mlflow", f"{says}: {runs} runs")
+    return ok("mlflow", says)
+
+
+def check_slurm(*, needed: bool) -> Check:
+    """SLURM's commands and its controller; munge is asked only where the controller doesn't answer."""
+    from runner.engines import slurm
+
+    tools = ("sbatch", "srun", "squeue", "scancel", "scontrol")
+    missing = [name for name in tools if shutil.which(name) is None]
+    if missing == list(tools):
+        if not needed:
+            return ok("slurm", "not installed: only --engine slurm needs it")
+        return problem(
+            "slurm", "SLURM isn't installed here", "run on a login node of the cluster, or use --engine local"
+        )
+    if missing:
+        return problem(
+            "slurm", f"SLURM's {', '.join(missing)} are missing", "install the client tools (Debian: slurm-client)"
+        )
+    try:
+        version = slurm.ask("sinfo", "--version")
+        partitions = slurm.ask("sinfo", "--noheader", "--format=%P").splitlines()
+    except slurm.SlurmAway as error:
+        says = str(error)
+        if shutil.which("munge") and subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode:
+            mend = "munge doesn't answer here either: start munged, with the cluster's key"
+        else:
+            mend = "is slurmctld up, and does SLURM_CONF or /etc/slurm/slurm.conf name it?"
+        return (
+            problem("slurm", says, mend)
+            if needed
+            else warning("slurm", says, f"matters for --engine slurm only: {mend}")
+        )
+    return ok("slurm", f"{version}; partitions: {', '.join(partitions) or 'none'}")
+
+
+def check_engines() -> Check:
+    """engines.toml."""
+    path = engines_file()
+    engines = read_engines()
+    if not path.exists():
+        return ok("engines", f"no {path.name}: inline, local and slurm with their defaults")
+    return ok("engines", f"{path}: {', '.join(engines)}")

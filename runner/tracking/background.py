@@ -1,0 +1,51 @@
+"""Keeps MLflow up to date while jobs run."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from runner.jobs.find import all_jobs
+from runner.jobs.paths import JobPaths
+from runner.jobs.state import is_locked
+from runner.tracking.store import behind_file
+from runner.tracking.tracker import SyncReport, Tracker
+from runner.training.memory import start_thread
+
+
+class BackgroundSync:
+    """Keeps MLflow up to date while the `with` block runs, from a thread, so that training never waits for it.
+
+    Every `every` seconds and, finally, on leaving the block, which waits for that at most `exit_seconds`. `warn` gets
+    one line when something goes wrong; it is called from the thread.
+    """
+
+    def __init__(
+        self, jobs: Sequence[JobPaths], warn: Callable[[str], None], *, every: float = 5.0, exit_seconds: float = 30.0
+    ) -> None:
+        self._jobs, self._warn, self._every, self._exit_seconds = jobs, warn, every, exit_seconds
+        self._tracker = Tracker(warn=warn)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mlflow-sync", daemon=True)
+        self.report: SyncReport | None = None  # of the last sync, once the block was left
+
+    def __enter__(self) -> "BackgroundSync":
+        behind_file().parent.mkdir(parents=True, exist_ok=True)
+        behind_file().touch()
+        start_thread(self._thread)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopping.set()
+        self._thread.join(self._exit_seconds)
+        if self.report is None or (self.report.left and not self.report.warning):
+            self._warn("MLflow isn't up to date yet: `runner sync` brings the rest")
+        elif not self.report.left and not any(is_locked(paths) for paths in all_jobs()):
+            behind_file().unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._every):
+            self._tracker.sync(self._jobs, stop=self._stopping.is_set)
+        deadline = time.monotonic() + 0.9 * self._exit_seconds
+        self.report = self._tracker.sync(
+            self._jobs, patience=self._exit_seconds / 2, stop=lambda: time.monotonic() > deadline
+        )

@@ -1,0 +1,124 @@
+"""MLflow's store: where it is, who may write to it, and what its errors say. mlflow is imported when it is needed."""
+
+import logging
+import os
+import re
+import secrets
+import shlex
+import shutil
+import sqlite3
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from runner.jobs.paths import runs_folder
+from runner.locks import locked_within
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a server that is away is waited for over four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
+}
+
+
+def store_uri() -> str:
+    """Where the runs go: variable MLFLOW_TRACKING_URI, else this checkout's own SQLite file, by its absolute path."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if given.startswith("sqlite:///"):
+        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
+    return given or f"sqlite:///{runs_folder() / 'mlflow.db'}"
+
+
+def ui_command() -> str:
+    """What to type to see the runs: `mlflow ui` on the database; for a server, its address."""
+    uri = store_uri()
+    if _is_server(uri):
+        return without_password(uri)
+    return f"{_mlflow_program()} ui --backend-store-uri {shlex.quote(without_password(uri))}"
+
+
+def _mlflow_program() -> str:
+    """The shortest name by which a shell in this folder finds the mlflow of this environment."""
+    ours = Path(sys.executable).with_name("mlflow")
+    if not ours.exists() or shutil.which("mlflow") == str(ours):
+        return "mlflow"
+    near = ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours
+    return shlex.quote(str(near))
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http:", "https:", "databricks"))
+
+
+def without_password(uri: str) -> str:
+    """The store's address as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def writing(patience: float) -> AbstractContextManager[bool]:
+    """Be the one process of this checkout that writes to MLflow; False where another is, after `patience` seconds."""
+    return locked_within(runs_folder() / "mlflow.lock", patience)
+
+
+def create_store(client_class: Any, path: Path) -> None:
+    """Create and migrate a fresh SQLite store under another name first.
+
+    A kill in the middle of its migrations (seconds) leaves one that MLflow can neither open nor mend.
+    """
+    if path.parent == runs_folder():  # where the lock makes us the only one
+        for left in path.parent.glob(f".{path.name}.*.tmp*"):
+            left.unlink(missing_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    client_class(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
+    if not path.exists():
+        fresh.rename(path)
+
+
+class MlflowMissingError(Exception):
+    """mlflow isn't installed."""
+
+
+def mlflow_client() -> Any:
+    """MLflow's client class; raises MlflowMissingError. The first import takes seconds."""
+    try:
+        from mlflow.tracking import MlflowClient
+    except ModuleNotFoundError as error:
+        raise MlflowMissingError from error
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # they log to stderr; our warning says it
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return MlflowClient
+
+
+def is_about_the_store(error: Exception) -> bool:
+    """Whether the store as a whole fails, or has lost what it had; else it's about this one job."""
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return False  # a file of the job, moved aside meanwhile
+    response = getattr(error, "response", None)  # requests.HTTPError, when an artifact is sent to a server
+    if response is not None:
+        return response.status_code >= 500
+    if hasattr(error, "get_http_status_code"):  # MlflowException
+        return error.get_http_status_code() >= 500 or error.get_http_status_code() == 404
+    return isinstance(error, (OSError, sqlite3.Error))
+
+
+def line_of(error: BaseException) -> str:
+    """The error's first line; of a long one, as for a failed connection, the system's words that stand at its end."""
+    text = without_password(" ".join(str(error).split("\n")[0].split())) or type(error).__name__
+    if len(text) <= 200:
+        return text
+    system = re.search(r"\[Errno -?\d+\] ([\w ]+)|timed out", text)
+    return (system[1] or system[0]) if system else text[:197] + "..."
+
+
+def behind_file() -> Path:
+    """Lies there while a submit runs: after a kill, MLflow may lack what the files say."""
+    return runs_folder() / "mlflow.behind"
+
+
+def is_behind() -> bool:
+    """Whether a submit was killed, or a server away, before MLflow had everything. Needs no mlflow."""
+    return behind_file().exists()
