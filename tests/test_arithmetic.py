@@ -118,6 +118,7 @@ def test_every_way_is_near_float64(shape):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_way_is_near_float64_for_every_shape_of_the_zoo():
     shapes = shapes_of_the_zoo()
     assert {shape.kernel for shape in shapes if "w" in shape.ways(0)} == {3, 5}
