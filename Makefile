@@ -1,10 +1,13 @@
 # One or two lines a target; `make setup` is what the others stand on.
-.PHONY: quickstart test test-slurm lint format lock setup check-pr site results docs picture
+.PHONY: help quickstart test test-slurm lint format lock setup check-pr site results docs picture
 BIN := .venv/bin
 # Without bytecode kept, each of the processes would compile torch anew: seconds every time.
 unexport PYTHONDONTWRITEBYTECODE
 # uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
 UV := $(shell command -v uv || echo .tools/bin/uv)
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 quickstart: setup  ## train small models on real digits and a classic on MNIST, and print the board with verdicts
 	$(BIN)/runner quickstart
@@ -15,14 +18,14 @@ test: setup  ## every test that needs no GPU, network or real data; others: make
 test-slurm: setup  ## against a SLURM of one node, which the tests start: as root, with Debian's slurmctld slurmd slurm-client munge
 	$(BIN)/pytest -m slurm tests/test_slurm.py $(ARGS)
 
-lint: setup
+lint: setup  ## ruff, rules and format, then mypy; `make format` mends most of it
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-format: setup
+format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 check-pr: setup  ## what a pull request is checked for: its models' contract tests, its records; BASE=COMMIT
-	$(BIN)/python .ci/check_pr.py "$(or $(BASE),origin/main)"
+	$(BIN)/python .ci/check_pr.py "$(BASE)"
 
 lock:  ## choose the newest versions that pyproject.toml admits
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
@@ -40,7 +43,7 @@ results: setup  ## the README's finding and table, from results/ alone
 picture: setup  ## the README's picture of the board, from results/ (needs Chromium)
 	REPROZOO_PICTURE=$(CURDIR)/.github/board.png $(BIN)/pytest -m browser tests/test_site_browser.py -k picture
 
-setup: .venv/.installed
+setup: .venv/.installed  ## .venv with the pinned versions: 6 GB, most of it torch
 .venv/.installed: requirements.lock pyproject.toml
 	command -v $(UV) >/dev/null || PYTHONPATH= python3 -m pip install --quiet --target .tools uv
 	$(UV) venv --quiet --allow-existing --python '>=3.11' .venv

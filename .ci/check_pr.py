@@ -1,6 +1,6 @@
 """What a pull request is checked for before anyone reads it: the contract tests of the models it changes, its records.
 
-    make check-pr                     against origin/main
+    make check-pr                     against upstream/main, where there is such a remote, else origin/main
     make check-pr BASE=my-branch      against another commit
 
 Needs no secrets and no GPU. Exit code 1 where something is wrong; `--list` says what would be checked, as JSON.
@@ -9,7 +9,6 @@ Needs no secrets and no GPU. Exit code 1 where something is wrong; `--list` says
 import argparse
 import importlib
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Checks:
     """What is to be checked, each sorted."""
 
-    models: tuple[str, ...] = ()  # whose contract tests run
+    models: tuple[str, ...] = ()  # that `runner check` must have nothing against
     tests: tuple[str, ...] = ()  # files that run whole
     records: tuple[str, ...] = ()  # files below results/ that `runner verify` must have nothing against
 
@@ -61,6 +60,8 @@ def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
             records.add(path.removesuffix(".curve.csv") + ".json" if path.endswith(".curve.csv") else path)
         if folder == "tests" and Path(path).name.startswith("test_") and path.endswith(".py"):
             tests.add(path)
+        if path.startswith("tests/digests/"):
+            names |= {Path(path).stem} & everyone
         if path.endswith(".py"):
             tests.add("tests/test_architecture.py")
     return Checks(*(tuple(sorted(found)) for found in (names, tests, records)))
@@ -75,16 +76,12 @@ def declared_models() -> dict[str, list[str]]:
     return found
 
 
-def contract_tests(models: Iterable[str]) -> list[str]:
-    """The ids of the tests in tests/test_zoo.py that are about one of these models."""
+def default_base(root: Path) -> str:
+    """Return the branch that a pull request goes to: a fork's origin is the fork itself, the project is its upstream."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/test_zoo.py", "--collect-only", "-q"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
-    about = re.compile(rf"\[(?:[a-z0-9]+/)?(?:{'|'.join(map(re.escape, models))})\]$")
-    return [line for line in done.stdout.splitlines() if about.search(line)]
+        ["git", "-C", str(root), "rev-parse", "--quiet", "--verify", "upstream/main"], capture_output=True, check=False
+    )
+    return "origin/main" if done.returncode else "upstream/main"
 
 
 def problems_of(records: Iterable[str]) -> list[str]:
@@ -105,23 +102,29 @@ def problems_of(records: Iterable[str]) -> list[str]:
 def main() -> int:
     """Check, say what was checked, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", nargs="?", default="origin/main")
+    parser.add_argument("base", nargs="?", default="")
     parser.add_argument("--list", action="store_true", help="say what would be checked, as JSON")
-    given = parser.parse_args()
+    options = parser.parse_args()
+    base = options.base or default_base(ROOT)
     sys.path.insert(0, str(ROOT))
-    checks = plan(changed_files(ROOT, given.base), declared_models())
-    if given.list:
+    checks = plan(changed_files(ROOT, base), declared_models())
+    if options.list:
         print(json.dumps(asdict(checks), indent=2))
         return 0
+    print(
+        f"since {base}: {len(checks.models)} models, {len(checks.tests)} files of tests, {len(checks.records)} records"
+    )
     problems = problems_of(checks.records) if checks.records else []
     for line in problems:
         print(f"error: {line}")
-    wanted = [*checks.tests, *(contract_tests(checks.models) if checks.models else [])]
-    print(
-        f"{len(checks.models)} models, {len(wanted)} tests or files of tests, {len(checks.records)} records", flush=True
-    )
-    code = subprocess.run([sys.executable, "-m", "pytest", *wanted], cwd=ROOT, check=False).returncode if wanted else 0
-    return 1 if problems or code else 0
+    sys.stdout.flush()
+    commands = []
+    if checks.models:
+        commands.append(["runner", "check", "--dry-run", *checks.models])
+    if checks.tests:
+        commands.append(["pytest", "-q", *checks.tests])
+    codes = [subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=False).returncode for words in commands]
+    return 1 if problems or any(codes) else 0
 
 
 if __name__ == "__main__":

@@ -4,13 +4,25 @@ import os
 import subprocess
 from pathlib import Path
 
+from benchmarks.errors import UserError
+
 PACKAGES = Path(__file__).resolve().parent.parent  # the folder that holds benchmarks, zoo and runner
 
 
 def root() -> Path:
-    """Return the checkout whose .runs and results are meant: REPROZOO_ROOT, else the one that holds this package."""
+    """Return the checkout whose .runs and results are meant: REPROZOO_ROOT, else the one that holds this package.
+
+    Raises UserError where neither is: an installed package must not write among other packages.
+    """
     named = os.environ.get("REPROZOO_ROOT")
-    return Path(named).expanduser().resolve() if named else PACKAGES
+    if named:
+        return Path(named).expanduser().resolve()
+    if PACKAGES.name in ("site-packages", "dist-packages"):
+        raise UserError(
+            "reprozoo is installed without its checkout: REPROZOO_ROOT names the folder for .runs/ and results/, "
+            "such as: export REPROZOO_ROOT=~/reprozoo"
+        )
+    return PACKAGES
 
 
 def git(folder: Path, *words: str) -> str | None:

@@ -6,10 +6,11 @@ a job that failed is exit code 1; Ctrl-C is 130.
 
 import io
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from benchmarks.checkout import PACKAGES, commit_of
 from benchmarks.errors import UserError
 from runner.commands import data, jobs, models, results, submit
 
@@ -39,6 +40,28 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("reprozoo")
+        except PackageNotFoundError:  # a checkout that was not installed
+            number = "not installed"
+        print(f"reprozoo {number}, commit {commit_of(PACKAGES) or 'unknown'}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version and the commit.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """Hold what is said before a command."""
+
+
 for command in (
     *(submit.submit, submit.quickstart, jobs.status, jobs.logs, jobs.stop, jobs.retry, jobs.sync, jobs.doctor),
     *(results.report, results.show, results.site, results.publish, results.verify, results.reproduce),
@@ -47,6 +70,7 @@ for command in (
     app.command()(command)
 app.command("try")(models.try_)
 app.command("new-model")(models.new_model)
+app.command()(models.check)
 data_app.command("prepare")(data.prepare)
 data_app.command("import")(data.import_)
 data_app.command("status")(data.status_)

@@ -58,7 +58,7 @@ MODELS = (
         name="{name}",
         title="TODO: as a reader of the paper would call it",
         family="TODO: what it stands beside on the board",
-        paper="{name}",  # the file's name in benchmarks/papers
+        paper="{paper}",  # the file's name in benchmarks/papers
         suites=("mnist",),
         variants={{
             "mnist": Variant(
@@ -93,35 +93,43 @@ read = "TODO: which text the numbers were read from"
 
 NEXT = """Next:
   1. write what they mark with TODO
-  2. runner models {name}                   shows what was built, layer by layer
-  3. runner try {name}                      trains its first steps on the real images: does it learn at all?
-  4. runner models {name} --write-cards     writes results/cards/{name}.json
-  5. python tests/test_zoo.py {name}        holds the first steps of its training to its revision
-  6. make test                              says in one line each what is still missing
+  2. runner models {name}    shows what was built, layer by layer
+  3. runner try {name}       trains its first steps on the real images: does it learn at all?
+  4. runner check {name}     writes its card and its digest, runs its tests, and says in a line each what is missing
 CONTRIBUTING.md walks through an example."""
 
 
-def create(name: str, say: Callable[[str], object]) -> None:
-    """Write zoo/NAME.py and benchmarks/papers/NAME.toml; raises UserError for a name that can't be one, or is taken."""
-    files = paths_of(name)
-    for path, template in zip(files, (MODEL, PAPER), strict=True):
-        write_atomically(path, template.format(name=name))
+def create(name: str, say: Callable[[str], object], paper: str | None = None) -> None:
+    """Write zoo/NAME.py and benchmarks/papers/PAPER.toml, named as the model where no `paper` is given.
+
+    A source that is there already stays as it is: two models may be of one paper. Raises UserError for a name that can't be
+    one, or is taken.
+    """
+    model, source = paths_of(name, paper)
+    files = {model: MODEL.format(name=name, paper=source.stem)}
+    if paper is None or not source.exists():
+        files[source] = PAPER.format(name=name)
+    for path, content in files.items():
+        write_atomically(path, content)
     for path in files:
         say(f"written: {path}")
+    if source not in files:
+        say(f"there already: {source}; name the model in its [[reported]] rows")
     say(NEXT.format(name=name))
 
 
-def paths_of(name: str) -> tuple[Path, Path]:
-    """The model's two files; raises UserError for a name that can't be one, or is taken."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
-        raise UserError(f"'{name}' can't be a model's name: expected small letters, digits and _, such as my_network")
+def paths_of(name: str, paper: str | None = None) -> tuple[Path, Path]:
+    """The model's file and its source's; raises UserError for a name that can't be one, or is taken."""
+    for word, what in ((name, "a model's name"), (paper or name, "the key of a source")):
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", word) or keyword.iskeyword(word):
+            raise UserError(f"'{word}' can't be {what}: expected small letters, digits and _, such as my_network")
     zoo, papers = root() / "zoo", root() / "benchmarks" / "papers"
     if not zoo.is_dir() or not papers.is_dir():
         raise UserError(f"{root()} isn't a checkout with zoo/ and benchmarks/papers/: run this in one")
-    files = zoo / f"{name}.py", papers / f"{name}.toml"
+    files = zoo / f"{name}.py", papers / f"{paper or name}.toml"
     if name in load_models() or name in HELPERS:
         raise UserError(f"the zoo has '{name}' already: choose another name")
-    for path in files:
+    for path in files[: 1 if paper else 2]:
         if path.exists():
             raise UserError(f"{path} exists: choose another name, or write it by hand")
     return files

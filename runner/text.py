@@ -24,6 +24,11 @@ def ago(seconds: float) -> str:
     return "just now"
 
 
+def number(count: int, noun: str) -> str:
+    """Return '1 job' or '1,200 jobs'."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def percent(value: float | None) -> str:
     """Return an error as it is shown: '10.41 %'; '-' where there is none."""
     return "-" if value is None or value != value else f"{value:.2f} %"

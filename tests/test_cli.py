@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from helpers import make_record, run_locally
@@ -113,11 +114,11 @@ def test_a_plan_says_roughly_how_long_it_keeps_a_cpu_busy(runner, own_root, chec
     for suite, model, roughly in (("cifar10", "nin", range(54, 84)), ("mnist", "lenet", None)):
         code, out, _ = runner("submit", "--suite", suite, "--seed", "0", *words, model)
         assert code == 0
-        [line] = [line for line in out.splitlines() if line.startswith("1 jobs: ")]
+        [line] = [line for line in out.splitlines() if line.startswith("1 job: ")]
         if roughly is None:
-            assert line == "1 jobs: 0 done, 1 to run on 1 CPU slot"
+            assert line == "1 job: 0 done, 1 to run on 1 CPU slot"
         else:
-            days = re.fullmatch(r"1 jobs: 0 done, 1 to run, roughly (\d+) days on 1 CPU slot \(runner bench .*\)", line)
+            days = re.fullmatch(r"1 job: 0 done, 1 to run, roughly (\d+) days on 1 CPU slot \(runner bench .*\)", line)
             assert 24 * int(days[1]) in roughly
 
 
@@ -128,7 +129,7 @@ def test_a_plan_says_how_long_by_what_ran_here(runner, own_root, monkeypatch):
     run_locally(own_root / ".runs", record)
     words = ["--suite", "quickstart", "--seed", "7", "--epochs", "40", "--dry-run", "--engine", "inline"]
     _, out, _ = runner("submit", *words, "--model", "lenet")
-    assert out.splitlines()[-1] == "1 jobs: 0 done, 1 to run, about 20 min on 1 CPU slot"
+    assert out.splitlines()[-1] == "1 job: 0 done, 1 to run, about 20 min on 1 CPU slot"
     _, out, _ = runner("submit", *words)  # two others never ran here
     assert out.splitlines()[-1] == "3 jobs: 0 done, 3 to run on 1 CPU slot"
 
@@ -229,3 +230,10 @@ def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.stderr == ""
+
+
+def test_the_version_is_pyprojects_with_the_commit(runner, checkout):
+    number = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
+    code, out, _ = runner("--version")
+    assert code == 0
+    assert re.fullmatch(rf"reprozoo ({re.escape(number)}|not installed), commit (unknown|[0-9a-f]+\+?)\n", out)

@@ -1,8 +1,12 @@
 """What a contributor meets: the check of a pull request, forms and workflows that parse, the citation."""
 
 import importlib.util
+import json
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -67,11 +71,19 @@ def test_an_unknown_base_is_one_line(repository) -> None:
         check_pr.changed_files(repository[0], "nowhere")
 
 
+def test_a_fork_is_compared_with_the_project_not_with_itself(repository) -> None:
+    folder, git, _ = repository
+    assert check_pr.default_base(folder) == "origin/main"
+    git("update-ref", "refs/remotes/upstream/main", "HEAD")
+    assert check_pr.default_base(folder) == "upstream/main"
+
+
 def test_only_the_changed_models_are_tested_and_all_where_shared_code_changed() -> None:
     assert check_pr.plan(["README.md"], MODELS) == check_pr.Checks()
     assert check_pr.plan(["zoo/lenet.py"], MODELS).models == ("lenet",)
     for shared in ("zoo/spec.py", "runner/training/loop.py"):
         assert check_pr.plan([shared], MODELS).models == ("lenet", "nin", "nin_dropout")
+    assert check_pr.plan(["tests/digests/nin.json", "tests/digests/gone.json"], MODELS).models == ("nin",)
     assert "tests/test_papers.py" in check_pr.plan(["benchmarks/papers/lin2013.toml"], MODELS).tests
 
 
@@ -102,18 +114,139 @@ def test_a_changed_record_is_held_against_all_others(tmp_path: Path, monkeypatch
     assert check_pr.problems_of(["results/cifar10/nin/gone.json"])[0].endswith("gone.json: file: is missing")
 
 
-def test_the_contract_tests_of_a_model_are_its_own() -> None:
-    ids = check_pr.contract_tests(["nin"])
-    assert any("[cifar10/nin]" in line for line in ids)
-    assert all(line.endswith(("/nin]", "[nin]")) for line in ids)
-
-
 def test_every_declared_model_belongs_to_a_module() -> None:
     from zoo import load_models
 
     declared = check_pr.declared_models()
     assert sorted(name for names in declared.values() for name in names) == sorted(load_models())
     assert declared["spec"] == []
+
+
+# --- CONTRIBUTING's example, as a pull request ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with this checkout's files, as they are now, in one commit on main."""
+    names = subprocess.run(["git", "-C", str(HERE), "ls-files", "-z"], capture_output=True, check=False).stdout.decode()
+    if not names:
+        pytest.skip("this checkout isn't a git repository")
+    folder = tmp_path / "project"
+    for name in filter(None, names.split("\0")):
+        if (HERE / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HERE / name, folder / name)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "A")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@example.org")
+    for name in ("REPROZOO_ROOT", "MAKEFLAGS", "MAKELEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "the project"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def fork(project: Path, tmp_path: Path):
+    """A clone of the project, and a function that runs one command line in it: (exit code, output).
+
+    Its .venv holds links to this environment's programs. They are newer than the clone's pyproject.toml, so that make
+    installs nothing.
+    """
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
+    (clone / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".installed":
+            (clone / ".venv" / entry.name).symlink_to(entry)
+    (clone / ".venv" / ".installed").touch()
+    path = f"{clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1", "PATH": path}
+
+    def call(line: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=clone, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return clone, call
+
+
+@pytest.mark.slow  # a process for each command, each loading torch
+def test_the_example_of_contributing_is_a_pull_request_whose_check_is_green(fork) -> None:
+    clone, call = fork
+    example = (HERE / "CONTRIBUTING.md").read_text().split("### An example, word by word")[1].split("\n## ")[0]
+    steps = re.findall(r"(?:In `([^`]+)`:\n\n)?```\w*\n(.*?)```", example, flags=re.DOTALL)
+    assert [path for path, _ in steps] == ["", "zoo/cnn2.py", "benchmarks/papers/cnn2.toml", ""]
+    lines = []
+    for path, block in steps:
+        if path:
+            assert (clone / path).exists(), f"runner new-model didn't write {path}"
+            (clone / path).write_text(block)
+            continue
+        for line in block.splitlines():
+            code, output = call(line)
+            assert code == 0, f"{line}\n{output}"
+            print(f"$ {line}\n{output}")
+            lines.append(line)
+    assert lines[-1] == "make check-pr"
+    assert "since origin/main: 1 model," in output
+    assert "Nothing is missing." in output
+    assert call("git status --porcelain") == (0, "")
+    assert '"cnn2"' in (clone / "results" / "cards" / "cnn2.json").read_text()
+    model = clone / "zoo" / "cnn2.py"  # and it is red where something is missing
+    model.write_text(model.read_text().replace("431_080", "431_081"))
+    code, output = call("make check-pr")
+    assert code != 0
+    assert "cnn2 on mnist declares parameters=431,081, it has 431,080" in output
+
+
+# --- the notebook --------------------------------------------------------------------------------------------------------
+
+
+def cells(kind: str) -> list[tuple[str, list[str]]]:
+    """The notebook's cells of a kind: text and tags."""
+    notebook = json.loads((HERE / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    found = [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
+    assert not any(cell.get("outputs") for cell in found), "clear the notebook's outputs before a commit"
+    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in found]
+
+
+def test_the_notebook_says_that_no_hosted_gpu_was_tried_and_keeps_the_notebooks_torch() -> None:
+    assert "**Not tried on a hosted GPU.**" in cells("markdown")[0][0]
+    [install] = [text for text, tags in cells("code") if "install" in tags]
+    assert '("torch", "torchvision")' in install
+    assert '"--constraint"' in install
+
+
+@pytest.mark.slow  # it trains the quickstart's smallest network
+def test_the_notebook_trains_a_suite_shows_the_board_and_packs_records_that_verify(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cell by cell, but for the installation: this environment is installed. Then what was packed, in a fresh clone."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for number, (text, tags) in enumerate(cells("code")):
+        if "install" not in tags:
+            exec(compile(text, f"cell {number}", "exec"), names)
+        if number == 0:
+            assert (names["SUITE"], names["PROFILE"]) == ("quickstart", "fast")
+            names |= {"REPOSITORY": str(project), "MODELS": ["lenet"], "SEEDS": 1}
+    output = capsys.readouterr().out
+    print(output)
+    assert "1 job: 0 done, 1 to run" in output
+    assert "LeNet-5" in output
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", str(project), str(other)], check=True)
+    shutil.unpack_archive(tmp_path / "records.zip", other)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"], cwd=other, check=True, capture_output=True, text=True
+    ).stdout.split()[1::2]
+    assert sorted(Path(name).suffix for name in changed) == [".csv", ".json"]
+    assert all(name.startswith("results/digits/lenet/fast-seed0") for name in changed)
+    record = next(name for name in changed if name.endswith(".json"))
+    assert json.loads((other / record).read_text())["source"]["dirty"] is False
 
 
 # --- files that others read ----------------------------------------------------------------------------------------------
@@ -141,13 +274,105 @@ def test_forms_and_workflows_parse(path: Path) -> None:
 def test_the_workflows_call_the_scripts_that_people_call() -> None:
     workflows = HERE / ".github" / "workflows"
     assert "run: bash .ci/run\n" in (workflows / "ci.yml").read_text()
+    assert "run: bash .ci/light" in (workflows / "ci.yml").read_text()
+    assert "run: bash .ci/lowest" in (workflows / "ci.yml").read_text()
     assert "run: make check-pr" in (workflows / "pr.yml").read_text()
     assert "\ncheck-pr: setup" in (HERE / "Makefile").read_text()
 
 
-def test_the_citation_names_the_version_and_licence_of_the_package() -> None:
+def test_every_python_that_is_admitted_is_tested() -> None:
+    jobs = yaml.safe_load((HERE / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    assert jobs["light"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_the_light_tests_need_neither_torch_nor_mlflow() -> None:
+    """Neither do the modules that they import from tests/: so they run where only the board's packages are installed."""
+    lines = (HERE / ".ci" / "light").read_text()
+    names = re.findall(r"tests/(test_\w+)\.py", lines)
+    assert len(names) >= 6
+    heavy = re.compile(r"^\s*(?:from|import) (?:torch|torchvision|mlflow|zoo|runner)\b", flags=re.MULTILINE)
+    for name in [*names, "conftest", "helpers"]:
+        top = re.sub(
+            r"\n    .*", "", (HERE / "tests" / f"{name}.py").read_text()
+        )  # what is imported in functions is theirs
+        assert not heavy.search(top), name
+
+
+def test_the_hooks_and_the_image_use_what_the_project_uses() -> None:
+    hooks = yaml.safe_load((HERE / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for repository in hooks for hook in repository["hooks"]] == [
+        ".venv/bin/ruff check --fix",
+        ".venv/bin/ruff format",
+    ]
+    lines = [line.split() for line in (HERE / "Dockerfile").read_text().splitlines() if line and line[0].isupper()]
+    known = {"FROM", "ENV", "RUN", "WORKDIR", "COPY", "VOLUME", "ENTRYPOINT", "CMD", "LABEL", "USER", "EXPOSE"}
+    assert {words[0] for words in lines} <= known
+    tracked = {"requirements.lock", "pyproject.toml", "Makefile"}
+    for words in lines:
+        if words[0] == "COPY":
+            assert all((HERE / path).exists() for path in words[1:-1] if not path.startswith("--")), words
+    copied = {path for words in lines if words[0] == "COPY" for path in words[1:-1]}
+    assert tracked <= copied
+
+
+def test_an_installed_package_never_writes_into_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import checkout
+    from benchmarks.errors import UserError
+
+    monkeypatch.setattr(checkout, "PACKAGES", tmp_path / "lib" / "site-packages")
+    assert checkout.root() != checkout.PACKAGES  # every test has REPROZOO_ROOT
+    monkeypatch.delenv("REPROZOO_ROOT")
+    with pytest.raises(UserError, match="REPROZOO_ROOT names the folder"):
+        checkout.root()
+
+
+@pytest.mark.slow  # it builds the wheel, and starts processes
+def test_the_wheel_reports_below_a_root_of_its_own_and_refuses_without_one(tmp_path: Path) -> None:
+    sources, place, root = tmp_path / "sources", tmp_path / "site-packages", tmp_path / "own"
+    for name in ("benchmarks", "zoo", "runner"):
+        shutil.copytree(HERE / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(HERE / name, sources)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('..'))"
+    subprocess.run([sys.executable, "-c", build], cwd=sources, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, place, "zip")
+    root.mkdir()
+
+    def call(*words: str, **variables: str) -> tuple[int, str]:
+        environment = {name: value for name, value in os.environ.items() if name != "REPROZOO_ROOT"}
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "runner", *words],
+            cwd=tmp_path, env=environment | {"PYTHONPATH": str(place)} | variables,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    before = sorted(path for path in place.rglob("*") if "__pycache__" not in path.parts)
+    for words in (["new-model", "mine"], ["status"], ["submit", "--suite", "quickstart", "--dry-run"]):
+        code, output = call(*words)
+        assert (code, output.count("\n")) == (2, 1), output
+        assert "REPROZOO_ROOT names the folder" in output
+    assert call("status", REPROZOO_ROOT=str(root))[0] == 0
+    code, output = call("submit", "--suite", "quickstart", "--model", "lenet", "--dry-run", REPROZOO_ROOT=str(root))
+    assert (code, "2 jobs: 0 done, 2 to run" in output) == (0, True)
+    code, output = call("report", "--suite", "quickstart", "--format", "csv", REPROZOO_ROOT=str(root))
+    assert code == 0
+    code, output = call("site", REPROZOO_ROOT=str(root))
+    assert code == 2
+    assert "they come with a checkout" in output
+    code, output = call("new-model", "mine", REPROZOO_ROOT=str(root))
+    assert code == 2
+    assert "isn't a checkout" in output
+    assert sorted(path for path in place.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+def test_the_citation_has_the_licence_of_the_package_and_no_second_version() -> None:
     citation = yaml.safe_load((HERE / "CITATION.cff").read_text())
     project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
     assert citation["cff-version"] == "1.2.0"
     assert {"title", "message", "authors", "type"} <= citation.keys()
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["license"] == project["license"]
+    assert "version" not in citation  # pyproject.toml alone has it; `runner --version` says it and the commit

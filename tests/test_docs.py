@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
+import benchmarks.datasets
+import benchmarks.suites
 import zoo.recipe
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import make_board, read
@@ -105,9 +107,15 @@ def test_a_broken_link_and_a_broken_anchor_are_noticed(tmp_path: Path) -> None:
     ]
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
-    linked = {(HERE / link.partition("#")[0]).resolve() for link in links(HERE / "README.md") if ":" not in link}
+def test_every_page_is_reached_from_the_readme_or_from_contributing() -> None:
+    linked = {
+        (HERE / link.partition("#")[0]).resolve()
+        for page in ("README.md", "CONTRIBUTING.md")
+        for link in links(HERE / page)
+        if ":" not in link
+    }
     assert set(PAGES) - {HERE / "README.md"} <= linked
+    assert HERE / "CONTRIBUTING.md" in {(HERE / link).resolve() for link in links(HERE / "README.md")}
 
 
 def test_the_readme_stays_short() -> None:
@@ -279,6 +287,19 @@ def test_the_data_page_has_the_sizes_of_the_data_sets() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \|", text_of("docs/data.md"), flags=re.MULTILINE)
     sizes = {name: (int(train.replace(",", "")), int(test.replace(",", ""))) for name, train, test in rows}
     assert sizes == {name: (facts.train_size, facts.test_size) for name, facts in DATASETS.items()}
+
+
+def test_the_data_set_on_the_page_of_data_sets_is_torchvisions() -> None:
+    from torchvision.datasets import FashionMNIST
+
+    facts, suite, _ = re.findall(r"```python\n(.*?)```", text_of("docs/datasets.md"), flags=re.DOTALL)
+    names = vars(benchmarks.datasets) | vars(benchmarks.suites)
+    exec(facts, names)
+    dataset = names["FASHION_MNIST"]
+    assert [(file.name, file.md5) for file in dataset.files] == FashionMNIST.resources
+    assert [file.path.rpartition("/")[0] for file in dataset.files] == ["FashionMNIST/raw"] * 4
+    assert (list(dataset.mirrors), dataset.classes) == (FashionMNIST.mirrors, len(FashionMNIST.classes))
+    assert eval(suite, names)[0].datasets == (dataset.name,)
 
 
 def test_contributing_s_claim_can_be_read_and_its_fields_exist() -> None:

@@ -23,7 +23,8 @@ import datafiles
 import pytest
 from test_data import another_batch, entries, quiet, the_line
 
-from benchmarks.datasets import DIGITS, Dataset
+from benchmarks.datasets import DIGITS, MNIST, Dataset
+from benchmarks.errors import UserError
 from runner.data import download
 
 # So that the tests are quick, and so patient otherwise that a busy machine is no fault.
@@ -431,6 +432,22 @@ def test_a_broken_download_goes_on_the_next_time(mirror, small):
     assert mirror.ranges("bad") == ["bytes=30000-"]
     assert mirror.asked[0][1]["If-Range"] == '"one"'
     assert files_in(folder) == {name: content}
+
+
+def test_where_nothing_can_be_reached_each_mirror_is_named_once_and_each_file_has_a_line(tmp_path):
+    """Four files, two mirrors that refuse the connection."""
+    mirrors = "http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"
+    dataset, lines = datafiles.with_mirrors(MNIST, *mirrors), []
+    with pytest.raises(UserError) as error:
+        download.prepare([dataset], tmp_path, log=lines.append, patience=HASTE)
+    left = [line for line in lines if " not from " in line]
+    assert sorted(line.partition(" not from ")[2].partition(": ")[0] for line in left) == sorted(mirrors)
+    missing = [line for line in lines if line.startswith("mnist: missing: ")]
+    assert sorted(missing) == sorted(f"mnist: missing: {tmp_path / f.path} (md5 {f.md5})" for f in MNIST.files)
+    text = str(error.value)
+    assert [text.count(mirror) for mirror in mirrors] == [1, 1]
+    assert text.startswith("mnist: 4 files could not be downloaded (")
+    assert len(text) < 500
 
 
 PARTS = {

@@ -288,10 +288,21 @@ def test_damaged_files_of_official_names_are_told_apart(tmp_path, mnist):
     line = the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "have" / first)
     assert f"isn't the official {Path(first).name} of Tiny" in line
     assert datafiles.md5(files[first]) in line
+    assert line.endswith("--allow-unverified-data")
     lines = bring(tmp_path / "data", [mnist[0]], tmp_path / "have")
     assert len([line for line in lines if line.startswith("not taken: ")]) == 2
     assert set(snapshot(tmp_path / "data")) == set(files) - {first, second}
-    assert f"still missing: {Path(first).name}, {Path(second).name}" in lines[-1]
+    assert f"still missing: {Path(first).name}, {Path(second).name}" in lines[-2]
+    assert lines[-1] == importing.AS_THEY_ARE  # what to do with them, said once
+
+
+def test_with_a_data_set_named_others_are_left_alone(tmp_path, runner):
+    (tmp_path / "x").write_bytes(b"hello")
+    code, _, line = runner("data", "import", str(tmp_path / "x"), "--dataset", "mnist")
+    assert code == 2
+    assert "isn't an official file of MNIST (its md5" in line
+    code, _, line = runner("data", "import", str(tmp_path / "x"), "--dataset", "digits")
+    assert (code, line) == (2, "runner: --dataset digits: it comes with scikit-learn, there is nothing to import\n")
 
 
 def test_one_bad_path_among_good_ones_stops_it_before_anything_is_written(tmp_path, mnist):

@@ -1,7 +1,6 @@
 """`runner new-model`: its templates run as they are, and CONTRIBUTING's example is followed word by word."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -48,7 +47,7 @@ def test_the_templates_run_and_the_contract_tests_name_what_is_to_be_written(clo
     assert code == 1
     for line in (
         "tiny_net on mnist declares parameters=1,499, it has 1,498",
-        "no digest for mnist/tiny_net: run python tests/test_zoo.py tiny_net",
+        "no digest for mnist/tiny_net: run: runner check tiny_net",
         "run: runner models --write-cards (stale, missing or of no model: tiny_net)",
         "benchmarks/papers/tiny_net.toml:1: still to write: title",
         "zoo/tiny_net.py:1: still to write",
@@ -56,20 +55,18 @@ def test_the_templates_run_and_the_contract_tests_name_what_is_to_be_written(clo
         assert line in said
 
 
-@pytest.mark.slow  # a process for each command, each loading torch
-def test_the_example_of_contributing_is_followed_word_by_word(clone, checkout):
-    folder, call = clone
-    example = (checkout / "CONTRIBUTING.md").read_text().split("### An example, word by word")[1].split("\n## ")[0]
-    steps = re.findall(r"(?:In `([^`]+)`:\n\n)?```\w*\n(.*?)```", example, flags=re.DOTALL)
-    assert [path for path, _ in steps] == ["", "zoo/cnn2.py", "benchmarks/papers/cnn2.toml", ""]
-    for path, block in steps:
-        if path:
-            assert (folder / path).exists(), f"runner new-model didn't write {path}"
-            (folder / path).write_text(block)
-            continue
-        for line in block.splitlines():
-            words = re.findall(r'"[^"]*"|\S+', line)
-            words = ["-m", "runner", *words[1:]] if words[0] == "runner" else words[1:]
-            code, said = call(*(word.strip('"') for word in words))
-            assert code == 0, f"{line}\n{said}"
-    assert '"cnn2"' in (folder / "results" / "cards" / "cnn2.json").read_text()
+def test_two_models_may_be_of_one_paper(own_root):
+    for folder in ("zoo", "benchmarks/papers"):
+        (own_root / folder).mkdir(parents=True)
+    lines = []
+    create("one_net", lines.append, paper="someone2000")
+    source = own_root / "benchmarks" / "papers" / "someone2000.toml"
+    before = source.read_text()
+    create("other_net", lines.append, paper="someone2000")
+    assert source.read_text() == before
+    assert f"there already: {source}; name the model in its [[reported]] rows" in lines
+    assert all(
+        'paper="someone2000"' in (own_root / "zoo" / f"{name}.py").read_text() for name in ("one_net", "other_net")
+    )
+    with pytest.raises(UserError, match="'Lin 2013' can't be the key of a source"):
+        create("third_net", print, paper="Lin 2013")

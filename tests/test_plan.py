@@ -118,6 +118,7 @@ def test_the_effective_recipe_of_a_job_is_the_one_that_the_overrides_were_checke
     [
         ("epochs", "FIELD=VALUE"),
         ("epoch=3", "did you mean 'epochs'"),
+        ("lr=0.1", "unknown recipe field 'lr': did you mean 'learning_rate'?"),
         ("epochs=three", "epochs is 'three', expected a whole number"),
         ("epochs=1.5", "epochs is 1.5, expected a whole number"),
         ("learning_rate=NaN", "optimizer.learning_rate is 'NaN', expected a number"),

@@ -309,7 +309,7 @@ def test_the_exit_code_is_one_for_errors_only(own_root: Path, capsys: pytest.Cap
     assert "warning: " in capsys.readouterr().out
     edit(path, parameters=1)
     assert verifying.show(path) == 1
-    assert "1 records: 1 errors, 1 warnings" in capsys.readouterr().out
+    assert "1 record: 1 error, 1 warning" in capsys.readouterr().out
     with pytest.raises(UserError, match="no such file or folder"):
         verify(own_root / "nowhere")
 

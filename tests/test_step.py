@@ -139,15 +139,14 @@ def without_dropout(spec, dataset):
     return dataclasses.replace(spec, variants=variants)
 
 
-def train_on_gpu(spec, dataset, switches, path, after=None, resume=None):
+def train_on_gpu(spec, dataset, switches, path, after=None, resume=None, **changes):
     facts, generator = get_dataset(dataset), torch.Generator().manual_seed(5)
     images = torch.randn(20, *facts.shape, generator=generator).to(CUDA)
     labels = torch.randint(facts.classes, (20,), generator=generator).to(CUDA)
     black = torch.full((facts.shape[0], 1, 1), -2.0, device=CUDA)
     data = Prepared(DeviceSet(images, labels, None, black), DeviceSet(images[:6], labels[:6], None))
-    recipe = dataclasses.replace(
-        spec.variants[dataset].recipe, epochs=2, batch_size=8, schedule=Steps(after=(1,), factor=0.1)
-    )
+    changes = {"schedule": Steps(after=(1,), factor=0.1), **changes}
+    recipe = dataclasses.replace(spec.variants[dataset].recipe, epochs=2, batch_size=8, **changes)
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), profile="fast", seed=0)
     asked = 0
 

@@ -622,6 +622,14 @@ def test_the_store_is_the_checkouts_own_or_the_variables(own_root, monkeypatch, 
     assert store.ui_command() == "https://mlflow.example.org"
 
 
+def test_the_page_that_is_named_is_the_experiments_not_mlflows_start_page(own_root, monkeypatch):
+    assert store.how_to_see(["mnist", "mnist"]).endswith(
+        f"sqlite:///{own_root}/.runs/mlflow.db, then open http://127.0.0.1:5000/#/experiments?experimentSearchFilter=mnist"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org/")
+    assert store.how_to_see(["mnist", "cifar10"]) == "https://mlflow.example.org/#/experiments"
+
+
 @contextmanager
 def server(folder: Path, port: int):
     """A real `mlflow server` on loopback, without the ten helpers that it starts for other kinds of work."""

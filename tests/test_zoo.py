@@ -1,10 +1,8 @@
 """Contract tests over every declared model: a new model is tested without a new test."""
 
 import copy
-import functools
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch import nn
 from benchmarks.datasets import get_dataset
 from benchmarks.suites import SUITES
 from runner.reporting.cards import card_json, card_of
+from runner.reporting.digests import batch, built, few_steps, images_for
 from runner.submit.plan import make_jobs
 from runner.training.optimizers import optimizer_for
 from runner.worker.record import weights_sha256
@@ -35,55 +34,7 @@ SMALLEST = [  # each model once, on its smallest images: for what a data set can
     for d in sorted(s.variants, key=lambda name: math.prod(get_dataset(name).shape))[:1]
 ]
 ANATOMIES = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.anatomy]
-DIGESTS = Path(__file__).with_name("digests")  # a file a model: two pull requests never touch the same one
-STEPS = 3
-AFFORDABLE_MACS = 500_000_000  # of one forward pass in a test
-
-
-def built(spec, dataset, seed=0):
-    torch.manual_seed(seed)
-    model = spec.variants[dataset].build()
-    initialise(model, spec.variants[dataset].recipe)
-    return model
-
-
-def batch(dataset, n, seed=1):
-    facts = get_dataset(dataset)
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(n, *facts.shape, generator=generator)
-    return images, torch.randint(facts.classes, (n,), generator=generator)
-
-
-@functools.cache
-def images_for(spec_name, dataset):
-    """How many images a test can afford of a network: 2 to 16, by its multiply-accumulates."""
-    with torch.device("meta"):
-        model = MODELS[spec_name].variants[dataset].build()
-    macs = sum(layer.macs for layer in layers_of(model, get_dataset(dataset).shape))
-    return max(2, min(16, AFFORDABLE_MACS // macs))
-
-
-def few_steps(spec, dataset, steps=STEPS):
-    """The losses of a few updates on one batch, and the initial weights' mean magnitude by tensor.
-
-    In float64: a few steps at a high rate magnify last bits, which differ between processors, threads and layouts.
-    """
-    recipe = spec.variants[dataset].recipe
-    model = built(spec, dataset).train().double()
-    start = {name: p.detach().abs().mean().item() for name, p in model.named_parameters()}
-    optimizer = optimizer_for(model, recipe)
-    x, y = batch(dataset, images_for(spec.name, dataset))
-    x = x.double()
-    if spec.curvature is not None:
-        optimizer.set_curvature(spec.curvature(model, x, y))
-    losses = []
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = spec.loss(model(x), y)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return start, losses
+DIGESTS = Path(__file__).with_name("digests")
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
@@ -145,10 +96,10 @@ def test_state_dict_round_trip(spec, dataset):
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_the_trained_function_is_the_one_of_its_revision(spec, dataset):
-    """Whoever changes what is trained raises the variant's revision; `python tests/test_zoo.py` rewrites the digests."""
+    """Whoever changes what is trained raises the variant's revision; `runner check` then writes the new digest."""
     file = DIGESTS / f"{spec.name}.json"
     held = json.loads(file.read_text()).get(dataset) if file.exists() else None
-    command = f"run python tests/test_zoo.py {spec.name}"
+    command = f"run: runner check {spec.name}"
     assert held is not None, f"no digest for {dataset}/{spec.name}: {command}"
     assert held["revision"] == spec.variants[dataset].revision, f"revision changed: {command}"
     start, losses = few_steps(spec, dataset)
@@ -682,18 +633,3 @@ def test_a_locally_connected_layer_with_equal_weights_everywhere_is_a_convolutio
         local.bias.copy_(shared.bias.repeat(16))
     x = torch.randn(2, 3, 4, 4)
     assert torch.allclose(local(x), shared(x), atol=1e-5)
-
-
-if __name__ == "__main__":  # python tests/test_zoo.py [MODEL]...: rewrites their digests, or all
-    for spec in [MODELS[name] for name in sys.argv[1:]] or MODELS.values():
-        rows = {}
-        for dataset, variant in spec.variants.items():
-            start, losses = few_steps(spec, dataset)
-            rows[dataset] = {
-                "revision": variant.revision,
-                "mean_magnitude": {name: float(f"{value:.6g}") for name, value in start.items()},
-                "losses": [float(f"{value:.6g}") for value in losses],
-            }
-        if rows:
-            DIGESTS.mkdir(exist_ok=True)
-            (DIGESTS / f"{spec.name}.json").write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")

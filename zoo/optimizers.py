@@ -91,4 +91,32 @@ class DiagonalLM:
         return 0.0
 
 
-Optimizer = SGD | DiagonalLM
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma and Ba 2015), as torch.optim.Adam: the recipe's weight decay is added to the gradient."""
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require_positive("learning_rate", self.learning_rate)
+        require_positive("epsilon", self.epsilon)
+        for name in ("beta1", "beta2"):
+            _require_momentum(name, getattr(self, name))
+
+    def momentum_at(self, epoch: int) -> float:
+        """Return 0: the rule has no momentum that an epoch changes."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as torch.optim.AdamW.
+
+    Each update also takes rate * weight decay * weight from the weight, so that the decay follows the schedule.
+    """
+
+
+Optimizer = SGD | DiagonalLM | Adam | AdamW

@@ -10,21 +10,27 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from zoo.optimizers import CONVENTIONS, SGD, DiagonalLM, Optimizer, Ramp
+from zoo.optimizers import CONVENTIONS, SGD, Adam, AdamW, DiagonalLM, Optimizer, Ramp
 from zoo.plain import from_plain, require_not_negative, require_positive, to_plain
-from zoo.schedules import Constant, Exponential, Inverse, Linear, Moment, Plateau, Schedule, Steps, Warmup
+from zoo.schedules import Constant, Cosine, Exponential, Inverse, Linear, Moment, Plateau, Schedule, Steps, Warmup
 
 # The whole language: a model's file and a recipe on a page of the documents need this module alone.
 __all__ = [
     "CONVENTIONS",
+    "EMA",
     "SGD",
+    "Adam",
+    "AdamW",
     "Augmentation",
     "Constant",
+    "Cosine",
     "DiagonalLM",
     "Exponential",
     "Fixed",
     "Inverse",
+    "LabelSmoothing",
     "Linear",
+    "Mixup",
     "Moment",
     "Optimizer",
     "Order",
@@ -46,25 +52,46 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mixup:
+    """Train on mixtures of two images and of their labels, in the share lambda, drawn from Beta(alpha, alpha) for each batch.
+
+    Zhang et al. 2018. As torchvision's MixUp, each image of a batch is mixed with the one before it.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        require_positive("alpha", self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done at random to each training image.
+    """What is done at random to each training image, in the order of these fields.
 
     `flip`: it is mirrored, left to right, with probability 1/2. `translate`: it is shifted by up to so many pixels. What
-    moves in is `border`: "zero" of the preprocessed image, or "black", a black pixel as the preprocessing maps it.
+    moves in is `border`: "zero" of the preprocessed image, or "black", a black pixel as the preprocessing maps it. `cutout`:
+    a square of so many pixels, an even number, around a pixel drawn at random is set to zero of the preprocessed image, as far
+    as it lies inside (DeVries and Taylor 2017). `mixup`: images are mixed.
     """
 
     flip: bool = False
     translate: int = 0
     border: str = "zero"
+    cutout: int = 0
+    mixup: Mixup | None = None
 
     def __post_init__(self) -> None:
         require_not_negative("translate", self.translate)
         if self.border not in ("zero", "black"):
             raise ValueError(f"border is '{self.border}', expected one of: zero, black")
+        if self.cutout < 0 or self.cutout % 2:
+            raise ValueError(f"cutout is {self.cutout}, expected an even number of pixels")
 
     def __str__(self) -> str:
-        """Return it in words: 'none', 'flip', 'flip + translate 4'."""
+        """Return it in words: 'none', 'flip', 'flip + translate 4 + cutout 16'."""
         parts = ["flip"] * self.flip + [f"translate {self.translate}"] * bool(self.translate)
+        parts += [f"cutout {self.cutout}"] * bool(self.cutout)
+        parts += [f"mixup {self.mixup.alpha:g}"] if self.mixup else []
         return " + ".join(parts) or "none"
 
 
@@ -132,6 +159,38 @@ class Stage:
     left_out: int
 
 
+# --- labels and weights --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSmoothing:
+    """The label's share of the target is 1 - `share`; the rest is spread evenly over all classes (Szegedy et al. 2016).
+
+    As torch's cross_entropy(label_smoothing=share). The training loss of the curve is that without smoothing.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share is {self.share}, expected more than 0 and less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMA:
+    """The network that is evaluated and kept has each weight's exponential moving average over the updates.
+
+    average = decay * average + (1 - decay) * weight after each update, from the weight after the first one on. Buffers, such as
+    batch normalisation's statistics, are the trained network's. As torch's AveragedModel with get_ema_multi_avg_fn.
+    """
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected more than 0 and less than 1")
+
+
 # --- the recipe ----------------------------------------------------------------------------------------------------------
 
 Rules = tuple[tuple[str, float], ...]  # (pattern of parameter names, value)
@@ -147,6 +206,7 @@ class Recipe:
     rules for any parameter, the last match wins. `max_norm` bounds the norm of each unit's weights after each update.
     `preprocessing` is a name of runner's table. `holdout`: so many training images, the last ones, are left out of the
     training, and the error is measured on them instead of the test set.
+    `labels` may smooth the targets, `average` the weights.
     """
 
     epochs: int
@@ -162,6 +222,8 @@ class Recipe:
     order: Order = Shuffled()
     holdout: int = 0
     second_stage: SecondStage | None = None
+    labels: LabelSmoothing | None = None
+    average: EMA | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, for a value with which nothing can be trained."""
@@ -173,9 +235,19 @@ class Recipe:
             require_not_negative("weight_decay", decay)
         for pattern, bound in self.max_norm:
             require_positive(f"max_norm of {pattern}", bound)
-        if isinstance(self.schedule, Warmup) and getattr(self.optimizer, "convention", "") == "caffe":
+        if isinstance(self.schedule, Warmup | Cosine) and getattr(self.optimizer, "convention", "") == "caffe":
             raise ValueError(
-                "schedule is a Warmup, whose first rate is 0: expected no caffe convention, which divides by it"
+                f"schedule is a {type(self.schedule).__name__}, which has a rate of 0: expected no caffe convention, "
+                "which divides by it"
+            )
+        fixed = isinstance(self.order, Fixed) or self.order.once
+        if self.augmentation.mixup and fixed:
+            raise ValueError(
+                "order is the same in each epoch, expected a fresh one where images are mixed with neighbours"
+            )
+        if self.average and self.second_stage:
+            raise ValueError(
+                "average is set, expected none where there is a second stage, whose loss is the weights' own"
             )
 
     def lr_multiplier(self, parameter: str) -> float:

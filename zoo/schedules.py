@@ -1,6 +1,7 @@
 """The recipe language's learning rate schedules. Each is named as its source names it."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -144,6 +145,37 @@ class Exponential(_Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cosine(_Schedule):
+    """The rate falls along half a cosine to `floor` over `epochs`, and stays there: SGDR without restarts.
+
+    Loshchilov and Hutter 2017, equation 5, with the update as its time. With `unit` "epochs" the rate moves once an epoch,
+    as torch's CosineAnnealingLR does when it is stepped once an epoch.
+    """
+
+    epochs: int
+    floor: float = 0.0
+    unit: str = "updates"
+
+    def __post_init__(self) -> None:
+        require_positive("epochs", self.epochs)
+        require_not_negative("floor", self.floor)
+        if self.unit not in ("epochs", "updates"):
+            raise ValueError(f"unit is '{self.unit}', expected one of: epochs, updates")
+
+    @property
+    def within_epochs(self) -> bool:  # type: ignore[override]
+        """Tell whether the rate moves inside an epoch."""
+        return self.unit == "updates"
+
+    def rate(self, base: float, moment: Moment) -> float:
+        now = moment.epoch + (moment.step / moment.steps if self.unit == "updates" else 0.0)
+        return self.floor + (base - self.floor) * (1 + math.cos(math.pi * min(1.0, now / self.epochs))) / 2
+
+    def shortened(self, factor: int) -> "Cosine":
+        return dataclasses.replace(self, epochs=max(1, self.epochs // factor))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plateau(_Schedule):
     """Divide the rate when the training error stops falling, `drops` times; end when it stops falling once more.
 
@@ -203,4 +235,4 @@ class Warmup(_Schedule):
         return Warmup(epochs=-(-self.epochs // factor), then=self.then.shortened(factor))  # at least one epoch
 
 
-Schedule = Constant | Steps | Linear | Inverse | Exponential | Plateau | Warmup
+Schedule = Constant | Steps | Linear | Inverse | Exponential | Cosine | Plateau | Warmup

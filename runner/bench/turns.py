@@ -16,8 +16,8 @@ from runner.training import arithmetic
 from runner.training import loop as train
 from runner.training.batches import Batches
 from runner.training.optimizers import DiagonalLM, optimizer_for
-from runner.training.step import Step, autocast_of, make_step, updates_a_call, written_out_step
-from zoo.recipe import SGD, Recipe
+from runner.training.step import Step, autocast_of, make_step, training_loss, updates_a_call, written_out_step
+from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
 WORKERS = 4  # of the DataLoader, at most: one a core
@@ -47,7 +47,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     if isinstance(optimizer, DiagonalLM):
         train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
     step = written_out_step(model, optimizer, subject.spec, recipe, sums) or make_step(
-        model, optimizer, subject.spec.loss, sums, subject.switches, BareStep
+        model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep
     )
     calls = max(1, round(steps / updates))
 
@@ -108,19 +108,24 @@ def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     return turn
 
 
+def usual_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return torch's optimizer as people make it: one rate, one weight decay, torch's own choice of kernels."""
+    rule, decay = recipe.optimizer, recipe.decay_of("weight", dimensions=2)
+    if isinstance(rule, Adam):
+        kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
+        return kind(model.parameters(), lr=1e-4, weight_decay=decay)
+    nesterov = isinstance(rule, SGD) and rule.nesterov
+    momentum = rule.momentum_at(0)
+    return torch.optim.SGD(model.parameters(), lr=1e-4, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+
+
 class UsualLoop:
     """(c): what people write, with one set of DataLoader workers for all turns."""
 
     def __init__(self, subject: Subject, recipe: Recipe) -> None:
         self.subject, self.batch = subject, recipe.batch_size
         self.model = subject.network()
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=1e-4,
-            momentum=recipe.optimizer.momentum_at(0),
-            weight_decay=recipe.decay_of("weight", dimensions=2),
-            nesterov=isinstance(recipe.optimizer, SGD) and recipe.optimizer.nesterov,
-        )
+        self.optimizer = usual_optimizer(self.model, recipe)
         workers = min(WORKERS, os.cpu_count() or 1)
         self.ahead = 2 * workers  # batches that DataLoader's workers make before anyone asks for them
         images = UsualImages(subject.raw, subject.labels, recipe)

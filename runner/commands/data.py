@@ -35,6 +35,7 @@ def import_(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="Folders, files or archives.", show_default=False)
     ],
+    dataset: Annotated[list[str], typer.Option("--dataset", help="Only this data set; may be repeated.")] = [],  # noqa: B006
     link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies, where that is possible.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -42,10 +43,14 @@ def import_(
 
     runner data import ~/.keras/datasets ~/Downloads/cifar-10-python.tar.gz
     """
+    from benchmarks.datasets import get_dataset
     from runner.data import importing
     from runner.data.folder import data_folder
 
-    importing.import_files(paths, data_folder(data_dir), link)
+    only = [get_dataset(name) for name in dict.fromkeys(dataset)] or None
+    if only and (embedded := [one.name for one in only if not one.files]):
+        raise UserError(f"--dataset {embedded[0]}: it comes with scikit-learn, there is nothing to import")
+    importing.import_files(paths, data_folder(data_dir), link, datasets=only)
 
 
 def status_(data_dir: DataDir = None, json_: JsonOption = False) -> None:

@@ -59,7 +59,7 @@ def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
     """The jobs as a table, a line each; there may be 10,000."""
     from runner.jobs.state import TO_RUN, progress_of
     from runner.submit.progress import SYMBOLS
-    from runner.text import columns, percent
+    from runner.text import columns, number, percent
 
     if not found:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
@@ -78,7 +78,7 @@ def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
             )
         )
     counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
-    last = f"{len(found)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    last = number(len(found), "job") + ": " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     left = [paths for paths, state in found if state in TO_RUN and not queue.will_run(paths, state)]
     if queue.trouble:
         last += f"; {queue.trouble}"
@@ -179,11 +179,12 @@ def retry(
 def sync(suite: AnySuite = None) -> None:
     """Bring MLflow up to date from the files; harmless to repeat."""
     from runner.tracking import tracker
-    from runner.tracking.store import ui_command
+    from runner.tracking.store import how_to_see
 
     problems: list[str] = []
-    done = tracker.sync(submitted(suite), warn=problems.append)
-    print(f"{done}\n{ui_command()}")
+    jobs = submitted(suite)
+    done = tracker.sync(jobs, warn=problems.append)
+    print(f"{done}\n{how_to_see(paths.folder.parts[-3] for paths in jobs)}")
     if problems:
         print(f"runner: {problems[0]}", file=sys.stderr)
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Commands about suites and models: suites, models, bench, try, new-model."""
+"""Commands about suites and models: suites, models, bench, try, new-model, check."""
 
 import json
 from enum import StrEnum
@@ -149,9 +149,33 @@ def try_(
 
 
 def new_model(
-    name: Annotated[str, typer.Argument(help="Small letters, digits and _: also the name of its files.")],
+    name: Annotated[str, typer.Argument(help="Small letters, digits and _: also the name of its file.")],
+    paper: Annotated[
+        str | None,
+        typer.Option(
+            "--paper", metavar="KEY", help="Its source, such as lin2013; one that is there stays. Default: NAME."
+        ),
+    ] = None,
 ) -> None:
     """Write the two files of a new model from templates: zoo/NAME.py and benchmarks/papers/NAME.toml."""
     from runner import new_model as creating
 
-    creating.create(name, print)
+    creating.create(name, print, paper)
+
+
+def check(
+    name: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models.", show_default=False)] = [],  # noqa: B006
+    all_: Annotated[bool, typer.Option("--all", help="Every model of the zoo.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing: what would be written is missing.")
+    ] = False,
+) -> None:
+    """Write a model's card and digest, run its contract tests, verify its records, and say what is missing.
+
+    runner check lenet
+    """
+    from runner.reporting import check as checking
+
+    if bool(name) == all_:
+        raise UserError("say what to check: NAME, or --all")
+    raise typer.Exit(checking.run(name, dry_run))

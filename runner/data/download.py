@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,22 @@ def prepare(
             data = load(dataset, folder, allow_unverified, log)
             log(f"{dataset.name}: ready in {folder} ({'verified' if data.facts.verified else data.facts.provenance})")
     if failed:
-        raise UserError("; ".join(transfer.failure for transfer in failed))
+        raise _failure_of(failed, log)
+
+
+def _failure_of(failed: Sequence[Transfer], log: Log) -> UserError:
+    """Return what to say of the files that no mirror gave: the mirrors once, and before it, in the log, a line a file."""
+    if len(failed) == 1:
+        return UserError(failed[0].failure)
+    for transfer in failed:
+        log(f"{transfer.dataset.name}: missing: {transfer.target} (md5 {transfer.file.md5})")
+    names = ", ".join(dict.fromkeys(transfer.dataset.name for transfer in failed))
+    reasons = dict.fromkeys(reason for transfer in failed for reason in transfer.reasons)
+    return UserError(
+        f"{names}: {len(failed)} files could not be downloaded ({'; '.join(reasons) or 'no mirror is known'}): "
+        "the same command tries again and goes on where it stopped; or put them there yourself, or name what has them to "
+        "`runner data import`"
+    )
 
 
 def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfer"], folder: Path) -> None:
@@ -82,13 +98,25 @@ def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfe
     make_sure_of_room(folder, rest + sum(arrays.values()), what)
 
 
+@dataclass(frozen=True)
+class MirrorLeft:
+    """A mirror that did not give a file, and why."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} not from {self.reason}"
+
+
 def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) -> list[Transfer]:
     """Fetch files, `AT_ONCE` at a time, and show how far they are; gives those that weren't to be had.
 
     The threads are daemons: at Ctrl-C nobody waits for a silent server. Every byte is in its part file already.
     """
     todo: queue.SimpleQueue[Transfer] = queue.SimpleQueue()
-    said: queue.SimpleQueue[str | Transfer | BaseException] = queue.SimpleQueue()
+    said: queue.SimpleQueue[str | MirrorLeft | Transfer | BaseException] = queue.SimpleQueue()
+    left_for: set[str] = set()  # mirrors and why: said once, however many files it concerns
     for transfer in transfers:
         todo.put(transfer)
 
@@ -118,6 +146,10 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                     if isinstance(event, Transfer):
                         left -= 1
                         failed += [event] if event.failure else []
+                    elif isinstance(event, MirrorLeft):
+                        if event.reason not in left_for:
+                            log(str(event))
+                        left_for.add(event.reason)
                     else:
                         log(event)
             show.tick()
@@ -137,7 +169,6 @@ def _fetch(transfer: Transfer, say: Callable[[str], Any]) -> None:
     dataset, file = transfer.dataset, transfer.file
     with transfer.disk():
         transfer.target.parent.mkdir(parents=True, exist_ok=True)
-    reasons: list[str] = []
     slow: list[tuple[float, str]] = []
 
     def fetched_from(mirror: str, floor: float) -> bool:
@@ -147,8 +178,8 @@ def _fetch(transfer: Transfer, say: Callable[[str], Any]) -> None:
         except Left as error:
             if isinstance(error, Crawls):
                 slow.append((error.rate, mirror))
-            reasons.append(f"{mirror}: {error}")
-            say(f"{dataset.name}: {file.name} not from {reasons[-1]}")
+            transfer.reasons.append(f"{mirror}: {error}")
+            say(MirrorLeft(f"{dataset.name}: {file.name}", transfer.reasons[-1]))
             return False
 
     for number, mirror in enumerate(dataset.mirrors, 1):
@@ -161,7 +192,7 @@ def _fetch(transfer: Transfer, say: Callable[[str], Any]) -> None:
             return
     kept = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
     transfer.failure = (
-        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(reasons) or 'no mirror is known'}): {kept}"
+        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(transfer.reasons) or 'no mirror is known'}): {kept}"
         f"put it at {transfer.target} yourself (md5 {file.md5}), or name what has it to `runner data import`"
     )
 

@@ -32,6 +32,9 @@ from runner.data.folder import make_sure_of_room, os_errors_in_words, put_in_pla
 
 Log = Callable[[str], Any]
 
+AS_THEY_ARE = (
+    "To train on such files as they are, with a mark in every record: --data-dir FOLDER --allow-unverified-data"
+)
 MOST_FILES = 10_000  # below the given folders: more is no folder of data sets
 # What an archive or a file in it may raise when it's damaged, encrypted, or not what its first bytes say.
 DAMAGED = (EOFError, ValueError, OSError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
@@ -80,8 +83,9 @@ def import_files(
     datasets = tuple(DATASETS.values() if datasets is None else datasets)
     known = _known(datasets)
     found: dict[str, Content] = {}  # by official path
+    refused: list[Path] = []
     for path in paths:
-        for content in _official_below(path, known, log):
+        for content in _official_below(path, known, log, refused):
             found.setdefault(known[content.md5].path, content)
     wanted = _wanted(datasets, folder, [item for item in known.values() if item.path in found], log)
     needed = sum(found[item.path].bytes for item in wanted)
@@ -98,6 +102,8 @@ def import_files(
             missing = lacking(dataset, folder)
             rest = f"still missing: {', '.join(file.name for file in missing)}" if missing else "all files are here"
             log(f"{dataset.name}: {rest}" + (" (or a part of what it unpacks into)" if missing else f", in {folder}"))
+    if refused:
+        log(AS_THEY_ARE)
 
 
 def _known(datasets: Iterable[Dataset]) -> dict[str, OfficialFile]:
@@ -134,8 +140,11 @@ def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[OfficialF
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _official_below(path: Path, known: dict[str, OfficialFile], log: Log) -> list[Content]:
-    """What is official of a path; raises UserError, one line, where nothing is."""
+def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refused: list[Path]) -> list[Content]:
+    """What is official of a path; raises UserError, one line, where nothing is.
+
+    Files that have an official one's name and other bytes are added to `refused`.
+    """
     datasets = {item.dataset.name: item.dataset for item in known.values()}.values()
     titles = _titles(datasets)
     names = {PurePosixPath(item.path).name: item for item in known.values()}
@@ -156,13 +165,17 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log) -> lis
             what = f"the official {source.name} of {named.dataset.title}" if named else f"an official file of {titles}"
             reasons[source] = f"isn't {what} ({reason}{f', expected {named.md5}' if named else ''})"
     if not found and len(sources) == 1:
-        raise UserError(f"{sources[0]} {reasons[sources[0]]}")
+        way_out = f". {AS_THEY_ARE}" if sources[0].name in names else ""
+        raise UserError(f"{sources[0]} {reasons[sources[0]]}{way_out}")
     if not found:
-        some = next((f": {source} {reason}" for source, reason in reasons.items() if source.name in names), "")
+        some = next(
+            (f": {source} {reason}. {AS_THEY_ARE}" for source, reason in reasons.items() if source.name in names), ""
+        )
         raise UserError(f"{path}: none of {len(sources):,} files is an official one of {titles}{some}")
     for source, reason in reasons.items():
         if source.name in names:
             log(f"not taken: {source} {reason}")
+            refused.append(source)
     others = sum(source.name not in names for source in reasons)
     if others:
         log(f"{path}: {others:,} other file{'s' * (others > 1)} left alone")

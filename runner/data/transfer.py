@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Transfer:
     total: int | None = None
     gained: int = 0  # bytes of the present connection
     failure: str = ""  # why it isn't to be had; empty while it may be
+    reasons: list[str] = field(default_factory=list)  # why each mirror was left: 'https://...: answers 404'
 
     def __post_init__(self) -> None:
         self.target = self.folder / self.file.path

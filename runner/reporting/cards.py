@@ -16,6 +16,7 @@ from benchmarks.suites import SUITES
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.header import header
 from runner.submit.plan import models_of
+from runner.text import number
 from zoo import load_models
 from zoo.anatomy import Unfilled, agrees, count_parameters, take_apart
 from zoo.plain import to_plain
@@ -134,7 +135,7 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
     if write_cards:
         for card in cards:
             write_atomically(results_folder() / "cards" / f"{card['name']}.json", card_json(card))
-        console.print(f"{len(cards)} cards written to {results_folder() / 'cards'}", soft_wrap=True)
+        console.print(f"{number(len(cards), 'card')} written to {results_folder() / 'cards'}", soft_wrap=True)
     elif as_json:
         whole = [{} if name is None else {part: card[part] for part in ("datasets", "anatomy")} for card in cards]
         print(json.dumps([row | more for row, more in zip(listing(cards), whole, strict=True)], indent=2))

@@ -22,6 +22,7 @@ from benchmarks.published import Listing, listing, record_files
 from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, differing_fields, load, utc
 from runner.jobs.paths import results_folder
 from runner.submit.plan import resolve_field
+from runner.text import number
 
 LEAST_CHANCE = 0.95  # of ln C: no data set here has classes so unequal that a constant answer has less
 CLOCK_SKEW = timedelta(minutes=5)  # two machines' clocks may differ by so much
@@ -52,7 +53,7 @@ def show(path: Path | None) -> int:
         for line in lines:
             print(f"{kind}: {line}")
     count = 1 if folder.is_file() else len(record_files(folder))
-    print(f"{count} records: {len(errors)} errors, {len(warnings)} warnings")
+    print(f"{number(count, 'record')}: {number(len(errors), 'error')}, {number(len(warnings), 'warning')}")
     return 1 if errors else 0
 
 

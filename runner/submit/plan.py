@@ -18,6 +18,23 @@ from zoo.plain import paths_of, to_plain_at, with_value
 from zoo.recipe import Moment, Recipe, Shuffled, Stage
 from zoo.spec import ModelSpec, Variant
 
+# What other tools call these fields: too far from our names for a guess by letters.
+ELSEWHERE = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "num_epochs": "epochs",
+    "scheduler": "schedule",
+    "optim": "optimizer",
+}
+
+
+def unknown_field(name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a recipe field that is not there: with our word for it, else the nearest one."""
+    if name.lower() in ELSEWHERE:
+        return UserError(f"unknown recipe field '{name}': did you mean '{ELSEWHERE[name.lower()]}'?")
+    return unknown("recipe field", name, known)
+
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and the value of `FIELD=VALUE`; the value is JSON where it can be read as JSON, else the text itself.
@@ -29,7 +46,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals:
         raise UserError(f"'{text}': expected FIELD=VALUE, such as learning_rate=0.05")
     if name.rpartition(".")[2] not in field_names():
-        raise unknown("recipe field", name, field_names())
+        raise unknown_field(name, field_names())
     try:
         return name, json.loads(value, parse_constant=lambda constant: constant)
     except ValueError:
@@ -88,7 +105,7 @@ def resolve_field(recipe: Recipe, name: str) -> str:
     if len(matches) > 1:
         raise UserError(f"the recipe field '{name}' could be {' or '.join(matches)}: expected one of these names")
     if not matches:
-        raise unknown("recipe field", name, [*paths, *(path.rpartition(".")[2] for path in paths)])
+        raise unknown_field(name, [*paths, *(path.rpartition(".")[2] for path in paths)])
     return matches[0]
 
 

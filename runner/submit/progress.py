@@ -17,6 +17,7 @@ from runner.jobs.paths import JobPaths
 from runner.jobs.state import State, progress_of, state_of
 from runner.text import duration, percent
 
+SECONDS_TO_JUDGE = 5.0  # of steps, before a time left is told from them
 PLAIN_SECONDS = 30.0  # between two summaries where there is no terminal
 SYMBOLS: dict[str, str] = {
     "done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "killed": "†", "pending": "·",
@@ -31,7 +32,11 @@ class Progress:
         self.console = console
         self.began = time.monotonic()
         self.states: dict[JobPaths, State] = {paths: state_of(paths) for _, paths in self.jobs}
-        self.work_at_start = sum(self._left(job, paths, self.states[paths]) for job, paths in self.jobs)
+        self._parts: dict[JobPaths, float] = {}  # of the epoch that a running job is in
+        self.work_at_start = sum(self._left(job, paths) for job, paths in self.jobs)
+        self._first: tuple[float, float] | None = (
+            None  # when work was first seen done, and how much: loading comes before
+        )
         self._ended = {paths for paths, state in self.states.items() if state == "done"}
         self._spoke = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -67,8 +72,11 @@ class Progress:
             before, state = self.states[paths], state_of(paths)
             self.states[paths] = state
             facts = progress_of(job, paths, state)
+            self._parts.pop(paths, None)
             if state == "running":
-                running.append((facts, read_json(paths.lease) or {}))
+                lease = read_json(paths.lease) or {}
+                running.append((facts, lease))
+                self._parts[paths] = (lease.get("step") or 0) / (lease.get("steps") or 1)
             if state == before:
                 continue
             if state == "running" and self._live is None:
@@ -81,6 +89,8 @@ class Progress:
                 why = str((read_json(paths.failure) or {}).get("what", "")).split("\n")[0]
                 where = f"{state} after epoch {facts['epoch']} of {facts['epochs']}"
                 self.say(f"{SYMBOLS[state]} {job.key}  {where}{': ' * bool(why)}{why}")
+        if self._first is None and any(self._parts.values()):
+            self._first = time.monotonic(), self._left_of_all()
         if self._live is not None:
             self._live.update(self._table(running))
         elif running and time.monotonic() - self._spoke > PLAIN_SECONDS:
@@ -93,21 +103,24 @@ class Progress:
 
     # --- parts ---
 
-    @staticmethod
-    def _left(job: Job, paths: JobPaths, state: State) -> float:
+    def _left(self, job: Job, paths: JobPaths) -> float:
         """Epochs to go; a job's epochs are alike, and jobs of one suite nearly."""
+        state = self.states[paths]
         if state in ("done", "failed"):
             return 0.0
         facts = progress_of(job, paths, state)
-        return max(0.0, (facts["epochs"] or 1) - (facts["epoch"] or 0))
+        return max(0.0, (facts["epochs"] or 1) - (facts["epoch"] or 0) - self._parts.get(paths, 0.0))
+
+    def _left_of_all(self) -> float:
+        return sum(self._left(job, paths) for job, paths in self.jobs)
 
     def _time_left(self) -> str:
-        left = sum(self._left(job, paths, self.states[paths]) for job, paths in self.jobs)
-        done = self.work_at_start - left
-        spent = time.monotonic() - self.began
-        if done <= 0 or spent < 5:
+        """Say how long the rest takes at the rate since the first steps: an estimate within seconds, not after an epoch."""
+        left, now = self._left_of_all(), time.monotonic()
+        began, at_first = self._first or (self.began, self.work_at_start)
+        if at_first - left <= 0 or now - began < SECONDS_TO_JUDGE:
             return "time left: not known yet"
-        return f"about {duration(spent * left / done)} left"
+        return f"about {duration((now - began) * left / (at_first - left))} left"
 
     @staticmethod
     def _where(facts: dict[str, Any], lease: dict[str, Any]) -> str:

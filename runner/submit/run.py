@@ -38,9 +38,9 @@ from runner.locks import locked_within
 from runner.sources import source
 from runner.submit.estimate import expected_seconds, rough_seconds
 from runner.submit.progress import Progress
-from runner.text import amount, duration
+from runner.text import amount, duration, number
 from runner.tracking.background import BackgroundSync
-from runner.tracking.store import is_behind, ui_command
+from runner.tracking.store import how_to_see, is_behind
 from runner.worker.options import RunOptions, submitter
 
 WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
@@ -106,7 +106,7 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     parts += [f"{counts['running']} running already"] * bool(counts["running"])
     failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
     parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
-    line = f"{counts['total']} jobs: {', '.join(parts)}"
+    line = f"{number(counts['total'], 'job')}: {', '.join(parts)}"
     if counts["to_run"] and not slots:
         line += f" by SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
@@ -182,7 +182,8 @@ def run(
         if table.kind == "slurm":
             _check_slurm()
         check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
-        console.print(f"MLflow: {ui_command()}", style="dim", highlight=False, soft_wrap=True)
+        datasets = [job.dataset for job in planned]
+        console.print(f"MLflow: {how_to_see(datasets)}", style="dim", highlight=False, soft_wrap=True)
 
     submission = secrets.token_hex(8)
     with submitting():

@@ -8,13 +8,16 @@ import shlex
 import shutil
 import sqlite3
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from runner.jobs.paths import runs_folder
 from runner.locks import locked_within
 
+LOGIN = "Its login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -39,6 +42,20 @@ def ui_command() -> str:
     if _is_server(uri):
         return without_password(uri)
     return f"{_mlflow_program()} ui --backend-store-uri {shlex.quote(without_password(uri))}"
+
+
+def how_to_see(datasets: Iterable[str]) -> str:
+    """Return where to see the runs of some data sets, each an experiment: the command, and the page to open then.
+
+    MLflow's own start page shows no experiment.
+    """
+    names, uri = list(dict.fromkeys(datasets)), store_uri()
+    page = "/#/experiments" + (f"?experimentSearchFilter={quote(names[0])}" if len(names) == 1 else "")
+    if uri.startswith("databricks"):
+        return ui_command()
+    return (
+        ui_command().rstrip("/") + page if _is_server(uri) else f"{ui_command()}, then open http://127.0.0.1:5000{page}"
+    )
 
 
 def _mlflow_program() -> str:

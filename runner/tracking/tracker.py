@@ -11,6 +11,7 @@ finds that in its search and sends nothing.
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -25,6 +26,7 @@ from runner.jobs.find import suites_of_jobs
 from runner.jobs.paths import JobPaths
 from runner.jobs.state import State
 from runner.tracking.store import (
+    LOGIN,
     QUIET,
     MlflowMissingError,
     create_store,
@@ -132,7 +134,10 @@ class Tracker:
         except Exception as error:  # whatever it is, it must not end a training or the command around it
             self._forget()
             place = without_password(self.uri)
-            problems.append(f"MLflow at {place} can't be written ({line_of(error)}); `runner sync` does it later")
+            login = f". {LOGIN}" if re.search(r"\b(401|403)\b", str(error)) else ""
+            problems.append(
+                f"MLflow at {place} can't be written ({line_of(error)}); `runner sync` does it later{login}"
+            )
         if problems:
             more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
             report.warning = problems[0] + more

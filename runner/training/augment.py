@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+QUANTILES = 2**16  # of the distribution that mixup's shares are drawn from
+
 
 def augment(
     images: Tensor, flip: bool, translate: int, generator: torch.Generator, border: Tensor | None = None
@@ -54,3 +56,42 @@ def _sources(flip: bool, translate: int, h: int, w: int, device: torch.device) -
     down, right, side, rows = torch.meshgrid(offsets, offsets, sides, torch.arange(h), indexing="ij")
     index = ((down + rows) * (w + 2 * translate) + right)[..., None] + columns[side]
     return index.view(-1, h * w).to(device)
+
+
+def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Set a square of each image of a preprocessed batch (N, C, H, W) to zero; same shape, dtype and memory format.
+
+    DeVries and Taylor 2017, as their code has it: the square reaches `size` // 2 pixels to each side of a pixel that is
+    uniform over the image, and is cut at the border.
+    """
+    n, _, h, w = images.shape
+    drawn = torch.randint(h * w, (n,), generator=generator, device=generator.device)
+    centre = drawn.to(images.device, non_blocking=True)
+    rows, columns = (
+        _inside(torch.arange(side, device=images.device), middle, size // 2)
+        for side, middle in ((h, centre // w), (w, centre % w))
+    )
+    return images.clone().masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def _inside(places: Tensor, middles: Tensor, half: int) -> Tensor:
+    """Tell for each middle (N,) which places (L,) lie from `half` before it to `half` - 1 after it; (N, L)."""
+    distance = places[None, :] - middles[:, None]
+    return (distance >= -half) & (distance < half)
+
+
+def mixup(images: Tensor, targets: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix each image of a batch, and its target (N, classes), with the one before it, the first with the last.
+
+    `share`, of no dimension, is the image's own.
+    """
+    return torch.lerp(images.roll(1, 0), images, share), torch.lerp(targets.roll(1, 0), targets, share)
+
+
+@lru_cache(maxsize=8)
+def beta_quantiles(alpha: float, device: torch.device) -> Tensor:
+    """Return equally likely values of Beta(alpha, alpha), float32: torch draws from it with no generator of one's own."""
+    from scipy.stats import beta
+
+    levels = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+    return torch.from_numpy(beta.ppf(levels.numpy(), alpha, alpha)).float().to(device)

@@ -13,11 +13,12 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from benchmarks.errors import UserError
 from runner.data.cache import Data
 from runner.training import preprocess
-from runner.training.augment import augment
+from runner.training.augment import augment, beta_quantiles, cutout, mixup
 from zoo.recipe import Fixed, Recipe, Shuffled
 
 FIT_SHARE = 0.4  # of the free memory: what a preprocessed data set may take
@@ -68,7 +69,13 @@ class Batches:
     """
 
     def __init__(
-        self, data: DeviceSet, recipe: Recipe, shifts: torch.Generator, layout: torch.memory_format, ahead: int = 1
+        self,
+        data: DeviceSet,
+        recipe: Recipe,
+        shifts: torch.Generator,
+        layout: torch.memory_format,
+        ahead: int = 1,
+        classes: int | None = None,
     ) -> None:
         black = recipe.augmentation.border == "black"
         if black and data.black is None:
@@ -80,6 +87,7 @@ class Batches:
         )  # fmt: skip
         self.bounds = batch_bounds(len(data), recipe)
         self._border = data.black if black else None
+        self._classes = classes  # of the targets that mixup makes
         self._permutation = torch.empty(0, dtype=torch.int64)
         self._made: int | None = None  # which group of batches is there
         self._drawn_from: Tensor | None = None  # the generator's state before that group's draws
@@ -94,16 +102,19 @@ class Batches:
         self._made = None
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller."""
+        """Images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller.
+
+        Where the recipe mixes images, the labels are shares of the classes: float (n, classes).
+        """
         start, stop = self.bounds[step]
         if self.ahead == 1:
-            return self._make(start, stop)
+            return self._make([(start, stop)])
         group = step // self.ahead
         members = self.bounds[group * self.ahead : (group + 1) * self.ahead]
         first = members[0][0]
         if group != self._made:
             self._drawn_from = self.shifts.get_state()
-            self._images, self._labels = self._make(first, members[-1][1])
+            self._images, self._labels = self._make(members)
             self._made = group
         part = slice(start - first, stop - first)
         return self._images[part], self._labels[part]
@@ -112,7 +123,7 @@ class Batches:
         """Images and labels of `count` steps, one after another."""
         if count == 1:
             return self[step]
-        return self._make(self.bounds[step][0], self.bounds[step + count - 1][1])
+        return self._make(self.bounds[step : step + count])
 
     def generator_state(self, step: int) -> Tensor:
         """The state of the augmentation's generator from which the batches from `step` on come out the same again."""
@@ -120,11 +131,31 @@ class Batches:
             return self._drawn_from
         return self.shifts.get_state()
 
-    def _make(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        indices = self._permutation[start:stop]
-        images = self.data.images(indices)
+    def _make(self, members: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Return images and labels of batches that follow each other."""
+        indices = self._permutation[members[0][0] : members[-1][1]]
+        images, labels = self.data.images(indices), self.data.labels.index_select(0, indices)
         images = augment(images, self.augmentation.flip, self.augmentation.translate, self.shifts, self._border)
-        return images.contiguous(memory_format=self.layout), self.data.labels.index_select(0, indices)
+        if self.augmentation.cutout:
+            images = cutout(images, self.augmentation.cutout, self.shifts)
+        if self.augmentation.mixup:
+            images, labels = self._mixed(images, labels, members, self.augmentation.mixup.alpha)
+        return images.contiguous(memory_format=self.layout), labels
+
+    def _mixed(
+        self, images: Tensor, labels: Tensor, members: list[tuple[int, int]], alpha: float
+    ) -> tuple[Tensor, Tensor]:
+        """Mix the images and labels of each batch among themselves."""
+        assert self._classes is not None
+        quantiles = beta_quantiles(alpha, images.device)
+        drawn = torch.randint(len(quantiles), (len(members),), generator=self.shifts, device=self.shifts.device)
+        shares = quantiles[drawn.to(images.device, non_blocking=True)]
+        targets, first = one_hot(labels, self._classes).float(), members[0][0]
+        pairs = [
+            mixup(images[start - first : stop - first], targets[start - first : stop - first], share)
+            for (start, stop), share in zip(members, shares, strict=True)
+        ]
+        return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
 
 
 def batch_bounds(images: int, recipe: Recipe) -> list[tuple[int, int]]:

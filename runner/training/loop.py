@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
 from runner.training import arithmetic, memory
 from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
-from runner.training.optimizers import DiagonalLM, optimizer_for, set_rate
+from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_rate
 from runner.training.profiles import device_name
 from runner.training.step import add_up, autocast_of, step_for, written_out
 from zoo.recipe import Moment, Recipe, Stage
@@ -217,11 +218,13 @@ def train(
     order = torch.Generator().manual_seed(order_seed)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
 
+    classes = get_dataset(job.dataset).classes
+
     def begin(stage: Stage) -> tuple[torch.optim.Optimizer, Batches]:
         """Return what a stage of the training has of its own."""
         images = data.train.first(len(data.train) - stage.left_out)
         ahead = AHEAD if switches["graphs"] else 1
-        return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead)
+        return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead, classes)
 
     # --- where it goes on ---
     state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device), switches, facts)
@@ -284,7 +287,8 @@ def train(
         train_loss, train_error = _means(sums)
         session.stop_clock()
         spent, trained = state.train_seconds - seconds_before, state.trained_images - images_before
-        test_sums = evaluate(model, data.test, spec, autocast_of(switches, device), layout, session.between_batches)
+        kept = averaged(model, optimizer) if recipe.average else model
+        test_sums = evaluate(kept, data.test, spec, autocast_of(switches, device), layout, session.between_batches)
         test_loss, test_error = _means(test_sums)
         epoch = state.epoch + 1
         if train_loss is None or test_loss is None:  # the last update may spoil the weights after a finite loss
@@ -321,6 +325,7 @@ def train(
             session.checkpoint_if_due()
             session.stop_if_asked()
 
+    kept = averaged(model, optimizer) if recipe.average else model
     final, chance_loss = state.curve[-1], spec.constant_loss(data.train.labels)
     if diverged_epoch is not None:
         outcome = "diverged"
@@ -331,7 +336,7 @@ def train(
         curve=state.curve,
         wrong=None if diverged_epoch is not None else final["wrong"],
         test_images=None if diverged_epoch is not None else len(data.test),
-        weights={name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()},
+        weights={name: value.detach().cpu().contiguous() for name, value in kept.state_dict().items()},
         chance_loss=chance_loss,
         parameters=sum(p.numel() for p in model.parameters()),
         train_seconds=state.train_seconds,

@@ -1,19 +1,20 @@
 """The recipe's update rules on torch's optimizers: conventions, multipliers, decay rules, bounded norms."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.recipe import SGD, Recipe
+from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.recipe import DiagonalLM as DiagonalRule
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over the model's parameters, grouped by rate multiplier and weight decay.
 
-    After each step the weights that a recipe bounds are scaled back to their bound.
+    After each step the weights that a recipe bounds are scaled back to their bound, and averages take their part of it.
     """
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
@@ -32,11 +33,31 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         }
         for (multiplier, decay), members in groups.items()
     ]
-    optimizer = DiagonalLM(options, rule) if isinstance(rule, DiagonalRule) else _sgd(options, rule)
+    if isinstance(rule, DiagonalRule):
+        optimizer: torch.optim.Optimizer = DiagonalLM(options, rule)
+    else:
+        optimizer = _adam(options, rule) if isinstance(rule, Adam) else _sgd(options, rule)
     bounded = [(p, bound) for name, p in model.named_parameters() if (bound := recipe.norm_bound(name))]
     if bounded:
         optimizer.register_step_post_hook(lambda *_: bound_norms(bounded))
+    if recipe.average:
+        decay, parameters = recipe.average.decay, list(model.parameters())
+        optimizer.register_step_post_hook(lambda *_: average(optimizer, parameters, decay))
     return optimizer
+
+
+def _adam(groups: list[dict[str, Any]], rule: Adam) -> torch.optim.Adam:
+    """Return torch's fused Adam or AdamW. On a GPU it can be captured in a graph."""
+    kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
+    on_gpu = any(parameter.is_cuda for group in groups for parameter in group["params"])
+    return kind(
+        groups,
+        lr=rule.learning_rate,
+        betas=(rule.beta1, rule.beta2),
+        eps=rule.epsilon,
+        fused=True,
+        capturable=on_gpu,
+    )
 
 
 def _sgd(groups: list[dict[str, Any]], rule: SGD) -> torch.optim.SGD:
@@ -123,3 +144,28 @@ def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
     for parameter, bound in bounded:
         norms = parameter.flatten(1).norm(dim=1).view(-1, *[1] * (parameter.ndim - 1))
         parameter.mul_(norms.clamp(max=bound) / (norms + 1e-7))
+
+
+@torch.no_grad()
+def average(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], decay: float) -> None:
+    """Move the average of each parameter towards it. It is part of the optimizer's state, as the velocity is.
+
+    So a checkpoint holds it, and a captured graph updates it.
+    """
+    states = [optimizer.state[parameter] for parameter in parameters]
+    if "average" in states[0]:
+        torch._foreach_lerp_([state["average"] for state in states], [p.detach() for p in parameters], 1 - decay)
+    else:
+        for state, parameter in zip(states, parameters, strict=True):
+            state["average"] = parameter.detach().clone()
+
+
+@torch.no_grad()
+def averaged(model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
+    """Return a copy of the network with the averages as its weights; the network itself before the first update."""
+    if "average" not in optimizer.state[next(model.parameters())]:
+        return model
+    twin = copy.deepcopy(model)
+    for own, parameter in zip(twin.parameters(), model.parameters(), strict=True):
+        own.copy_(optimizer.state[parameter]["average"])
+    return twin

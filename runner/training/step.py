@@ -9,16 +9,20 @@ and a partial last batch has a graph of its own.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from benchmarks.errors import UserError
 from runner.training.optimizers import DiagonalLM
 from zoo.explicit import Network
 from zoo.recipe import Augmentation, Recipe
 from zoo.recipe import DiagonalLM as DiagonalRule
-from zoo.spec import ModelSpec, cross_entropy
+from zoo.spec import ModelSpec
+from zoo.spec import cross_entropy as cross_entropy_of
 
 UPDATES_A_CALL = 256  # of a network that is written out: a call costs what an update costs, and a stop waits for it
 WARM_UP = 3  # eager steps before a capture: cuDNN chooses its kernels, libraries take their workspaces
@@ -44,7 +48,7 @@ class Step:
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         loss, output = self.update(images, labels)
-        add_up(self._parts, loss, output, labels)
+        add_up(self._parts, None if isinstance(self.loss, Smoothed) else loss, output, labels)
 
     def update(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
         """The weights' part alone; gives the batch's mean loss and the network's output."""
@@ -130,7 +134,8 @@ class WrittenOutStep:
 
 def written_out(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
     """Tell whether the model's own passes train this recipe: one image per update, on a CPU."""
-    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and not recipe.max_norm
+    own = not recipe.max_norm and not recipe.average and not recipe.labels and not recipe.augmentation.mixup
+    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and own
     return spec.written_out is not None and device.type == "cpu" and one_image
 
 
@@ -151,6 +156,27 @@ def written_out_step(
         return None
     assert isinstance(optimizer, DiagonalLM)
     return WrittenOutStep(model, optimizer, spec.written_out(), sums, updates_a_call(spec, recipe, sums.device))
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """Cross-entropy of logits against labels of which each class gets its part of `share`."""
+
+    share: float
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits, labels, label_smoothing=self.share)
+
+
+def training_loss(spec: ModelSpec, recipe: Recipe) -> Callable[[Any, Tensor], Tensor]:
+    """Return the loss that is trained on; raises UserError where the recipe asks for a target that it can't take."""
+    plain = spec.loss is cross_entropy_of
+    for name, asked in (("labels", recipe.labels), ("augmentation.mixup", recipe.augmentation.mixup)):
+        if asked and not plain:
+            raise UserError(
+                f"{spec.name}: {name} needs the plain cross-entropy; this model has a loss of its own: leave it out"
+            )
+    return Smoothed(recipe.labels.share) if recipe.labels else spec.loss
 
 
 def make_step(
@@ -176,7 +202,7 @@ def step_for(
 ) -> Step | GraphedStep | WrittenOutStep:
     """Return the model's own written-out step where it can train the recipe, else the profile's."""
     own = written_out_step(model, optimizer, spec, recipe, sums)
-    return own or make_step(model, optimizer, spec.loss, sums, switches)
+    return own or make_step(model, optimizer, training_loss(spec, recipe), sums, switches)
 
 
 def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
@@ -186,18 +212,19 @@ def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callab
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def add_up(sums: Sequence[Tensor], loss: Tensor, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> None:
+def add_up(sums: Sequence[Tensor], loss: Tensor | None, output: Tensor | tuple[Tensor, ...], labels: Tensor) -> None:
     """Add a batch's summed loss, number of wrong answers and of images to the three sums, without a wait for the device.
 
-    `loss` is the mean that was trained on. Where auxiliary heads share in it, the classifier's own counts: a training loss
-    can be set beside the test loss, and beside chance, only without them.
+    `loss` is the mean that was trained on. Where auxiliary heads share in it, or its labels were smoothed (None), the
+    classifier's own counts: a training loss can be set beside the test loss, and beside chance, only without them. `labels`
+    are (N,), or shares of the classes, float (N, classes): an answer is then wrong by what isn't its class's share.
     """
-    if isinstance(output, tuple):
-        logits = output[0].detach()
+    logits = output[0].detach() if isinstance(output, tuple) else output.detach()
+    if loss is None or isinstance(output, tuple):
         loss = cross_entropy(logits, labels)
-    else:
-        logits = output
+    answers = logits.argmax(dim=1)
+    mixed = labels.dim() == 2
     total, wrong, images = sums
     total.add_(loss.detach(), alpha=len(labels))
-    wrong.add_((logits.detach().argmax(dim=1) != labels).sum())
+    wrong.add_((1 - labels.gather(1, answers[:, None])).sum() if mixed else (answers != labels).sum())
     images.add_(len(labels))

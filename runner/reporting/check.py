@@ -1,0 +1,222 @@
+"""`runner check NAME`: everything that a model needs before a pull request, and what of it is missing.
+
+It writes what can be made from the code alone, the model's card and its digest. Then it runs the contract tests that are
+about the model, and verifies its published records. Nothing is trained.
+"""
+
+import importlib
+import io
+import pkgutil
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zoo
+from benchmarks.checkout import root
+from benchmarks.errors import UserError, unknown
+from benchmarks.papers import load_papers
+from benchmarks.records import write_atomically
+from runner.jobs.paths import results_folder
+from runner.reporting import digests
+from runner.reporting.cards import card_json, card_of
+from runner.reporting.verify import verify
+from runner.text import number
+from zoo.spec import ModelSpec
+
+# Contract tests that are about all models or all sources at once, and cheap.
+GENERAL = (
+    "test_nothing_of_the_templates_is_left_to_write",
+    "test_papers_and_zoo_name_each_other",
+    "test_a_model_has_a_recipe_for_each_figure_it_is_judged_by",
+    "test_every_module_of_the_zoo_declares_models",
+)
+FILES = ("tests/test_zoo.py", "tests/test_papers.py", "tests/test_architecture.py")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the answer. `wrong`: a pull request with it would not pass."""
+
+    topic: str
+    text: str
+    wrong: bool = False
+
+
+def run(names: Sequence[str], dry_run: bool, say: Any = print) -> int:
+    """Check models, all where none is named, and say in a line each what was written, is right or is missing.
+
+    Returns the exit code: 1 where something is wrong. `dry_run` writes nothing: what would be written counts as missing.
+    """
+    models = zoo.load_models()
+    for name in names:
+        if name not in models:
+            raise unknown("model", name, models)
+    if not (root() / FILES[0]).is_file():
+        raise UserError(f"{root()} has no {FILES[0]}: run this in a checkout of the repository")
+    chosen = [models[name] for name in (dict.fromkeys(names) or models)]
+    lines = {spec.name: [card_line(spec, dry_run), digest_line(spec, dry_run), source_line(spec)] for spec in chosen}
+    errors, warnings = verify(results_folder())
+    for spec in chosen:
+        lines[spec.name] += record_lines(spec, errors, warnings)
+    for topic, text in contract_problems(chosen):
+        lines.setdefault(topic, []).append(Line("contract", text, wrong=True))
+    for name, found in lines.items():
+        say(name or "every model")
+        for line in found:
+            say(f"  {'✗' if line.wrong else ' '} {line.topic:<9} {line.text}")
+    wrong = sum(line.wrong for found in lines.values() for line in found)
+    say("Nothing is missing." if not wrong else f"{wrong} to mend: the lines with ✗")
+    return 1 if wrong else 0
+
+
+# --- what is made from the code ------------------------------------------------------------------------------------------
+
+
+def card_line(spec: ModelSpec, dry_run: bool) -> Line:
+    """Write the model's card where it isn't what the code says."""
+    file, content = results_folder() / "cards" / f"{spec.name}.json", card_json(card_of(spec))
+    if file.exists() and file.read_text(encoding="utf-8") == content:
+        return Line("card", f"{short(file)} is what the code says")
+    if dry_run:
+        return Line("card", f"{short(file)} isn't what the code says: runner check {spec.name}", wrong=True)
+    write_atomically(file, content)
+    return Line("card", f"written: {short(file)}")
+
+
+def digest_line(spec: ModelSpec, dry_run: bool) -> Line:
+    """Write the digest of each data set that has none of the model's revision."""
+    if not spec.variants:
+        return Line("digest", "none: the network is taken apart and never trained")
+    file = short(digests.digest_file(spec.name))
+    fresh, changed = digests.refresh(spec, results_folder())
+    if not changed:
+        return Line("digest", f"{file} has {', '.join(spec.variants)}")
+    if dry_run:
+        return Line("digest", f"{file}: {', '.join(changed)} to write: runner check {spec.name}", wrong=True)
+    digests.write_digests(spec.name, fresh)
+    return Line("digest", f"written: {file} ({', '.join(changed)})")
+
+
+# --- what others wrote ---------------------------------------------------------------------------------------------------
+
+
+def source_line(spec: ModelSpec) -> Line:
+    """Say which printed errors stand beside the model's."""
+    if spec.paper is None:
+        return Line("source", "none: its rows have no paper figure")
+    papers = load_papers()
+    if spec.paper not in papers:
+        return Line("source", f"benchmarks/papers/{spec.paper}.toml is missing, which the model names", wrong=True)
+    rows = [row for paper in papers.values() for row in paper.reported if row.model == spec.name]
+    if not rows:
+        return Line("source", f"{spec.paper}: no [[reported]] row names the model")
+    targets = sum(row.kind == "target" for row in rows)
+    judged = f"{targets} to be judged by" if targets else "context alone: no verdict is given"
+    return Line("source", f"{spec.paper}: {number(len(rows), 'printed error')}, {judged}")
+
+
+def record_lines(spec: ModelSpec, errors: Iterable[str], warnings: Iterable[str]) -> list[Line]:
+    """Say how many records are published, and what `runner verify` has against them."""
+    folders = [results_folder() / dataset / spec.name for dataset in spec.variants]
+    records = [file for folder in folders for file in folder.glob("*.json")]
+    own = tuple(f"{folder}/" for folder in folders)
+    lines = [Line("records", text.removeprefix(f"{root()}/"), wrong=True) for text in errors if text.startswith(own)]
+    lines += [
+        Line("records", f"warning: {text.removeprefix(f'{root()}/')}") for text in warnings if text.startswith(own)
+    ]
+    if records or not spec.variants:
+        return [Line("records", f"{len(records)} published"), *lines]
+    suite = f"--suite {spec.suites[0]} " if spec.suites else "--suite SUITE "
+    train = f"runner submit {suite}--model {spec.name}; runner publish --model {spec.name}"
+    return [Line("records", f"none published yet: {train}"), *lines]
+
+
+# --- the contract tests --------------------------------------------------------------------------------------------------
+
+
+def contract_problems(models: Sequence[ModelSpec]) -> list[tuple[str, str]]:
+    """Run the contract tests of these models; return (model, problem) for each that fails, "" where it is no one model's."""
+    try:
+        import pytest
+    except ImportError as error:
+        raise UserError("the contract tests need pytest: make setup") from error
+    watcher = Contracts([spec.name for spec in models], {file_of(spec) for spec in models})
+    options = [
+        "--import-mode=importlib",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-o",
+        "addopts=",
+        "-p",
+        "no:terminal",
+    ]
+    place = ["-c", str(root() / "pyproject.toml"), "--rootdir", str(root())]
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        code = pytest.main([*options, *place, *(str(root() / file) for file in FILES)], plugins=[watcher])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not watcher.problems:
+        raise UserError(f"pytest ended with {code!r}: {output.getvalue().strip() or 'python -m pytest says more'}")
+    return watcher.problems
+
+
+class Contracts:
+    """A plugin of pytest: keeps the tests that are about some models and their files, and collects what fails."""
+
+    def __init__(self, models: Iterable[str], files: Iterable[str]) -> None:
+        names = "|".join(map(re.escape, models))
+        self._about = re.compile(rf"\[(?:[a-z0-9]+/)?({names})\]$")
+        self._files = re.compile(rf"\[({'|'.join(map(re.escape, files))})\]$")
+        self.problems: list[tuple[str, str]] = []
+
+    def wants(self, test: str) -> bool:
+        """Tell whether a test, by its id, is one to run."""
+        general = test.partition("::")[2] in GENERAL
+        return general or bool(self._about.search(test) or self._files.search(test))
+
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+        """Keep the tests that are wanted."""
+        chosen = [item for item in items if self.wants(item.nodeid)]
+        config.hook.pytest_deselected(items=[item for item in items if not self.wants(item.nodeid)])
+        items[:] = chosen
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Note a file of tests that can't be read."""
+        if report.failed:
+            self.problems.append(("", f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}"))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Note a test that failed, by the first line of its message."""
+        if report.failed:
+            match = self._about.search(report.nodeid)
+            self.problems.append(
+                (match[1] if match else "", f"{first_line(report)} ({report.nodeid.partition('::')[2]})")
+            )
+
+
+def first_line(report: Any) -> str:
+    """Return what an assertion says, without the name of its class."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash is not None else str(report.longrepr)
+    return text.strip().partition("\n")[0].removeprefix("AssertionError: ")
+
+
+# --- small things --------------------------------------------------------------------------------------------------------
+
+
+def file_of(spec: ModelSpec) -> str:
+    """Return the file that declares a model, from the top of the checkout: 'zoo/nin.py'."""
+    for module in pkgutil.iter_modules(zoo.__path__):
+        declared = getattr(importlib.import_module(f"zoo.{module.name}"), "MODELS", ())
+        if any(one is spec for one in declared):
+            return f"zoo/{module.name}.py"
+    raise ValueError(f"no module of the zoo declares {spec.name}")
+
+
+def short(path: Path) -> str:
+    """Return a path from the top of the checkout."""
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
