@@ -1,5 +1,6 @@
 """Convolutions in `fast` on a CPU: beside float64, the choice of each layer, a whole training."""
 
+import copy
 import dataclasses
 import math
 
@@ -259,6 +260,19 @@ def test_a_swapped_network_is_the_network():
     for theirs, ours in zip(*outcomes, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert not torch.equal(outcomes[0][1], outcomes[1][1])  # or nothing was swapped
+
+
+def test_a_copy_of_a_swapped_network_has_its_own_weights():
+    """Averaged weights are evaluated in a copy."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.LocalResponseNorm(3)).to(memory_format=LAST)
+    arithmetic.install(model, "0=www 1=m", LAST)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+        images = torch.randn(2, 3, 8, 8).contiguous(memory_format=LAST)
+        assert not twin(images).any()
+        assert model(images).any()
 
 
 # --- a training --------------------------------------------------------------------------------------------------------------
