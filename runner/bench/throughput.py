@@ -91,7 +91,8 @@ def measure(question: Question) -> dict[str, Any]:
 
     plain = plain_recipe(subject)
     batch = plain.batch_size
-    a_call = updates_a_call(subject.spec, plain, device) * batch
+    updates = updates_a_call(subject.spec, plain, device)
+    a_call = updates * batch
     trained, _ = run_loop(subject, plain, 2 * a_call, note)
     switches = {**subject.switches, "arithmetic": trained.switches["arithmetic"]}  # measured once, for all that follows
     subject = dataclasses.replace(subject, switches=switches)
@@ -108,7 +109,7 @@ def measure(question: Question) -> dict[str, Any]:
     available = question.seconds / ((4 + fast) * (question.repeats + 1))
     fitting = fitting_batch(batch, step_seconds, available)
     step_seconds *= fitting / batch
-    steps = max(1, min(round(available / step_seconds), len(subject.prepared.train) // fitting))
+    steps = max(updates, min(round(available / step_seconds), len(subject.prepared.train) // fitting))  # a call at least
     images = steps * fitting
     timed = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
     if isinstance(timed.optimizer, DiagonalLM):  # a short epoch measures curvature on its share of the images
