@@ -111,9 +111,9 @@ def main() -> int:
     if options.list:
         print(json.dumps(asdict(checks), indent=2))
         return 0
-    print(
-        f"since {base}: {len(checks.models)} models, {len(checks.tests)} files of tests, {len(checks.records)} records"
-    )
+    counts = {"model": checks.models, "test file": checks.tests, "record": checks.records}
+    listed = [f"{len(found)} {noun}{'s' * (len(found) != 1)}" for noun, found in counts.items()]
+    print(f"since {base}: {', '.join(listed)}")
     problems = problems_of(checks.records) if checks.records else []
     for line in problems:
         print(f"error: {line}")

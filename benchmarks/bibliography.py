@@ -1,18 +1,18 @@
-"""BibTeX of what a board rests on: this project, the data sets and the sources of its figures and models."""
+"""BibTeX entries for a board: this project, the data sets, and the sources of its figures and models."""
 
 from collections.abc import Iterable, Mapping
 
 from benchmarks.latex import escape
 from benchmarks.papers import Paper
 
-PROJECT = {  # as CITATION.cff has it; the commit and the day are those of the board
+PROJECT = {  # the same as CITATION.cff; a board adds its commit and date
     "title": "{reprozoo: do the numbers in the papers hold?}",
     "author": "{The reprozoo contributors}",
     "year": "2026",
 }
 DATASETS: dict[
     str, tuple[str, str, dict[str, str]]
-] = {  # data set -> key, entry, fields: written in BibTeX's own spelling
+] = {  # data set -> (key, entry type, fields); the fields are BibTeX already, so they are not escaped
     "digits": (
         "alpaydin1998",
         "misc",
@@ -64,7 +64,7 @@ _VENUE = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublis
 
 
 def paper_entry(paper: Paper) -> str:
-    """Return a source's entry. What BibTeX or LaTeX would take for a command is escaped; addresses are not: url and doi do."""
+    """Return a source's BibTeX entry. All fields are escaped except url and doi, which BibTeX styles print verbatim."""
     fields = {
         "title": f"{{{escape(paper.title)}}}",  # the second pair of braces keeps the capitals
         "author": " and ".join(_author(name) for name in paper.authors),
@@ -79,18 +79,24 @@ def paper_entry(paper: Paper) -> str:
 
 
 def _author(name: str) -> str:
-    """`Lin, Min` as it stands; braces round a name of one part, or with a word that BibTeX reads as a separator."""
-    plain = escape(name)
-    return plain if "," in name and " and " not in name else f"{{{plain}}}"
+    """Return the escaped name, in braces unless it has the form `Lin, Min`.
+
+    Braces keep BibTeX from splitting a one-part name, or a name that contains its separator " and ".
+    """
+    text = escape(name)
+    return text if "," in name and " and " not in name else f"{{{text}}}"
 
 
 def project_entry(as_of: str) -> str:
-    """Return this project's own entry; `as_of` is the board's commit and day."""
+    """Return this project's own entry, with `as_of` (the board's commit and date) as its note."""
     return _entry("misc", "reprozoo", PROJECT | {"note": escape(as_of)} if as_of else dict(PROJECT))
 
 
 def bibliography(datasets: Iterable[str], keys: Iterable[str], papers: Mapping[str, Paper], as_of: str = "") -> str:
-    """Return the entries of this project, of the data sets, and of the sources sorted by key; ends with a newline."""
+    """Return a BibTeX file: this project, the named data sets, then the sources `keys`, sorted.
+
+    Names without an entry are skipped.
+    """
     sets = {key: (kind, fields) for key, kind, fields in (DATASETS[name] for name in datasets if name in DATASETS)}
     entries = [project_entry(as_of)]
     entries += [_entry(kind, key, fields) for key, (kind, fields) in sets.items()]

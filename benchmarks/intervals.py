@@ -1,7 +1,7 @@
 """Means, spreads and intervals of test errors: pure functions over numbers, all in percentage points.
 
-scipy is loaded on first use, and only its special functions: `stdtrit` is the quantile of Student's t, and loads in a third
-of the time of scipy.stats.
+scipy.special is imported on first use. Its `stdtrit` is the quantile of Student's t distribution; scipy.stats takes three
+times as long to import.
 """
 
 import math
@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Literal
 
 PREDICTION_LEVEL = 0.95
-SEQUENTIAL_LEVEL = 0.99  # of a row that is looked at again and again: all looks together then err in about 1 of 20
-CLAIM_LEVEL = 0.90  # two-sided: 1 in 20 on each side
+SEQUENTIAL_LEVEL = 0.99  # for sequential rows, so that all interim analyses together err in about 1 of 20 rows
+CLAIM_LEVEL = 0.90  # two-sided: 5 % on each side
 
 Outcome = Literal["finished", "collapsed", "diverged"]
 _BY_SEVERITY: tuple[Outcome, ...] = ("diverged", "collapsed", "finished")
@@ -23,7 +23,7 @@ _BY_SEVERITY: tuple[Outcome, ...] = ("diverged", "collapsed", "finished")
 
 @lru_cache(maxsize=4_096)
 def t_quantile(level: float, degrees: float) -> float:
-    """Return the half-width, in standard errors, of a two-sided t-interval."""
+    """Return the half-width of a two-sided t-interval, in standard errors; `degrees` are its degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, (1 + level) / 2))
@@ -34,13 +34,13 @@ def t_quantile(level: float, degrees: float) -> float:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the runs of one row measured, every seed counted once: the seed's mean error where it trained."""
+    """The test errors of one row. Each seed that trained counts once, with the mean error of its finished runs."""
 
-    errors: tuple[float, ...] = ()  # of the seeds that trained, one each
+    errors: tuple[float, ...] = ()  # one for each seed that trained
     seeds: int = 0  # distinct seeds with an ended run, trained or not
     runs: int = 0  # ended runs
-    averaged: int = 0  # the finished runs behind `errors`
-    repeats: float = 0.0  # variance of one run that averaging a seed's runs removed; 0 where every seed ran once
+    averaged: int = 0  # how many finished runs were averaged into `errors`
+    repeats: float = 0.0  # by how much averaging lowered the variance of single runs; 0 if every seed ran once
 
     @property
     def n(self) -> int:
@@ -49,36 +49,37 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """Over seeds; raises where none trained."""
+        """The mean over seeds. Raises StatisticsError if none trained."""
         return statistics.fmean(self.errors)
 
     @property
     def sd(self) -> float:
-        """Of the seeds' means, n - 1 in the denominator; raises below 2 seeds. Exactly 0 for equal errors."""
+        """The standard deviation (n - 1) of the seeds' errors, exactly 0 for equal ones. Raises StatisticsError below 2."""
         return statistics.stdev(self.errors)
 
     @property
     def run_sd(self) -> float:
-        """Of single runs: that of the seeds' means, and what averaging took from it."""
+        """The standard deviation of single runs: that of the seeds' errors, corrected for averaging."""
         return math.sqrt(self.sd**2 + self.repeats)
 
 
 def sample_of_seeds(errors: Sequence[float], seeds: int | None = None) -> Sample:
-    """Return the sample of seeds that ran once each; `seeds` counts those that ended, where not all of them trained."""
+    """Return the sample of seeds that ran once each. `seeds` is the number of ended seeds, if some did not train."""
     ended = len(errors) if seeds is None else seeds
     return Sample(tuple(errors), ended, ended, len(errors))
 
 
 def outcome_of_seed(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the outcome of most runs of a seed; where two are equally frequent, the worse one."""
+    """Return the most frequent outcome of a seed's runs; in a tie the worst."""
     counts = Counter(outcomes)
-    return max(_BY_SEVERITY, key=lambda outcome: counts[outcome])  # of equal counts max takes the first
+    return max(_BY_SEVERITY, key=lambda outcome: counts[outcome])  # max returns the first of equal counts
 
 
 def sample_of_runs(runs: Iterable[tuple[int, Outcome, float]]) -> Sample:
-    """Return the sample of (seed, outcome, test error) runs.
+    """Return the sample of runs (seed, outcome, test error in percent).
 
-    A seed has one outcome (`outcome_of_seed`) and, where that is `finished`, one error: the mean of its finished runs.
+    Each seed has one outcome, that of `outcome_of_seed`. If it is `finished`, the seed's error is the mean of its finished
+    runs.
     """
     by_seed: dict[int, list[tuple[Outcome, float]]] = {}
     for seed, outcome, error in runs:
@@ -94,9 +95,10 @@ def sample_of_runs(runs: Iterable[tuple[int, Outcome, float]]) -> Sample:
 
 
 def _averaged_away(trained: Sequence[Sequence[float]]) -> float:
-    """Return by how much the variance of the seeds' means falls short of that of single runs.
+    """Return by how much the variance of the seeds' means is smaller than that of single runs.
 
-    With variances b between and w within seeds, and k runs of a seed, its mean has the variance b + w / k, a run b + w.
+    With variances b between seeds and w within a seed, a run has the variance b + w, and the mean of k runs of one seed has
+    b + w / k.
     """
     degrees = sum(len(errors) - 1 for errors in trained)
     if not degrees:
@@ -110,33 +112,33 @@ def _averaged_away(trained: Sequence[Sequence[float]]) -> float:
 
 @dataclass(frozen=True)
 class Statistic:
-    """What a source's figure is of the source's own runs: a single run where it doesn't say."""
+    """Which statistic of the source's own runs its figure is; a single run if the source does not say."""
 
     kind: Literal["single", "mean", "median", "best"] = "single"
     runs: int = 1
-    spread: float | None = None  # as printed after ±, of the runs behind a mean
-    standard_error: bool = False  # the spread is that of the mean, not of one run
+    spread: float | None = None  # as printed after ± for a mean of runs
+    standard_error: bool = False  # the spread is the standard error of the mean, not the deviation of runs
 
     @property
     def has_spread(self) -> bool:
-        """Whether the source's own spread can be used: that of a mean of several runs."""
+        """Whether the source's spread can be used, which takes a mean of several runs."""
         return self.kind == "mean" and self.runs > 1 and self.spread is not None
 
     @property
     def share(self) -> float:
-        """The variance of the figure as a share of one run's: 1 for a run, 1/k for a mean of k, 0.449 for a median of 3.
+        """The variance of the figure divided by that of one run: 1 for a run, 1/k for a mean of k, 0.449 for a median of 3.
 
-        1 for the best of several too: what choosing does to a figure isn't a matter of variance.
+        It is 1 for the best of several runs too, because selection biases a figure and its variance does not describe that.
         """
         if self.kind == "mean":
             return 1 / self.runs
         return median_variance(self.runs) if self.kind == "median" else 1.0
 
     def half_width(self, level: float, sample_sd: float, n: int, repeats: float = 0.0) -> float:
-        """Return by how much the figure may differ from our mean of n >= 2 seeds where both come from one truth.
+        """Return the half-width of the interval for the figure around our mean of n >= 2 seeds, if both have one distribution.
 
-        Half-width of the prediction interval for the figure; of Welch's interval of the two means where the source prints
-        its own spread. `repeats` as in Sample.
+        It is the prediction interval for the figure. If the source prints its own spread, it is Welch's interval of the two
+        means. `repeats` is that of Sample.
         """
         ours = sample_sd**2 / n
         if not self.has_spread:
@@ -145,8 +147,8 @@ class Statistic:
         theirs = self.spread**2 / (1 if self.standard_error else self.runs)
         return _welch_half(level, ours, n, theirs, self.runs)
 
-    def words(self) -> str:
-        """Return `a mean of 10 runs`; '' for a single run."""
+    def description(self) -> str:
+        """Return text such as `a mean of 10 runs`; '' for a single run."""
         if self.kind == "single":
             return ""
         article = "the" if self.kind == "best" else "a"
@@ -158,9 +160,9 @@ ONE_RUN = Statistic()
 
 @lru_cache(maxsize=64)
 def median_variance(k: int) -> float:
-    """Return the variance of the median of k standard normal values, for an even k that of k - 1 (a little too wide).
+    """Return the variance of the median of k standard normal values. For an even k it is that of k - 1, a little too large.
 
-    The middle one of k = 2m + 1 values has the density k! / (m! m!) F^m (1 - F)^m f, integrated here by the trapezoid rule.
+    The median of k = 2m + 1 values has the density k! / (m! m!) F^m (1 - F)^m f, integrated here by the trapezoid rule.
     """
     from scipy.special import ndtr
 
@@ -181,7 +183,7 @@ def median_variance(k: int) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, spread and intervals of the test errors of n seeds; None where n is too small to define it."""
+    """Mean, spread and intervals of the test errors of n seeds. A field is None if n is too small for it."""
 
     n: int
     mean: float | None
@@ -191,7 +193,7 @@ class Summary:
 
 
 def summarise(sample: Sample, statistic: Statistic = ONE_RUN) -> Summary:
-    """Return mean and spread. `statistics` works exactly, so that equal errors have a spread of exactly 0."""
+    """Return the mean, spread and intervals of a sample; `statistic` is that of the source's figure."""
     n = sample.n
     if n < 2:
         return Summary(n, sample.mean if n else None, None, None, None)
@@ -201,13 +203,14 @@ def summarise(sample: Sample, statistic: Statistic = ONE_RUN) -> Summary:
 
 
 def differ_by(sd: float, n: int) -> float:
-    """By how much two runs of one truth differ at most in 19 of 20 cases, where n other runs gave this standard deviation."""
+    """Return by how much two runs of one distribution differ at most in 19 of 20 cases; `sd` is that of n other runs."""
     return t_quantile(PREDICTION_LEVEL, n - 1) * sd * math.sqrt(2)
 
 
 def tolerance(reported: float, test_images: int, last_digit: float) -> float:
-    """Return how near is near enough: one binomial standard deviation of the reported error on that many test images, at
-    least half of its last printed digit. 0.31 for 10.41 on 10,000 images.
+    """Return the tolerance of a reported error: the larger of its binomial standard deviation and half its last printed digit.
+
+    All values are percentages. The tolerance of 10.41 on 10,000 images is 0.31.
     """
     p = reported / 100
     return max(100 * math.sqrt(p * (1 - p) / test_images), last_digit / 2)
@@ -223,7 +226,10 @@ class Difference:
 
 
 def welch(lower: Sequence[float], higher: Sequence[float], level: float = CLAIM_LEVEL) -> Difference:
-    """Return mean(higher) - mean(lower) with its Welch interval; a point where neither side varies. n >= 2 each."""
+    """Return mean(higher) - mean(lower) with its Welch interval. Each side needs two values or more.
+
+    If neither side varies, the interval is a point.
+    """
     value = round(statistics.fmean(higher) - statistics.fmean(lower), 9)
     va, vb = statistics.variance(lower) / len(lower), statistics.variance(higher) / len(higher)
     half = _welch_half(level, va, len(lower), vb, len(higher))
@@ -231,9 +237,10 @@ def welch(lower: Sequence[float], higher: Sequence[float], level: float = CLAIM_
 
 
 def welch_ratio(lower: Sequence[float], higher: Sequence[float], level: float = CLAIM_LEVEL) -> Difference | None:
-    """Return mean(lower) / mean(higher) with its interval by the delta method; None where the higher mean is 0. n >= 2 each.
+    """Return mean(lower) / mean(higher) with its interval by the delta method; None if the higher mean is 0.
 
-    A ratio r = a / b varies by (va + r^2 vb) / b^2, the means' variances being va and vb; degrees of freedom as Welch's.
+    Each side needs two values or more. With va and vb, the variances of the means a and b, the ratio r = a / b has the
+    variance (va + r^2 vb) / b^2. The degrees of freedom are Welch's.
     """
     a, b = statistics.fmean(lower), statistics.fmean(higher)
     if not b:
@@ -246,10 +253,10 @@ def welch_ratio(lower: Sequence[float], higher: Sequence[float], level: float = 
 
 
 def _welch_half(level: float, va: float, na: int, vb: float, nb: int) -> float:
-    """Half-width of a Welch interval of a difference, from the two means' variances and numbers of values."""
+    """Return the half-width of a Welch interval of two means with the variances va and vb, of na and nb values."""
     if va + vb == 0:
         return 0.0
-    # The terms are shares of va + vb, so that tiny variances can't underflow when squared.
+    # Dividing by va + vb first keeps tiny variances from underflowing when squared.
     share = va / (va + vb)
     degrees = 1 / (share**2 / (na - 1) + (1 - share) ** 2 / (nb - 1))
     return t_quantile(level, degrees) * math.sqrt(va + vb)
@@ -258,8 +265,8 @@ def _welch_half(level: float, va: float, na: int, vb: float, nb: int) -> float:
 # --- numbers in sentences ---------------------------------------------------------------------------------------------
 
 
-def spell(*values: float) -> list[str]:
-    """Return two decimals, or as many more (up to four) as keep different numbers from looking equal, or like 0."""
+def distinct_texts(*values: float) -> list[str]:
+    """Return the values as text with two decimals, or with three or four if different values would look equal, or like 0."""
     for decimals in (2, 3, 4):
         texts = [f"{value:.{decimals}f}" for value in (*values, 0.0)]
         if len(set(texts)) == len({*values, 0.0}):
@@ -268,5 +275,5 @@ def spell(*values: float) -> list[str]:
 
 
 def gap_text(mean: float, printed: str) -> str:
-    """Return the gap as the two numbers beside it have it: `+0.29` for 1.885, shown as 1.89, against 1.6."""
+    """Return the difference of the two numbers as they are shown: `+0.29` for 1.885, shown as 1.89, and the figure 1.6."""
     return f"{Decimal(f'{mean:.2f}') - Decimal(printed):+.2f}"

@@ -1,6 +1,6 @@
-"""How a board is said, the same on the terminal, in a file and on the site: words, symbols, marks, ranks, rows.
+"""Labels and text formats of a board, shared by the terminal, the files and the site: symbols, marks, ranks, cells.
 
-Nothing here knows of a console or a page: whoever shows it escapes it for the place where it stands.
+The texts are not escaped: each caller escapes them for its own output.
 """
 
 import csv
@@ -15,7 +15,7 @@ from benchmarks.board import default_view
 from benchmarks.intervals import gap_text
 from benchmarks.records import utc
 
-SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
+SYMBOLS = {  # always shown with the word, for readers who cannot tell colours or symbols apart
     "reproduced": "✓",
     "better": "▼",
     "worse": "▲",
@@ -30,33 +30,36 @@ SYMBOLS = {  # a word never stands by its colour alone, nor by its symbol alone
     "different": "✗",
     "not yet known": "…",
 }
-SEED = ["dataset", "model", "profile", "data", "seed"]  # what makes two runs runs of one seed
+SEED = ["dataset", "model", "profile", "data", "seed"]  # runs with equal values are runs of one seed
 PUBLISHED_ONLY = "published only"
-MARKS = {  # what isn't plain about a row's numbers: the letter of narrow tables, and the words
+MARKS = {  # caveats of a row: the letter for narrow tables, and the text
     "L": "local: not published",
     "U": "unverified data",
     "F": "profile fast",
-    "S": "number of seeds was sequential",
+    "S": "seeds added after looking at the results",
     "C": "code with uncommitted changes",
-    "R": "went on under another build or device",
+    "R": "resumed with another build or device",
     "O": "runs of another revision or recipe not counted",
 }
 LEGEND = "Test error in percent after the last epoch: the mean of the seeds that trained, ± its 95 % interval."
 
 
-def clean(value: Any) -> str:
-    """Text from a file, safe to print: a record may hold anything, also a terminal's control sequences."""
+Row = Any  # a board row: a named tuple of BOARD_COLUMNS from DataFrame.itertuples
+
+
+def clean(value: object) -> str:
+    """Return text from a file without control characters: a record may contain terminal escape sequences."""
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
-def verdict_words(word: Any) -> str:
-    """Symbol and word: `✓ reproduced`. A row without a verdict is published only."""
+def verdict_words(word: object) -> str:
+    """Return symbol and word, such as `✓ reproduced`; `published only` for a row without a verdict."""
     return f"{SYMBOLS[word]} {word}" if isinstance(word, str) else PUBLISHED_ONLY
 
 
-def marks_of(row: Any) -> str:
-    """Letters of MARKS for what isn't plain about a board row's numbers; empty where nothing has run."""
-    given = {
+def marks_of(row: Row) -> str:
+    """Return the letters of the MARKS that apply to a board row; '' for a row without runs."""
+    applies = {
         "L": row.local,
         "U": row.data == "unverified",
         "F": row.profile == "fast",
@@ -65,39 +68,42 @@ def marks_of(row: Any) -> str:
         "R": row.forced,
         "O": row.outdated > 0,
     }
-    return "".join(letter for letter, holds in given.items() if holds) if row.runs or row.outdated else ""
+    return "".join(letter for letter, marked in applies.items() if marked) if row.runs or row.outdated else ""
 
 
 def ranks(rows: pd.DataFrame) -> list[int | None]:
-    """The ranks by error of one data set's rows, measured and published ones in one ranking; None without an error."""
-    found: list[int | None] = []
+    """Return the ranks of one data set's rows, which are sorted by error; None for a row that has not run.
+
+    Measured and published rows share one ranking.
+    """
+    ranking: list[int | None] = []
     rank = 0
     for row in rows.itertuples(index=False):
         has_error = pd.isna(row.model) or not pd.isna(row.mean)
         rank += has_error
-        found.append(rank if has_error else None)
-    return found
+        ranking.append(rank if has_error else None)
+    return ranking
 
 
-def concerning(board: pd.DataFrame) -> pd.DataFrame:
-    """The default view, of the figures that are published only those of the sources behind its models.
+def with_cited_rows(board: pd.DataFrame) -> pd.DataFrame:
+    """Return the default view with published rows from the sources of its models only.
 
-    What another source reports of another network stands in the CSV and JSON.
+    Published rows from other sources are in the CSV and JSON.
     """
     view = default_view(board)
-    behind = set(view.loc[view["model"].notna(), "paper"].dropna())
-    return view[view["model"].notna() | view["paper"].isin(behind)].reset_index(drop=True)
+    sources = set(view.loc[view["model"].notna(), "paper"].dropna())
+    return view[view["model"].notna() | view["paper"].isin(sources)].reset_index(drop=True)
 
 
 def as_of_line(board: pd.DataFrame, commit: str | None) -> str:
-    """What a board has to be cited with: the commit of the checkout and the day of its newest record."""
+    """Return the line to cite a board with: the commit of the checkout and the date of the newest record."""
     where = f"As of commit {commit}" if commit else "Outside a git checkout"
     newest = board["newest"].max()
     return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
 
 
 def own_line(runs: pd.DataFrame) -> str:
-    """What of a board is this checkout's own, not published yet: '' where nothing is. `runs` as `frame_of` gives them."""
+    """Return a sentence on the board's unpublished runs, '' if there are none. `runs` is the frame of `frame_of`."""
     own = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
     if own.empty:
         return ""
@@ -108,14 +114,14 @@ def own_line(runs: pd.DataFrame) -> str:
     same_seed = pd.Series([seed in seeds for seed in zip(*(own[name] for name in SEED), strict=True)], index=own.index)
     clauses = [f"Of this checkout, not published: {len(own)} run{'s' * (len(own) > 1)}"]
     if same_weights.any():
-        clauses.append(f"{same_weights.sum()} with the very weights, bit for bit, of published ones: counted once")
+        clauses.append(f"{same_weights.sum()} with the same weights, bit for bit, as a published run: counted once")
     if averaged := int((same_seed & (own["standing"] == "counted")).sum()):
-        clauses.append(f"{averaged} of seeds that are published too: averaged with those")
+        clauses.append(f"{averaged} of seeds that are also published: averaged with those")
     return ", ".join(clauses) + "."
 
 
 def repeats_line(view: pd.DataFrame) -> str:
-    """Which rows have more runs than seeds: '' where none has."""
+    """Return a sentence on the rows with more runs than seeds, '' if there are none."""
     repeated = view[view["runs"] > view["seeds"]]
     if repeated.empty:
         return ""
@@ -123,34 +129,34 @@ def repeats_line(view: pd.DataFrame) -> str:
     return f"A seed counts once, as the mean of its runs: {counts}."
 
 
-# --- cells that are alike everywhere ---------------------------------------------------------------------------------
+# --- cells -----------------------------------------------------------------------------------------------------------
 
 
-def runs_of_seeds(row: Any) -> str:
-    """`12 runs of 10 seeds`; `10 seeds` where each ran once."""
+def runs_of_seeds(row: Row) -> str:
+    """Return `12 runs of 10 seeds`, or `10 seeds` if each ran once."""
     return f"{row.runs} runs of {row.seeds} seeds" if row.runs > row.seeds else f"{row.seeds} seeds"
 
 
-def title_of(row: Any) -> str:
-    """`NiN + dropout (nin_dropout)`: the title and the name for `--model`; its source's key where only published."""
+def title_of(row: Row) -> str:
+    """Return title and model name, `NiN + dropout (nin_dropout)`; a published row has its source's key in brackets."""
     name = row.paper if pd.isna(row.model) else row.model
     return clean(row.label) if pd.isna(name) or name == row.label else f"{clean(row.label)} ({clean(name)})"
 
 
-def error_text(row: Any) -> str:
-    """`10.52 ± 0.17`: the mean and its 95 % interval; '' where nothing trained."""
+def error_text(row: Row) -> str:
+    """Return the mean and its 95 % interval, `10.52 ± 0.17`; '' if no seed trained."""
     spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
     return "" if pd.isna(row.mean) else f"{row.mean:.2f}{spread}"
 
 
-def trained_text(row: Any) -> str:
-    """`9 of 10`, the seeds that trained; `9 of 10 (12 runs)` where a seed ran more than once; '' where none has run."""
+def trained_text(row: Row) -> str:
+    """Return how many seeds trained: `9 of 10`, `9 of 10 (12 runs)` if a seed ran more than once, '' without a run."""
     repeated = f" ({row.runs} runs)" if row.runs > row.seeds else ""
     return f"{row.n} of {row.seeds}{repeated}" if row.runs else ""
 
 
-def gap_of(row: Any) -> str:
-    """The gap with its sign, rounded as the two numbers beside it; '' where there is none."""
+def gap_of(row: Row) -> str:
+    """Return the signed difference of the mean and the figure as they are shown; '' if there is none."""
     return "" if pd.isna(row.gap) else gap_text(row.mean, row.printed)
 
 
@@ -158,12 +164,15 @@ def gap_of(row: Any) -> str:
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every row of a frame, None where undefined, floats without binary fractions' dust; a board's with `marks` in words."""
+    """Return the rows of a frame as JSON data: None for undefined values, floats rounded to 9 decimals.
+
+    A board's rows have the extra key `marks`, a list of texts.
+    """
     rows = [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
     if "keys" not in frame:
         return rows
     marks = [[MARKS[letter] for letter in marks_of(row)] for row in frame.itertuples(index=False)]
-    return [row | {"marks": mine} for row, mine in zip(rows, marks, strict=True)]
+    return [row | {"marks": texts} for row, texts in zip(rows, marks, strict=True)]
 
 
 def _plain(value: Any) -> Any:
@@ -177,12 +186,12 @@ def _plain(value: Any) -> Any:
 
 
 def as_json(frame: pd.DataFrame) -> str:
-    """The text of `report --format json`."""
+    """Return the output of `report --format json`."""
     return json.dumps(rows_of(frame), indent=2, ensure_ascii=False) + "\n"
 
 
 def as_csv(frame: pd.DataFrame) -> str:
-    """The text of `report --format csv`: lists as their items with `; ` between them."""
+    """Return the output of `report --format csv`, in which the items of a list are joined by `; `."""
     out = io.StringIO()
     writer = csv.DictWriter(out, [*frame.columns, *["marks"] * ("keys" in frame)], lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""LaTeX: text escaped for it, and tables with booktabs' rules."""
+"""LaTeX: escaped text, and tables for the package booktabs."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,20 +16,20 @@ _ESCAPES = {
 
 
 class Raw(str):
-    """Text that is LaTeX already: a citation in a cell."""
+    """Text that is already LaTeX, such as a citation, and must not be escaped."""
 
     __slots__ = ()
 
 
 def escape(text: object) -> str:
-    """Return text that LaTeX, and BibTeX inside braces, print as it is. Control characters become blanks."""
+    """Return text escaped for LaTeX, and for BibTeX inside braces. Control characters become spaces."""
     return "".join(_ESCAPES.get(c, c if c.isprintable() else " ") for c in str(text))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], columns: str, caption: str, label: str) -> str:
-    """Return a table environment for the package booktabs; cells that aren't Raw are escaped here.
+    """Return a table environment for the package booktabs. All cells except `Raw` ones are escaped.
 
-    `columns` are LaTeX's column letters, one a heading: `lrrr`.
+    `columns` has one of LaTeX's column letters for each heading, such as `lrrr`. Raises ValueError for another number.
     """
     if len(columns) != len(heads):
         raise ValueError(f"{len(columns)} columns for {len(heads)} headings")

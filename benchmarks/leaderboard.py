@@ -1,16 +1,16 @@
-"""The read-model: what was measured set beside what was printed, as DataFrames. Site and report use no more.
+"""The public Python interface to the results: DataFrames that compare measured with printed errors.
 
-evidence = read(results, runs)          every record, card and source, and what couldn't be read
-board = make_board(evidence)            a row per (data set, model, profile, data status), and the published-only ones
-default_view(board)                     a model's row with the most seeds
-make_claims(board, evidence.papers)     what the papers assert, judged on the same rows
-make_attempts(papers, attempts)         what others got when they tried for the same figures
+evidence = read(results, runs)          all records, cards and sources, and the problems of unreadable files
+board = make_board(evidence)            one row per (data set, model, profile, data status), and published figures
+default_view(board)                     for each model the row with the most seeds
+make_claims(board, evidence.papers)     the papers' claims with their verdicts
+make_attempts(papers, attempts)         errors that others reached when they tried to reproduce a figure
 make_equivalences(board)                whether `fast` gives the errors of `reference`
-make_paper_table(board, paper, place)   a source's own table with our numbers beside its
-make_choices(evidence.runs)             what was tried on held-out images, the best setting first
-runs_of(...), curves(...)               the runs behind a row
+make_paper_table(board, paper, place)   a source's own table with our numbers
+make_choices(evidence.runs)             settings that were compared on held-out images, the best first
+runs_of(...), curves(...)               the runs behind a row and their learning curves
 
-The names stand here together for whoever uses them from Python; benchmarks/columns.py says what every column holds.
+benchmarks/columns.py explains every column. The site and `runner report` use this module too.
 """
 
 from benchmarks.board import default_view, make_board
@@ -29,7 +29,7 @@ from benchmarks.columns import (
 from benchmarks.comparisons import make_attempts, make_claims, make_equivalences
 from benchmarks.curves import curve_path, curves, read_curve, runs_of
 from benchmarks.paper_tables import make_choices, make_paper_table, tables_of
-from benchmarks.reading import Evidence, Known, Stamp, files_of, frame_of, read
+from benchmarks.reading import Evidence, RowCache, Stamp, files_of, frame_of, read
 
 __all__ = [
     "ATTEMPT_COLUMNS",
@@ -45,7 +45,7 @@ __all__ = [
     "CardAnatomy",
     "CardVariant",
     "Evidence",
-    "Known",
+    "RowCache",
     "Stamp",
     "curve_path",
     "curves",

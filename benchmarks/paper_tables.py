@@ -1,4 +1,4 @@
-"""A source's own tables with our numbers beside its, and the choices that were made on held-out images."""
+"""A source's tables with our numbers, and the settings that were compared on held-out images."""
 
 import json
 from typing import Any
@@ -13,15 +13,15 @@ from benchmarks.papers import Paper
 
 
 def tables_of(paper: Paper) -> list[str]:
-    """Return the places in which a source prints errors, in its order: `Table 1`, `Section 4.2`."""
+    """Return the places where a source prints errors, such as `Table 1` or `Section 4.2`, in its order."""
     return list(dict.fromkeys(row.where for row in paper.reported))
 
 
 def make_paper_table(board: pd.DataFrame, paper: Paper, table: str | None = None) -> pd.DataFrame:
-    """Return PAPER_TABLE_COLUMNS, one row a printed error, in the source's order and with its labels.
+    """Return a frame with PAPER_TABLE_COLUMNS, one row per printed error, in the source's order and with its labels.
 
-    Ours is the model's row with the most seeds. Only a row that the model is judged by has a verdict. Raises UserError for
-    a table that the source doesn't have.
+    Our numbers come from the model's row with the most seeds. Only the figure that a model is judged by has a verdict.
+    Raises UserError if the source has no such table.
     """
     places = {place.casefold(): place for place in tables_of(paper)}
     if table is not None and table.casefold() not in places:
@@ -30,30 +30,30 @@ def make_paper_table(board: pd.DataFrame, paper: Paper, table: str | None = None
     view = default_view(board)
     ours = {(row.dataset, row.model): row for row in view[view["model"].notna()].itertuples(index=False)}
     rows = []
-    for printed in paper.reported:
-        if place not in (None, printed.where):
+    for figure in paper.reported:
+        if place not in (None, figure.where):
             continue
-        row: Any = ours.get((printed.dataset, printed.model))
-        judged = row is not None and printed.kind == "target"
+        row: Any = ours.get((figure.dataset, figure.model))  # a named tuple of pandas
+        is_target = row is not None and figure.kind == "target"
         measured = row is not None and not pd.isna(row.mean)
         rows.append(
             {
-                "where": printed.where,
-                "dataset": printed.dataset,
-                "label": printed.label,
-                "reported": printed.error,
-                "printed": str(printed.printed),
-                "kind": printed.kind,
-                "model": printed.model,
+                "where": figure.where,
+                "dataset": figure.dataset,
+                "label": figure.label,
+                "reported": figure.error,
+                "printed": str(figure.printed),
+                "kind": figure.kind,
+                "model": figure.model,
                 "mean": row.mean if measured else None,
                 "half_width": row.half_width if measured else None,
                 "n": row.n if row is not None else 0,
                 "seeds": row.seeds if row is not None else 0,
                 "runs": row.runs if row is not None else 0,
-                "gap": round(row.mean - printed.error, 9) if measured else None,
-                "verdict": row.verdict if judged else None,
-                "reason": row.reason if judged else None,
-                "note": printed.note,
+                "gap": round(row.mean - figure.error, 9) if measured else None,
+                "verdict": row.verdict if is_target else None,
+                "reason": row.reason if is_target else None,
+                "note": figure.note,
             }
         )
     frame = pd.DataFrame(rows, columns=PAPER_TABLE_COLUMNS)
@@ -63,9 +63,10 @@ def make_paper_table(board: pd.DataFrame, paper: Paper, table: str | None = None
 
 
 def make_choices(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return CHOICE_COLUMNS from `Evidence.runs`: one row a setting that was tried on held-out images, the best first.
+    """Return a frame with CHOICE_COLUMNS, one row per setting that was measured on held-out images, the best first.
 
-    Settings are compared within a data set, model, revision, profile, data status and number of held-out images.
+    `runs` is `Evidence.runs`. Settings are compared within a data set, model, revision, recipe, profile, data status and
+    number of held-out images.
     """
     held_out = runs[runs["standing"] == "validation"]
     keys = ["dataset", "model", "revision", "recipe_sha256", "profile", "data", "holdout", "overrides"]

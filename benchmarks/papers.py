@@ -1,9 +1,8 @@
-"""What the sources printed: one TOML file a source, `papers/<key>.toml`, with [[reported]] rows and [[claim]] rows.
+"""Read the printed figures: one file per source, `papers/<key>.toml`, with [[reported]] and [[claim]] rows.
 
-An error stands there as a plain number with the digits that were printed (`error = 9.50`): tomllib hands it over as a
-Decimal, so the last printed digit is the number's own and can't disagree with it. What others got when they tried for a
-source's figures stands in `attempts/<key>.toml`, with [[attempt]] rows. Loading fails loudly and names every problem at
-once, each with file, row and field.
+An error is a number with its printed digits (`error = 9.50`). tomllib returns it as a Decimal, which keeps the last printed
+digit. `attempts/<key>.toml` has the errors that others reached when they tried to reproduce a source's figures, in
+[[attempt]] rows. A wrong file raises PaperError, which lists all problems with file, row and field.
 """
 
 import tomllib
@@ -26,16 +25,16 @@ from pydantic import (
 from benchmarks import records
 from benchmarks.errors import UserError
 from benchmarks.records import Name
-from benchmarks.sanity import CLASSES, implausible, shown, unknown, wrong_fields
+from benchmarks.sanity import CLASSES, as_toml, implausible, unknown, wrong_fields
 
 FOLDER = Path(__file__).parent / "papers"
 ATTEMPTS = Path(__file__).parent / "attempts"
 
 
-def _unquoted(value: Any) -> Any:
-    """Refuse what isn't a number in TOML: pydantic would take "10.41" and true."""
+def _unquoted(value: object) -> object:
+    """Raise ValueError unless the TOML value is a number; pydantic would accept "10.41" and true."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise ValueError(f"is {shown(value)}, expected a number without quotes, such as 10.41")
+        raise ValueError(f"is {as_toml(value)}, expected a number without quotes, such as 10.41")
     return value
 
 
@@ -45,15 +44,15 @@ def _known_dataset(name: str) -> str:
     return name
 
 
-def _year(value: Any) -> Any:
+def _year(value: object) -> object:
     if value != "unknown" and (type(value) is not int or not 1950 <= value <= 2100):
-        raise ValueError(f'is {shown(value)}, expected a year such as 2013, without quotes, or "unknown"')
+        raise ValueError(f'is {as_toml(value)}, expected a year such as 2013, without quotes, or "unknown"')
     return value
 
 
 Text = Annotated[str, Field(min_length=1)]
 Dataset = Annotated[str, AfterValidator(_known_dataset)]
-Percent = Annotated[Decimal, BeforeValidator(_unquoted), Field(ge=0, le=100)]  # with the digits that were printed
+Percent = Annotated[Decimal, BeforeValidator(_unquoted), Field(ge=0, le=100)]  # with its printed digits
 Points = Annotated[float, BeforeValidator(_unquoted)]
 Year = Annotated[int | Literal["unknown"], BeforeValidator(_year)]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -64,7 +63,7 @@ SpreadKind = Literal["standard deviation", "standard error"]
 
 
 class PaperError(UserError):
-    """Sources that can't be read: one line a problem, each with file, row and field."""
+    """A wrong source file: one line per problem, each with file, row and field."""
 
 
 class _Frozen(BaseModel):
@@ -72,44 +71,46 @@ class _Frozen(BaseModel):
 
 
 class ReportedProtocol(_Frozen):
-    """How the source measured. None where it doesn't say."""
+    """How the source measured its error. A field is None if the source does not say."""
 
     augmentation: Text | None = None  # "none", or what was done to training images, in words
     training_images: Count | None = None
     evaluation: Literal["test", "validation"] = "test"
-    networks: Count = 1  # more: their predictions were averaged
-    views: Count = 1  # more: predictions on so many crops of each test image were averaged
-    epoch: Literal["last", "best"] | None = None  # best: chosen by the error that is reported
-    runs: Count | None = None  # behind the figure
+    networks: Count = 1  # more than 1: their predictions were averaged
+    views: Count = 1  # more than 1: the predictions on this many crops of each test image were averaged
+    epoch: Literal["last", "best"] | None = None  # best: chosen by the reported error itself
+    runs: Count | None = None  # the number of runs that the figure was computed from
     statistic: Statistic | None = None  # of those runs
-    selection: Text | None = None  # how the figure was picked, where that isn't plain: "one of 4 rates"
-    spread: Annotated[Points, Field(ge=0)] | None = None  # over the runs, as printed after "+-": percentage points
-    spread_kind: SpreadKind | None = None  # what that is, where the source says it
+    selection: Text | None = None  # how the figure was selected: "one of 4 rates"
+    spread: Annotated[Points, Field(ge=0)] | None = None  # of the runs, as printed after "+-", in percentage points
+    spread_kind: SpreadKind | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ReportedProtocol":
         if self.runs is None and self.statistic in ("mean", "median"):
-            raise ValueError(f"statistic is '{self.statistic}', but runs is missing: of how many?")
+            raise ValueError(f"statistic is '{self.statistic}', but runs is missing: how many runs?")
         if (self.runs or 1) > 1 and self.statistic in (None, "single"):
             raise ValueError(f"runs is {self.runs}, so statistic must be 'mean', 'median' or 'best'")
         if self.spread is not None and (self.runs or 1) < 2:
-            raise ValueError("spread needs runs, 2 or more: over how many is it?")
+            raise ValueError("spread needs runs, 2 or more")
         if self.spread_kind is not None and self.spread is None:
             raise ValueError("spread_kind is set, but spread is missing")
         return self
 
 
 class ReportedError(_Frozen):
-    """One printed test error, with its place and protocol."""
+    """One printed test error, with its place in the source and its protocol."""
 
     dataset: Dataset
     label: Text  # as printed
-    model: Name | None = None  # the zoo's name; None for what the zoo hasn't: shown as published only
+    model: Name | None = (
+        None  # in the zoo; None if the zoo does not have it, so that the figure is shown as published only
+    )
     printed: Annotated[Percent, Field(alias="error")]
     where: Text  # "Table 1", "Section 4.2"
     kind: Kind = "context"
     protocol: ReportedProtocol = ReportedProtocol()
-    secondary: Text | None = None  # where the number was read, if not in the source itself: not confirmed there
+    secondary: Text | None = None  # where the number was read, if it was not in the source itself
     note: Text | None = None
 
     @model_validator(mode="after")
@@ -121,23 +122,23 @@ class ReportedError(_Frozen):
 
     @property
     def error(self) -> float:
-        """Percent."""
+        """The error in percent."""
         return float(self.printed)
 
     @property
     def last_digit(self) -> float:
-        """What one step of the last printed digit is worth, in percentage points: 0.01 for 10.41."""
+        """One unit of the last printed digit, in percentage points: 0.01 for 10.41."""
         return float(Decimal(1).scaleb(int(self.printed.as_tuple().exponent)))
 
 
 class Attempt(_Frozen):
-    """What somebody else got when trying for a figure of a source, in whatever way. Percent."""
+    """The error (percent) that somebody else reached when trying to reproduce a figure of a source, with any method."""
 
     dataset: Dataset
-    reported: Percent  # the figure tried for, with its printed digits
+    reported: Percent  # the source's figure, with its printed digits
     who: Text
-    error: Percent | None = None  # None where only words are given
-    error_to: Percent | None = None  # the upper end, where a range is given that begins at `error`
+    error: Percent | None = None  # None without a number
+    error_to: Percent | None = None  # the upper end of a range that begins at `error`
     remark: Text | None = None
 
     @model_validator(mode="after")
@@ -153,24 +154,24 @@ class Attempt(_Frozen):
 
     @property
     def middle(self) -> float | None:
-        """The error, or the middle of the range; None where only words are given."""
+        """The error, or the middle of its range; None without a number."""
         if self.error is None:
             return None
         return float(self.error if self.error_to is None else (self.error + self.error_to) / 2)
 
     @property
     def printed(self) -> str | None:
-        """The error with its digits, a range with both ends: "11.8 to 12"."""
+        """The error as text with its printed digits, or a range such as "11.8 to 12"."""
         if self.error is None:
             return None
         return f"{self.error}" if self.error_to is None else f"{self.error} to {self.error_to}"
 
 
 class Claim(_Frozen):
-    """What the source asserts of two models' errors, which stand in [[reported]] rows of the same file.
+    """A claim of the source about the errors of two models, which both have [[reported]] rows in the same file.
 
-    `less`: `better` has a lower error than `worse`; with `share`, lower by more than that percentage of it.
-    `equal`: the one is as good as the other.
+    `less`: `better` has a lower error than `worse`. With `share` it is lower by more than that percentage of `worse`.
+    `equal`: both have the same error.
     """
 
     id: Name
@@ -190,36 +191,43 @@ class Claim(_Frozen):
 
 
 class Paper(_Frozen):
-    """One source: the citation and what it reports."""
+    """One source: its citation, its figures and its claims."""
 
     key: Name  # the file's name
     title: Text
     authors: Annotated[tuple[Text, ...], Field(min_length=1)]  # "Lin, Min"
-    year: Year  # "unknown": a repository may not say
+    year: Year  # "unknown" if a repository does not say
     entry: Literal["article", "inproceedings", "misc"] = "misc"  # the BibTeX entry type
     venue: Text
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
     arxiv: Annotated[str, Field(pattern=r"^[0-9]{4}\.[0-9]{4,5}$")] | None = None
     doi: Annotated[str, Field(pattern=r"^10\.\S+$")] | None = None
-    read: Text  # which text the numbers were read from
+    read: Text  # the edition or commit that the numbers were read from
     note: Text | None = None
     reported: tuple[ReportedError, ...] = ()
     claims: tuple[Claim, ...] = ()
 
+    @property
+    def cited(self) -> str:
+        """`Lin et al. 2013`, as a sentence names the source."""
+        surnames = [name.split(", ", 1)[0] for name in self.authors]
+        who = " and ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
+        return who if self.year == "unknown" else f"{who} {self.year}"
+
     def figure(self, dataset: str, model: str) -> ReportedError | None:
-        """What this source prints for a model, its target first; None where it prints nothing."""
+        """Return this source's figure for a model, a target before context; None if it has none."""
         rows = [row for row in self.reported if (row.dataset, row.model) == (dataset, model)]
         return min(rows, key=lambda row: row.kind != "target", default=None)
 
 
 def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
-    """Every source by key, sorted; raises PaperError with a line for each problem of all files."""
+    """Return all sources by key, sorted. Raises PaperError with one line for each problem in any file."""
     if not folder.is_dir():
-        raise PaperError(f"{folder}: no such folder; it should hold one TOML file a source")
+        raise PaperError(f"{folder}: no such folder; it should hold one TOML file per source")
     papers, problems = {}, []
     for path in sorted(folder.glob("*.toml")):
-        paper, found = _load(path)
-        problems += [f"{path}: {problem}" for problem in found]
+        paper, problems_in_file = _load(path)
+        problems += [f"{path}: {problem}" for problem in problems_in_file]
         if paper is not None:
             papers[paper.key] = paper
     problems += [f"{folder}: {problem}" for problem in _doubled_targets(papers.values())]
@@ -229,28 +237,28 @@ def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
 
 
 def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
-    """Others' attempts by the key of the source whose figures they tried for; raises PaperError for every problem at once."""
+    """Return others' attempts by the key of the source. Raises PaperError with one line for each problem in any file."""
     attempts, problems = {}, []
     for path in sorted(folder.glob("*.toml")):
-        found: list[str] = []
+        problems_in_file: list[str] = []
         try:
             data = _tables(path)
         except PaperError as error:
-            found.append(str(error))
+            problems_in_file.append(str(error))
         else:
-            attempts[path.stem] = _rows("attempt", Attempt, data.pop("attempt", []), found)
-            found += [f"{name}: only [[attempt]] rows stand here" for name in sorted(data)]
-        problems += [f"{path}: {problem}" for problem in found]
+            attempts[path.stem] = _rows("attempt", Attempt, data.pop("attempt", []), problems_in_file)
+            problems_in_file += [f"{name}: this file may hold [[attempt]] rows only" for name in sorted(data)]
+        problems += [f"{path}: {problem}" for problem in problems_in_file]
     if problems:
         raise PaperError("\n".join(problems))
     return attempts
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    """What a file holds, its numbers with the digits that stand there; raises PaperError, which leaves the file to name."""
+    """Return the content of a TOML file, floats as Decimal. Raises PaperError, whose message does not name the file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, brackets nested by the thousand
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
         raise PaperError(f"can't be read as TOML: {error}") from error
 
 
@@ -258,7 +266,7 @@ Row = TypeVar("Row", bound=_Frozen)
 
 
 def _load(path: Path) -> tuple[Paper | None, list[str]]:
-    """One file's source, or what is wrong with it."""
+    """Return the source in a file (None if its head is wrong) and its problems."""
     try:
         data = _tables(path)
     except PaperError as error:
@@ -268,29 +276,29 @@ def _load(path: Path) -> tuple[Paper | None, list[str]]:
     reported = _rows("reported", ReportedError, raw, problems)
     claims = _rows("claim", Claim, data.pop("claim", []), problems)
     if "claims" in data:  # the field's name in Python, not in the file
-        problems.append("claims: each claim stands under [[claim]]")
+        problems.append("claims: write each claim under [[claim]]")
         del data["claims"]
     head = {"key": path.stem, "reported": reported, "claims": claims}
     doubled = head.keys() & data.keys()
-    problems += [f"{name}: is the file's name and can't be set" for name in sorted(doubled)]
+    problems += [f"{name}: comes from the file's name and can't be set" for name in sorted(doubled)]
     try:
         paper = Paper.model_validate(data | head)
     except ValidationError as error:
         return None, problems + wrong_fields(error, Paper)
-    # From the rows as they stand: a row with a wrong figure still names its model.
-    named = {(row.get("dataset"), row.get("model")) for row in raw if isinstance(row, dict)}
-    return paper, problems + _claim_problems(claims, named)
+    # From the unvalidated rows: a row with a wrong figure still names its model.
+    models = {(row.get("dataset"), row.get("model")) for row in raw if isinstance(row, dict)}
+    return paper, problems + _claim_problems(claims, models)
 
 
-def _rows(table: str, schema: type[Row], rows: Any, problems: list[str]) -> tuple[Row, ...]:
-    """The valid rows of one table; the others' problems are added, each naming the row by number and label."""
+def _rows(table: str, schema: type[Row], rows: object, problems: list[str]) -> tuple[Row, ...]:
+    """Return the valid rows of a table. Problems of the other rows are appended to `problems`, with number and label."""
     try:
-        rows = TypeAdapter(list[dict[str, Any]]).validate_python(rows)
+        tables = TypeAdapter(list[dict[str, Any]]).validate_python(rows)
     except ValidationError:
-        problems.append(f"{table}: rows stand under [[{table}]], with double brackets")
+        problems.append(f"{table}: write each row under [[{table}]], with double brackets")
         return ()
     valid = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(tables, start=1):
         try:
             valid.append(schema.model_validate(row))
         except ValidationError as error:
@@ -304,14 +312,14 @@ def _row(table: str, number: int, row: Mapping[str, Any]) -> str:
 
 
 def _claim_problems(claims: Iterable[Claim], reported: set[tuple[Any, Any]]) -> list[str]:
-    problems, seen = [], set()
+    problems, ids = [], set()
     for number, claim in enumerate(claims, start=1):
         row = _row("claim", number, claim.model_dump())
-        if claim.id in seen:
-            problems.append(f"{row}: id: another claim of this file has it")
-        seen.add(claim.id)
+        if claim.id in ids:
+            problems.append(f"{row}: id: another claim of this file has the same")
+        ids.add(claim.id)
         if claim.better == claim.worse:
-            problems.append(f"{row}: worse: is the same model as better, '{claim.better}'")
+            problems.append(f"{row}: worse: is '{claim.better}', the same model as better")
         for side, model in (("better", claim.better), ("worse", claim.worse)):
             if (claim.dataset, model) not in reported:
                 problems.append(f"{row}: {side}: no [[reported]] row has model '{model}' on {claim.dataset}")
@@ -319,7 +327,7 @@ def _claim_problems(claims: Iterable[Claim], reported: set[tuple[Any, Any]]) -> 
 
 
 def _doubled_targets(papers: Iterable[Paper]) -> list[str]:
-    """A model has at most one target on a data set, over all sources: there is one number it is judged by."""
+    """Return a line for each second target of a model on a data set: every model is judged by one figure."""
     problems: list[str] = []
     first: dict[tuple[str, str], str] = {}
     for paper in papers:
@@ -329,14 +337,14 @@ def _doubled_targets(papers: Iterable[Paper]) -> list[str]:
             here = f"{paper.key}.toml: {_row('reported', number, row.model_dump())}"
             there = first.setdefault((row.dataset, row.model), here)
             if there is not here:
-                problems.append(f"{here}: kind: {row.model} on {row.dataset} has a target already, {there}")
+                problems.append(f"{here}: kind: {row.model} on {row.dataset} already has a target, {there}")
     return problems
 
 
 def unknown_names(papers: Mapping[str, Paper], models: Mapping[str, str | None]) -> list[str]:
-    """Return a line for each model that a source names and the zoo hasn't, and for each source the other way round.
+    """Return a line for each model of a source that the zoo does not have, and for each unknown source of a model.
 
-    `models` maps the zoo's names to the key of the source that each names, or None.
+    `models` maps the zoo's model names to the key of their source, or None.
     """
     problems = []
     for paper in papers.values():
@@ -360,7 +368,7 @@ def unknown_names(papers: Mapping[str, Paper], models: Mapping[str, str | None])
 
 
 def targets(papers: Mapping[str, Paper]) -> dict[tuple[str, str], tuple[Paper, ReportedError]]:
-    """(data set, model) -> the one figure that the model is judged by there, and its source."""
+    """Return the figure that each (data set, model) is judged by, with its source."""
     return {
         (row.dataset, row.model): (paper, row)
         for paper in papers.values()
@@ -369,28 +377,38 @@ def targets(papers: Mapping[str, Paper]) -> dict[tuple[str, str], tuple[Paper, R
     }
 
 
+def context_of(papers: Mapping[str, Paper]) -> dict[tuple[str, str], list[tuple[Paper, ReportedError]]]:
+    """(data set, model) -> the figures that are shown beside the model there, never judged, with their sources."""
+    figures: dict[tuple[str, str], list[tuple[Paper, ReportedError]]] = {}
+    for paper in papers.values():
+        for row in paper.reported:
+            if row.kind == "context" and row.model is not None:
+                figures.setdefault((row.dataset, row.model), []).append((paper, row))
+    return figures
+
+
 def differences(reported: ReportedProtocol, measured: records.Protocol) -> list[str]:
-    """In what the two protocols differ, a clause each; what the source doesn't say counts as no difference."""
-    found = []
+    """Return a clause for each difference of two protocols. What the source does not say counts as equal."""
+    clauses = []
     if reported.augmentation is not None and (reported.augmentation == "none") != (measured.augmentation == "none"):
         if measured.augmentation == "none":
-            found.append(f"the paper augmented its training images ({reported.augmentation}), ours were not")
+            clauses.append(f"the paper augmented its training images ({reported.augmentation}), we did not")
         else:
-            found.append(f"our training images were augmented ({measured.augmentation}), the paper's were not")
+            clauses.append(f"we augmented our training images ({measured.augmentation}), the paper did not")
     if reported.training_images not in (None, measured.training_images):
-        found.append(f"the paper trained on {reported.training_images:,} images, ours on {measured.training_images:,}")
+        clauses.append(f"the paper trained on {reported.training_images:,} images, we on {measured.training_images:,}")
     if reported.evaluation != measured.evaluation:
-        found.append(f"the paper's error is on {reported.evaluation} images, ours on {measured.evaluation} images")
+        clauses.append(f"the paper's error is on {reported.evaluation} images, ours on {measured.evaluation} images")
     if reported.epoch == "best":
-        found.append("the paper's error is that of its best epoch, ours of the last")
+        clauses.append("the paper's error is of its best epoch, ours of the last")
     if reported.networks != 1:
-        found.append(f"the paper's error is of {reported.networks} networks together, ours of one")
+        clauses.append(f"the paper averages {reported.networks} networks, we measure one")
     if reported.views != 1:
-        found.append(f"the paper's error is of {reported.views} views of each image together, ours of one")
-    return found
+        clauses.append(f"the paper averages {reported.views} views of each image, we use one")
+    return clauses
 
 
 def unstated(reported: ReportedProtocol) -> list[str]:
-    """What the source doesn't say, and a comparison has to take for granted."""
+    """Return what the source does not say, although a comparison assumes it."""
     missing = {"augmentation": "whether it augmented", "training_images": "how many images it trained on"}
-    return [words for field, words in missing.items() if getattr(reported, field) is None]
+    return [question for field, question in missing.items() if getattr(reported, field) is None]

@@ -1,9 +1,9 @@
-"""What the rules of benchmarks/verdicts.py do under a known truth: the two tables of results/README.md.
+"""Error rates and power of the verdict rules under a known truth: the two tables of results/README.md.
 
-python -m benchmarks.power       simulates them and writes them into results/README.md
+python -m benchmarks.power       computes both tables and writes them into results/README.md
 
-How often each word falls is simulated with `decide` itself, from a fixed seed. How many seeds tell a gap is computed by
-`chance_of_telling`, which the tests check by simulation.
+The first table simulates how often `decide` returns each verdict, with a fixed random seed. The second computes with
+`detection_power` how many seeds detect a gap; the tests check that function by simulation.
 """
 
 from collections.abc import Iterable
@@ -15,52 +15,53 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.intervals import ONE_RUN, PREDICTION_LEVEL, SEQUENTIAL_LEVEL, tolerance
-from benchmarks.verdicts import LOOKS, MIN_SEEDS, chance_of_telling, decide
+from benchmarks.verdicts import INTERIM_SIZES, MIN_SEEDS, decide, detection_power
 
 PAGE = Path(__file__).parent.parent / "results" / "README.md"
 
-# --- how often each word falls -------------------------------------------------------------------------------------------
+# --- how often each verdict is given -------------------------------------------------------------------------------------
 
-SPREADS = (0.25, 0.5, 0.75, 1.0)  # of one seed, in tolerances
-SIZES: tuple[int | None, ...] = (5, 10, 20, None)  # seeds; None: added until decided, at the looks
+SPREADS = (0.25, 0.5, 0.75, 1.0)  # standard deviations of one seed, in tolerances
+SIZES: tuple[int | None, ...] = (5, 10, 20, None)  # numbers of seeds; None: seeds are added until the row is decided
 TRUE_GAPS: tuple[float | None, ...] = (
     None,
     0.0,
     1.0,
     2.0,
-)  # in tolerances, from the printed figure; None: see `simulated`
+)  # of our true mean from the printed figure, in tolerances; None: see `verdict_shares`
 EXPERIMENTS = 10_000
-Shares = dict[Literal["told", "reproduced", "inconclusive"], float]
+Shares = dict[Literal["different", "reproduced", "inconclusive"], float]
 
 
 @cache
-def simulated(sd: float, n: int | None, gap: float | None, experiments: int = EXPERIMENTS) -> Shares:
-    """Return how often each word falls over normal errors with this standard deviation, `told` being better or worse.
+def verdict_shares(sd: float, n: int | None, gap: float | None, experiments: int = EXPERIMENTS) -> Shares:
+    """Return the share of simulated rows with each verdict; `different` is better or worse.
 
-    Everything is in tolerances, so that one table serves all data sets. Our true mean lies by `gap` above the printed
-    figure, whatever that one came from; with None the figure is one run from the very truth of ours.
+    All values are in tolerances, so that one table serves all data sets. The errors of the seeds are normal with standard
+    deviation `sd`. Our true mean is `gap` above the printed figure. If `gap` is None, the figure is one run from the same
+    distribution as ours.
     """
     random = np.random.default_rng(2026)
-    errors = random.normal(0.0, sd, size=(experiments, LOOKS[-1])) + (gap or 0.0)
+    errors = random.normal(0.0, sd, size=(experiments, INTERIM_SIZES[-1])) + (gap or 0.0)
     figures = random.normal(0.0, sd, size=experiments) if gap is None else np.zeros(experiments)
-    looks = LOOKS if n is None else (n,)
-    means = {look: (errors[:, :look].mean(axis=1) - figures).tolist() for look in looks}
-    spreads = {look: errors[:, :look].std(axis=1, ddof=1).tolist() for look in looks}
+    sizes = INTERIM_SIZES if n is None else (n,)
+    means = {size: (errors[:, :size].mean(axis=1) - figures).tolist() for size in sizes}
+    spreads = {size: errors[:, :size].std(axis=1, ddof=1).tolist() for size in sizes}
     words = []
     for i in range(experiments):
-        for look in looks:
-            h = ONE_RUN.half_width(PREDICTION_LEVEL, spreads[look][i], look)
-            again = n is None and look > LOOKS[0]
-            needed = ONE_RUN.half_width(SEQUENTIAL_LEVEL, spreads[look][i], look) if again else h
-            word = decide(means[look][i], 1.0, h, needed)
+        for size in sizes:
+            h = ONE_RUN.half_width(PREDICTION_LEVEL, spreads[size][i], size)
+            sequential = n is None and size > INTERIM_SIZES[0]
+            needed = ONE_RUN.half_width(SEQUENTIAL_LEVEL, spreads[size][i], size) if sequential else h
+            word = decide(means[size][i], 1.0, h, needed)
             if word != "inconclusive":
                 break
-        words.append("told" if word in ("better", "worse") else word)
-    return {word: words.count(word) / experiments for word in ("told", "reproduced", "inconclusive")}
+        words.append("different" if word in ("better", "worse") else word)
+    return {word: words.count(word) / experiments for word in ("different", "reproduced", "inconclusive")}
 
 
-def words_table() -> str:
-    """Markdown: a row a spread and a number of seeds; in the cells the percentages of three words."""
+def verdict_table() -> str:
+    """Return a Markdown table with a row per spread and number of seeds; a cell has the percentages of three verdicts."""
     heads = [
         "one seed's sd",
         "seeds",
@@ -70,7 +71,9 @@ def words_table() -> str:
     rows = [heads, ["--:", "--:", *["---"] * len(TRUE_GAPS)]]
     for sd in SPREADS:
         for n in SIZES:
-            rows.append([f"{sd:g}", str(n or "until decided"), *(_cell(simulated(sd, n, gap)) for gap in TRUE_GAPS)])
+            rows.append(
+                [f"{sd:g}", str(n or "until decided"), *(_cell(verdict_shares(sd, n, gap)) for gap in TRUE_GAPS)]
+            )
     return _markdown(rows)
 
 
@@ -78,59 +81,59 @@ def _cell(shares: Shares) -> str:
     return " / ".join(f"{100 * share:.0f}" for share in shares.values())
 
 
-# --- how many seeds tell a gap -------------------------------------------------------------------------------------------
+# --- how many seeds detect a gap -----------------------------------------------------------------------------------------
 
 GAPS = (0.1, 0.3, 0.5, 1.0)  # percentage points
-POWER = 0.8  # a gap counts as told where so many of equal experiments would tell it
-MOST = 50  # seeds: more are not searched
+POWER = 0.8  # share of equal experiments that must detect the gap
+MAX_SEEDS = 50
 
 
 @dataclass(frozen=True)
-class Supposed:
-    """One line of suppositions: round figures, neither a paper's nor measured."""
+class Assumption:
+    """The assumptions of one table row: round numbers, neither printed nor measured."""
 
     title: str
     test_images: int
-    error: float  # percent, about what the sources report there: it sets the tolerance
+    error: float  # percent, close to the reported errors; determines the tolerance
     sd: float  # of one seed's error, percentage points
 
 
-SUPPOSED = (
-    Supposed("MNIST", 10_000, 0.5, 0.03),
-    Supposed("MNIST", 10_000, 0.5, 0.05),
-    Supposed("MNIST", 10_000, 1.0, 0.05),
-    Supposed("SVHN", 26_032, 2.0, 0.05),
-    Supposed("SVHN", 26_032, 2.0, 0.1),
-    Supposed("CIFAR-10", 10_000, 10.0, 0.1),
-    Supposed("CIFAR-10", 10_000, 10.0, 0.2),
-    Supposed("CIFAR-10", 10_000, 10.0, 0.3),
-    Supposed("CIFAR-100", 10_000, 35.0, 0.2),
-    Supposed("CIFAR-100", 10_000, 35.0, 0.4),
+ASSUMPTIONS = (
+    Assumption("MNIST", 10_000, 0.5, 0.03),
+    Assumption("MNIST", 10_000, 0.5, 0.05),
+    Assumption("MNIST", 10_000, 1.0, 0.05),
+    Assumption("SVHN", 26_032, 2.0, 0.05),
+    Assumption("SVHN", 26_032, 2.0, 0.1),
+    Assumption("CIFAR-10", 10_000, 10.0, 0.1),
+    Assumption("CIFAR-10", 10_000, 10.0, 0.2),
+    Assumption("CIFAR-10", 10_000, 10.0, 0.3),
+    Assumption("CIFAR-100", 10_000, 35.0, 0.2),
+    Assumption("CIFAR-100", 10_000, 35.0, 0.4),
 )
 
 
-def seeds_needed(gap: float, sd: float, tol: float, power: float = POWER, most: int = MOST) -> int | None:
-    """Return the fewest seeds, at least those that a verdict needs, that tell a true gap so often; None where not `most` do."""
-    return next((n for n in range(MIN_SEEDS, most + 1) if chance_of_telling(gap, sd, n, tol) >= power), None)
+def seeds_needed(gap: float, sd: float, tol: float, power: float = POWER, most: int = MAX_SEEDS) -> int | None:
+    """Return the smallest number of seeds, MIN_SEEDS or more, that detects a true gap with this power; None above `most`."""
+    return next((n for n in range(MIN_SEEDS, most + 1) if detection_power(gap, sd, n, tol) >= power), None)
 
 
-def power_table(lines: Iterable[Supposed] = SUPPOSED) -> str:
-    """Markdown: a row a supposition, a column a gap, the seeds it takes in the cells."""
+def power_table(assumptions: Iterable[Assumption] = ASSUMPTIONS) -> str:
+    """Return a Markdown table with a row per assumption and a column per gap; a cell has the number of seeds needed."""
     heads = ["data set", "error", "tolerance", "one seed's sd", *(f"gap {gap:g}" for gap in GAPS)]
     rows = [heads, ["---", *["--:"] * (len(heads) - 1)]]
-    for line in lines:
-        tol = tolerance(line.error, line.test_images, 0.01)
-        cells = [line.title, f"{line.error:g}", f"{tol:.2f}", f"{line.sd:g}"]
-        rows.append(cells + [str(seeds_needed(gap, line.sd, tol) or "–") for gap in GAPS])
+    for row in assumptions:
+        tol = tolerance(row.error, row.test_images, 0.01)
+        cells = [row.title, f"{row.error:g}", f"{tol:.2f}", f"{row.sd:g}"]
+        rows.append(cells + [str(seeds_needed(gap, row.sd, tol) or "–") for gap in GAPS])
     return _markdown(rows)
 
 
-# --- figures that were picked --------------------------------------------------------------------------------------------
+# --- figures that are the best of several runs ---------------------------------------------------------------------------
 
 
 @cache
-def picked(k: int, sd: float, n: int = MIN_SEEDS, experiments: int = EXPERIMENTS) -> float:
-    """Return how often n seeds are called worse than the best of k runs from their own truth; `sd` in tolerances."""
+def false_worse_rate(k: int, sd: float, n: int = MIN_SEEDS, experiments: int = EXPERIMENTS) -> float:
+    """Return how often n seeds are called worse than the best of k runs of the same distribution; `sd` is in tolerances."""
     random = np.random.default_rng(2027)
     errors = random.normal(0.0, sd, size=(experiments, n))
     figures = random.normal(0.0, sd, size=(experiments, k)).min(axis=1)
@@ -147,7 +150,7 @@ def _markdown(rows: Iterable[Iterable[str]]) -> str:
 
 
 def with_tables(page: str, tables: Iterable[str]) -> str:
-    """Return the page with each table in the place of the one that has its first row; raises ValueError where none has."""
+    """Return the page with each table replaced by the new one with the same first row; raise ValueError if there is none."""
     lines = page.splitlines(keepends=True)
     for table in tables:
         first = table.splitlines(keepends=True)[0]
@@ -161,4 +164,4 @@ def with_tables(page: str, tables: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), [words_table(), power_table()]), encoding="utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), [verdict_table(), power_table()]), encoding="utf-8")

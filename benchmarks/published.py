@@ -1,8 +1,8 @@
-"""The one walk over a results folder: boards, `runner verify` and the check of pull requests all list its files here.
+"""List the files of a results folder. Boards, `runner verify` and the check of pull requests all use this list.
 
-A record lies at <dataset>/<model>/<own name>.json with its curve beside it, a card at cards/<model>.json, and README.md at
-the top. Only plain files in plain folders count: no link is followed and no hidden name is entered. Every other file is a
-stray: no board reads it, and `runner verify` calls it an error.
+A record is <dataset>/<model>/<name>.json, with its curve in the same folder. A card is cards/<model>.json. README.md is at
+the top. Only plain files in plain folders count: links and hidden names are not followed. Every other file is a stray: no
+board reads it, and `runner verify` reports it as an error.
 """
 
 import os
@@ -26,11 +26,11 @@ class Listing:
     records: list[Path] = field(default_factory=list)
     curves: list[Path] = field(default_factory=list)
     cards: list[Path] = field(default_factory=list)
-    strays: list[Path] = field(default_factory=list)  # files and links that have no business there
+    strays: list[Path] = field(default_factory=list)  # files and links of no known kind
 
 
 def listing(folder: Path) -> Listing:
-    """List a results folder, or the part of one that is named: one data set's folder, or one model's."""
+    """Return the files of a results folder, or of the folder of one data set or one model in it."""
     files = Listing()
     for path, names, plain in sorted(_walk(folder, _place_of(folder)), key=lambda item: item[0].parts):
         kind = _kind(names) if plain else "stray"
@@ -46,21 +46,21 @@ def listing(folder: Path) -> Listing:
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the files below a results folder that may hold a record, sorted."""
+    """Return the paths of the records below a results folder, sorted. They are not validated."""
     return listing(folder).records
 
 
 def load_published(path: Path) -> RunRecord:
-    """Read a published record; raises RecordError also where the file lies elsewhere than the record's own names say."""
+    """Return a published record. Raises RecordError if it is invalid, or if its path does not match its own names."""
     record = load(path)
     place = "/".join(path.absolute().parts[-3:])
     if place != record.place:
-        raise RecordError(f"{path}: file: lies at {place}, the record's own names give {record.place}")
+        raise RecordError(f"{path}: file: is at {place}, expected {record.place} from the record's names")
     return record
 
 
 def load_all(folder: Path) -> tuple[list[RunRecord], list[str]]:
-    """Every published record below `folder`, and a line for each problem: one bad file hides no good one."""
+    """Return all valid records below `folder`, and one line for each problem of the others."""
     records, problems = [], []
     for path in record_files(folder):
         try:
@@ -71,7 +71,7 @@ def load_all(folder: Path) -> tuple[list[RunRecord], list[str]]:
 
 
 def _place_of(folder: Path) -> tuple[str, ...]:
-    """Return where a folder lies below its results folder: (), (dataset,) or (dataset, model)."""
+    """Return a folder's path relative to its results folder: (), (dataset,) or (dataset, model)."""
     parts = folder.absolute().parts
     if parts[-1] in DATASETS:
         return parts[-1:]
@@ -79,7 +79,7 @@ def _place_of(folder: Path) -> tuple[str, ...]:
 
 
 def _walk(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...], bool]]:
-    """Yield every file below a folder: path, names below the results folder, and whether it is a plain file."""
+    """Yield (path, path relative to the results folder as names, whether it is a plain file) for every file below a folder."""
     try:
         scan = os.scandir(folder)
     except FileNotFoundError:

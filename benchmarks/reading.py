@@ -1,4 +1,4 @@
-"""Reads records, cards and sources into one `Evidence`, and says of every run how a board takes it."""
+"""Read records, cards and sources into one `Evidence`, and decide for each run whether a board counts it."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -18,20 +18,20 @@ from benchmarks.records import RecordError, RunRecord, canonical_json, load
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that boards are made from. `problems` are lines about files that couldn't be read."""
+    """Everything that a board is made from. `problems` has one line for each problem of an unreadable file."""
 
-    runs: pd.DataFrame  # RUN_COLUMNS and `standing`, one row a record
+    runs: pd.DataFrame  # RUN_COLUMNS and `standing`, one row per record
     cards: Mapping[str, Card] = field(default_factory=dict)
     papers: Mapping[str, Paper] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
-Stamp = tuple[int, int]  # a file's time of change in ns, and its size
-Known = dict[str, tuple[Stamp, tuple[Any, ...]]]  # rows of records by path, as `read` keeps them for the next reading
+Stamp = tuple[int, int]  # (modification time in ns, size in bytes) of a file
+RowCache = dict[str, tuple[Stamp, tuple[Any, ...]]]  # a cache for `read`: path -> (stamp, row of RUN_COLUMNS)
 
 
 def files_of(results: Path, runs: Path | None = None, papers: Path = FOLDER) -> dict[str, Stamp]:
-    """Every file that `read` takes, with its stamp: two equal answers mean that nothing has changed in between."""
+    """Return all files that `read` would read, with their stamps. Two equal results mean that no file changed in between."""
     published = listing(results)
     stamps = {}
     for path in map(str, [*published.records, *published.cards, *papers.glob("*.toml"), *_local_files(runs)]):
@@ -49,12 +49,11 @@ def _local_files(runs: Path | None) -> list[Path]:
     return sorted(runs.glob("*/*/*/record.json")) if runs is not None else []
 
 
-def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: Known | None = None) -> Evidence:
-    """Read the published records and cards of a results folder, a checkout's own runs (.runs) and the sources.
+def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: RowCache | None = None) -> Evidence:
+    """Read the records and cards of a results folder, the records of a .runs folder, and the sources.
 
-    A record that can't be read is a line in `problems` and hides no other. `known` is filled, and a record that stands in
-    it and hasn't changed isn't read again: whoever reads often hands over the same one. Raises PaperError for a wrong
-    source.
+    An unreadable record adds lines to `problems`; the others are still read. `known` is a cache that is updated in place:
+    pass the same dict again, and unchanged records are not read again. Raises PaperError for a wrong source.
     """
     cards, problems = read_cards(results / "cards")
     known = {} if known is None else known
@@ -74,9 +73,9 @@ def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: 
 
 
 def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str, Card]) -> pd.DataFrame:
-    """One row a record (record, path, whether it is local), with its `standing`: how a board takes it.
+    """Return a frame with RUN_COLUMNS and `standing`, one row for each (record, path, whether it is local).
 
-    A run that is both local and published is there once, as published.
+    A run that is both local and published appears once, as published. `_standing` explains the values of `standing`.
     """
     return _frame([_row(record, str(path), local) for record, path, local in records], cards)
 
@@ -97,13 +96,13 @@ def _frame(rows: Iterable[tuple[Any, ...]], cards: Mapping[str, Card]) -> pd.Dat
 
 
 def _row(record: RunRecord, path: str, local: bool) -> tuple[Any, ...]:
-    """What boards need of a record, in the order of RUN_COLUMNS."""
+    """Return the values of RUN_COLUMNS for a record, in that order."""
     job, protocol, environment = record.job, record.protocol, record.environment
     return (
         job.dataset,
         job.model,
         job.revision,
-        job.recipe_sha256,  # computed, not believed
+        job.recipe_sha256,  # computed from the recipe; the record's own digest is not trusted
         job.profile,
         DATA[not record.data.verified],
         job.seed,
@@ -137,12 +136,12 @@ def _row(record: RunRecord, path: str, local: bool) -> tuple[Any, ...]:
 
 
 def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
-    """For each run: counted, or why not: validation, overridden, outdated, duplicate."""
+    """Return for each run `counted`, or why it is not: `validation`, `overridden`, `outdated` or `duplicate`."""
     standing = pd.Series("counted", index=runs.index, dtype=object)
     validation = runs["evaluation"] == "validation"
     overridden = runs["overrides"] != "{}"
 
-    # The revision and recipe that count are the card's; without one, those of the newest revision's newest record.
+    # The card's revision and recipe count. Without a card, those of the newest record of the highest revision count.
     plain = runs[~validation & ~overridden]
     newest = (
         plain.sort_values(["revision", "finished"]).groupby(["dataset", "model"])[["revision", "recipe_sha256"]].last()
@@ -153,7 +152,7 @@ def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
     pairs = zip(runs["dataset"], runs["model"], strict=True)
     outdated = pd.Series([mine != current.get(pair) for mine, pair in zip(own, pairs, strict=True)], index=runs.index)
 
-    # Equal weights are one measurement, whoever sends them. Those that diverged are all NaN: equal whatever the seed.
+    # Identical weights are one measurement, whoever publishes them. Diverged weights are all NaN, so the seed is added.
     counted = runs[~validation & ~overridden & ~outdated.astype(bool)]
     identity = counted["weights_sha256"].where(
         counted["outcome"] != "diverged", counted["weights_sha256"] + counted["seed"].astype(str)

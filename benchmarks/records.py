@@ -1,8 +1,7 @@
-"""The record of one ended run: its schema, and how it is saved and read.
+"""The record of one ended run: its schema, and functions that save and load it.
 
-A record is data that anyone may have written: it is validated here and nothing in it is ever evaluated. Errors are
-percentages (`10.41`), never fractions. The job's canonical JSON is its identity: `sha256sum job.json` prints the
-fingerprint.
+Anyone may have written a record, so it is validated here and nothing in it is ever evaluated. Errors are percentages
+(`10.41`), never fractions. A job's canonical JSON is its identity: `sha256sum job.json` prints the fingerprint.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 SCHEMA_VERSION: Literal[1] = 1
-CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # of curve.csv
+CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # in curve.csv
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # safe as a file name and in a URL
 Name = Annotated[str, Field(pattern=NAME)]
@@ -37,24 +36,24 @@ FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=1000)]
 Submitter = Annotated[str, Field(max_length=200)]
-Json = Any  # numbers, strings, booleans, lists and objects of them: what a recipe field may hold
+Json = Any  # a number, string, boolean or null, or a list or object of them: the value of a recipe field
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def canonical_json(value: Any) -> str:
-    """The one spelling of a JSON value: keys sorted, no blanks, no NaN, non-ASCII as it is."""
+def canonical_json(value: Json) -> str:
+    """Return the canonical text of a JSON value: sorted keys, no spaces, non-ASCII unescaped. NaN raises ValueError."""
     return _CANONICAL.encode(value)
 
 
-def sha256_of(value: Any) -> str:
-    """sha256 (hex) over the canonical JSON of a value."""
+def sha256_of(value: Json) -> str:
+    """Return the sha256 of the canonical JSON of a value, in hexadecimal."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def laid_over(recipe: Mapping[str, Json], overrides: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a recipe's JSON with each override, by dotted name, in its place. A part that is laid over goes first."""
+def with_overrides(recipe: Mapping[str, Json], overrides: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a recipe's JSON with the overrides, which have dotted names. A whole part is replaced before its fields."""
     result = dict(recipe)
     for path, value in sorted(overrides.items()):
         *parts, field = path.split(".")
@@ -68,7 +67,7 @@ def laid_over(recipe: Mapping[str, Json], overrides: Mapping[str, Json]) -> dict
 
 
 def flat(recipe: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
-    """Return a recipe's JSON with dotted names for the fields of its parts. A part's own name has its rule."""
+    """Return a recipe's JSON as one level: dotted names for the fields of parts, and each part's name for its rule."""
     fields: dict[str, Json] = {}
     for name, value in recipe.items():
         if isinstance(value, Mapping):
@@ -82,7 +81,7 @@ def flat(recipe: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
 
 
 def differing_fields(one: Mapping[str, Json], other: Mapping[str, Json]) -> dict[str, tuple[str, str]]:
-    """Return the fields in which two recipes' JSON differ, by dotted name, with both values as JSON or 'not there'."""
+    """Return the fields in which two recipes' JSON differ: dotted name -> both values as JSON text, or 'not there'."""
     both = flat(one), flat(other)
     pairs = {
         name: tuple(canonical_json(fields[name]) if name in fields else "not there" for fields in both)
@@ -92,11 +91,10 @@ def differing_fields(one: Mapping[str, Json], other: Mapping[str, Json]) -> dict
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new one, also after a crash: temporary file, fsync, rename."""
+    """Write a file so that readers see its old or its new content, even after a crash: temporary file, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
-    )  # unlike tempfile's, with the user's own umask
+    # `tempfile` would ignore the user's umask.
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -113,9 +111,9 @@ class _Frozen(BaseModel):
 
 
 class Job(_Frozen):
-    """One training to do. The recipe is the model's own; `overrides` are what this job changes in it, sorted by field.
+    """One training run to do. `recipe` is the model's own; `overrides` are this job's changes to it.
 
-    A field of a part has a dotted name: `optimizer.learning_rate`.
+    A field of a part has a dotted name, such as `optimizer.learning_rate`.
     """
 
     dataset: Name
@@ -129,33 +127,33 @@ class Job(_Frozen):
     @field_validator("recipe", "overrides")
     @classmethod
     def _has_a_spelling(cls, value: dict[str, Json]) -> dict[str, Json]:
-        """NaN and infinity have none in JSON: a job that holds one would have no fingerprint."""
+        """Raise ValueError for NaN and infinity, which JSON does not have: the job would have no fingerprint."""
         if value:
             canonical_json(value)
         return value
 
     def canonical(self) -> str:
-        """The job's identity in words: what job.json holds."""
+        """Return the canonical JSON, which is the job's identity and the content of job.json."""
         return canonical_json(self.model_dump())
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the canonical JSON."""
+        """The sha256 of the canonical JSON, in hexadecimal."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
     @property
     def recipe_sha256(self) -> str:
-        """sha256 of the recipe's canonical JSON, overrides not counted."""
+        """The sha256 of the recipe's canonical JSON without the overrides."""
         return sha256_of(self.recipe)
 
     @property
     def effective_recipe(self) -> dict[str, Json]:
-        """The recipe with the overrides laid over it: what is trained."""
-        return laid_over(self.recipe, self.overrides)
+        """The recipe with the overrides applied, as it is trained."""
+        return with_overrides(self.recipe, self.overrides)
 
     @property
     def most_epochs(self) -> int | None:
-        """Return how many epochs there can be (a schedule may end before); None where the recipe has no such number."""
+        """The largest possible number of epochs (a schedule may end earlier); None if the recipe does not limit it."""
         recipe = self.effective_recipe
         second = recipe.get("second_stage")
         numbers = [recipe.get("epochs"), second.get("epochs") if isinstance(second, Mapping) else 0]
@@ -164,7 +162,7 @@ class Job(_Frozen):
 
     @property
     def stem(self) -> str:
-        """The key's last part: `reference+learning_rate=0.25-seed0`."""
+        """The last part of the key, such as `reference+learning_rate=0.25-seed0`."""
         changes = "".join(
             f"+{path.rpartition('.')[2]}={_readable(value)}" for path, value in sorted(self.overrides.items())
         )
@@ -172,7 +170,7 @@ class Job(_Frozen):
 
     @property
     def key(self) -> str:
-        """The readable name: `cifar10/nin_dropout/reference-seed0`. Safe as a path; the fingerprint makes it unique."""
+        """The readable name, such as `cifar10/nin_dropout/reference-seed0`: a safe path, unique only with the fingerprint."""
         return f"{self.dataset}/{self.model}/{self.stem}"
 
 
@@ -182,19 +180,19 @@ def _readable(value: Json) -> str:
 
 
 class Protocol(_Frozen):
-    """How the error was measured: what a comparison needs to be fair."""
+    """How the error was measured, as far as a fair comparison needs it."""
 
-    evaluation: Literal["test", "validation"]  # validation: the training images that `holdout` left out
-    augmentation: str  # "none", or what was done to training images: "flip + translate 4"
+    evaluation: Literal["test", "validation"]  # validation: the held-out images
+    augmentation: str  # of training images: "none", or such as "flip + translate 4"
     training_images: Annotated[int, Field(ge=1)]
     holdout: Annotated[int, Field(ge=0)] = 0
 
 
 class Environment(_Frozen):
-    """Where it ran. Versions as the libraries print them; null where there is no such part."""
+    """Where the job ran. Versions are those that the libraries report, or null without the library."""
 
     device: str  # "cpu" or "cuda"
-    hardware: Text  # the processor's or the GPU's name
+    hardware: Text  # the name of the processor or GPU
     platform: Text
     python: Text
     torch: Text
@@ -202,19 +200,19 @@ class Environment(_Frozen):
     cudnn: Text | None = None
     driver: Text | None = None
     threads: Annotated[int, Field(ge=1)]
-    precision: dict[FieldName, bool | str]  # every switch that may change rounding
+    precision: dict[FieldName, bool | str]  # all switches that may change rounding
 
 
 class Source(_Frozen):
-    """Which code: information, never a reason to refuse a record."""
+    """Which code ran. It is for information only and never a reason to refuse a record."""
 
     commit: Text | None = None
     dirty: bool | None = None
-    sha256: Sha256  # over the sources of benchmarks/, zoo/ and runner/
+    sha256: Sha256  # of the sources of benchmarks/, zoo/ and runner/
 
 
 class Stretch(_Frozen):
-    """Where, by which code and on which data some attempts of a run trained. Null: not recorded then."""
+    """Where, with which code and on which data some attempts of a run trained. Null: not recorded."""
 
     host: Text | None = None
     hardware: Text | None = None
@@ -229,18 +227,18 @@ class Stretch(_Frozen):
 
 
 class DataFacts(_Frozen):
-    """Which data: sha256 over the parsed images and labels; whether the files had the official md5."""
+    """Which data: the sha256 of the parsed images and labels, and whether the files had the official md5."""
 
     sha256: Sha256
     verified: bool
-    provenance: str | None = None  # a sentence where they had not
+    provenance: str | None = None  # a sentence about the origin of unverified files
 
 
 class RunRecord(_Frozen):
-    """One ended run. `wrong` of `test_images` were misclassified after the last epoch; null where the loss diverged."""
+    """One ended run. `wrong` of `test_images` were misclassified after the last epoch; both are null if it diverged."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]  # random: two measurements of one job stand side by side
+    run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]  # random, so that two runs of one job have different names
     key: str
     fingerprint: Sha256
     job: Job
@@ -248,14 +246,18 @@ class RunRecord(_Frozen):
     diverged_epoch: Annotated[int, Field(ge=1)] | None = None
     wrong: Annotated[int, Field(ge=0)] | None
     test_images: Annotated[int, Field(ge=1)] | None
-    best_epoch: Annotated[int, Field(ge=1)] | None = None  # a diagnostic: chosen on the test set, so it counts nowhere
+    best_epoch: Annotated[int, Field(ge=1)] | None = (
+        None  # a diagnostic that counts nowhere, because it is chosen on the test set
+    )
     best_test_error: float | None = None
     final_train_loss: float | None = None
-    chance_loss: Annotated[float, Field(gt=0)] | None = None  # a constant answer's: the entropy of the training labels
+    chance_loss: Annotated[float, Field(gt=0)] | None = (
+        None  # of the best constant answer: the entropy of the training labels
+    )
     protocol: Protocol
     parameters: Annotated[int, Field(ge=0)]
     recipe_sha256: Sha256
-    images_per_second: Annotated[float, Field(ge=0)]  # training images over the time spent training, all attempts
+    images_per_second: Annotated[float, Field(ge=0)]  # training images per second of training, over all attempts
     train_seconds: Annotated[float, Field(ge=0)]
     environment: Environment
     source: Source
@@ -263,42 +265,40 @@ class RunRecord(_Frozen):
     started: AwareDatetime
     finished: AwareDatetime
     attempts: Annotated[int, Field(ge=1)]
-    forced_resume: bool = False  # went on under another torch build, device, thread count, precision, code or data
-    sequential: bool = False  # was added because the seeds before it didn't decide the verdict (`--until-decided`)
+    forced_resume: bool = False  # resumed with another torch build, device, thread count, precision, code or data
+    sequential: bool = False  # added by `--until-decided`, because the seeds before it did not decide the verdict
     curve_sha256: Sha256
     weights_sha256: Sha256
     submitted_by: Submitter | None = None
-    trail: Annotated[
-        tuple[Stretch, ...], Field(max_length=1000)
-    ] = ()  # the distinct ones of all attempts, first to last
+    trail: Annotated[tuple[Stretch, ...], Field(max_length=1000)] = ()  # of all attempts in order, without repeats
 
-    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorators on properties
     @property
     def test_error(self) -> float | None:
-        """Percent, from the two integers; null for `diverged`."""
+        """The error in percent, computed from the two integers; null for `diverged`."""
         if self.wrong is None or self.test_images is None:
             return None
         return round(100 * self.wrong / self.test_images, 6)
 
     @property
     def run8(self) -> str:
-        """The run id's first 8 digits, which end the names of published files."""
+        """The first 8 digits of the run id, which end the names of published files."""
         return self.run[:8]
 
     @property
     def file_stem(self) -> str:
-        """`reference-seed0-1a2b3c4d`: the name of the published record, less `.json`."""
+        """The name of the published record without `.json`, such as `reference-seed0-1a2b3c4d`."""
         return f"{self.job.stem}-{self.run8}"
 
     @property
     def place(self) -> str:
-        """Where the published record lies below results/: `<dataset>/<model>/<file_stem>.json`."""
+        """The path of the published record below results/: `<dataset>/<model>/<file_stem>.json`."""
         return f"{self.job.dataset}/{self.job.model}/{self.file_stem}.json"
 
     @model_validator(mode="before")
     @classmethod
-    def _take_derived(cls, data: Any) -> Any:
-        """`test_error` is written for readers and derived on reading: a stated value must be the derived one."""
+    def _check_test_error(cls, data: Any) -> Any:
+        """Remove `test_error`, which is written for readers only. Raise ValueError if it is not wrong / test_images."""
         if isinstance(data, Mapping) and "test_error" in data:
             data = dict(data)
             stated, wrong, images = data.pop("test_error"), data.get("wrong"), data.get("test_images")
@@ -311,52 +311,52 @@ class RunRecord(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> "RunRecord":
         if (self.wrong is None) != (self.test_images is None):
-            raise ValueError("wrong and test_images are both integers, or both null")
+            raise ValueError("wrong and test_images must both be integers or both be null")
         if (self.outcome == "diverged") != (self.wrong is None):
-            raise ValueError("wrong and test_images are null exactly where the outcome is 'diverged'")
+            raise ValueError("wrong and test_images must be null if and only if the outcome is 'diverged'")
         if (self.outcome == "diverged") != (self.diverged_epoch is not None):
-            raise ValueError("diverged_epoch is given exactly where the outcome is 'diverged'")
+            raise ValueError("diverged_epoch must be set if and only if the outcome is 'diverged'")
         if self.wrong is not None and self.test_images is not None and self.wrong > self.test_images:
             raise ValueError(f"wrong ({self.wrong}) is more than test_images ({self.test_images})")
         if not all(1970 <= moment.year <= 2262 for moment in (self.started, self.finished)):
-            raise ValueError("started and finished are between the years 1970 and 2262")
+            raise ValueError("started and finished must be between the years 1970 and 2262")
         if self.finished < self.started:
             raise ValueError("finished is before started")
         return self
 
 
 def record_json(record: RunRecord) -> str:
-    """The file's text: indented, keys sorted, a newline at the end."""
+    """Return the text of a record file: indented JSON with sorted keys and a newline at the end."""
     data = record.model_dump(mode="json")
     for field in ("sequential", "chance_loss", "trail"):
         if not data[field]:
-            del data[field]  # records from before these fields keep their bytes
+            del data[field]  # so that records written before these fields existed keep their bytes
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
 def save(record: RunRecord, path: Path) -> None:
-    """Write a record atomically."""
+    """Write a record to a file atomically."""
     write_atomically(path, record_json(record))
 
 
 class RecordError(ValueError):
-    """A record that can't be read: one line a problem, each with the file and the field."""
+    """An invalid record: one line per problem, each with the file and the field."""
 
 
 def load(path: Path) -> RunRecord:
-    """Read one record; raises RecordError naming the file and every wrong field.
+    """Read one record. Raises RecordError, which names the file and every wrong field.
 
-    Parsed once, by pydantic's own parser, and validated as Python data: 10,000 records take 0.9 s so, against 1.8 s where
-    the text is parsed for its version and again for its fields.
+    The text is parsed once, by pydantic's parser, and then validated. 10,000 records take 0.9 s this way, and 1.8 s if the
+    text is parsed first for its version and again for its fields.
     """
     try:
         data = from_json(path.read_bytes())
-    except (OSError, ValueError) as error:  # not UTF-8, not JSON, nested too deep
+    except (OSError, ValueError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise RecordError(f"{path}: can't be read as JSON: {error}") from error
     if isinstance(data, dict) and data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        found = data["schema_version"]
+        version = data["schema_version"]
         raise RecordError(
-            f"{path}: schema_version is {found!r}, this code reads {SCHEMA_VERSION}: update the checkout, or remove the file"
+            f"{path}: schema_version is {version!r}, expected {SCHEMA_VERSION}: update the checkout, or remove the file"
         )
     try:
         return RunRecord.model_validate(data)
@@ -365,7 +365,7 @@ def load(path: Path) -> RunRecord:
 
 
 def problems_of(error: ValidationError) -> list[str]:
-    """One line a problem of a pydantic error: `field.path: what is wrong (got ...)`."""
+    """Return one line for each problem of a pydantic error: `field.path: what is wrong (got ...)`."""
     lines = []
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"]) or "record"
@@ -376,5 +376,5 @@ def problems_of(error: ValidationError) -> list[str]:
 
 
 def utc(moment: datetime) -> str:
-    """ISO 8601 in UTC to the second, with Z: `2026-11-21T09:30:00Z`."""
+    """Return a UTC time as ISO 8601 with seconds and Z: `2026-11-21T09:30:00Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

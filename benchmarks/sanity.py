@@ -1,4 +1,4 @@
-"""What is wrong with a source's file, in one line that a contributor can act on: its figures, its names, its fields."""
+"""Messages about mistakes in a source's file: implausible figures, unknown names, wrong fields. Each is one line."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,40 +7,43 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from benchmarks.datasets import DATASETS
 
-# How many classes the data sets have that sources print figures for. Nothing is trained on ImageNet here.
+# The number of classes of each data set with printed figures. Nothing is trained on ImageNet here.
 CLASSES = {name: dataset.classes for name, dataset in DATASETS.items()} | {"imagenet": 1000}
-SMALLEST_ERROR = Decimal("0.1")  # percent: no source has less on any of these data sets
+SMALLEST_ERROR = Decimal("0.1")  # percent; no source reports less on any of these data sets
 
 
 def implausible(dataset: str, error: Decimal) -> str | None:
-    """Say why a printed error (percent) can't be one, and what it may be instead; None where it can."""
+    """Return why a printed error (percent) is implausible, and what was probably meant; None if it is plausible."""
     constant = 100 - Decimal(100) / CLASSES[dataset]
     if error > constant:
-        return f"{error} is worse than a constant answer ({constant:g} % on {dataset}): an accuracy? Then write {100 - error}"
+        return f"{error} is worse than a constant answer ({constant:g} % on {dataset}); if an accuracy, write {100 - error}"
     if error < SMALLEST_ERROR:
-        return f"{error} is below {SMALLEST_ERROR} %, where no source is: a fraction? Then write {error * 100:f}"
+        return (
+            f"{error} is below {SMALLEST_ERROR} %, the smallest plausible error; if a fraction, write {error * 100:f}"
+        )
     return None
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """Say that a name is not one of `known`, with the nearest that is, else with all of them where they are few."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
-    hint = f": did you mean '{near[0]}'?" if near else f" (known: {', '.join(known)})" if 0 < len(known) <= 12 else ""
-    return f"unknown {kind} {shown(name)}{hint}"
+    """Return the message for an unknown name. It suggests the nearest known name, or lists all if there are few."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    hint = f": did you mean '{near[0]}'?" if near else f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
+    return f"unknown {kind} {as_toml(name)}{hint}"
 
 
-def shown(value: object) -> str:
-    """Spell a value from a TOML file as it would stand there, cut to one short line."""
+def as_toml(value: object) -> str:
+    """Return a value as it is written in TOML, shortened to 60 characters."""
     text = str(value) if isinstance(value, Decimal) else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def wrong_fields(error: ValidationError, schema: type[BaseModel]) -> list[str]:
-    """Return one line for each wrong field of a row: `field: what is wrong, what is expected`."""
+    """Return one line for each wrong field of a row: `field: what is wrong, what was expected`."""
     lines = []
     for item in error.errors(include_url=False):
         place = [str(part) for part in item["loc"]]
@@ -56,8 +59,8 @@ _PATTERNS = {
 _NAME = "lower-case letters, digits, _ and -"
 
 
-def _wrong(item: Any, schema: type[BaseModel]) -> str:
-    kind, value, context = item["type"], shown(item["input"]), item.get("ctx", {})
+def _wrong(item: ErrorDetails, schema: type[BaseModel]) -> str:
+    kind, value, context = item["type"], as_toml(item["input"]), item.get("ctx", {})
     field = str(item["loc"][-1]) if item["loc"] else ""
     if kind == "missing":
         return "is missing"
@@ -86,15 +89,15 @@ def _wrong(item: Any, schema: type[BaseModel]) -> str:
     return f"is {value}, expected {expected}" if expected else f"is {value}: {item['msg']}"
 
 
-def _fields(schema: type[BaseModel], place: Iterable[Any]) -> list[str]:
-    """The names that a table may hold, at a place inside a row."""
+def _fields(schema: type[BaseModel], place: Iterable[int | str]) -> list[str]:
+    """Return the names of the fields that a table may have, at a place inside a row."""
     for part in place:
         schema = next((model for model in _models(schema.model_fields[str(part)].annotation)), schema)
     return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def _models(annotation: Any) -> Iterable[type[BaseModel]]:
-    """The schemas that an annotation names."""
+    """Yield the schemas in a type annotation."""
     if get_origin(annotation) in (Union, UnionType, Annotated):
         for part in get_args(annotation):
             yield from _models(part)

@@ -1,7 +1,7 @@
 """Suites: named sets of data sets, seeds and overrides.
 
-A suite names no models: a model's spec in `zoo/` declares the suites it is in, and `runner/plan.py` joins the two, so
-that adding a model edits no shared list.
+A suite does not list models. Each model's spec in `zoo/` declares its suites, and `runner/submit/plan.py` joins the two, so
+that adding a model changes no shared list.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from benchmarks.errors import unknown
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set of jobs-to-be: every declared model x data set x seed, with the same overrides.
+    """A named set of jobs: every declared model x data set x seed, with the same overrides.
 
-    A sweep is several sets of overrides, each laid over the common ones: every job once for each of them. With
-    `every_model` a model belongs to it by having a recipe for one of its data sets, and declares nothing.
+    A sweep has several sets of overrides. Each is added to the common ones, and every job runs once per set. A suite with
+    `every_model` contains all models with a recipe for one of its data sets, whether they declare it or not.
     """
 
     name: str
@@ -31,7 +31,10 @@ class Suite:
 _ALL = (
     Suite("quickstart", "three small networks on real 8x8 digits, in minutes on two cores", ("digits",), seeds=(0, 1)),
     Suite(
-        "quickstart-mnist", "a paper's whole recipe in the fewest minutes: what quickstart adds", ("mnist",), seeds=(0,)
+        "quickstart-mnist",
+        "one published recipe that takes a few minutes; part of quickstart",
+        ("mnist",),
+        seeds=(0,),
     ),
     Suite("mnist", "the headline models on MNIST", ("mnist",)),
     Suite("cifar10", "the headline models on CIFAR-10", ("cifar10",)),
@@ -41,16 +44,23 @@ _ALL = (
     Suite("cifar10-full", "every model that has a CIFAR-10 recipe", ("cifar10",), every_model=True),
     Suite("cifar100-full", "every model that has a CIFAR-100 recipe", ("cifar100",), every_model=True),
     Suite("svhn-full", "every model that has an SVHN recipe", ("svhn",), every_model=True),
-    Suite("all", "every model on each of the four", ("mnist", "cifar10", "cifar100", "svhn"), every_model=True),
-    Suite("classics", "papers whose whole recipes run on one CPU core in minutes to hours", ("mnist", "cifar10")),
+    Suite(
+        "all",
+        "every model on MNIST, CIFAR-10, CIFAR-100 and SVHN",
+        ("mnist", "cifar10", "cifar100", "svhn"),
+        every_model=True,
+    ),
+    Suite(
+        "classics", "models whose whole published recipe runs on one CPU core in minutes to hours", ("mnist", "cifar10")
+    ),
     Suite(
         "nin_ablation",
-        "what dropout, augmentation and global average pooling give NiN (its Tables 1 and 5)",
+        "the effect of dropout, augmentation and global average pooling on NiN (its Tables 1 and 5)",
         ("cifar10",),
     ),
     Suite(
         "allconv_rates",
-        "which of the paper's four rates suits which All-CNN network, on held-out training images, never the test set",
+        "the paper's four learning rates for each All-CNN network, compared on held-out training images",
         ("cifar10",),
         seeds=(0,),
         overrides={"holdout": 10_000},
@@ -62,7 +72,7 @@ SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
 
 
 def get_suite(name: str) -> Suite:
-    """The suite of that name; raises UserError naming the nearest valid one."""
+    """Return the suite of that name; raise UserError with the nearest valid name if there is none."""
     if name not in SUITES:
         raise unknown("suite", name, SUITES)
     return SUITES[name]

@@ -1,4 +1,4 @@
-"""What the numbers say about a reported error: the rules of results/README.md, as pure functions over numbers.
+"""Judge a reported error: the rules of results/README.md as pure functions over numbers.
 
 Errors, gaps, spreads and tolerances are in percentage points throughout.
 """
@@ -16,13 +16,13 @@ from benchmarks.intervals import (
     SEQUENTIAL_LEVEL,
     Sample,
     Statistic,
-    spell,
+    distinct_texts,
     tolerance,
 )
 
 MIN_SEEDS = 5  # a row with fewer finished seeds is not judged
-MIN_TRAINED = 0.8  # below this share of seeds that trained, every sentence begins "when it trains"
-LOOKS = (5, 10, 15, 20)  # the only numbers of finished seeds at which `submit --until-decided` looks
+MIN_TRAINED = 0.8  # if a smaller share of the seeds trained, every reason begins with "when it trains"
+INTERIM_SIZES = (5, 10, 15, 20)  # `submit --until-decided` judges a row at these numbers of finished seeds only
 
 Word = Literal[
     "no paper figure", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"
@@ -31,10 +31,10 @@ Word = Literal[
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and why, in a sentence without a full stop.
+    """The word, and the reason as a sentence without a full stop.
 
-    `to_go` is how many more seeds would probably decide it, those that won't train included: 0 where it is decided or no
-    number of seeds can help, None where not even the last look would probably do.
+    `to_go` is the number of further seeds that would probably decide the verdict, including those expected not to train. It
+    is 0 if the verdict is decided or seeds do not matter, and None if the largest interim size would probably not decide it.
     """
 
     word: Word
@@ -44,40 +44,41 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Figure:
-    """A reported error, percent, and what its source says of it."""
+    """A reported error in percent, with what its source says about it."""
 
     error: float
-    last_digit: float = 0.01  # what one step of the last printed digit is worth
+    last_digit: float = 0.01  # one unit of the last printed digit
     test_images: int = 10_000
     statistic: Statistic = ONE_RUN
-    differences: Sequence[str] = ()  # clauses that say in what the source's protocol differs from ours
-    unstated: Sequence[str] = ()  # what of its protocol isn't known: "whether it augmented"
-    read: bool = True  # whether the source itself was read: what a source says can't be known otherwise
+    differences: Sequence[str] = ()  # clauses on how the source's protocol differs from ours
+    unstated: Sequence[str] = ()  # unknown parts of its protocol, such as "whether it augmented"
+    read: bool = True  # whether we read the source itself; only then we know what it does not say
 
     @property
     def printed(self) -> str:
-        """The error with its digits."""
+        """The error as text, with its printed digits."""
         return f"{self.error:.{max(0, round(-math.log10(self.last_digit)))}f}"
 
     @property
     def tolerance(self) -> float:
-        """How near is near enough."""
+        """The largest gap (percentage points) that still counts as none."""
         return tolerance(self.error, self.test_images, self.last_digit)
 
 
-def verdict(sample: Sample, figure: Figure | None, sequential: bool = False) -> Verdict:
-    """Return the verdict over a reported error; the first rule that matches wins.
+def verdict(sample: Sample, figure: Figure | None, sequential: bool = False, context: Sequence[str] = ()) -> Verdict:
+    """Return the verdict on a reported error. The first rule that matches decides.
 
-    `sequential`: seeds were added because those before them didn't decide it.
+    `sequential` says that seeds were added because the earlier ones did not decide it. A gap then needs a wider interval.
+    `context` names the printed figures, with their places, that are shown beside a model and never judged.
     """
     if figure is None:
-        return Verdict("no paper figure", "no source reports an error of this model on this data set")
+        return Verdict("no paper figure", _no_figure(context))
     if not sample.runs:
         return Verdict("not run", f"no run has ended; the paper's error is {figure.printed}", MIN_SEEDS)
     n = sample.n
     if figure.differences:
-        ours = f"mean {sample.mean:.2f} of {runs_text(sample)}" if n else f"what {runs_text(sample)} gave"
-        why = f"{ours} can't be set against the paper's {figure.printed}: {'; '.join(figure.differences)}"
+        ours = f"mean {sample.mean:.2f} of {runs_text(sample)}" if n else f"the result of {runs_text(sample)}"
+        why = f"{ours} can't be compared with the paper's {figure.printed}: {'; '.join(figure.differences)}"
         return Verdict("not comparable", _when(sample) + why)
     if n < MIN_SEEDS:
         never_trained = n == 0 and sample.seeds >= MIN_SEEDS
@@ -92,66 +93,70 @@ def _judge(sample: Sample, figure: Figure, sequential: bool) -> Verdict:
     level = SEQUENTIAL_LEVEL if sequential else PREDICTION_LEVEL
     needed = figure.statistic.half_width(level, sample.sd, sample.n, sample.repeats)
     word = decide(gap, tol, h, needed)
-    mean, size, spread, wider, near = spell(sample.mean, abs(gap), h, needed, tol)
-    found = _found(sample, figure, gap, mean, size)
+    mean, size, spread, wider, near = distinct_texts(sample.mean, abs(gap), h, needed, tol)
+    comparison = _comparison(sample, figure, gap, mean, size)
     interval = f"the {_interval(figure.statistic, PREDICTION_LEVEL)} (±{spread})"
     to_go: int | None = 0
     if word in ("better", "worse"):
-        why = f"{found}, outside the {_interval(figure.statistic, level)} (±{wider}) and the tolerance ({near})"
+        why = f"{comparison}, outside the {_interval(figure.statistic, level)} (±{wider}) and the tolerance ({near})"
     elif word == "inconclusive":
         to_go = _to_decide(gap, sample, figure)
         more = f"about {to_go} more seeds would probably decide it"
-        more = more if to_go else f"{LOOKS[-1]} seeds would probably not decide it either"
+        more = more if to_go else f"{INTERIM_SIZES[-1]} seeds would probably not decide it either"
         if abs(gap) > h and abs(gap) > tol:
             why = (
-                f"{found}, outside {interval} and the tolerance ({near}), but inside the {_percent(SEQUENTIAL_LEVEL)} one "
-                f"(±{wider}) that holds for rows whose seeds were added after a look: {more}"
+                f"{comparison}, outside {interval} and the tolerance ({near}), but inside the "
+                f"{_percent(SEQUENTIAL_LEVEL)} one (±{wider}) that applies after adding seeds: {more}"
             )
         else:
-            why = f"{found}, but {interval} is over twice the tolerance ({near}), too wide to tell: {more}"
+            why = f"{comparison}, but {interval} is wider than twice the tolerance ({near}): {more}"
     else:
-        why = f"{found}; {_cover(abs(gap), h, tol, interval, near)}"
+        why = f"{comparison}; {_cover(abs(gap), h, tol, interval, near)}"
     return Verdict(word, _when(sample) + why + _remarks(figure, sequential), to_go)
 
 
 def decide(gap: float, tol: float, h: float, needed: float) -> Word:
-    """Return the word by the last three rules: `h` is the 95 % half-width, `needed` what the gap has to exceed to be told."""
+    """Return the word by the last three rules.
+
+    `h` is the 95 % half-width; `needed` is the half-width that the gap must exceed for `better` or `worse`.
+    """
     if abs(gap) > tol and abs(gap) > needed:
         return "worse" if gap > 0 else "better"
-    between = abs(gap) > tol and abs(gap) > h  # a row looked at again, its gap between the 95 % and the 99 % interval
+    between = abs(gap) > tol and abs(gap) > h  # a sequential row with a gap between the 95 % and the 99 % interval
     return "inconclusive" if between or h > 2 * tol else "reproduced"
 
 
 # --- how many seeds ------------------------------------------------------------------------------------------------------
 
 
-def next_look(n: int) -> int | None:
-    """Return the first number of finished seeds above n at which a row may be looked at; None past the last."""
-    return next((look for look in LOOKS if look > n), None)
+def next_interim_size(n: int) -> int | None:
+    """Return the first of INTERIM_SIZES above n; None above the last."""
+    return next((size for size in INTERIM_SIZES if size > n), None)
 
 
 def _to_decide(gap: float, sample: Sample, figure: Figure) -> int | None:
-    """Return how many more seeds until the first look that decides it, if mean and spread stay what they are."""
+    """Return how many more seeds until the first interim analysis that decides, if mean and spread do not change."""
 
-    def word_at(look: int) -> Word:
+    def word_at(size: int) -> Word:
         levels = (PREDICTION_LEVEL, SEQUENTIAL_LEVEL)
-        h, guard = (figure.statistic.half_width(level, sample.sd, look, sample.repeats) for level in levels)
-        return decide(gap, figure.tolerance, h, guard)
+        h, needed = (figure.statistic.half_width(level, sample.sd, size, sample.repeats) for level in levels)
+        return decide(gap, figure.tolerance, h, needed)
 
-    look = next((look for look in LOOKS if look > sample.n and word_at(look) != "inconclusive"), None)
-    return None if look is None else _with_failures(look - sample.n, sample)
+    size = next((size for size in INTERIM_SIZES if size > sample.n and word_at(size) != "inconclusive"), None)
+    return None if size is None else _with_failures(size - sample.n, sample)
 
 
 def _with_failures(needed: int, sample: Sample) -> int:
-    """Return how many seeds to run for so many that train, as n of `seeds` did."""
+    """Return how many seeds to run so that `needed` of them train, at the share that trained so far."""
     return math.ceil(needed * sample.seeds / sample.n) if sample.n else needed
 
 
-def chance_of_telling(gap: float, sd: float, n: int, tol: float) -> float:
-    """Return the probability that n >= 2 seeds show a true gap as what it is, better or worse, for normal errors of that sd.
+def detection_power(gap: float, sd: float, n: int, tol: float) -> float:
+    """Return the probability that n >= 2 seeds with normal errors detect a true gap as `better` or `worse`.
 
-    The gap is that of our true mean from a printed figure of one run. The mean is exactly normal, the variance a scaled
-    chi-square independent of it: averaged over 200 equally likely values of the sample's sd.
+    The gap is the distance of our true mean from a printed figure of one run, and `sd` the standard deviation of one seed.
+    The mean of the sample is normal and its variance an independent scaled chi-square variable, so the probability is
+    averaged over 200 equally likely values of the sample's standard deviation.
     """
     from scipy.special import chdtri, ndtr
 
@@ -165,19 +170,27 @@ def chance_of_telling(gap: float, sd: float, n: int, tol: float) -> float:
 
 
 def runs_text(sample: Sample) -> str:
-    """Return what is behind a mean: `10 seeds`, or `12 runs of 10 seeds` where a seed ran more than once."""
+    """Return what a mean was computed from: `10 seeds`, or `12 runs of 10 seeds` if a seed ran more than once."""
     if not sample.n or sample.averaged == sample.n:
         return f"{sample.n or sample.seeds} seeds"
     return f"{sample.averaged} runs of {sample.n} seeds"
 
 
-def _found(sample: Sample, figure: Figure, gap: float, mean: str, size: str) -> str:
-    ours, words = f"mean {mean} of {runs_text(sample)}", figure.statistic.words()
+def _no_figure(context: Sequence[str]) -> str:
+    if not context:
+        return "no source reports an error of this model on this data set"
+    verb, whose = ("is", "its") if len(context) == 1 else ("are", "their")
+    why = f"{whose} network and recipe are not known to be these"
+    return f"the printed {'; '.join(context)} {verb} context, never judged: {why}"
+
+
+def _comparison(sample: Sample, figure: Figure, gap: float, mean: str, size: str) -> str:
+    ours, statistic = f"mean {mean} of {runs_text(sample)}", figure.statistic.description()
     if not gap:
-        return f"{ours} is the paper's own figure"
-    if len(mean.rpartition(".")[2]) == 2:  # rounded as the two numbers beside it; with more digits it is exact
+        return f"{ours} equals the paper's figure"
+    if len(mean.rpartition(".")[2]) == 2:  # the difference of the two numbers as they are shown
         size = str(abs(Decimal(mean) - Decimal(figure.printed)))
-    theirs = f"the paper's {figure.printed}" + (f" ({words})" if words else "")
+    theirs = f"the paper's {figure.printed}" + (f" ({statistic})" if statistic else "")
     return f"{ours} is {size} {'above' if gap > 0 else 'below'} {theirs}"
 
 
@@ -186,23 +199,23 @@ def _percent(level: float) -> str:
 
 
 def _interval(statistic: Statistic, level: float) -> str:
-    """The name of the interval that a gap is held against."""
+    """Return the name of the interval that a gap is compared with."""
     if statistic.has_spread:
-        return f"{_percent(level)} interval of the two means' difference"
-    words = statistic.words() if statistic.kind in ("mean", "median") else ""
-    return f"{_percent(level)} prediction interval" + (f" for {words}" if words else "")
+        return f"{_percent(level)} interval of the difference between the two means"
+    averaged = statistic.description() if statistic.kind in ("mean", "median") else ""
+    return f"{_percent(level)} prediction interval" + (f" for {averaged}" if averaged else "")
 
 
 def _remarks(figure: Figure, sequential: bool) -> str:
-    """What a reader of a judged row has to know beside the numbers."""
+    """Return the caveats of a judged row, each in brackets."""
     remarks = []
     if figure.unstated:
         unstated = " or ".join(figure.unstated)
         remarks.append(f"the source does not say {unstated}" if figure.read else f"not known here: {unstated}")
     if figure.statistic.spread is not None and not figure.statistic.has_spread:
-        remarks.append("the source's own spread can't be used: it is not that of a mean")
+        remarks.append("the source's spread can't be used: it is not that of a mean")
     if sequential:
-        remarks.append("how many seeds there are was decided by looking at them")
+        remarks.append("seeds were added after looking at the results")
     return "".join(f" ({remark})" for remark in remarks)
 
 
@@ -222,7 +235,7 @@ def _more_seeds(sample: Sample, figure: Figure) -> str:
     mean = f"{sample.mean:.2f}"
     gap = Decimal(mean) - Decimal(figure.printed)
     so_far = f"mean {mean}, {abs(gap)} {'above' if gap > 0 else 'below'} the paper's {figure.printed}"
-    so_far = so_far if gap else f"mean {mean}, the paper's own figure"
+    so_far = so_far if gap else f"mean {mean}, equal to the paper's figure"
     return _when(sample) + f"{n} of the {MIN_SEEDS} finished seeds that a verdict needs; so far {so_far}"
 
 
@@ -230,5 +243,5 @@ def _cover(gap: float, h: float, tol: float, interval: str, near: str) -> str:
     if gap <= h and gap <= tol:
         return f"{interval} and the tolerance ({near}) cover it"
     if gap <= h:
-        return f"{interval} covers it, the tolerance alone ({near}) would not"
-    return f"the tolerance ({near}) covers it, {interval} alone would not"
+        return f"{interval} covers it, the tolerance ({near}) does not"
+    return f"the tolerance ({near}) covers it, {interval} does not"

@@ -101,7 +101,8 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
     else:
         yield page("index.html", "board.html", QUESTION, **lead, **_board(reading, first))
     for name in names:
-        here = answer_sentence(answer_of(board[board["dataset"] == name]))
+        of_board = answer_of(board[board["dataset"] == name])
+        here = answer_sentence(of_board)
         heading = f"{DATASETS[name].title}: measured beside printed"
         yield page(
             board_file(name),
@@ -109,7 +110,7 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
             heading,
             f"{heading}. {here}",
             lead=here,
-            details="",
+            details=" ".join(answer_details(of_board)),
             **_board(reading, name),
         )
     ours = board[board["model"].notna()]
@@ -201,7 +202,7 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
         "marks": marks(row),
         "paper": paper,
         "authors": authors_of(paper) if paper else "",
-        "facts": model_facts(row),
+        "facts": model_facts(row, evidence.papers),
         "reason": sentence(row.reason) + (f" {others}" if others and not row.runs else ""),
         "each": board_rows(each, evidence.papers, reading.attempts, [()] * len(rows), STATIC) if len(rows) > 1 else [],
         "reported": reported_table(evidence.papers, dataset, model),

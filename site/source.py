@@ -20,12 +20,12 @@ from typing import Any
 import pandas as pd
 from tables.common import PLACE
 
-from benchmarks.checkout import commit_of
+from benchmarks.checkout import commit_of, root
 from benchmarks.errors import UserError
 from benchmarks.labels import as_of_line
 from benchmarks.leaderboard import (
     Evidence,
-    Known,
+    RowCache,
     Stamp,
     curve_path,
     files_of,
@@ -68,19 +68,13 @@ def repository() -> str | None:
     return address.rstrip("/") if is_address(address) else None
 
 
-def root() -> Path:
-    """The checkout that is shown: variable REPROZOO_ROOT, which `runner site` sets, else the one that holds this file."""
-    given = os.environ.get("REPROZOO_ROOT")
-    return Path(given).expanduser().resolve() if given else CHECKOUT
-
-
 class _Shelf:
     """The last reading of one root."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock = threading.Lock()
-        self.known: Known = {}
+        self.known: RowCache = {}
         self.files: dict[str, Stamp] | None = None
         self.looked = 0.0
         self.reading: Reading | None = None

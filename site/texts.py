@@ -17,9 +17,9 @@ def _text(path: Path) -> str:
 
 
 def protocol() -> str:
-    """results/README.md without its first heading, headings one level down."""
+    """results/README.md without its first heading: the page has one of its own."""
     lines = _text(CHECKOUT / "results" / "README.md").splitlines()
-    return "\n".join(f"#{line}" if line.startswith("##") else line for line in lines if not line.startswith("# "))
+    return "\n".join(line for line in lines if not line.startswith("# "))
 
 
 def add_a_model() -> str:

@@ -1,6 +1,7 @@
 """Fixtures that every test gets or may ask for."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -66,6 +67,26 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     made = Forks(tmp_path_factory.mktemp("forks") / "server.txt")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store of MLflow, created and migrated once: that takes seconds."""
+    from runner.tracking.store import mlflow_client
+    from runner.tracking.tracker import Tracker
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Tracker(f"sqlite:///{path}")._open(mlflow_client())
+    return path
+
+
+@pytest.fixture
+def own_store(migrated: Path, own_root: Path) -> Path:
+    """An empty store for the test's own root, so that a submit doesn't have to create it."""
+    path = own_root / ".runs" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copy(migrated, path)
+    return path
 
 
 @pytest.fixture

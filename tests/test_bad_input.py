@@ -272,7 +272,7 @@ def test_an_override_is_parsed_or_refused_in_one_line(text):
     refusal(UserError, lambda: parse_override(text))
 
 
-@quick
+@settings(quick, max_examples=20)
 @given(damaged(b"epoch,learning_rate,train_loss,train_error,test_loss,test_error\n1,0.1,2.0,60.0,1.5,50.0\n"))
 def test_a_curve_is_checked_or_refused(tmp_path, content):
     from runner.reporting.verify import verify

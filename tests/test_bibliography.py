@@ -1,4 +1,4 @@
-"""BibTeX and LaTeX as another program reads them: escaped, complete, and compiled where there is a LaTeX."""
+"""BibTeX and LaTeX output: escaped, complete, and compiled if LaTeX is installed."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ ALL = ("digits", "mnist", "svhn", "cifar10", "cifar100")
 
 
 def parse(text: str) -> dict[str, dict[str, str]]:
-    """The entries of a BibTeX file by key: an independent reader, which counts braces as BibTeX does."""
+    """Return the entries of a BibTeX file by key: an independent parser that counts braces like BibTeX."""
     entries = {}
     position = 0
     while (match := re.compile(r"@(\w+)\{([^,\s]+),").search(text, position)) is not None:
@@ -40,7 +40,7 @@ def parse(text: str) -> dict[str, dict[str, str]]:
     return entries
 
 
-def test_every_source_and_data_set_has_an_entry_that_a_reader_takes_apart() -> None:
+def test_every_source_and_data_set_has_an_entry_that_a_parser_reads() -> None:
     papers = load_papers()
     entries = parse(make(ALL, papers, papers, "As of commit abc, newest record 2026-05-01."))
     assert entries.keys() >= papers.keys() | {
@@ -62,7 +62,7 @@ def test_every_data_set_is_cited() -> None:
     assert parse(make(["cifar10", "cifar100"], [], {})).keys() == {"reprozoo", "krizhevsky2009"}
 
 
-def test_what_latex_takes_for_commands_is_escaped() -> None:
+def test_characters_that_are_latex_commands_are_escaped() -> None:
     entry = paper_entry(load_papers()["zagoruyko2015"])
     assert r"title = {{92.45\% on CIFAR-10 in Torch}}," in entry
     assert "url = {http://torch.ch/blog/2015/07/30/cifar.html}," in entry
@@ -72,7 +72,7 @@ def test_what_latex_takes_for_commands_is_escaped() -> None:
     )
 
 
-def test_names_of_one_part_and_sources_without_a_year_are_whole() -> None:
+def test_names_of_one_part_and_sources_without_a_year_have_complete_entries() -> None:
     entry = parse(paper_entry(load_papers()["dagleaves"]))["dagleaves"]
     assert (entry["author"], entry["year"]) == ("{dagleaves}", "n.d.")
     nin = parse(paper_entry(load_papers()["lin2013"]))["lin2013"]
@@ -85,7 +85,7 @@ def test_names_of_one_part_and_sources_without_a_year_are_whole() -> None:
     assert nin["author"] == "Lin, Min and Chen, Qiang and Yan, Shuicheng"
 
 
-def test_the_projects_own_entry_says_what_the_citation_file_says(checkout: Path) -> None:
+def test_the_projects_own_entry_matches_the_citation_file(checkout: Path) -> None:
     citation = (checkout / "CITATION.cff").read_text(encoding="utf-8")
     entry = parse(make([], [], {}, "As of commit abc, newest record 2026-05-01."))["reprozoo"]
     assert entry["title"].strip("{}") in citation

@@ -1,4 +1,4 @@
-"""Claims and equivalences against scipy's own tests, on hand-made cases, and their error rates."""
+"""Claims and equivalences on hand-made cases, against scipy's tests, and their error rates."""
 
 import numpy as np
 import pytest
@@ -28,12 +28,14 @@ def same(first: list[float], second: list[float], *, margin: float, names: tuple
 # --- claims ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_claim_holds_fails_or_stays_open() -> None:
+def test_a_claim_holds_fails_or_is_inconclusive() -> None:
     low, high = FIVE, [14.0, 14.1, 14.2, 14.3, 14.0]
-    held = claim(low, high, ("a", "b"), Asserted(difference=4.1))
-    assert held.word == "holds"
-    assert held.reason.startswith("a (10.52) is 3.60 below b (14.12) (90 % Welch interval 3.44 to 3.76, 5 and 5 seeds)")
-    assert held.reason.endswith("the paper's own difference is 4.10")
+    outcome = claim(low, high, ("a", "b"), Asserted(difference=4.1))
+    assert outcome.word == "holds"
+    assert outcome.reason.startswith(
+        "a (10.52) is 3.60 below b (14.12) (90 % Welch interval 3.44 to 3.76, 5 and 5 seeds)"
+    )
+    assert outcome.reason.endswith("the paper's difference is 4.10")
     assert claim(high, low).word == "fails"
     assert claim(FIVE, [error + 0.05 for error in FIVE]).word == "inconclusive"
 
@@ -53,18 +55,18 @@ def test_a_claim_needs_five_seeds_on_both_sides() -> None:
 
 
 def test_a_claim_about_a_model_that_often_fails_says_so() -> None:
-    found = claim_verdict(sample_of_seeds(FIVE, 9), sample_of_seeds([14.0, 14.1, 14.2, 14.3, 14.0]), ("a", "b"))
-    assert found.reason.startswith("when it trains (a: 5 of 9)")
+    outcome = claim_verdict(sample_of_seeds(FIVE, 9), sample_of_seeds([14.0, 14.1, 14.2, 14.3, 14.0]), ("a", "b"))
+    assert outcome.reason.startswith("when it trains (a: 5 of 9)")
 
 
 @given(error_lists, error_lists)
-def test_a_claim_turned_round_gets_the_opposite_word(a: list[float], b: list[float]) -> None:
+def test_a_reversed_claim_gets_the_opposite_word(a: list[float], b: list[float]) -> None:
     opposite = {"holds": "fails", "fails": "holds"}
     word = claim(a, b).word
     assert claim(b, a).word == opposite.get(word, word)
 
 
-def test_claims_of_unequal_spreads_err_as_often_as_they_say() -> None:
+def test_claims_about_unequal_spreads_have_the_stated_error_rate() -> None:
     random = np.random.default_rng(7)
     for spreads in ([0.2, 0.2], [0.05, 0.5]):
         pairs = random.normal(10.0, np.array(spreads)[:, None], size=(1_500, 2, 5)).tolist()
@@ -78,26 +80,26 @@ def test_claims_of_unequal_spreads_err_as_often_as_they_say() -> None:
 # --- claims of a share, and of equality ------------------------------------------------------------------------------------
 
 
-def test_a_claim_of_a_share_asks_for_more_than_that_share() -> None:
-    """Five at 14.31 against five at 14.51 are 1.4 % lower: lower, but not "by more than 20 %"."""
+def test_a_claim_of_a_share_needs_more_than_that_share() -> None:
+    """14.31 is 1.4 % lower than 14.51: lower, but not "by more than 20 %"."""
     low, high = [14.29, 14.3, 14.31, 14.32, 14.33], [14.49, 14.5, 14.51, 14.52, 14.53]
     assert claim(low, high).word == "holds"
-    found = claim(low, high, ("a", "b"), Asserted(share=20))
-    assert found.word == "fails"
-    assert found.reason.startswith("a's error is 1.4 % below b's (90 % interval 1.3 to 1.5 %, 5 and 5 seeds)")
-    assert found.reason.endswith("claimed is more than 20 %")
+    outcome = claim(low, high, ("a", "b"), Asserted(share=20))
+    assert outcome.word == "fails"
+    assert outcome.reason.startswith("a's error is 1.4 % below b's (90 % interval 1.3 to 1.5 %, 5 and 5 seeds)")
+    assert outcome.reason.endswith("the claim is more than 20 %")
     assert claim(FIVE, high, asserted=Asserted(share=20)).word == "holds"  # 27.5 %
     near = [11.3, 11.5, 11.6, 11.7, 11.9]
     assert claim(near, high, asserted=Asserted(share=20)).word == "inconclusive"
     assert claim(high, low, asserted=Asserted(share=20)).reason.startswith("the one's error is 1.4 % above")
 
 
-def test_a_share_of_nothing_is_no_share() -> None:
+def test_a_share_of_an_error_of_0_is_inconclusive() -> None:
     assert claim([0.0] * 5, [0.0] * 5, asserted=Asserted(share=20)).word == "inconclusive"
     assert claim([0.0] * 5, [1.0] * 5, asserted=Asserted(share=20)).word == "holds"
 
 
-def test_a_share_that_is_just_reached_is_seldom_held_and_seldom_refused() -> None:
+def test_a_claim_exactly_at_its_share_seldom_holds_and_seldom_fails() -> None:
     random = np.random.default_rng(12)
     for spreads in ([0.2, 0.2], [0.05, 0.4]):
         pairs = random.normal([[8.0], [10.0]], np.array(spreads)[:, None], size=(1_500, 2, 5)).tolist()
@@ -118,9 +120,9 @@ def test_a_claim_of_equality_is_two_one_sided_tests() -> None:
             beyond = stats.ttest_ind(b, a + 0.3, equal_var=False, alternative="greater").pvalue < 0.05
             short = stats.ttest_ind(b, a - 0.3, equal_var=False, alternative="less").pvalue < 0.05
             expected = "holds" if above and below else "fails" if beyond or short else "inconclusive"
-            found = claim(a.tolist(), b.tolist(), asserted=Asserted(margin=0.3))
-            assert found.word == expected
-            words.add(found.word)
+            word = claim(a.tolist(), b.tolist(), asserted=Asserted(margin=0.3)).word
+            assert word == expected
+            words.add(word)
     assert words == {"holds", "fails", "inconclusive"}
 
 
@@ -133,15 +135,15 @@ def test_models_that_differ_by_the_margin_are_seldom_called_equal() -> None:
     assert sum(claim(a, b, asserted=Asserted(margin=0.3)).word == "holds" for a, b in equal) > 350
 
 
-def test_a_claims_difference_is_rounded_as_the_two_means_beside_it() -> None:
-    found = claim([1.785, 1.885, 1.985, 1.835, 1.935], [2.6] * 5, ("a", "b"))
-    assert found.reason.startswith("a (1.89) is 0.71 below b (2.60)")
+def test_a_claims_difference_is_that_of_the_two_means_shown() -> None:
+    outcome = claim([1.785, 1.885, 1.985, 1.835, 1.935], [2.6] * 5, ("a", "b"))
+    assert outcome.reason.startswith("a (1.89) is 0.71 below b (2.60)")
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------------
 
 
-def test_equivalence_is_that_of_two_one_sided_tests() -> None:
+def test_equivalence_agrees_with_two_one_sided_tests_of_scipy() -> None:
     # scipy's one-sided Welch tests against each end of the margin, both below 0.05.
     random = np.random.default_rng(10)
     words = set()
@@ -152,26 +154,26 @@ def test_equivalence_is_that_of_two_one_sided_tests() -> None:
             below = stats.ttest_ind(b, a + 0.3, equal_var=False, alternative="less").pvalue < 0.05
             beyond = stats.ttest_ind(b, a + 0.3, equal_var=False, alternative="greater").pvalue < 0.05
             expected = "equivalent" if above and below else "different" if beyond else "not yet known"
-            found = same(a.tolist(), b.tolist(), margin=0.3)
-            assert found.word == expected
-            words.add(found.word)
+            word = same(a.tolist(), b.tolist(), margin=0.3).word
+            assert word == expected
+            words.add(word)
     assert words == {"equivalent", "different", "not yet known"}
 
 
-def test_equivalence_needs_ten_of_each_and_says_its_numbers() -> None:
+def test_equivalence_needs_ten_seeds_of_each_and_the_reason_has_the_numbers() -> None:
     ten = [10.0 + i / 100 for i in range(10)]
     few = same(ten, ten[:9], margin=0.3, names=("reference", "fast"))
-    assert (few.word, few.reason) == ("not yet known", "10 of reference and 9 of fast finished, 10 of each are needed")
+    assert (few.word, few.reason) == ("not yet known", "10 of reference and 9 of fast finished; 10 of each are needed")
     assert same([], [], margin=0.3).word == "not yet known"
-    found = same([10.0] * 10, [10.1] * 10, margin=0.3, names=("reference", "fast"))
-    assert found.word == "equivalent"
+    outcome = same([10.0] * 10, [10.1] * 10, margin=0.3, names=("reference", "fast"))
+    assert outcome.word == "equivalent"
     assert (
-        found.reason
-        == "fast - reference is 0.10 (90 % Welch interval 0.10 to 0.10, 10 and 10 seeds), within a margin of ±0.30"
+        outcome.reason
+        == "fast - reference is 0.10 (90 % Welch interval 0.10 to 0.10, 10 and 10 seeds), within the margin of ±0.30"
     )
 
 
-def test_truly_different_ways_are_seldom_called_equivalent() -> None:
+def test_different_profiles_are_seldom_called_equivalent() -> None:
     random = np.random.default_rng(11)
     pairs = random.normal([[10.0], [10.3]], 0.2, size=(1_500, 2, 10)).tolist()
     words = [same(a, b, margin=0.3).word for a, b in pairs]

@@ -324,7 +324,7 @@ def test_an_installed_package_never_writes_into_its_own_folder(tmp_path: Path, m
     monkeypatch.setattr(checkout, "PACKAGES", tmp_path / "lib" / "site-packages")
     assert checkout.root() != checkout.PACKAGES  # every test has REPROZOO_ROOT
     monkeypatch.delenv("REPROZOO_ROOT")
-    with pytest.raises(UserError, match="REPROZOO_ROOT names the folder"):
+    with pytest.raises(UserError, match="set REPROZOO_ROOT to the folder"):
         checkout.root()
 
 
@@ -354,7 +354,7 @@ def test_the_wheel_reports_below_a_root_of_its_own_and_refuses_without_one(tmp_p
     for words in (["new-model", "mine"], ["status"], ["submit", "--suite", "quickstart", "--dry-run"]):
         code, output = call(*words)
         assert (code, output.count("\n")) == (2, 1), output
-        assert "REPROZOO_ROOT names the folder" in output
+        assert "set REPROZOO_ROOT to the folder" in output
     assert call("status", REPROZOO_ROOT=str(root))[0] == 0
     code, output = call("submit", "--suite", "quickstart", "--model", "lenet", "--dry-run", REPROZOO_ROOT=str(root))
     assert (code, "2 jobs: 0 done, 2 to run" in output) == (0, True)

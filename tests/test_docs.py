@@ -21,6 +21,7 @@ from benchmarks.papers import Claim, ReportedProtocol, load_papers
 from benchmarks.suites import SUITES
 from runner import cli
 from runner.engines.config import Slurm, read_engines
+from runner.jobs.paths import JobPaths
 from runner.submit.plan import override, parse_overrides
 from runner.training.preprocess import PREPROCESSING
 from zoo import load_models
@@ -312,16 +313,44 @@ def test_contributing_s_claim_can_be_read_and_its_fields_exist() -> None:
     assert fields == ReportedProtocol.model_fields.keys()
 
 
-def test_the_structure_page_names_files_that_exist() -> None:
-    text = text_of("docs/structure.md")
-    folder, missing = "", []
+FILES_OF_A_JOB = {
+    getattr(JobPaths(Path()), name).name for name, part in vars(JobPaths).items() if isinstance(part, property)
+}
+
+
+def outdated(text: str) -> list[str]:
+    """What docs/structure.md names that isn't there: modules of the runner, and files of a job."""
+    folder, problems = "", []
     for line in text.splitlines():
         if match := re.match(r" ([a-z]+)/ ", line):
             folder = match[1]
         if match := re.match(r" (?:[a-z]+/)? +(\w+\.py) ", line):
-            path = HERE / "runner" / folder / match[1]
-            missing += [str(path)] * (not path.exists())
-    assert folder == "reporting"
-    assert not missing
+            path = Path("runner") / folder / match[1]
+            problems += [f"{path}: no such module"] * (not (HERE / path).exists())
+        files = re.split(r" {2,}", line.partition("-->")[2].strip())
+        problems += [
+            f"{file}: no file of a job"
+            for file in files
+            if re.fullmatch(r"[\w.]+", file) and file not in FILES_OF_A_JOB
+        ]
     for path in re.findall(r"`([a-z_]+/[a-z_]+\.py)`", text):
-        assert any((HERE / top / path).exists() for top in ("", "runner")), path
+        problems += [f"{path}: no such module"] * (not any((HERE / top / path).exists() for top in ("", "runner")))
+    named = re.findall(r"`(\w+\.(?:jsonl?|pt|csv|txt))`", text)
+    return problems + [f"{file}: no file of a job" for file in named if file not in FILES_OF_A_JOB]
+
+
+def test_the_structure_page_names_modules_and_files_that_exist() -> None:
+    text = text_of("docs/structure.md")
+    assert outdated(text) == []
+    assert {file for file in FILES_OF_A_JOB if not re.search(rf"(?<![\w.]){re.escape(file)}\b", text)} == set()
+
+
+def test_an_outdated_line_of_the_structure_page_is_noticed() -> None:
+    line = " worker/     attempt.py     takes the lock, trains         -->  lock  lease.json  log.txt       in this order\n"
+    assert outdated(line) == []
+    assert outdated(line.replace("attempt", "job_runner")) == ["runner/worker/job_runner.py: no such module"]
+    assert outdated(line.replace("lease.json", "owner.json")) == ["owner.json: no file of a job"]
+    assert outdated(line.replace("worker/ ", "workers/")) == ["runner/workers/attempt.py: no such module"]
+    assert outdated("`jobs/folder.py` and `error.json`") == [
+        "jobs/folder.py: no such module", "error.json: no file of a job",
+    ]  # fmt: skip

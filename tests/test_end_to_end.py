@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,47 +67,79 @@ def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
     assert "not the whole recipe" in runner("publish")[1]
 
 
-def test_stopped_in_the_middle_and_resumed_gives_the_same_weights(runner, monkeypatch, tmp_path):
-    """SIGTERM to the submit, then kill -9 to the next one's worker: the third submit ends the job, to the same bits."""
-    long = ["--suite", "quickstart", "--model", "nin", "--set", "batch_size=100", "--seed", "0", "--epochs", "24"]
-    command = [sys.executable, "-m", "runner", "submit", *long]
+LONG = ["--suite", "quickstart", "--model", "nin", "--set", "batch_size=100", "--seed", "0"]
 
-    def running_epoch():
-        found = all_jobs()
-        lease = read_json(found[0].lease) if found and state_of(found[0]) == "running" else None
-        return (lease or {}).get("epoch", 0)
 
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for(lambda: running_epoch() >= 3)
+def running_epoch():
+    found = all_jobs()
+    lease = read_json(found[0].lease) if found and state_of(found[0]) == "running" else None
+    return (lease or {}).get("epoch", 0)
+
+
+def same_bits_as_uninterrupted(runner, words, record):
+    """Whether the same job ends with these weights and this curve in a root where nothing disturbs it."""
+    assert runner("submit", *words, "--engine", "inline")[0] == 0
+    through = load(all_jobs()[0].record)
+    assert through.run != record.run
+    return (through.weights_sha256, through.curve_sha256) == (record.weights_sha256, record.curve_sha256)
+
+
+@pytest.fixture
+def elsewhere(migrated, tmp_path):
+    """Another root, with a store of its own."""
+    root = tmp_path / "elsewhere"
+    (root / ".runs").mkdir(parents=True)
+    shutil.copy(migrated, root / ".runs" / "mlflow.db")
+    return root
+
+
+def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives_the_same_weights(
+    runner, monkeypatch, own_store, elsewhere
+):
+    """SIGTERM to a submit with a worker; the next one trains the rest in its own process."""
+    words = [*LONG, "--epochs", "12"]
+    first = subprocess.Popen(
+        [sys.executable, "-m", "runner", "submit", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for(lambda: running_epoch() >= 1)
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM, said
     assert "goes on from the checkpoints" in said
     paths = all_jobs()[0]
     assert state_of(paths) == "interrupted"
-
-    second = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-    reached = len(read_lines(paths.metrics))
-    wait_for(lambda: running_epoch() > reached + 2)
-    os.kill(read_json(paths.lease)["pid"], signal.SIGKILL)  # the worker; its submit starts another
-    wait_for(lambda: len([x for x in read_lines(paths.attempts) if x["event"] == "start"]) == 3)
-    second.kill()  # and now the submit itself: its worker goes on alone
-    second.wait()
-    code, out, err = runner("submit", *long)
+    code, out, err = runner("submit", *words, "--engine", "inline")
     assert code == 0, out + err
     resumed = load(paths.record)
-    assert resumed.attempts >= 3
-    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 25))
+    assert resumed.attempts == 2
+    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 13))
     assert "going on after epoch" in paths.log.read_text()
-
-    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "elsewhere"))
-    assert runner("submit", *long, "--engine", "inline")[0] == 0
-    through = load(all_jobs()[0].record)
-    assert (resumed.weights_sha256, resumed.curve_sha256) == (through.weights_sha256, through.curve_sha256)
-    assert (resumed.run, through.attempts) != (through.run, resumed.attempts)
+    monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
+    assert same_bits_as_uninterrupted(runner, words, resumed)
 
 
-def test_a_models_own_failure_is_explained_and_waits_for_retry(runner):
+@pytest.mark.slow
+def test_a_killed_worker_and_a_killed_submit_give_the_same_weights(runner, monkeypatch, own_store, elsewhere):
+    """kill -9 to a worker, whose submit starts another; then to the submit, whose worker goes on alone."""
+    words = [*LONG, "--epochs", "24"]
+    command = [sys.executable, "-m", "runner", "submit", *words]
+    submit = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    wait_for(lambda: running_epoch() > 2)
+    paths = all_jobs()[0]
+    os.kill(read_json(paths.lease)["pid"], signal.SIGKILL)
+    wait_for(lambda: len([x for x in read_lines(paths.attempts) if x["event"] == "start"]) == 2)
+    submit.kill()
+    submit.wait()
+    code, out, err = runner("submit", *words)
+    assert code == 0, out + err
+    resumed = load(paths.record)
+    assert resumed.attempts >= 2
+    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 25))
+    monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
+    assert same_bits_as_uninterrupted(runner, words, resumed)
+
+
+def test_a_models_own_failure_is_explained_and_waits_for_retry(runner, own_store):
     """An initialisation that covers no bias is refused by the model's own code: exit code 1, log's tail, retry."""
     broken = [*SMALL, "--seed", "0", "--set", 'init=[["*.weight","normal",0.1]]']
     code, out, err = runner("submit", *broken)
@@ -145,7 +178,7 @@ def test_a_closed_terminal_does_not_stop_the_work(tmp_path):
     assert "1 of 1 done" in said.read_text()
 
 
-def test_force_changes_nothing_where_the_data_are_missing_and_else_keeps_the_old_record(runner, tmp_path):
+def test_force_changes_nothing_where_the_data_are_missing_and_else_keeps_the_old_record(runner, own_store, tmp_path):
     words = [*SMALL, "--seed", "0", "--epochs", "1", "--engine", "inline"]
     assert runner("submit", *words)[0] == 0
     paths = all_jobs()[0]
@@ -169,7 +202,7 @@ def test_two_submits_at_once_share_the_jobs(runner):
     assert {record.attempts for record in found.values()} == {1}
 
 
-def test_a_torn_checkpoint_is_set_aside_and_the_job_starts_afresh_as_another_run(runner):
+def test_a_torn_checkpoint_is_set_aside_and_the_job_starts_afresh_as_another_run(runner, own_store):
     words = [*SMALL, "--seed", "0", "--epochs", "1", "--engine", "inline"]
     runner("submit", *words)
     paths = all_jobs()[0]

@@ -178,6 +178,62 @@ def own_locks(tmp_path, monkeypatch):
     monkeypatch.setenv("REPROZOO_LOCKS", str(tmp_path / "locks"))
 
 
+# In place of a worker: what an engine can see of one, without training. It takes the first job of its bundle that nobody
+# has; the job is done after as many starts as its seed says, and each start before the last ends by SIGKILL.
+QUICK_WORKER = """
+import json, os, signal, sys, time
+from pathlib import Path
+from runner.files import append_line, read_lines
+from runner.jobs.paths import JobPaths, host, job_lock, now_ms
+from runner.worker.options import Bundle
+bundle = Bundle.read(Path(sys.argv[1]))
+for folder in bundle.folders:
+    paths = JobPaths(folder)
+    with job_lock(paths) as held:
+        if not held or paths.record.exists():
+            continue
+        start = {"event": "start", "host": host(), "pid": os.getpid(), "time": now_ms(), "run": "0" * 32,
+                 "submission": bundle.options.submission, "checkpoint": 0, "sees": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        paths.lease.write_text(json.dumps(start))
+        append_line(paths.attempts, start)
+        if len(read_lines(paths.attempts)) <= paths.read_job().seed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.5)
+        append_line(paths.attempts, {"event": "end", "outcome": "done", "time": now_ms()})
+        paths.record.write_text("{}")
+"""
+
+
+@pytest.fixture
+def quick_workers(monkeypatch):
+    monkeypatch.setattr("runner.engines.local.python", lambda *words: [sys.executable, "-c", QUICK_WORKER, words[-1]])
+
+
+def test_each_slot_gets_a_worker_that_sees_its_own_gpu(own_locks, quick_workers):
+    pairs, slots = laid_down(seeds=range(1)), [Slot("gpu0.0", "cpu", "GPU-aaaa"), Slot("gpu1.0", "cpu", "GPU-bbbb")]
+    pairs += planned(only=["nin"], seeds=range(1), overrides={"epochs": 1})
+    for job, paths in pairs:
+        paths.write_job(job)
+    run_local(Work(pairs, RunOptions(submission="s")), slots, lambda: None, print)
+    starts = [line for _, paths in pairs for line in read_lines(paths.attempts) if line["event"] == "start"]
+    assert sorted(line["sees"] for line in starts) == ["GPU-aaaa", "GPU-bbbb"]
+    assert len({line["pid"] for line in starts}) == 2
+
+
+def test_a_killed_worker_is_replaced_and_three_in_a_row_are_given_up(own_locks, quick_workers):
+    pairs, warnings = laid_down(seeds=[1, 5]), []
+    run_local(Work(pairs, RunOptions(submission="s")), [Slot("gpu0.0", "cpu", None)], lambda: None, warnings.append)
+    once, often = (paths for _, paths in pairs)
+    assert [line["event"] for line in read_lines(once.attempts)] == ["start", "start", "end"]
+    assert state_of(once) == "done"
+    assert [line["event"] for line in read_lines(often.attempts)] == ["start"] * 3
+    assert state_of(often) == "failed"
+    assert "ended by signal SIGKILL" in read_json(often.failure)["what"]
+    assert len(warnings) == 4
+    assert all("because memory was short" in line for line in warnings)
+
+
+@pytest.mark.slow
 def test_two_slots_with_pretended_gpus_each_get_their_own(own_locks):
     pytest.importorskip("sklearn")
     pairs = laid_down(seeds=range(4), overrides={"batch_size": 100, "epochs": 4})
@@ -249,9 +305,8 @@ def bundle_of(paths, folder):
 # --- signals -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGUSR2], ids=lambda n: n.name
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda n: n.name)
 def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_bits(number, monkeypatch, tmp_path):
     pytest.importorskip("sklearn")
     overrides = {"batch_size": 4, "epochs": 4}

@@ -1,4 +1,4 @@
-"""Which runs count, how they become rows, and what the rows say."""
+"""Which runs count, how they become board rows, and the content of the rows."""
 
 import json
 from pathlib import Path
@@ -84,13 +84,13 @@ def test_runs_that_collapsed_or_diverged_are_counted_but_not_averaged(results: P
     assert row["reason"].startswith("when it trains (5 of 8 seeds did)")
 
 
-def test_tolerance_follows_the_data_sets_test_size(results: Path) -> None:
+def test_the_tolerance_depends_on_the_size_of_the_test_set(results: Path) -> None:
     publish_records(results, *make_seeds([0.5, 0.5], dataset="mnist", training_images=60_000))
     assert row_of(board_of(results), "nin_dropout", "mnist")["tolerance"] == pytest.approx(0.0684, abs=1e-4)
 
 
 def test_a_seed_that_ran_on_several_machines_counts_once(results: Path) -> None:
-    """Copies of one seed with other weights, as other processors give them, are no five seeds."""
+    """Five runs of one seed with different weights, from different processors, are not five seeds."""
     copies = [make_record(10.4 + i / 100, run=f"{i:08x}" + 24 * "0", weights_sha256=f"{i:064x}") for i in range(5)]
     publish_records(results, *copies)
     row = row_of(board_of(results), "nin_dropout")
@@ -145,13 +145,13 @@ def test_equal_weights_of_another_run_count_once(results: Path) -> None:
     assert sorted(evidence.runs["standing"]) == ["counted", "duplicate"]
 
 
-def test_equal_weights_under_two_profiles_stand_in_both_rows(results: Path) -> None:
+def test_equal_weights_under_two_profiles_count_in_both_rows(results: Path) -> None:
     for profile in ("reference", "fast"):
         publish_records(results, make_record(10.4, profile=profile, weights_sha256="b" * 64))
     assert [row["n"] for row in rows_of(board_of(results), "nin_dropout")] == [1, 1]
 
 
-def test_the_card_says_which_revision_and_recipe_count(results: Path) -> None:
+def test_the_card_decides_which_revision_and_recipe_count(results: Path) -> None:
     other = RECIPE | {"learning_rate": 0.05}
     publish_records(results, *make_seeds([10.0, 10.1]), *make_seeds([11.0], revision=2))
     publish_records(results, *make_seeds([12.0], recipe=other))
@@ -166,7 +166,7 @@ def test_the_card_says_which_revision_and_recipe_count(results: Path) -> None:
     assert (row["verdict"], row["outdated"]) == ("not run", 4)
 
 
-def test_a_recipe_digest_is_computed_and_not_believed(results: Path) -> None:
+def test_a_records_recipe_digest_is_computed_and_not_trusted(results: Path) -> None:
     write_card(results)
     forged = make_record(1.0, recipe=RECIPE | {"epochs": 2}, recipe_sha256=sha256_of(RECIPE))
     publish_records(results, forged)
@@ -177,14 +177,14 @@ def test_profiles_and_data_status_are_never_pooled(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE), *make_seeds([10.0, 10.1], verified=False))
     publish_records(results, *make_seeds([*FIVE, 10.5, 10.6], profile="fast"))
     board = board_of(results)
-    found = {(row["profile"], row["data"]): row["n"] for row in rows_of(board, "nin_dropout")}
-    assert found == {("reference", "verified"): 5, ("reference", "unverified"): 2, ("fast", "verified"): 7}
+    counts = {(row["profile"], row["data"]): row["n"] for row in rows_of(board, "nin_dropout")}
+    assert counts == {("reference", "verified"): 5, ("reference", "unverified"): 2, ("fast", "verified"): 7}
     unverified = next(row for row in rows_of(board, "nin_dropout") if row["data"] == "unverified")
     assert unverified["provenance"] == "92 images differ from the official ones."
     assert row_of(default_view(board), "nin_dropout")["profile"] == "fast"
 
 
-def test_the_default_view_settles_ties_for_reference_and_verified_data(results: Path) -> None:
+def test_in_a_tie_the_default_view_prefers_reference_and_verified_data(results: Path) -> None:
     for profile in ("fast", "reference"):
         publish_records(results, *make_seeds(FIVE, profile=profile), *make_seeds(FIVE, profile=profile, verified=False))
     row = row_of(default_view(board_of(results)), "nin_dropout")
@@ -195,22 +195,22 @@ def test_protocols_that_differ_are_not_comparable(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE, augmentation="flip"))
     row = row_of(board_of(results), "nin_dropout")
     assert row["verdict"] == "not comparable"
-    assert "our training images were augmented (flip), the paper's were not" in row["reason"]
+    assert "we augmented our training images (flip), the paper did not" in row["reason"]
 
 
-def test_a_number_of_seeds_that_was_decided_by_looking_is_marked(results: Path) -> None:
+def test_a_row_with_seeds_added_after_looking_is_marked(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE))
     assert not row_of(board_of(results), "nin_dropout")["sequential"]
     publish_records(results, make_record(10.4, seed=5, sequential=True))
     row = row_of(board_of(results), "nin_dropout")
     assert row["sequential"]
-    assert row["reason"].endswith("(how many seeds there are was decided by looking at them)")
+    assert row["reason"].endswith("(seeds were added after looking at the results)")
 
 
 # --- rows without runs -----------------------------------------------------------------------------------------------------
 
 
-def test_without_any_record_targets_wait_and_rivals_stand_as_published_only(tmp_path: Path) -> None:
+def test_without_records_targets_are_not_run_and_other_figures_are_published_only(tmp_path: Path) -> None:
     board = board_of(tmp_path / "nowhere", tmp_path / "nothing")
     assert row_of(board, "nin_fc")["verdict"] == "not run"
     rivals = board[board["model"].isna()]
@@ -220,7 +220,7 @@ def test_without_any_record_targets_wait_and_rivals_stand_as_published_only(tmp_
     assert set(board["dataset"]) <= DATASETS.keys()  # rows of data sets that nothing else knows of are left out
 
 
-def test_a_carded_model_without_figure_and_run_has_a_row(results: Path) -> None:
+def test_a_model_with_a_card_but_no_figure_or_run_has_a_row(results: Path) -> None:
     write_card(results, "lenet")
     assert row_of(board_of(results), "lenet")["verdict"] == "no paper figure"
     assert models_of_suite(read(results).cards, "cifar10") == {"lenet"}
@@ -255,7 +255,7 @@ def test_measured_and_published_rows_share_one_ranking_by_error(results: Path) -
     assert labels.index("nin_dropout") < labels.index("CNN + Spearmint")
 
 
-def test_one_broken_file_hides_no_good_one(results: Path) -> None:
+def test_one_broken_file_does_not_hide_the_others(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE))
     (results / "cifar10" / "nin_dropout" / "broken.json").write_text("{")
     (results / "cards").mkdir()
@@ -274,7 +274,7 @@ def claim_of(board: pd.DataFrame, results: Path, name: str = "dropout-helps") ->
     return claim
 
 
-def test_a_claim_is_judged_with_the_papers_own_difference_beside_it(results: Path) -> None:
+def test_a_claims_row_has_the_papers_own_difference(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE), *make_seeds([14.0, 14.1, 14.2, 14.3, 14.1], model="nin"))
     claim = claim_of(board_of(results), results)
     assert claim["verdict"] == "holds"
@@ -300,7 +300,7 @@ def test_a_suites_claims_are_those_about_its_models(results: Path) -> None:
     assert make_claims(board_of(results, datasets=["digits"]), read(results).papers).empty
 
 
-def test_curves_come_with_the_runs_they_belong_to(results: Path, runs: Path) -> None:
+def test_curves_have_the_columns_of_their_runs(results: Path, runs: Path) -> None:
     published: list[RunRecord] = make_seeds([10.0, 11.0])
     local = make_record(12.0, seed=5)
     publish_records(results, *published)

@@ -1,4 +1,4 @@
-"""The networks of LeCun et al. 1998: sizes as printed, and the passes written out held against autograd."""
+"""The networks of LeCun et al. 1998: printed sizes, and explicit passes compared with autograd."""
 
 import copy
 import dataclasses
@@ -22,7 +22,7 @@ IMAGES = 6
 
 
 def digits_like(count=IMAGES, seed=0):
-    """Images of background with a blot of ink, as the preprocessing leaves them, and labels."""
+    """Return preprocessed images, background with a spot of ink, and labels."""
     generator = torch.Generator().manual_seed(seed)
     ink = torch.rand(count, 1, 28, 28, generator=generator) * (torch.rand(count, 1, 28, 28, generator=generator) < 0.3)
     ink[..., :4, :] = 0
@@ -31,7 +31,7 @@ def digits_like(count=IMAGES, seed=0):
 
 
 def start(model, seed=1):
-    """Weights uniform in +-1/sqrt(fan-in), everything else away from 0, so that no term vanishes."""
+    """Set weights uniform in +-1/sqrt(fan-in) and all other parameters away from 0, so that no term vanishes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -59,9 +59,9 @@ def steps_for(model, seed=2):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_update_written_out_is_the_update_of_autograd(name):
-    """In float64 by autograd, image after image; the differences are of float32's rounding."""
-    build, write_out, loss_of = NETWORKS[name]
+def test_an_explicit_update_equals_that_of_autograd(name):
+    """Compare with autograd in float64, image by image, up to rounding of float32."""
+    build, explicit_network, loss_of = NETWORKS[name]
     model = start(build())
     reference = copy.deepcopy(model).double()
     images, labels = digits_like()
@@ -78,7 +78,7 @@ def test_an_update_written_out_is_the_update_of_autograd(name):
                 parameter -= steps[parameter_name] * gradient
     before = copy.deepcopy(model)
     sums = torch.zeros(3, dtype=torch.float64)
-    write_out().train(model, images, labels, steps, sums)
+    explicit_network().train(model, images, labels, steps, sums)
     assert sums[0].item() == pytest.approx(expected[0], rel=1e-5)
     assert sums[1:].tolist() == [expected[1], IMAGES]
     for (parameter_name, p), q, old in zip(
@@ -141,7 +141,7 @@ class Tiny(nn.Module):
         self.s4, self.t4, self.c5 = lecun.Subsampling(5), lecun.ScaledTanh(), nn.Linear(20, 4)
 
     @classmethod
-    def written_out(cls):
+    def explicit_network(cls):
         layers = (
             explicit.Convolution("c1", 1, 12, 3, [(0,)] * 3, first=True),
             explicit.Tanh((4, 3, 25)),
@@ -158,11 +158,11 @@ class Tiny(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward mode
 @pytest.mark.parametrize("name", ["tiny", "lenet5", "lenet1", "mlp", "linear"])
-def test_curvatures_are_those_of_the_layers_jacobians(name):
-    build, write_out = (Tiny, Tiny.written_out) if name == "tiny" else NETWORKS[name][:2]
+def test_curvatures_match_the_jacobians_of_the_layers(name):
+    build, explicit_network = (Tiny, Tiny.explicit_network) if name == "tiny" else NETWORKS[name][:2]
     model = start(build())
     images = torch.rand(2, 1, 12, 12) if name == "tiny" else digits_like(2)[0]
-    curvature = write_out().curvature(model, images)
+    curvature = explicit_network().curvature(model, images)
     expected = [layerwise_curvature(copy.deepcopy(model), image) for image in images]
     assert set(curvature) == {name for name, _ in model.named_parameters()}
     for parameter, terms in curvature.items():
@@ -185,7 +185,7 @@ def test_lenet5_has_the_printed_parameters_and_connections():
     assert network.connections + lecun.output_vectors().numel() == 340_908
 
 
-def test_lenet5_multiplies_as_often_as_its_layers_connections_say():
+def test_lenet5s_multiply_accumulates_match_its_connections():
     """Connections without the biases', by hand: 28x28 and 10x10 places, 25 weights for each of 6 and 60 pairs of maps."""
     macs = {layer.name: layer.macs for layer in layers_of(lecun.LeNet5(), (1, 28, 28)) if layer.macs}
     assert macs == {"c1": 784 * 6 * 25, "c3": 100 * 60 * 25, "c5": 48_000, "f6": 10_080}
@@ -198,7 +198,7 @@ def test_lenet1_has_the_parameters_and_connections_of_1989():
     assert network.connections == 98_442
 
 
-def test_a_map_of_c3_sees_the_maps_of_table_one_and_no_others():
+def test_a_map_of_c3_depends_on_the_maps_of_table_one_only():
     """Table I's columns, as the paper prints them: a cross where a map of C3 (the column) sees a map of S2 (the row)."""
     rows = [
         "X...XXX..XXXX.XX",
@@ -226,7 +226,7 @@ def test_the_missing_connections_stay_at_zero_in_training():
     assert np.count_nonzero(network.values) <= held
 
 
-def test_a_pass_cut_anywhere_gives_the_same_bits():
+def test_a_pass_split_anywhere_gives_the_same_bits():
     images, labels = digits_like(9)
     whole, cut = start(lecun.LeNet5()), start(lecun.LeNet5())
     steps, sums, parts = steps_for(whole), torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
@@ -237,7 +237,7 @@ def test_a_pass_cut_anywhere_gives_the_same_bits():
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), cut.parameters(), strict=True))
 
 
-def test_the_bitmaps_are_the_papers():
+def test_the_bitmaps_are_those_of_the_paper():
     vectors = lecun.output_vectors()
     assert vectors.shape == (10, 84)
     assert set(vectors.unique().tolist()) == {-1.0, 1.0}
@@ -266,15 +266,15 @@ def one_thread():
 
 
 def trained(spec, path, stop_at=None, resume=None, profile="reference", images=20, epochs=2):
-    """Train on a few images; the loop is asked to stop at its `stop_at`-th question."""
+    """Train on a few images; the `stop_at`-th call of the stop function returns True."""
     recipe = dataclasses.replace(spec.variants["mnist"].recipe, epochs=epochs)
     data = Prepared(*(DeviceSet(*digits_like(count, seed=count), None) for count in (images, 8)))
     job = Job(dataset="mnist", model=spec.name, revision=1, recipe=recipe.to_dict(), seed=3)
-    asked = []
+    calls = []
 
     def stop():
-        asked.append(1)
-        return len(asked) == stop_at
+        calls.append(1)
+        return len(calls) == stop_at
 
     hooks = Hooks(stop, lambda state: state.save(path), lambda facts: None, lambda line: None)
     cpu = torch.device("cpu")
@@ -294,7 +294,7 @@ def same_bits(one, other):
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet1", "mlp300", "linear"])
 def test_the_same_bits_whether_stopped_inside_a_pass_or_not(name, tmp_path, monkeypatch, one_thread):
-    """Stopped after 7 and 14 of 20 updates, between the passes and inside the second; resumed each time."""
+    """Stop after 7 and 14 of 20 updates, between the passes and inside the second, and resume each time."""
     path = tmp_path / "checkpoint.pt"
     through = trained(SPECS[name], path)
     monkeypatch.setattr("runner.training.step.UPDATES_A_CALL", 7)
@@ -309,7 +309,7 @@ def test_the_same_bits_whether_stopped_inside_a_pass_or_not(name, tmp_path, monk
 
 
 def test_the_same_bits_after_a_kill_inside_a_pass(tmp_path, monkeypatch, one_thread):
-    """A kill leaves the checkpoint of some seconds before it: here each call of updates is followed by one."""
+    """A kill leaves an older checkpoint; here a checkpoint is saved after each call of updates."""
     path, kept = tmp_path / "checkpoint.pt", tmp_path / "kept.pt"
     through = trained(SPECS["lenet5"], path)
     monkeypatch.setattr("runner.training.step.UPDATES_A_CALL", 6)
@@ -327,18 +327,18 @@ def test_the_same_bits_after_a_kill_inside_a_pass(tmp_path, monkeypatch, one_thr
 
 
 @pytest.mark.parametrize("name", ["lenet5", "mlp300"])
-def test_the_loop_trains_as_autograd_does(name, tmp_path, one_thread):
-    """The same spec without passes of its own: the curve to float32's rounding. `fast` does the same as `reference`."""
+def test_the_loop_gives_the_curve_of_autograd(name, tmp_path, one_thread):
+    """Without the explicit network, the curve is equal up to rounding of float32. `fast` equals `reference`."""
     spec = SPECS[name]
-    written_out = trained(spec, tmp_path / "checkpoint.pt", images=12)
-    by_autograd = trained(dataclasses.replace(spec, written_out=None), tmp_path / "checkpoint.pt", images=12)
-    for row, expected in zip(curve(written_out), curve(by_autograd), strict=True):
+    explicit_run = trained(spec, tmp_path / "checkpoint.pt", images=12)
+    by_autograd = trained(dataclasses.replace(spec, explicit_network=None), tmp_path / "checkpoint.pt", images=12)
+    for row, expected in zip(curve(explicit_run), curve(by_autograd), strict=True):
         assert row == pytest.approx(expected, rel=2e-3)
-    same_bits(written_out, trained(spec, tmp_path / "checkpoint.pt", images=12, profile="fast"))
+    same_bits(explicit_run, trained(spec, tmp_path / "checkpoint.pt", images=12, profile="fast"))
 
 
 def test_larger_batches_are_trained_by_autograd(tmp_path, one_thread):
-    """Whoever overrides the batch size gets the update of whole batches."""
+    """A larger batch size is trained with one update per batch."""
     spec = SPECS["linear"]
     variant = spec.variants["mnist"]
     larger = dataclasses.replace(variant, recipe=dataclasses.replace(variant.recipe, batch_size=5))
@@ -372,8 +372,8 @@ def test_the_schedule_and_the_start_are_the_printed_ones():
         assert 0.95 * 2.4 / count < weights.abs().max().item() <= 2.4 / count, name
 
 
-def test_a_constant_answer_has_the_spread_of_the_targets_as_its_loss():
-    """The mean of the targets is the best constant answer: its loss by the loss itself, and no step away is better."""
+def test_the_loss_of_the_best_constant_answer_is_the_spread_of_the_targets():
+    """The best constant answer is the mean of the targets; every step away from it has a larger loss."""
     labels = torch.tensor([0, 0, 1, 7, 7, 7, 8])
     targets = lecun.output_vectors()[labels]
     best = lecun.RadialBasis(lecun.output_vectors())(targets.mean(dim=0).expand(7, 84))

@@ -115,7 +115,7 @@ def test_a_name_that_begins_with_a_dash_is_a_name_and_a_fault_of_the_record_keep
     assert not any(paths.old.glob("*/checkpoint.pt"))
 
 
-def test_what_no_record_could_hold_ends_an_attempt_before_its_first_step(runner, monkeypatch):
+def test_what_no_record_could_hold_ends_an_attempt_before_its_first_step(runner, monkeypatch, own_store):
     monkeypatch.setattr("runner.training.profiles.device_name", lambda device: "x" * 2000)
     code, _, err = runner(*ONE, "--engine", "inline")
     [paths] = all_jobs()

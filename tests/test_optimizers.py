@@ -1,4 +1,4 @@
-"""The recipe's update rules against a few lines of each source's own."""
+"""The update rules of the recipes against a few lines that follow each source."""
 
 import copy
 import dataclasses
@@ -25,7 +25,7 @@ STEPS = 5  # updates an epoch
 
 
 def trained(recipe, epochs=4):
-    """The weights after each update of a linear layer whose gradients are fixed random numbers, by torch's optimizer."""
+    """Return the weights after each update of a linear layer with fixed random gradients, by our optimizer."""
     model = nn.Sequential(nn.Linear(3, 2)).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -47,7 +47,7 @@ def gradients_of(updates):
 
 
 def by_hand(rule, rates, decay=0.01, momentum=lambda epoch: 0.9):
-    """The same by `rule`, which gives the new velocity and the change of the weights."""
+    """Return the same by `rule`, which returns the new velocity and the change of the weights."""
     weights, velocity, history = np.full(8, 0.1), np.zeros(8), []
     multipliers = np.array([1.0] * 6 + [2.0] * 2)
     for update, gradients in enumerate(gradients_of(len(rates))):
@@ -77,17 +77,17 @@ DROP = [0.1] * 10 + [0.01] * 10
 
 
 @pytest.mark.parametrize(("convention", "rule"), [("torch", outside), ("caffe", caffe), ("torch7", torch7)])
-def test_each_convention_is_its_sources_rule_over_a_rate_drop(convention, rule):
+def test_each_convention_follows_its_sources_rule_across_a_rate_drop(convention, rule):
     optimizer = SGD(learning_rate=0.1, momentum=0.9, convention=convention)
     recipe = dataclasses.replace(BASE, optimizer=optimizer, schedule=Steps(after=(2,), factor=0.1))
     np.testing.assert_allclose(trained(recipe), by_hand(rule, DROP), rtol=1e-9, atol=1e-9)
 
 
-def test_the_conventions_differ_after_a_drop_by_more_than_rounding():
+def test_after_a_rate_drop_the_conventions_differ_by_more_than_rounding():
     assert np.abs(by_hand(caffe, DROP) - by_hand(outside, DROP)).max() > 0.05
 
 
-def test_a_rate_that_changes_with_each_update_goes_into_caffes_velocity():
+def test_a_rate_that_changes_with_each_update_is_inside_caffes_velocity():
     recipe = dataclasses.replace(
         BASE,
         optimizer=SGD(learning_rate=0.1, momentum=0.9, convention="caffe"),
@@ -97,13 +97,13 @@ def test_a_rate_that_changes_with_each_update_goes_into_caffes_velocity():
     np.testing.assert_allclose(trained(recipe), by_hand(caffe, rates), rtol=1e-9, atol=1e-9)
 
 
-def test_a_momentum_that_rises_is_each_epochs():
+def test_a_rising_momentum_is_set_in_each_epoch():
     optimizer = SGD(learning_rate=0.1, momentum=Ramp(0.5, 0.8, epochs=4), convention="caffe")
     expected = by_hand(caffe, [0.1] * 20, momentum=lambda epoch: 0.5 + 0.1 * epoch)
     np.testing.assert_allclose(trained(dataclasses.replace(BASE, optimizer=optimizer)), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_decay_is_of_weights_alone_or_as_the_rules_say():
+def test_weight_decay_applies_to_weights_only_or_by_its_rules():
     for decay, expected in (
         (0.5, {"conv.weight": 0.5, "conv.bias": 0.0, "norm.weight": 0.0}),
         ((("*", 0.5),), {"conv.weight": 0.5, "conv.bias": 0.5, "norm.weight": 0.5}),
@@ -114,7 +114,7 @@ def test_decay_is_of_weights_alone_or_as_the_rules_say():
         assert {name: recipe.decay_of(name, n) for name, n in dimensions.items()} == expected
 
 
-def test_the_velocity_goes_on_from_a_checkpoint_taken_just_before_a_drop():
+def test_the_velocity_continues_from_a_checkpoint_just_before_a_drop():
     recipe = dataclasses.replace(BASE, optimizer=SGD(learning_rate=0.1, momentum=0.9, convention="caffe"))
     model = nn.Sequential(nn.Linear(3, 2))
     one = optimizer_for(model, recipe)
@@ -129,7 +129,7 @@ def test_the_velocity_goes_on_from_a_checkpoint_taken_just_before_a_drop():
     assert velocities[0][0, 0] == pytest.approx(10 * (1 + 0.01 * model[0].weight[0, 0].item()), rel=1e-2)
 
 
-def test_diagonal_steps_are_the_rate_over_mu_plus_the_curvature_which_falls_slowly():
+def test_diagonal_steps_are_the_rate_over_mu_plus_a_curvature_with_a_floor():
     rule = DiagonalRule(learning_rate=0.1, mu=0.02, floor=0.5)
     model = nn.Linear(2, 1, bias=False)
     optimizer = optimizer_for(model, dataclasses.replace(BASE, optimizer=rule, weight_decay=0.0))

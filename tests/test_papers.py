@@ -1,4 +1,4 @@
-"""Every printed number, held to a second list typed from references/papers.md A.1; and what a wrong file is told."""
+"""Every printed number compared with a second list, typed from references/papers.md A.1; messages for wrong files."""
 
 from pathlib import Path
 
@@ -83,13 +83,13 @@ def lin2013() -> Paper:
 
 
 def test_every_row_of_lin2013_is_as_printed(lin2013: Paper) -> None:
-    found: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
+    figures: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
     for row in lin2013.reported:
-        found.setdefault((row.dataset, row.where), []).append((str(row.printed), row.model))
-    assert found == LIN2013
+        figures.setdefault((row.dataset, row.where), []).append((str(row.printed), row.model))
+    assert figures == LIN2013
 
 
-def test_rows_of_rivals_carry_the_labels_that_were_printed(lin2013: Paper) -> None:
+def test_rows_of_other_models_have_the_printed_labels(lin2013: Paper) -> None:
     labels = {(row.where, str(row.printed)): row.label for row in lin2013.reported}
     assert labels["Table 1", "9.32"] == "DropConnect + 12 networks + Data Augmentation"
     assert labels["Table 2", "36.85"] == "Tree based priors"
@@ -127,13 +127,13 @@ def test_protocols_are_those_of_the_paper(lin2013: Paper) -> None:
 
 
 def test_each_claim_has_its_place_and_the_papers_own_two_errors(lin2013: Paper) -> None:
-    found = {}
+    figures = {}
     for claim in lin2013.claims:
         better, worse = (lin2013.figure(claim.dataset, model) for model in (claim.better, claim.worse))
         assert better is not None
         assert worse is not None
-        found[claim.better, claim.worse] = (claim.where, better.error, worse.error)
-    assert found == {
+        figures[claim.better, claim.worse] = (claim.where, better.error, worse.error)
+    assert figures == {
         ("nin_dropout", "nin"): ("Section 4.2", 10.41, 14.51),
         ("nin_augmentation", "nin_dropout"): ("Table 1", 8.81, 10.41),
         ("nin_dropout", "nin_fc"): ("Table 5", 10.41, 11.59),
@@ -188,11 +188,11 @@ OTHERS = {
 
 def test_every_row_of_the_other_sources_is_as_printed() -> None:
     papers = load_papers()
-    found: dict[tuple[str, str, str | None], list[str]] = {}
+    figures: dict[tuple[str, str, str | None], list[str]] = {}
     for key in {key for key, _, _ in OTHERS}:
         for row in papers[key].reported:
-            found.setdefault((key, row.dataset, row.model), []).append(str(row.printed))
-    assert found == OTHERS
+            figures.setdefault((key, row.dataset, row.model), []).append(str(row.printed))
+    assert figures == OTHERS
 
 
 def test_figures_of_other_recipes_than_ours_are_context() -> None:
@@ -206,14 +206,14 @@ def test_figures_of_other_recipes_than_ours_are_context() -> None:
     assert judged == own | {("cifar10", "vgg16"), ("cifar10", "vgg16_plain")}
 
 
-def test_a_figure_of_unknown_protocol_is_not_judged_and_says_why() -> None:
-    """CIFAR-100's 33.71: nobody here could read whether its images were augmented, and our run's aren't."""
+def test_a_figure_with_an_unknown_protocol_is_not_judged_and_its_note_says_why() -> None:
+    """CIFAR-100's 33.71: we could not read whether its images were augmented; those of our run are not."""
     [row] = [row for row in load_papers()["springenberg2014"].reported if row.dataset == "cifar100"]
     assert (row.kind, row.protocol.augmentation) == ("context", None)
     assert "not judged" in (row.note or "")
 
 
-def test_a_model_has_a_recipe_for_each_figure_it_is_judged_by() -> None:
+def test_a_model_has_a_recipe_for_each_of_its_targets() -> None:
     models = load_models()
     missing = [
         f"{paper.key}.toml reports {row.printed} for {model} on {dataset}: zoo/ needs a recipe for it, or the row is context"
@@ -223,7 +223,7 @@ def test_a_model_has_a_recipe_for_each_figure_it_is_judged_by() -> None:
     assert not missing, "\n".join(missing)
 
 
-def test_papers_and_zoo_name_each_other() -> None:
+def test_every_model_and_source_that_papers_and_zoo_name_exists() -> None:
     problems = unknown_names(load_papers(), {name: spec.paper for name, spec in load_models().items()})
     assert not problems, "\n".join(problems)
 
@@ -290,7 +290,7 @@ def test_a_wrong_field_is_refused(tmp_path: Path, change: tuple[str, str], probl
 def test_a_model_has_one_target_on_a_data_set_over_all_sources(tmp_path: Path) -> None:
     write(tmp_path, "one", GOOD)
     write(tmp_path, "two", GOOD)
-    with pytest.raises(PaperError, match=r"two\.toml.*nin on cifar10 has a target already, one\.toml"):
+    with pytest.raises(PaperError, match=r"two\.toml.*nin on cifar10 already has a target, one\.toml"):
         load_papers(tmp_path)
     write(tmp_path, "two", GOOD.replace('kind = "target"', 'kind = "context"'))
     assert len(load_papers(tmp_path)) == 2
@@ -311,10 +311,10 @@ def test_protocols_are_compared_field_by_field() -> None:
     other = ReportedProtocol(augmentation="flip", training_images=604_388, evaluation="validation", networks=12)
     assert len(differences(other, ours)) == 4
     [clause] = differences(ReportedProtocol(augmentation="none"), ours.model_copy(update={"augmentation": "flip"}))
-    assert clause == "our training images were augmented (flip), the paper's were not"
+    assert clause == "we augmented our training images (flip), the paper did not"
 
 
-def test_a_claim_says_which_kind_it_is_and_by_what_share(tmp_path: Path, lin2013: Paper) -> None:
+def test_a_claim_has_a_kind_and_may_have_a_share(tmp_path: Path, lin2013: Paper) -> None:
     write(tmp_path, "one", TWO_ROWS + CLAIM)
     [claim] = load_papers(tmp_path)["one"].claims
     assert (claim.kind, claim.share) == ("less", None)
@@ -351,12 +351,12 @@ WRONG = [
     (
         "error = 9.50",
         "error = 98.4",
-        "error: 98.4 is worse than a constant answer (90 % on cifar10): an accuracy? Then write 1.6",
+        "error: 98.4 is worse than a constant answer (90 % on cifar10); if an accuracy, write 1.6",
     ),
     (
         "error = 9.50",
         "error = 0.0950",
-        "error: 0.0950 is below 0.1 %, where no source is: a fraction? Then write 9.5000",
+        "error: 0.0950 is below 0.1 %, the smallest plausible error; if a fraction, write 9.5000",
     ),
     ("error = 9.50", 'error = "9.50"', "error: is '9.50', expected a number without quotes, such as 10.41"),
     ("error = 9.50", "error = 109.5", "error: is 109.5, expected at most 100"),
@@ -397,7 +397,7 @@ def test_a_mistake_is_one_line_with_what_was_expected(tmp_path: Path, old: str, 
     assert f"{tmp_path / 'one.toml'}: {problem}" in str(caught.value).splitlines()
 
 
-def test_an_error_as_bad_as_a_constant_answers_may_stand(tmp_path: Path) -> None:
+def test_an_error_equal_to_a_constant_answers_is_accepted(tmp_path: Path) -> None:
     write(tmp_path, "one", GOOD.replace("9.50", "90"))
     assert load_papers(tmp_path)["one"].reported[0].error == 90
     write(tmp_path, "one", GOOD.replace("9.50", "98.4").replace("cifar10", "cifar100"))

@@ -41,7 +41,7 @@ def test_every_name_that_the_page_imports_is_there(checkout: Path) -> None:
 
 
 def test_a_finished_job_s_weights_give_the_error_of_its_record(
-    checkout: Path, own_root: Path, runner: Callable[..., tuple[int, str, str]]
+    checkout: Path, own_root: Path, own_store: Path, runner: Callable[..., tuple[int, str, str]]
 ) -> None:
     """On the digits in place of MNIST, with all test images in place of the first thousand."""
     submit = "submit --suite quickstart --model lenet --epochs 1 --seed 0 --engine inline"

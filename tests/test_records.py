@@ -1,4 +1,4 @@
-"""The record's file: what is written comes back, and what can't be is refused by name."""
+"""The record file: saved records load again, and invalid ones are refused with file and field."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ values = st.recursive(
 )
 
 
-def test_a_saved_record_comes_back_equal_and_is_readable_by_eye(tmp_path: Path) -> None:
+def test_a_saved_record_loads_equal_and_is_readable(tmp_path: Path) -> None:
     record = make_record(10.41)
     path = tmp_path / "new" / "record.json"
     save(record, path)
@@ -49,7 +49,7 @@ def test_canonical_json_survives_reading_and_writing(value: object) -> None:
 
 
 @pytest.mark.parametrize("field", [{"seed": 1}, {"revision": 2}, {"profile": "fast"}, {"overrides": {"epochs": 2}}])
-def test_whatever_changes_a_job_changes_its_fingerprint(field: dict) -> None:
+def test_every_field_of_a_job_changes_its_fingerprint(field: dict) -> None:
     assert make_record(**field).fingerprint != make_record().fingerprint
 
 
@@ -70,7 +70,7 @@ def test_names_that_are_not_safe_as_paths_are_refused(name: str) -> None:
     [
         ('"test_error": 10.4', '"test_error": 9.4', "test_error is 9.4, but wrong / test_images gives 10.4"),
         ('"wrong": 1040', '"wrong": null', "test_error"),
-        ('"outcome": "finished"', '"outcome": "diverged"', "null exactly where the outcome is 'diverged'"),
+        ('"outcome": "finished"', '"outcome": "diverged"', "null if and only if the outcome is 'diverged'"),
         ('"outcome": "finished"', '"outcome": "great"', "outcome: "),
         ('"seed": 0', '"seed": -1', "job.seed: "),
         ('"learning_rate": 0.1', '"learning_rate": NaN', "job.recipe: "),
@@ -78,11 +78,11 @@ def test_names_that_are_not_safe_as_paths_are_refused(name: str) -> None:
         ('"learning_rate": 0.1', '"learning_rate": ' + "1" * 5_000, "can't be read"),
         ('"learning_rate": 0.1', '"learning_rate": ' + "[" * 9_000, "can't be read"),
         ('"attempts": 1', '"attempts": 1, "colour": "red"', "colour: "),
-        ('"schema_version": 1', '"schema_version": 7', "schema_version is 7, this code reads 1"),
+        ('"schema_version": 1', '"schema_version": 7', "schema_version is 7, expected 1"),
         ('"finished": "2026', '"finished": "2025', "finished is before started"),
     ],
 )
-def test_a_wrong_value_is_refused_by_file_and_field(tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_the_message_for_a_wrong_value_names_file_and_field(tmp_path: Path, old: str, new: str, problem: str) -> None:
     text = record_json(make_record(10.4))
     assert old in text
     path = tmp_path / "record.json"
@@ -100,7 +100,7 @@ def test_a_diverged_run_has_an_epoch_and_no_error() -> None:
         make_record(outcome="diverged", diverged_epoch=None)
 
 
-def test_all_published_records_are_read_and_each_broken_one_is_a_line(tmp_path: Path) -> None:
+def test_all_valid_published_records_are_read_and_each_broken_one_gives_a_line(tmp_path: Path) -> None:
     publish_records(tmp_path, make_record(), make_record(seed=1))
     (tmp_path / "cifar10" / "nin_dropout" / "torn.json").write_text("{")
     (tmp_path / "cards").mkdir()

@@ -318,9 +318,9 @@ def test_a_suite_is_reported_from_this_checkouts_runs_and_results(
         (0, 0, None),
         (0, 1, "Of this checkout, not published: 1 run. Outside"),
         (0, 2, "Of this checkout, not published: 2 runs. Outside"),
-        (1, 0, "1 run, 1 with the very weights, bit for bit, of published ones: counted once."),
-        (1, 2, "3 runs, 1 with the very weights, bit for bit, of published ones: counted once."),
-        (3, 0, "3 runs, 3 with the very weights, bit for bit, of published ones: counted once."),
+        (1, 0, "1 run, 1 with the same weights, bit for bit, as a published run: counted once."),
+        (1, 2, "3 runs, 1 with the same weights, bit for bit, as a published run: counted once."),
+        (3, 0, "3 runs, 3 with the same weights, bit for bit, as a published run: counted once."),
     ],
 )
 def test_the_report_says_what_of_it_is_one_s_own(

@@ -455,6 +455,23 @@ def test_the_gap_figure_is_sorted_and_holds_the_boards_numbers(full):
         assert measured[row.model] == (pytest.approx(row.mean), pytest.approx(row.half_width))
 
 
+def test_a_figure_that_is_context_only_stands_in_brackets_and_in_the_reason(full):
+    view = view_of(full)
+    rows = board_rows(view, full.evidence.papers, full.attempts, [()] * len(view))
+    shown = dict(zip(view["model"], rows, strict=True))
+    assert shown["conv_fc_dropout"]["printed"] == "(15.99)"
+    assert "15.99 (Lin et al. 2013, Section 4.6) is context" in shown["conv_fc_dropout"]["why"]
+    assert shown["nin_dropout"]["printed"] == "10.41"
+
+
+def test_a_claim_of_equality_has_the_band_that_counts_as_equal(full):
+    titles = titles_of(full.evidence.cards)
+    [band] = [trace for trace in claims_figure(full.claims, titles).data if trace.name == "counts as equal"]
+    margins = full.claims["margin"].dropna()
+    assert len(margins)
+    assert list(band.x) == [x for margin in margins for x in (-margin, margin, None)]
+
+
 def test_points_lead_to_runs(full):
     rows = view_of(full)
     row = next(rows[rows["model"] == "nin_dropout"].itertuples())

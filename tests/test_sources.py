@@ -1,4 +1,4 @@
-"""The figures of repositories and rivals, and others' attempts, held to a second list typed from references/papers.md."""
+"""Figures of repositories and others' attempts, compared with a second list typed from references/papers.md."""
 
 import shutil
 from decimal import Decimal
@@ -133,7 +133,7 @@ def test_a_classic_of_the_zoo_that_is_not_judged_says_why() -> None:
                 assert "Context:" in (row.note or ""), f"{key}: {row.label}"
 
 
-def test_the_classics_claims_are_there() -> None:
+def test_the_claims_of_the_classics_exist() -> None:
     papers = load_papers()
     found = {(c.dataset, c.better, c.worse, c.kind) for key in papers for c in papers[key].claims}
     pools = [(d, f"{p}_pooling_zf") for d in ("cifar10", "mnist") for p in ("average", "max")]
@@ -149,16 +149,14 @@ def test_a_mean_over_seeds_keeps_its_spread() -> None:
     assert found == [("1.08", "mean", 10, 0.04), ("0.95", "mean", 10, 0.04)]
 
 
-def test_figures_over_several_views_are_not_compared_in_silence() -> None:
+def test_a_figure_of_several_views_is_reported_as_a_difference() -> None:
     views = {str(r.printed): r.protocol.views for r in load_papers()["cudaconvnet"].reported}
     assert views == {"26": 1, "18": 1, "19": 1, "14.2": 1, "13": 10, "12.6": 10, "11": 10}
     ours = Protocol(evaluation="test", augmentation="none", training_images=50_000)
-    assert differences(ReportedProtocol(views=10), ours) == [
-        "the paper's error is of 10 views of each image together, ours of one"
-    ]
+    assert differences(ReportedProtocol(views=10), ours) == ["the paper averages 10 views of each image, we use one"]
 
 
-def test_a_new_source_needs_no_entry_in_any_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_source_needs_no_entry_in_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import test_papers
 
     shutil.copytree(FOLDER, tmp_path / "papers")
@@ -171,17 +169,17 @@ def test_a_new_source_needs_no_entry_in_any_list(tmp_path: Path, monkeypatch: py
     test_papers.test_figures_of_other_recipes_than_ours_are_context()
     test_every_figure_of_these_sources_is_as_printed()
     test_every_figure_of_the_classics_is_as_printed_and_judged_only_where_its_recipe_is_known()
-    test_none_of_these_figures_judges_a_model_of_another_recipe()
+    test_none_of_these_figures_judges_a_model_with_another_recipe()
 
 
-def test_errors_are_a_hundred_less_the_accuracies() -> None:
+def test_errors_are_a_hundred_minus_the_accuracies() -> None:
     papers = load_papers()
     for key, accuracies in ACCURACIES.items():
         errors = [100 - Decimal(text) for text in accuracies.split()]
         assert [row.printed for row in papers[key].reported][: len(errors)] == errors, key
 
 
-def test_none_of_these_figures_judges_a_model_of_another_recipe() -> None:
+def test_none_of_these_figures_judges_a_model_with_another_recipe() -> None:
     papers = load_papers()
     maxout = {("target", model) for model in ("maxout", "maxout_augmentation", "maxout_mlp")}
     for key in FIGURES:
@@ -189,12 +187,12 @@ def test_none_of_these_figures_judges_a_model_of_another_recipe() -> None:
         assert {(row.kind, row.model) for row in papers[key].reported} == {("context", None)} | own
 
 
-def test_what_is_known_of_how_a_figure_came_about_stands_beside_it() -> None:
+def test_a_figures_row_has_what_is_known_about_its_runs() -> None:
     papers = load_papers()
     epochs = {key: {row.protocol.epoch for row in papers[key].reported} for key in FIGURES}
     assert epochs["weiaicunzai"] == epochs["chengyangfu"] == {"best"}
     assert epochs["wideresnet_logs"] == {"last", "best"}
-    assert epochs["nyquixt"] == {None}  # not said
+    assert epochs["nyquixt"] == {None}  # not stated
     secondary = {key for key in FIGURES for row in papers[key].reported if row.secondary}
     assert secondary == {"simplenet"}
     cells = [row for row in papers["springenberg2014"].reported if row.where != "running text on ImageNet"]
@@ -207,17 +205,17 @@ def test_what_is_known_of_how_a_figure_came_about_stands_beside_it() -> None:
     assert "ImageNet" in papers["bigballon"].reported[0].label
 
 
-def test_a_best_epochs_error_is_never_compared_in_silence() -> None:
+def test_the_error_of_a_best_epoch_is_reported_as_a_difference() -> None:
     ours = Protocol(evaluation="test", augmentation="none", training_images=50_000)
     [clause] = differences(ReportedProtocol(augmentation="none", training_images=50_000, epoch="best"), ours)
-    assert clause == "the paper's error is that of its best epoch, ours of the last"
+    assert clause == "the paper's error is of its best epoch, ours of the last"
     assert differences(ReportedProtocol(augmentation="none", training_images=50_000, epoch="last"), ours) == []
 
 
 # --- others' attempts ------------------------------------------------------------------------------------------------------
 
 
-def test_every_attempt_is_as_in_the_reference() -> None:
+def test_every_attempt_matches_the_reference() -> None:
     found: dict[tuple[str, str, str], str] = {}
     for key, attempts in load_attempts().items():
         for attempt in attempts:
@@ -269,11 +267,11 @@ def test_attempts_become_rows_that_name_the_model_and_the_gap() -> None:
     assert pd.isna(words["gap"])
 
 
-def test_a_wrong_attempt_is_named_with_file_row_and_field(tmp_path: Path) -> None:
+def test_the_message_for_a_wrong_attempt_names_file_row_and_field(tmp_path: Path) -> None:
     (tmp_path / "one.toml").write_text(
         '[[attempt]]\ndataset = "mnist"\nreported = 1.0\nwho = "A"\nerror = 101\n[[x]]\n'
     )
     with pytest.raises(PaperError) as caught:
         load_attempts(tmp_path)
     assert "one.toml: attempt 1 ('A'): error: " in str(caught.value)
-    assert "one.toml: x: only [[attempt]] rows" in str(caught.value)
+    assert "one.toml: x: this file may hold [[attempt]] rows only" in str(caught.value)

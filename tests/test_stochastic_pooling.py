@@ -1,4 +1,4 @@
-"""Stochastic pooling, against windows taken one by one."""
+"""Stochastic pooling against a loop over single windows."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from zoo.stochastic_pooling import StochasticPool
 
 
 def windows(x):
-    """Each window's values (N, C, h, w, 9 or fewer), cut off at the border, as lists."""
+    """Return the values of each window, (N, C, h, w, 9 or fewer), cut off at the border, as lists."""
     n, c, height, width = x.shape
     sides = [range(0, side - 1, 2) for side in (height, width)]
     return {
@@ -21,7 +21,7 @@ def windows(x):
 
 
 @pytest.mark.parametrize("side", [6, 7])
-def test_in_a_test_each_window_gives_the_mean_weighted_by_its_own_values(side):
+def test_in_evaluation_each_window_gives_the_mean_weighted_by_its_values(side):
     x = torch.rand(2, 3, side, side).relu()
     x[0, 0] = 0
     out = StochasticPool().eval()(x)
@@ -33,7 +33,7 @@ def test_in_a_test_each_window_gives_the_mean_weighted_by_its_own_values(side):
 
 
 @pytest.mark.parametrize("side", [4, 5])
-def test_in_training_values_are_drawn_as_often_as_they_are_large(side):
+def test_in_training_values_are_drawn_with_probabilities_proportional_to_them(side):
     torch.manual_seed(0)
     x = torch.rand(1, 1, side, side)
     x[0, 0, 0, 0] = 0.0
@@ -45,7 +45,7 @@ def test_in_training_values_are_drawn_as_often_as_they_are_large(side):
             assert share == pytest.approx((value / values.sum()).item(), abs=0.012)
 
 
-def test_windows_draw_independently_and_the_gradient_goes_to_what_was_drawn():
+def test_windows_draw_independently_and_the_gradient_goes_to_the_drawn_value():
     torch.manual_seed(1)
     x = torch.rand(4, 2, 8, 8, requires_grad=True)
     out = StochasticPool().train()(x)

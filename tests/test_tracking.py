@@ -118,23 +118,12 @@ def opened(uri: str | None = None) -> Tracker:
     return tracker
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, created and migrated once (4 s), copied by `client`."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    opened(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def client(migrated: Path, own_root: Path):
+def client(own_store: Path):
     """MLflow's own client on this test's store."""
     from mlflow.tracking import MlflowClient
 
-    path = own_root / ".runs" / "mlflow.db"
-    path.parent.mkdir()
-    shutil.copy(migrated, path)
-    return MlflowClient(tracking_uri=f"sqlite:///{path}")
+    return MlflowClient(tracking_uri=f"sqlite:///{own_store}")
 
 
 def runs_of(client, dataset: str = "cifar10") -> list:

@@ -88,15 +88,20 @@ def bits(trained):
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
 def test_the_same_bits_resumed_or_not(spec, dataset, tmp_path):
-    """Two steps an epoch, stopped before the first step, inside the first epoch, between the epochs, inside the second."""
+    """Two steps an epoch, stopped inside the first epoch and between the epochs.
+
+    One model, which has no state but weights, momentum and dropout's, and one with a second stage are also stopped before
+    the first step and inside the second epoch.
+    """
     path, data = tmp_path / "checkpoint.pt", random_data(dataset, 4, 2)
     through = bits(run(spec, dataset, path, data=data, batch_size=2))
     resume = None
-    for after in (1, 2, 2, 2):
+    everywhere = spec.name == "nin_dropout" or spec.variants[dataset].recipe.second_stage is not None
+    for after in (1, 2, 2, 2) if everywhere else (2, 2):
         with pytest.raises(Stopped):
             run(spec, dataset, path, after=after, resume=resume, data=data, batch_size=2)
         resume = Checkpoint.load(path)
-    assert (resume.epoch, resume.step) == (1, 1)
+    assert (resume.epoch, resume.step) == (1, 1 if everywhere else 0)
     assert bits(run(spec, dataset, path, resume=resume, data=data, batch_size=2)) == through
 
 

@@ -28,17 +28,21 @@ from zoo.spec import initialise
 
 MODELS = load_models()
 VARIANTS = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.variants]
-SMALLEST = [  # each model once, on its smallest images: for what a data set can't change
-    pytest.param(s, d, id=f"{d}/{s.name}")
-    for s in MODELS.values()
-    for d in sorted(s.variants, key=lambda name: math.prod(get_dataset(name).shape))[:1]
-]
+
+
+def smallest(spec):
+    """The data set with the smallest images of those that a model is trained on; None where there is none."""
+    return min(spec.variants, key=lambda name: math.prod(get_dataset(name).shape), default=None)
+
+
+# Each model once: for what a data set can't change.
+SMALLEST = [pytest.param(s, smallest(s), id=f"{smallest(s)}/{s.name}") for s in MODELS.values() if s.variants]
 ANATOMIES = [pytest.param(s, d, id=f"{d}/{s.name}") for s in MODELS.values() for d in s.anatomy]
 DIGESTS = Path(__file__).with_name("digests")
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_declared_parameters_and_output_shape(spec, dataset):
+def test_networks_have_the_declared_parameters_and_output_shape(spec, dataset):
     facts, declared = get_dataset(dataset), spec.variants[dataset].parameters
     with torch.device("meta"):  # shapes and types alone
         model, images = spec.variants[dataset].build().eval(), torch.zeros(2, *facts.shape)
@@ -53,7 +57,7 @@ def test_declared_parameters_and_output_shape(spec, dataset):
 
 @pytest.mark.parametrize(("spec", "dataset"), SMALLEST)
 def test_every_parameter_gets_a_gradient_and_the_loss_falls_along_it(spec, dataset):
-    """Small steps down the gradient, the same dropout each time: whatever the recipe, the loss on one batch must fall."""
+    """With small steps and the same dropout mask, the loss on one batch falls, whatever the recipe."""
     model = built(spec, dataset).train()
     x, y = batch(dataset, max(2, images_for(spec.name, dataset) // 2))
     losses = []
@@ -95,17 +99,20 @@ def test_state_dict_round_trip(spec, dataset):
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_the_trained_function_is_the_one_of_its_revision(spec, dataset):
-    """Whoever changes what is trained raises the variant's revision; `runner check` then writes the new digest."""
+def test_the_trained_function_matches_the_digest_of_its_revision(spec, dataset):
+    """Raise the variant's revision if you change the trained function; `runner check` then writes the new digest.
+
+    Each model's momentum is seen in its second update, on its smallest images; on the others, one update is enough.
+    """
     file = DIGESTS / f"{spec.name}.json"
     held = json.loads(file.read_text()).get(dataset) if file.exists() else None
     command = f"run: runner check {spec.name}"
     assert held is not None, f"no digest for {dataset}/{spec.name}: {command}"
     assert held["revision"] == spec.variants[dataset].revision, f"revision changed: {command}"
-    start, losses = few_steps(spec, dataset)
+    start, losses = few_steps(spec, dataset, losses=3 if dataset == smallest(spec) else 2)
     assert start == pytest.approx(held["mean_magnitude"], rel=1e-4), "initial weights changed: raise the revision"
     assert losses[0] == pytest.approx(held["losses"][0], rel=1e-4), "the network changed: raise the revision"
-    assert losses == pytest.approx(held["losses"], rel=1e-3), "training changed: raise the revision"
+    assert losses == pytest.approx(held["losses"][: len(losses)], rel=1e-3), "training changed: raise the revision"
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
@@ -130,7 +137,7 @@ def test_every_module_of_the_zoo_declares_models():
     assert modules == {network.build.__module__.split(".")[-1] for network in networks}
 
 
-def test_full_suites_hold_every_model():
+def test_full_suites_contain_every_model():
     for name, suite in SUITES.items():
         if name.endswith("-full") or name == "all":
             expected = {(d, s.name) for d in suite.datasets for s in MODELS.values() if d in s.variants}
@@ -143,8 +150,8 @@ def rate_at(recipe, epoch):
     return recipe.rate(Moment(epoch, 0, 1))
 
 
-def test_maxout_is_trained_as_pylearn2_schedules_it():
-    """LinearDecayOverEpoch, MomentumAdjustor and the norms' bounds, written again from pylearn2's classes."""
+def test_maxout_has_pylearn2s_schedule():
+    """LinearDecayOverEpoch, MomentumAdjustor and the bounds of the norms, reimplemented from pylearn2's classes."""
     recipe = MODELS["maxout"].variants["cifar10"].recipe
     step = (0.17 - 0.17 * 0.01) / (500 - 1 + 1)
     for epoch in (0, 1, 100, 249, 250, 498, 499, 600, 784):
@@ -160,7 +167,7 @@ def test_maxout_is_trained_as_pylearn2_schedules_it():
     assert rates == pytest.approx({"conv1": 0.0085, "conv2": 0.0085, "conv3": 0.0085, "fc4": 0.17, "fc5": 0.17})
 
 
-def test_weights_are_bounded_after_each_step():
+def test_the_norms_of_weights_are_bounded_after_each_step():
     recipe = replace(MODELS["maxout"].variants["cifar10"].recipe, optimizer=SGD(learning_rate=5.0), lr_multipliers=())
     model = MODELS["maxout"].variants["cifar10"].build()
     torch.manual_seed(0)
@@ -209,7 +216,7 @@ def test_a_network_built_without_values_has_the_same_card(name):
     assert card_of(MODELS[name], place=Unfilled) == card_of(MODELS[name])
 
 
-def test_cards_say_what_the_code_says(checkout):
+def test_cards_match_the_code(checkout):
     """`runner models --write-cards` writes them; a stale card would let the board count outdated records."""
     folder = checkout / "results" / "cards"
     written = {path.stem: path.read_text() for path in folder.glob("*.json")}
@@ -218,8 +225,8 @@ def test_cards_say_what_the_code_says(checkout):
     assert not stale, f"run: runner models --write-cards (stale, missing or of no model: {', '.join(stale)})"
 
 
-def test_nothing_of_the_templates_is_left_to_write(checkout):
-    """`runner new-model` marks by TODO what a contributor has to write."""
+def test_no_todo_of_the_template_is_left(checkout):
+    """`runner new-model` writes a TODO for each part that a contributor has to complete."""
     files = [*(checkout / "zoo").glob("*.py"), *(checkout / "benchmarks" / "papers").glob("*.toml")]
     left = [
         f"{path.relative_to(checkout)}:{number}: still to write: {line.strip()}"
@@ -231,7 +238,7 @@ def test_nothing_of_the_templates_is_left_to_write(checkout):
 
 
 @pytest.mark.parametrize(("spec", "dataset"), ANATOMIES)
-def test_networks_that_are_only_taken_apart_have_their_declared_parameters(spec, dataset):
+def test_networks_that_are_only_inspected_have_their_declared_parameters(spec, dataset):
     anatomy = spec.anatomy[dataset]
     assert dataset not in spec.variants
     with torch.device("meta"):
@@ -268,7 +275,7 @@ def test_a_recipe_refuses_what_cannot_be_trained_with(field, value):
         replace(RELEASED, **{field: value})
 
 
-def test_a_parameter_that_no_rule_covers_is_refused():
+def test_a_parameter_without_a_matching_rule_is_refused():
     import dataclasses
 
     with pytest.raises(ValueError, match=r"conv1\.bias"):
@@ -281,7 +288,7 @@ def test_a_parameter_that_no_rule_covers_is_refused():
 def test_a_rule_that_counts_inputs_is_refused_for_a_scale(kind):
     recipe = replace(RELEASED, init=(("*.weight", kind, 1.0), ("*.bias", "constant", 0.0)))
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
-    with pytest.raises(ValueError, match=r"can't start '1\.weight', whose shape is \(8,\): add a later rule"):
+    with pytest.raises(ValueError, match=r"does not apply to '1\.weight', whose shape is \(8,\): add a later rule"):
         initialise(network, recipe)
     initialise(network, replace(recipe, init=(*recipe.init, ("1.weight", "constant", 0.5))))
     assert (network[1].weight == 0.5).all()
@@ -414,7 +421,7 @@ def test_a_dense_layer_is_a_convolution_in_two_ways():
 
 
 def sizes(model, shape, kinds=(nn.Conv2d, nn.MaxPool2d)):
-    """Kernel, stride, width and output side of each convolution and pooling, in order."""
+    """Return kernel, stride, width and output side of each convolution and pooling, in order."""
     modules = dict(model.named_modules())
     return [
         (
@@ -487,7 +494,7 @@ def test_all_cnn_has_the_papers_schedule():
 
 
 def test_vggs_weight_layers_and_sizes_are_those_of_table_1():
-    """Weight layers by net, and what enters the dense layers."""
+    """Compare the weight layers of each network and the input of its dense layers."""
     weight_layers = {"vgg_a": 11, "vgg_b": 13, "vgg_c": 16, "vgg_d": 16, "vgg_e": 19}
     for name, depth in weight_layers.items():
         with torch.device("meta"):
@@ -505,7 +512,7 @@ def test_vggs_weight_layers_and_sizes_are_those_of_table_1():
         assert len(ones) == (3 if name == "vgg_c" else 0)
 
 
-def test_zagoruykos_network_drops_where_his_does():
+def test_zagoruykos_network_has_dropout_where_his_has_it():
     model = MODELS["vgg16"].variants["cifar10"].build()
     rates = [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)]
     assert rates == [0.3, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.5, 0.5]
@@ -515,7 +522,7 @@ def test_zagoruykos_network_drops_where_his_does():
     assert [rate_at(recipe, epoch) for epoch in (23, 24, 48, 49, 299)] == pytest.approx([1, 0.5, 0.5, 0.25, 1 / 2**12])
 
 
-def test_zagoruykos_network_starts_as_torch7_starts_it():
+def test_zagoruykos_network_is_initialised_as_in_torch7():
     """Convolutions by MSRinit of models/vgg_bn_drop.lua; the rest by torch/nn: BatchNormalization.lua and Linear.lua."""
     model, names = built(MODELS["vgg16"], "cifar10"), set()
     for name, layer in model.named_modules():
@@ -535,7 +542,7 @@ def test_zagoruykos_network_starts_as_torch7_starts_it():
     assert len(names) == 13 + 13 + 1 + 2
 
 
-def test_torch7s_damped_momentum_is_ours_at_a_tenth_of_the_rate():
+def test_torch7s_momentum_equals_torchs_at_a_tenth_of_the_rate():
     """velocity = 0.9 velocity + 0.1 gradient at rate 1 moves the weights as 0.9 velocity + gradient does at 0.1."""
     gradients, damped, ours, x, y = [1.0, -2.0, 0.5, 3.0], 0.0, 0.0, 0.0, 0.0
     for gradient in gradients:
@@ -616,7 +623,7 @@ def test_the_small_googlenet_without_normalisation_has_the_counted_parameters():
     assert (model.dropout.p, model.head_4a.dropout.p, model.head_4d.dropout.p) == (0.4, 0.7, 0.7)
 
 
-def test_auxiliary_losses_count_three_tenths_in_training_and_nothing_else_knows_of_them():
+def test_auxiliary_losses_count_three_tenths_in_training_only():
     torch.manual_seed(0)
     spec, target = MODELS["googlenet"], torch.tensor([3, 1])
     outputs = tuple(torch.randn(2, 10) for _ in range(3))

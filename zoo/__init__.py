@@ -1,6 +1,6 @@
-"""How each model is built and trained: one architecture a file, torch and numpy only.
+"""Build and train each model: one architecture per file, with torch and numpy only.
 
-Adding a model is adding a file: every module of this package that declares `MODELS` is found here.
+To add a model, add a file that declares `MODELS`. `load_models` imports every such module of this package.
 """
 
 import importlib
@@ -14,7 +14,10 @@ HELPERS = {"spec", "recipe", "optimizers", "schedules", "plain", "anatomy", "exp
 
 @cache
 def load_models() -> dict[str, ModelSpec]:
-    """Every declared model by name, in the order of files and declarations; raises ValueError for a doubled name."""
+    """Return all declared models by name, in the order of files and declarations.
+
+    Raises ValueError if two models have the same name.
+    """
     models: dict[str, ModelSpec] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in HELPERS):
         for spec in importlib.import_module(f"zoo.{module}").MODELS:

@@ -1,13 +1,13 @@
-"""AlexNet as lectures teach it (d2l.ai), to be taken apart: the network between LeNet and VGG.
+"""AlexNet as it is taught in lectures (d2l.ai). It is inspected here, not trained.
 
     runner models alexnet --dataset imagenet
 
-Convolutions 11x11/4-96, 5x5-256, 3x3-384, 3x3-384, 3x3-256 with three poolings of 3x3/2, then dense layers of 4096, 4096 and
-the classes. The first dense layer's 256 x 5 x 5 x 4096 weights are the "26M" that lectures quote, between LeNet's 48k and
-VGG's 102M. With one channel and ten classes, as in the lecture, it has 46,764,746 parameters.
+It has convolutions 11x11/4-96, 5x5-256, 3x3-384, 3x3-384 and 3x3-256, three 3x3/2 max poolings, and dense layers of 4096,
+4096 and the classes. The 256 x 5 x 5 x 4096 weights of the first dense layer are the "26M" that lectures quote; LeNet has 48k
+there, and VGG 102M. With one channel and ten classes, as in the lecture, the network has 46,764,746 parameters.
 
-Departures from Krizhevsky et al. 2012: one stream instead of two on two GPUs, no response normalisation, and a border of 1
-around the image, so that the last maps are 5x5. No source here reports a figure for it, so it has no recipe.
+Departures from Krizhevsky et al. 2012: one stream instead of two on two GPUs, no response normalisation, and a padding of 1
+around the image, so that the last maps are 5x5. No source in benchmarks/papers reports a figure for it, so it has no recipe.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from zoo.spec import Anatomy, Departure, ModelSpec
 
 
 def alexnet(channels: int = 3, classes: int = 1000) -> nn.Sequential:
-    """The lecture's network: float (N, channels, 224, 224) -> logits (N, classes)."""
+    """Return the lecture's network: float (N, channels, 224, 224) -> logits (N, classes)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (width, kernel, stride, padding, pool) in enumerate(
         (
@@ -61,9 +61,9 @@ MODELS = (
                 departures=(
                     Departure(
                         "architecture",
-                        "As in lectures (d2l.ai), with three channels and 1000 classes: one stream, no response "
-                        "normalisation, a border of 1 around the image, so that the last maps are 5x5; the 2012 network ran "
-                        "in two streams on two GPUs.",
+                        "The network is that of lectures (d2l.ai) with three channels and 1000 classes. It has one stream, "
+                        "no response normalisation, and a padding of 1 around the image, so that the last maps are 5x5. "
+                        "The network of 2012 has two streams on two GPUs.",
                     ),
                 ),
             )

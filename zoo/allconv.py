@@ -2,21 +2,23 @@
 
     runner submit --suite cifar10 --model allcnn_c             the paper: 9.08 % on CIFAR-10 (its Table 3)
     runner submit --suite cifar10-full --model strided_c --model convpool_c ...      the other eleven, and 7.25 % augmented
-    runner submit --suite allconv_rates                        which of the paper's four rates suits which network
+    runner submit --suite allconv_rates                        the paper's four learning rates for each network
 
-Three bases: A has one 5x5 convolution before each pooling, B follows it with a 1x1, C has two 3x3 instead. Each base in
-four versions: as it is, `strided` (the poolings left out, the layer before each with stride 2), `convpool` (one more 3x3
-before each pooling) and `allcnn` (each pooling replaced by a 3x3 convolution with stride 2). All end with 3x3-192, 1x1-192,
-1x1-classes, a ReLU after every convolution also the last, and the average over what remains.
+There are three base networks. A has one 5x5 convolution before each pooling, B has a 1x1 convolution after it, and C has two
+3x3 convolutions instead. Each base has four versions: `base` itself; `strided`, without poolings, where the layer before each
+has stride 2; `convpool`, with one more 3x3 convolution before each pooling; and `allcnn`, with a 3x3 convolution of stride 2
+instead of each pooling. All end with 3x3-192, 1x1-192, 1x1-classes and the average over the last maps. Every convolution, the
+last included, is followed by a ReLU.
 
-The paper's text gives the training: momentum 0.9; 350 epochs, the rate divided by ten after 200, 250 and 300; decay 0.001;
-dropout of 20 % on the input and 50 % after each pooling or what stands in its place; whitening and contrast normalisation as
-in maxout's scripts; flips and translations of up to 5 pixels. The cells of its tables could not be read: layers and widths
-come from replications that quote them (asnadyvt/all_conv_net, NervanaSystems/neon, mateuszbuda/ALL-CNN, DeepOBS).
+The paper's text states the training: momentum 0.9; 350 epochs, with the learning rate divided by ten after 200, 250 and 300;
+weight decay 0.001; 20 % dropout on the input and 50 % after each pooling or its replacement; whitening and contrast
+normalisation as in maxout's scripts; flips and translations of up to 5 pixels. We could not read the cells of its tables, so
+layers and widths come from replications that quote them (asnadyvt/all_conv_net, NervanaSystems/neon, mateuszbuda/ALL-CNN,
+DeepOBS).
 
-Departures (also data below): what the paper doesn't state, rate per network, batch size, initialisation and padding. Every
-published attempt at 9.08 falls short (9.75 to 14.81). The counts of parameters are those of the published layers; the paper
-prints about 1.3 million for base C, of which these layers give 0.95.
+Departures (also data below): the paper does not state the learning rate of each network, the batch size, the initialisation
+and the padding. No published attempt reaches 9.08 (they give 9.75 to 14.81). The parameter counts are those of the published
+layers: 0.95 million for base C, where the paper prints about 1.3 million.
 """
 
 from collections import OrderedDict
@@ -28,14 +30,14 @@ from zoo.nin import GlobalAveragePool
 from zoo.recipe import SGD, Augmentation, Recipe, Steps
 from zoo.spec import Departure, ModelSpec, Printed, Variant
 
-BASES = {"a": (5,), "b": (5, 1), "c": (3, 3)}  # kernels of the convolutions before a pooling
-WIDTHS = (96, 192)  # before the first pooling, before the second
+BASES = {"a": (5,), "b": (5, 1), "c": (3, 3)}  # kernel sizes of the convolutions before each pooling
+WIDTHS = (96, 192)  # channels before the first and the second pooling
 
 
 def allconv(base: str, version: str, channels: int, classes: int) -> nn.Sequential:
-    """One of the twelve: float (N, channels, side, side) -> logits (N, classes); `side` is 32, or anything from 12 on.
+    """Return one of the twelve networks: float (N, channels, side, side) -> logits (N, classes), with side >= 12.
 
-    `version` is 'base', 'strided', 'convpool' or 'allcnn'.
+    `base` is a key of BASES; `version` is 'base', 'strided', 'convpool' or 'allcnn'.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(dropout0=nn.Dropout(0.2))
 
@@ -79,73 +81,74 @@ MNIST_RECIPE = replace(PUBLISHED, preprocessing="standardise")
 
 UNPUBLISHED = (
     Departure(
-        "rate",
-        "The paper tried 0.25, 0.1, 0.05 and 0.01, reports the best for each network, and doesn't say which that was "
-        "or on which images it was chosen. Ours is 0.05 for all, as in three published replications; not compared with "
-        "others here.",
+        "learning rate",
+        "The paper tried 0.25, 0.1, 0.05 and 0.01 and reports the best for each network. It does not say which one that "
+        "was, or on which images it was chosen. We use 0.05 for all networks, as three published replications do. We "
+        "have not compared the rates.",
     ),
     Departure(
         "batch size",
-        "The paper states none for CIFAR. Ours is 256: with 32 images a replication trained at the rate 0.01 alone, "
-        "and the closest published attempt (9.75 %) used 256.",
+        "The paper states none for CIFAR. We use 256, as the closest published attempt (9.75 %) does. With batches of "
+        "32, a replication trained at a learning rate of 0.01 only.",
     ),
     Departure(
         "initialisation",
-        "The paper states none; from some starts a replication stayed at 90 %. Ours: Xavier's uniform weights, over "
-        "inputs and outputs, and zero biases. The closest published attempt (9.75 %) starts with Caffe's xavier, over "
-        "the inputs alone. Looked at by the training loss of the first 130 updates, without records: with that one "
-        "ALL-CNN-C leaves the loss of chance some 50 updates sooner, but the last ReLU died in two of three seeds of "
-        "base A and in the one of base C.",
+        "The paper states none, and a replication stayed at 90 % with some initialisations. We use Xavier's uniform "
+        "weights, scaled by inputs and outputs, and zero biases. The closest published attempt (9.75 %) uses Caffe's "
+        "xavier, scaled by the inputs only. We compared both by the training loss of the first 130 updates, without "
+        "records. With Caffe's, ALL-CNN-C leaves the loss of chance about 50 updates sooner, but the last ReLU died in "
+        "two of three seeds of base A and in the one seed of base C.",
     ),
     Departure(
         "padding",
-        "The paper's text states none. Ours: every convolution keeps its input's size, except the last 3x3, which has "
-        "no padding: 8x8 becomes 6x6, the size over which its Table 1 averages in the replications that quote it. A "
-        "pooling, and what replaces it, has a border of 1: it halves 32 to 16 and 8.",
+        "The paper's text states none. Our convolutions keep the size of their input, except the last 3x3, which has no "
+        "padding and turns 8x8 into 6x6. In the replications that quote the paper's Table 1, the network averages over "
+        "6x6. Poolings and their replacements have a padding of 1 and halve 32 to 16 and 8.",
     ),
     Departure(
         "dropout",
-        "20 % on the input and 50 % after each pooling or what replaces it, each value by itself and scaled up in "
-        "training; whether the paper dropped pixels or values isn't known. For the Strided networks, which have no "
-        "pooling and nothing in its place, a replication doubts that there is any dropout but on the input; ours have "
-        "it after the strided layers.",
+        "We drop 20 % of the input values and 50 % of those after each pooling or its replacement, independently, and "
+        "scale up the rest in training. We do not know whether the paper dropped values or whole pixels. The Strided "
+        "networks have neither poolings nor replacements; a replication doubts that they have dropout other than on "
+        "the input. Ours have it after the strided layers.",
     ),
     Departure(
         "weight decay",
-        "0.001 times the weight is added to its gradient, biases spared. The paper gives the number alone.",
+        "We add 0.001 times the weight to its gradient, for weights but not for biases. The paper states the number only.",
     ),
     Departure(
         "order of the images",
-        "A fresh permutation of all images each epoch, the partial last batch kept; the paper doesn't say.",
+        "The paper does not state it. We draw a new permutation of all images in each epoch and keep the partial last "
+        "batch.",
     ),
     Departure(
         "tables",
-        "The paper's running text was read; the cells of its tables were not. Layers, widths and figures are those that "
+        "We read the paper's text, but not the cells of its tables. Layers, widths and figures are those that "
         "replications quote.",
     ),
 )
 AUGMENTATION = Departure(
     "augmentation",
-    "Each image is mirrored with probability 1/2 and shifted by up to 5 pixels each time it is seen, zeros moving into the "
-    "whitened image. The paper says flipped copies of all images and translations of at most 5 pixels in each dimension.",
+    "Each time an image is used, it is flipped with probability 1/2 and shifted by up to 5 pixels, with zeros as padding "
+    "after whitening. The paper states flipped copies of all images and translations of up to 5 pixels in each dimension.",
 )
 CIFAR100_OURS = Departure(
     "CIFAR-100",
-    "The paper keeps the CIFAR-10 model and all its settings. Whether its figure was reached with augmentation isn't known "
-    "here: the running text doesn't say. Ours is without.",
+    "The paper uses the model and settings of CIFAR-10. Its text does not say whether the figure was reached with "
+    "augmentation. We use none.",
 )
 SVHN_OURS = Departure(
     "SVHN",
-    "The paper has no result on SVHN. Ours: the CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 times "
-    "the images), and maxout's global and local contrast normalisation.",
+    "The paper has no result on SVHN. We use the CIFAR-10 recipe with a tenth of its epochs, because an epoch has 12 times "
+    "the images, and maxout's global and local contrast normalisation.",
 )
 MNIST_OURS = Departure(
     "MNIST",
-    "The paper has no result on MNIST. Ours: the CIFAR-10 recipe, and images shifted and scaled to mean 0 and standard "
-    "deviation 1 over the training set.",
+    "The paper has no result on MNIST. We use the CIFAR-10 recipe, with images scaled to mean 0 and standard deviation 1 "
+    "over the training set.",
 )
 
-# What the layers above amount to with ten classes and three channels, and what the paper's Table 3 prints (in millions).
+# Parameters with ten classes and three channels, and the number that the paper's Table 3 prints.
 COUNTS = {
     ("base", "a"): (839_242, "0.9M"),
     ("strided", "a"): (839_242, "0.9M"),
@@ -178,7 +181,7 @@ def _on_cifar10(version: str, base: str, recipe: Recipe, *departures: Departure)
 def _elsewhere(version: str, base: str, channels: int, classes: int, recipe: Recipe, ours: Departure) -> Variant:
     parameters, _ = COUNTS[version, base]
     per_channel = BASES[base][0] ** 2 * WIDTHS[0]  # weights of the first layer
-    per_class = WIDTHS[1] + 1  # weights and the bias of the last
+    per_class = WIDTHS[1] + 1  # weights and bias of the last layer
     return Variant(
         build=lambda: allconv(base, version, channels, classes),
         recipe=recipe,
@@ -190,7 +193,7 @@ def _elsewhere(version: str, base: str, channels: int, classes: int, recipe: Rec
 def _spec(version: str, base: str) -> ModelSpec:
     variants = {"cifar10": _on_cifar10(version, base, PUBLISHED)}
     suites = [RATES_SUITE]
-    if (version, base) == ("allcnn", "c"):  # the headline: also where NiN, VGG and GoogLeNet are
+    if (version, base) == ("allcnn", "c"):  # the headline network: on the same data sets as NiN, VGG and GoogLeNet
         variants["cifar100"] = _elsewhere(version, base, 3, 100, PUBLISHED, CIFAR100_OURS)
         variants["svhn"] = _elsewhere(version, base, 3, 10, SVHN_RECIPE, SVHN_OURS)
         variants["mnist"] = _elsewhere(version, base, 1, 10, MNIST_RECIPE, MNIST_OURS)

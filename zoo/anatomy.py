@@ -1,8 +1,8 @@
-"""What a network is made of: per layer and per stage its output shape, depth, parameters and multiply-accumulates.
+"""List the layers and stages of a network: output shape, depth, parameters and multiply-accumulates.
 
-A stage is a direct child of the network: one layer, or a block of several such as an inception module. That is the grain
-of the papers' tables. On the device 'meta' all this costs neither memory nor arithmetic, so 138 million parameters are
-taken apart as fast as ten thousand; `Unfilled` spares a short command what loading that device costs.
+A stage is a direct child of the network: one layer, or a block such as an inception module. The papers' tables have one row
+per stage. On the device 'meta' this takes neither memory nor arithmetic, so 138 million parameters are as fast as ten
+thousand. `Unfilled` spares a short command the loading of that device.
 """
 
 import re
@@ -11,27 +11,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 WEIGHTED = (nn.Conv2d, nn.Linear)
-WEIGHTED_STEPS = ("ConvolutionBackward", "AddmmBackward", "BmmBackward")  # what autograd calls what they do
+WEIGHTED_STEPS = ("ConvolutionBackward", "AddmmBackward", "BmmBackward")  # autograd's names for layers with weights
 FILLS = {"uniform_", "normal_", "trunc_normal_", "fill_", "zero_"}  # methods that give a tensor its values
 UNITS = {"": 1, "K": 1024, "M": 1_000_000}  # GoogLeNet's table counts K as 1024 and M as a million
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer or a stage. Shapes are without the batch: (channels, height, width) or (features,)."""
+    """A layer or a stage. `output` is (channels, height, width) or (features,), without the batch."""
 
     name: str
     kind: str
     output: tuple[int, ...]
-    depth: int  # layers with weights on the longest way through it
+    depth: int  # layers with weights on the longest path through it
     parameters: int
-    macs: int  # multiply-accumulates for one image; bias additions, activations and pooling aren't counted
+    macs: int  # multiply-accumulates for one image, without bias additions, activations and pooling
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data for the model's card."""
+        """Return the JSON data for the model's card."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -58,22 +60,22 @@ class Unfilled(TorchFunctionMode):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """All trained values, each tensor once."""
+    """Return the number of trained values, each tensor counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def take_apart(model: nn.Module, shape: tuple[int, int, int]) -> tuple[list[Layer], list[Layer]]:
-    """Layers and stages, in the order of the forward pass of one image of `shape` (C, H, W).
+    """Return the layers and the stages, in the order of a forward pass of one image of `shape` (C, H, W).
 
-    Layers are the modules with none inside, stages the network's direct children, each with all that is inside it. In
-    evaluation mode: what only training uses, such as auxiliary heads, isn't among the layers.
+    Layers are modules without children. Stages are the direct children of the network, with everything inside them. The
+    pass is in evaluation mode, so modules that only training uses, such as auxiliary heads, are left out.
     """
     leaves = {name: module for name, module in model.named_modules() if not list(module.children())}
     children = dict(model.named_children())
     layers: list[Layer] = []
     stages: list[Layer] = []
     before = 0
-    for name, output, depth in _seen(model, leaves | children, shape):
+    for name, output, depth in _forward_pass(model, leaves | children, shape):
         if name in leaves:
             module = leaves[name]
             weighted = isinstance(module, WEIGHTED) or hasattr(module, "weights_at_a_place")
@@ -88,12 +90,15 @@ def take_apart(model: nn.Module, shape: tuple[int, int, int]) -> tuple[list[Laye
 
 
 def layers_of(model: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
-    """The layers alone, as `take_apart` gives them."""
+    """Return the layers of `take_apart` without the stages."""
     return take_apart(model, shape)[0]
 
 
 def agrees(printed: str, ours: int) -> bool:
-    """Whether a count printed as '159K' or '1.4M' is ours, to within one unit of its last digit."""
+    """Return whether a count printed as '159K' or '1.4M' equals ours to within one unit of its last digit.
+
+    Raises ValueError for text of another form.
+    """
     match = re.fullmatch(r"(\d+)(?:\.(\d+))?([KM]?)", printed)
     if match is None:
         raise ValueError(f"'{printed}' isn't a count such as 159K or 1.4M")
@@ -102,20 +107,20 @@ def agrees(printed: str, ours: int) -> bool:
     return abs(ours - int(whole + fraction) * step) < step
 
 
-def _seen(
+def _forward_pass(
     model: nn.Module, modules: dict[str, nn.Module], shape: tuple[int, int, int]
 ) -> list[tuple[str, Tensor, int]]:
-    """For each of the modules that one forward pass runs through: name, output, and the network's depth up to there."""
-    found: list[tuple[str, Tensor, int]] = []
-    known: dict[Any, int] = {}
+    """Return (name, output, depth of the network up to there) for each of the modules that a forward pass calls, in order."""
+    calls: list[tuple[str, Tensor, int]] = []
+    depths: dict[Node, int] = {}
 
-    def watch(name: str, module: nn.Module) -> Any:
-        def seen(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            found.append((name, output.detach(), _depth(output.grad_fn, known)))
+    def add_hook(name: str, module: nn.Module) -> RemovableHandle:
+        def record(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls.append((name, output.detach(), _depth(output.grad_fn, depths)))
 
-        return module.register_forward_hook(seen)
+        return module.register_forward_hook(record)
 
-    hooks = [watch(name, module) for name, module in modules.items()]
+    hooks = [add_hook(name, module) for name, module in modules.items()]
     training = model.training
     try:
         with torch.enable_grad():
@@ -124,17 +129,20 @@ def _seen(
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return found
+    return calls
 
 
-def _depth(step: Any, known: dict[Any, int]) -> int:
-    """Layers with weights on the longest way from the image to this step of the graph that autograd wrote."""
-    if step is None:
+def _depth(node: Node | None, depths: dict[Node, int]) -> int:
+    """Return the number of layers with weights on the longest path from the image to a node of autograd's graph.
+
+    `depths` is filled, so that each node is visited once.
+    """
+    if node is None:
         return 0
-    if step not in known:
-        before = max((_depth(previous, known) for previous, _ in step.next_functions), default=0)
-        known[step] = before + step.name().startswith(WEIGHTED_STEPS)
-    return known[step]
+    if node not in depths:
+        before = max((_depth(previous, depths) for previous, _ in node.next_functions), default=0)
+        depths[node] = before + node.name().startswith(WEIGHTED_STEPS)
+    return depths[node]
 
 
 def _macs(layer: nn.Module, output: Tensor) -> int:
@@ -142,5 +150,5 @@ def _macs(layer: nn.Module, output: Tensor) -> int:
         return output[0].numel() * layer.weight[0].numel()
     if isinstance(layer, nn.Linear):
         return layer.weight.numel()
-    weights = getattr(layer, "weights_at_a_place", 0)  # of a convolution of our own: over all its maps
+    weights = getattr(layer, "weights_at_a_place", 0)  # of our own convolutions: the weights of all maps at one place
     return output[0, 0].numel() * weights if weights else 0

@@ -1,12 +1,12 @@
-"""LeNet as Caffe's MNIST example has it: 1.03 % in the log that its README shows.
+"""The LeNet of Caffe's MNIST example: 1.03 % in the log in its README.
 
     runner submit --suite classics --model caffe_lenet         two to four minutes a seed on one CPU core
 
-conv 20 @ 5x5, max pool 2, conv 50 @ 5x5, max pool 2, dense 500, ReLU, dense 10; no ReLU after the convolutions. 431,080
-parameters. Pixels divided by 256, batches of 64 in the files' order, 10,000 updates at a rate that falls as Caffe's `inv`. An
-epoch here is 500 updates, the interval at which Caffe's log has a test.
+The layers are conv 20 @ 5x5, max pool 2, conv 50 @ 5x5, max pool 2, dense 500, ReLU, dense 10, without a ReLU after the
+convolutions: 431,080 parameters. Pixels are divided by 256. Training takes 10,000 updates with batches of 64 in the order of
+the files and Caffe's `inv` learning rate. An epoch here is 500 updates, the test interval of Caffe's log.
 
-No departure is known: network, start, solver and order are those of caffe/examples/mnist.
+No departure is known: network, initialisation, solver and order are those of caffe/examples/mnist.
 """
 
 from collections import OrderedDict

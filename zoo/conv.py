@@ -2,15 +2,16 @@
 
     runner submit --suite cifar10-full --model conv_fc --model conv_fc_dropout --model conv_gap
 
-The paper sets global average pooling against a dense layer on a network without micro networks, "as in Hinton et al. 2012",
-whose locally connected layer it cuts from 16 to 10 maps: 17.56 % with a dense layer, 15.99 % with dropout before it, 16.46 %
-with global average pooling.
+The paper compares global average pooling with a dense layer on a network without micro networks, "as in Hinton et al. 2012",
+whose locally connected layer it reduces from 16 to 10 maps. It reports 17.56 % with a dense layer, 15.99 % with dropout
+before that layer, and 16.46 % with global average pooling.
 
-Hinton et al. (arXiv 1207.0580, appendices F and G) describe that network: three 5x5 convolutions of 64, each followed by 3x3/2
-pooling, the first by the largest value and the others by the average, response normalisation across maps after the first
-two poolings (9 maps, 0.001, 0.75), then a 3x3 locally connected layer. They train it in batches of 128 with momentum 0.9.
+Hinton et al. (arXiv 1207.0580, appendices F and G) describe the network: three 5x5 convolutions of 64 maps, each followed by
+3x3/2 pooling (the first max, the others average), response normalisation across maps after the first two poolings (9 maps,
+0.001, 0.75), and a 3x3 locally connected layer. They train it in batches of 128 with momentum 0.9.
 
-Departures (also data below): what neither paper gives, the border of the convolutions, the start, the rates and the decay.
+Departures (also data below): neither paper states the padding of the convolutions, the initialisation, the learning rates and
+the weight decay.
 """
 
 from collections import OrderedDict
@@ -27,14 +28,14 @@ from zoo.spec import Departure, ModelSpec, Variant
 
 
 def response_norm() -> nn.LocalResponseNorm:
-    """Return x / (1 + 0.001 * sum of the squares of 9 neighbouring maps) ^ 0.75; torch divides its alpha by the 9."""
+    """Return x / (1 + 0.001 * sum of the squares of 9 neighbouring maps) ^ 0.75. Torch divides its alpha by 9."""
     return nn.LocalResponseNorm(9, alpha=9 * 0.001, beta=0.75, k=1.0)
 
 
 class LocallyConnected(nn.Linear):
-    """A 3x3 convolution whose weights are not shared: (N, channels, side, side) -> (N, maps, side, side), zero-padded.
+    """A 3x3 convolution with its own weights at each place: (N, channels, side, side) -> (N, maps, side, side), zero-padded.
 
-    Each place is a dense layer of its own from the values under it, so this is one whose weights are held place by place.
+    As a subclass of nn.Linear it has one row of weights for each place and map, over the values of the 3x3 window.
     """
 
     def __init__(self, channels: int, maps: int, side: int) -> None:
@@ -42,14 +43,14 @@ class LocallyConnected(nn.Linear):
         self.maps, self.side = maps, side
 
     def forward(self, images: Tensor) -> Tensor:
-        under = F.unfold(images, 3, padding=1)  # (N, channels * 9, places)
+        windows = F.unfold(images, 3, padding=1)  # (N, channels * 9, places)
         weights = self.weight.view(self.side**2, self.maps, -1)
-        outputs = torch.einsum("ncp,pmc->nmp", under, weights) + self.bias.view(self.side**2, self.maps).T
+        outputs = torch.einsum("ncp,pmc->nmp", windows, weights) + self.bias.view(self.side**2, self.maps).T
         return cast(Tensor, outputs.reshape(-1, self.maps, self.side, self.side))
 
 
 def conventional(head: str, classes: int = 10) -> nn.Sequential:
-    """The network: float (N, 3, 32, 32) -> logits (N, classes). `head` is 'fc', 'fc_dropout' or 'gap'."""
+    """Return the network: float (N, 3, 32, 32) -> logits (N, classes). `head` is 'fc', 'fc_dropout' or 'gap'."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for i in (1, 2, 3):
@@ -85,15 +86,16 @@ OURS = Recipe(
 
 NETWORK = Departure(
     "network",
-    "Hinton et al. 2012 don't give the border of their convolutions or how the poolings treat it. Ours: convolutions keep the "
-    "size, poolings round up and average what lies inside, as in cuda-convnet, the code of that paper's authors.",
+    "Hinton et al. 2012 do not state the padding of their convolutions and poolings. Our convolutions keep the size. Our "
+    "poolings round up and average the values inside the map, as in cuda-convnet, the code of that paper's authors.",
 )
 RECIPE = Departure(
     "recipe",
-    "The paper says nothing of this network's training but what holds for all: batches of 128, and the rate falls to a tenth "
-    "when the training accuracy stops improving, and once more. Ours: that rule with a patience of 5 epochs and at most 150, "
-    "NiN's preprocessing, momentum, decay and order, a rate of 0.01 (biases 0.02) and He's normal weights; not tuned. "
-    "Hinton et al. chose their start by trial, with biases of 1 in hidden layers, and give no number of epochs.",
+    "The paper states only what holds for all its networks: batches of 128, and a learning rate that is divided by ten when "
+    "the training accuracy stops improving, twice. We follow that rule with a patience of 5 epochs and at most 150 epochs. "
+    "We use NiN's preprocessing, momentum, weight decay and order, a learning rate of 0.01 (0.02 for biases) and He's normal "
+    "weights, without tuning. Hinton et al. chose their initialisation by trial, with biases of 1 in hidden layers, and "
+    "state no number of epochs.",
 )
 PARAMETERS = {"conv_fc": 303_722, "conv_fc_dropout": 303_722, "conv_gap": 302_112}
 

@@ -1,15 +1,16 @@
-"""The CIFAR-10 networks of cuda-convnet (Krizhevsky), whose code NiN's descends from, and Caffe's copy of one of them.
+"""The CIFAR-10 networks of Krizhevsky's cuda-convnet, on which NiN's code is based, and Caffe's copy of one of them.
 
     runner submit --suite classics --model cudaconvnet_26      the front page: 26 % error, 20 to 30 minutes a seed on one core
     runner submit --suite classics --model cudaconvnet_18      18 %, two to four hours
     runner submit --suite classics --model cifar10_quick       Caffe's example: 24.67 % in its log, 20 to 30 minutes
 
-Three 5x5 convolutions of 32, 32 and 64 maps, each followed by 3x3/2 pooling, the first by the largest value and the others by
-the average; then the classes, in the 26 % network after a dense layer of 64. The 18 % network normalises responses within
-each map after the first two poolings. Images keep their values 0 to 255, less the mean image; nothing is done to them at
-random. Layers, starts, rates and decays are those of example-layers/*.cfg and of caffe/examples/cifar10.
+Both have 5x5 convolutions of 32, 32 and 64 maps, each followed by 3x3/2 pooling (the first max, the others average). The 26 %
+network has a dense layer of 64 before that of the classes. The 18 % network has response normalisation within each map
+after the first two poolings. Pixels are 0 to 255 minus the mean image, without augmentation. Layers, initialisations,
+learning rates and weight decays are those of example-layers/*.cfg and of caffe/examples/cifar10.
 
-Departure (also data below): cuda-convnet doesn't say how long it trains after the last drop of the rate. Caffe's copies do.
+Departure (also data below): cuda-convnet does not state how long it trains after the last drop of the learning rate. Caffe's
+copies do.
 """
 
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from zoo.spec import Departure, ModelSpec, Variant
 
 
 def average_pool() -> nn.AvgPool2d:
-    """Return 3x3/2 average pooling that rounds up and, at the border, averages what lies inside: 16 -> 8, 8 -> 4."""
+    """Return 3x3/2 average pooling that rounds sizes up (16 -> 8, 8 -> 4) and averages only values inside the map."""
     return nn.AvgPool2d(3, stride=2, ceil_mode=True)
 
 
@@ -42,14 +43,14 @@ class WithinMapNorm(nn.Module):
         return x * (1 + self.scale * squares).pow(-self.power)
 
     def extra_repr(self) -> str:
-        """Return what print shows of it."""
+        """Return the text that print shows in the brackets."""
         return f"size={self.size}, scale={self.scale}, power={self.power}"
 
 
 def convolutions(norm: bool) -> OrderedDict[str, nn.Module]:
-    """Return the three convolutions with their poolings: float (N, 3, 32, 32) -> (N, 64, 4, 4).
+    """Return the three convolutions with their poolings, flattened: float (N, 3, 32, 32) -> (N, 64 * 4 * 4).
 
-    ReLU comes after the first pooling and before the others, as in the sources; for the first it makes no difference.
+    As in the sources, the ReLU is after the first pooling and before the others. After max pooling it gives the same values.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"] = nn.Conv2d(3, 32, 5, padding=2)
@@ -68,7 +69,10 @@ def convolutions(norm: bool) -> OrderedDict[str, nn.Module]:
 
 
 def cudaconvnet_26(relu4: bool = True) -> nn.Sequential:
-    """Return layers-80sec.cfg: float (N, 3, 32, 32) -> logits (N, 10). Caffe's quick has no ReLU after the 64 units."""
+    """Return the network of layers-80sec.cfg: float (N, 3, 32, 32) -> logits (N, 10).
+
+    Caffe's quick network has no ReLU after the dense layer of 64, `relu4=False`.
+    """
     layers = convolutions(norm=False)
     layers["fc64"] = nn.Linear(64 * 4 * 4, 64)
     if relu4:
@@ -78,7 +82,7 @@ def cudaconvnet_26(relu4: bool = True) -> nn.Sequential:
 
 
 def cudaconvnet_18() -> nn.Sequential:
-    """Return layers-18pct.cfg: float (N, 3, 32, 32) -> logits (N, 10)."""
+    """Return the network of layers-18pct.cfg: float (N, 3, 32, 32) -> logits (N, 10)."""
     layers = convolutions(norm=True)
     layers["fc10"] = nn.Linear(64 * 4 * 4, 10)
     return nn.Sequential(layers)
@@ -127,13 +131,13 @@ QUICK = Recipe(
 
 LENGTH_26 = Departure(
     "epochs",
-    "The files drop the rate after 8 epochs and don't say how long to go on. Ours: 10 epochs in all, as Caffe's copy of the "
-    "network; 10 epochs of its time an epoch fit the 80 seconds that the front page gives.",
+    "The files lower the learning rate after 8 epochs and do not state the total. We train 10 epochs, like Caffe's copy of "
+    "the network. At the front page's speed, 10 epochs take about its 80 seconds.",
 )
 LENGTH_18 = Departure(
     "epochs",
-    "The files drop the rate after 120 epochs, again after 10 more, and don't say how long to go on. Ours: 140 epochs in all, "
-    "as Caffe's copy of the network; they fit the 20 minutes that the front page gives.",
+    "The files lower the learning rate after 120 and 130 epochs and do not state the total. We train 140 epochs, like Caffe's "
+    "copy of the network. That fits the 20 minutes of the front page.",
 )
 
 

@@ -2,10 +2,10 @@
 
     runner submit --suite classics --model dropout_mlp         one to three hours a seed on one CPU core
 
-Dense layers of 898 and 1532 ReLU units and a softmax; a fifth of the inputs and half of each hidden layer are dropped in
-training, and what is kept is scaled up. 2,097,528 parameters. Start, rate, momentum, norm bounds and the 440 epochs are those
-of scripts/papers/dropout/mnist.yaml, found by its authors' random search on held-out training images. `mlp_plain` is the same
-network and recipe without dropout: no source reports it; it shows what dropout gives.
+The network has dense layers of 898 and 1532 ReLU units and a softmax: 2,097,528 parameters. Training drops a fifth of the
+inputs and half of each hidden layer, and scales up the rest. Initialisation, learning rate, momentum, norm bounds and the 440
+epochs are those of scripts/papers/dropout/mnist.yaml, which its authors chose by random search on held-out training images.
+`mlp_plain` is the same network and recipe without dropout. No source reports it; it shows the effect of dropout.
 
 No departure is known.
 """

@@ -1,14 +1,15 @@
-"""Networks of 1998 with their forward and backward passes written out, for a training that sees one image per update.
+"""Explicit forward and backward passes in numpy for the networks of 1998, which train on one image per update.
 
-Autograd costs ten times what the arithmetic of such a network costs. Here each layer is a few numpy calls into buffers
-that are made once. The same passes give the diagonal Gauss-Newton terms of LeCun et al. 1998, appendix C: backward with
-the weights, the inputs and the slopes squared (their equations 23 to 27).
+For such small networks autograd takes ten times as long as the arithmetic. Here each layer is a few numpy calls on
+preallocated buffers. The same passes compute the diagonal Gauss-Newton terms of LeCun et al. 1998, appendix C: a backward
+pass with squared weights, inputs and slopes (their equations 23 to 27).
 
-A network's values lie in one flat vector, in an order of its own: `parts` says where each parameter of the PyTorch
-module lies in it. A place that no parameter has, such as a connection that a table leaves out, holds 0 for ever.
+All values of a network are in one flat vector. `parts` maps the parameters of the PyTorch module to their places in it.
+Places without a parameter, such as connections that a table leaves out, always hold 0.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -18,57 +19,57 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
+Index = tuple[int, int] | EllipsisType
 Part = tuple[
-    str, Any, NDArray[Any]
-]  # a parameter's name, an index into it, and its entries there, as a view of a flat vector
-Criterion = Callable[[Floats, int], tuple[float, Floats, int]]  # output, label -> loss, gradient of the output, answer
+    str, Index, NDArray[Any]
+]  # a parameter's name, an index into it, and the view of a flat vector with its entries
+Criterion = Callable[[Floats, int], tuple[float, Floats, int]]  # (output, label) -> (loss, gradient, predicted class)
 
 AMPLITUDE, SLOPE = 1.7159, 2 / 3  # f(a) = 1.7159 tanh(2a/3), so that f(1) = 1 and f(-1) = -1
-_AMPLITUDE, _SLOPE, _CURVE, _STEEPEST = (  # arrays: numpy takes longer to look at a number than to multiply by it
+_AMPLITUDE, _SLOPE, _CURVE, _STEEPEST = (  # as arrays, because numpy converts a Python number in each call
     np.array(number, np.float32) for number in (AMPLITUDE, SLOPE, -SLOPE / AMPLITUDE, SLOPE * AMPLITUDE)
 )
-WINDOW_STEP = 2  # subsampling takes 2x2 units
+WINDOW_STEP = 2  # subsampling uses windows of 2x2 units
 
 
 class Layer:
-    """One layer for one image. `forward` keeps what `backward` needs.
+    """One layer, applied to one image at a time. `forward` stores what `backward` needs.
 
-    `size` values lie in the network's flat vector; `connections` counts as the paper does: a bias is one, and each unit
-    of a map has its own.
+    The layer has `size` values in the network's flat vector. `connections` counts as the paper does: every unit has its own
+    connections, and its bias is one of them.
     """
 
     size = 0
     connections = 0
 
     def bind(self, values: Floats, gradient: Floats, steps: Floats) -> None:
-        """Take this layer's part of the network's values, of their gradient and of their steps: views of shape (size,)."""
+        """Store this layer's views, of shape (size,), of the network's values, gradient and step sizes."""
         self.values, self.gradient, self.steps = values, gradient, steps
 
     def parts(self, flat: NDArray[Any]) -> Iterator[Part]:
-        """Yield where the entries of the module's parameters lie in a vector of this layer's values, (size,)."""
+        """Yield the places of the module's parameters in a vector of this layer's values, of shape (size,)."""
         yield from ()
 
     def forward(self, inputs: Floats) -> Floats:
-        """Return the layer's output: a buffer that the next layer may change and the next image overwrites."""
+        """Return the output, a buffer that the next layer may change and the next image overwrites."""
         raise NotImplementedError
 
     def backward(self, above: Floats, squared: bool = False) -> Floats:
-        """Write the gradient and return the derivative with respect to the inputs, in their shape.
+        """Write the layer's gradient and return the derivative of the loss by the inputs, in their shape.
 
-        `above` is the derivative with respect to the output. With `squared` it is the second derivative, and so is all
-        that comes out.
+        `above` is the derivative by the output. If `squared` is true, `above` and all results are second derivatives.
         """
         raise NotImplementedError
 
     def update(self) -> None:
-        """Take a step down the gradient: value -= step * gradient, each value with its own step."""
+        """Subtract step * gradient from each value. Each value has its own step size."""
         gradient = self.gradient
         np.multiply(gradient, self.steps, gradient)
         np.subtract(self.values, gradient, self.values)
 
 
 class Border(Layer):
-    """A border of `width` pixels of one value around an image (1, side, side)."""
+    """Pad an image (1, side, side) with `width` pixels of one value on each side."""
 
     def __init__(self, side: int, width: int, value: float) -> None:
         outer = side + 2 * width
@@ -84,14 +85,14 @@ class Border(Layer):
 
 
 class Dense(Layer):
-    """Each of `outputs` units sees all inputs and a bias. Values: a row for each unit, its bias last."""
+    """A dense layer. Its values are one row for each of the `outputs` units, with the bias at the end."""
 
-    BLOCK = 65_536  # entries that are updated at a time: what a core's own cache holds
+    BLOCK = 65_536  # entries updated at a time, which fit a core's own cache
 
     def __init__(self, name: str, inputs: int, outputs: int) -> None:
         self.name, self.shape = name, (outputs, inputs + 1)
         self.size = self.connections = outputs * (inputs + 1)
-        self._inputs = np.ones(inputs + 1, np.float32)  # the last is the bias's
+        self._inputs = np.ones(inputs + 1, np.float32)  # the last 1 is for the bias
         self._output = np.empty(outputs, np.float32)
         self._above = np.empty((outputs, 1), np.float32)
         self._below = np.empty(inputs, np.float32)
@@ -116,7 +117,7 @@ class Dense(Layer):
         return np.dot(self._rows, self._inputs, self._output)
 
     def backward(self, above: Floats, squared: bool = False) -> Floats:
-        """Leave the gradient itself, a product of `above` and the inputs, to `update`, unless it is `squared`."""
+        """Return the derivative by the inputs. Only with `squared` the gradient is written; else `update` computes it."""
         weights = self._rows[:, :-1]
         if squared:
             weights = weights**2
@@ -125,14 +126,14 @@ class Dense(Layer):
         return np.dot(above, weights, self._below).reshape(self._shape)
 
     def update(self) -> None:
-        """Take the step in two passes over the weights instead of three: (step * input), then value -= that * above."""
+        """Update the values in two passes over the weights instead of three: step * input, then value -= product * above."""
         for values, products, steps, above in self._blocks:
             torch.mul(steps, self._inputs_tensor, out=products)
             values.addcmul_(products, above, value=-1)
 
 
 class Tanh(Layer):
-    """f(a) = 1.7159 tanh(2a/3), in place."""
+    """The activation f(a) = 1.7159 tanh(2a/3), computed in place."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._slope = np.empty(shape, np.float32)
@@ -145,7 +146,7 @@ class Tanh(Layer):
         return inputs
 
     def backward(self, above: Floats, squared: bool = False) -> Floats:
-        """The slope, from the output y, is 2/3 (1.7159 - y^2 / 1.7159)."""
+        """Multiply by the slope, which is 2/3 (1.7159 - y^2 / 1.7159) for the output y."""
         slope = np.multiply(self._output, self._output, self._slope)
         np.multiply(slope, _CURVE, slope)
         np.add(slope, _STEEPEST, slope)
@@ -155,14 +156,14 @@ class Tanh(Layer):
 
 
 class Convolution(Layer):
-    """A convolution whose outputs are then subsampled 2x2, with a table of which inputs each output sees.
+    """A convolution before 2x2 subsampling. `table` has, for each output map, the input maps that it is connected to.
 
-    Input: (maps, side * side). Output: (4, outputs, cells): the four units that a cell of
-    the subsampling adds lie in four planes, so that the addition is over whole planes.
+    Input: (maps, side * side). Output: (4, outputs, cells), where a cell is one 2x2 window of the subsampling. The four
+    units of the cells are in four planes, so that the subsampling adds whole planes.
 
-    A cell sees a window of (kernel + 1)^2 units of each map. Its four units are four placements of the kernel in that window.
-    One matrix product gives all: the placements (4 * outputs, window) times the windows (window, cells). So each window is
-    copied once instead of four times. Values: for each output (kernel, kernel, maps), then its bias.
+    A cell depends on a window of (kernel + 1)^2 units of each input map. Its four units are four placements of the kernel in
+    that window. One matrix product computes all: placements (4 * outputs, window) times windows (window, cells). Each window
+    is copied once instead of four times. The values are (kernel, kernel, maps) for each output, followed by its bias.
     """
 
     def __init__(
@@ -173,20 +174,20 @@ class Convolution(Layer):
         self.cells, row = cells_a_side**2, kernel * kernel * maps
         self.shape = (outputs, row + 1)
         self.size = outputs * (row + 1)
-        pairs = sum(len(seen) for seen in table)
+        pairs = sum(len(row) for row in table)
         self.connections = 4 * self.cells * (pairs * kernel * kernel + outputs)
 
-        # --- where the windows' entries lie in the input: (window, window, maps, cells) ---
+        # --- the index of each window entry in the input: (window, window, maps, cells) ---
         corner = WINDOW_STEP * np.arange(cells_a_side)
         y = np.arange(window)[:, None, None, None, None] + corner[:, None]
         x = np.arange(window)[:, None, None, None] + corner
         place = np.arange(maps)[:, None, None] * side**2 + y * side + x
         self._gather = np.ascontiguousarray(place.reshape(-1, self.cells))
         inputs = len(self._gather)
-        self._windows = np.ones((inputs + 1, self.cells), np.float32)  # the last row is the bias's
-        self._seen = self._windows[:-1]
+        self._windows = np.ones((inputs + 1, self.cells), np.float32)  # the last row is for the bias
+        self._window_inputs = self._windows[:-1]
 
-        # --- the four placements of the kernels in a window, zeros around them, and the bias ---
+        # --- the four placements of the kernels in a window, with zeros around them, and the bias ---
         self._placed = np.zeros((4, outputs, inputs + 1), np.float32)
         self._placed_gradient = np.empty_like(self._placed)
         self._placed_bias, self._placed_bias_gradient = self._placed[:, :, -1], self._placed_gradient[:, :, -1]
@@ -197,9 +198,11 @@ class Convolution(Layer):
         self._output_rows = self._output.reshape(4 * outputs, self.cells)
         self._placements, self._placement_gradients = self._views(self._placed), self._views(self._placed_gradient)
 
-        # --- which entries of the windows are the same input: added up on the way back ---
+        # --- the window entries of each input, which `backward` adds up ---
         if not first:
-            self._below = np.zeros(inputs * self.cells + 1, np.float32)  # the last is 0, for inputs in fewer windows
+            self._below = np.zeros(
+                inputs * self.cells + 1, np.float32
+            )  # the last is 0, for inputs in fewer windows than others
             order = np.argsort(self._gather, axis=None, kind="stable")
             counts = np.bincount(self._gather.reshape(-1), minlength=maps * side**2)
             same = np.full((counts.max(), maps * side**2), len(order))
@@ -214,7 +217,7 @@ class Convolution(Layer):
             self._sum = np.empty(maps * side**2, np.float32)
 
     def _views(self, placed: Floats) -> Floats:
-        """Return the kernels' own part of the placements: (down, right, outputs, kernel rows, a row of all maps)."""
+        """Return a view of the kernels inside the placements: (down, right, outputs, kernel rows, entries of a row)."""
         outputs, (plane, unit, entry) = placed.shape[1], placed.strides
         kernel, down, right = self.kernel, (self.kernel + 1) * self.maps * entry, self.maps * entry
         shape = (2, 2, outputs, kernel, kernel * self.maps)
@@ -232,13 +235,13 @@ class Convolution(Layer):
         kernels = rows[:, :-1].reshape(-1, self.kernel, self.kernel, self.maps)
         for name, outputs in table_rows(self.table, self.maps).items():
             for index, output in enumerate(outputs):
-                for place, seen in enumerate(self.table[output]):
-                    yield f"{self.name}.{name}", (index, place), kernels[output, :, :, seen]
+                for place, input_map in enumerate(self.table[output]):
+                    yield f"{self.name}.{name}", (index, place), kernels[output, :, :, input_map]
         yield f"{self.name}.bias", ..., rows[:, -1]
 
     def forward(self, inputs: Floats) -> Floats:
         self._shape = inputs.shape
-        inputs.reshape(-1).take(self._gather, None, self._seen, "clip")
+        inputs.reshape(-1).take(self._gather, None, self._window_inputs, "clip")
         np.copyto(self._placements, self._kernels)
         np.copyto(self._placed_bias, self._bias)
         np.dot(self._placed_rows, self._windows, self._output_rows)
@@ -260,9 +263,9 @@ class Convolution(Layer):
 
 
 class Subsampling(Layer):
-    """Each cell is coefficient * (sum of 2x2 units) + bias, one pair for each map.
+    """Compute coefficient * (sum of 2x2 units) + bias for each cell, with one coefficient and bias per map.
 
-    Input (4, maps, cells) as a convolution leaves it. Output (maps, cells). Values: coefficients, then biases.
+    Input: (4, maps, cells), the output of `Convolution`. Output: (maps, cells). The values are coefficients, then biases.
     """
 
     def __init__(self, name: str, maps: int, cells: int) -> None:
@@ -288,7 +291,7 @@ class Subsampling(Layer):
         return np.add(self._output, self._bias, self._output)
 
     def backward(self, above: Floats, squared: bool = False) -> Floats:
-        """Return (maps, cells): each of a cell's four units has the same derivative."""
+        """Return the derivative (maps, cells), which is the same for the four units of a cell."""
         total, coefficient = self._sum, self._coefficient
         if squared:
             total, coefficient = total**2, coefficient**2
@@ -298,26 +301,27 @@ class Subsampling(Layer):
 
 
 def table_rows(table: Sequence[Sequence[int]], maps: int) -> dict[str, list[int]]:
-    """Return which outputs share a parameter: those that see as many inputs, as 'weight3', (outputs, 3, kernel, kernel).
+    """Return the output maps that share each weight parameter, by its name.
 
-    Where every output sees all `maps` it is the 'weight' of an nn.Conv2d.
+    Outputs with equally many inputs share one: those with 3 have 'weight3', of shape (outputs, 3, kernel, kernel). If every
+    output is connected to all `maps`, it is the 'weight' of an nn.Conv2d.
     """
-    counts = sorted({len(seen) for seen in table})
+    counts = sorted({len(inputs) for inputs in table})
     names = {count: "weight" if counts == [maps] else f"weight{count}" for count in counts}
-    return {name: [row for row, seen in enumerate(table) if len(seen) == count] for count, name in names.items()}
+    return {name: [row for row, inputs in enumerate(table) if len(inputs) == count] for count, name in names.items()}
 
 
 def squared_error(output: Floats, label: int) -> tuple[float, Floats, int]:
-    """Sum of squared differences to +1 for the right class and -1 for the others."""
+    """Return the squared error with targets +1 for the right class and -1 for the others, its gradient and the prediction."""
     difference = output + np.float32(1)
     difference[label] -= np.float32(2)
     return float(np.dot(difference, difference)), difference + difference, int(output.argmax())
 
 
 class RadialBasis:
-    """The output units of LeNet-5: the squared distances of its last layer to each class's vector of +1 and -1.
+    """The criterion of LeNet-5, on the squared distances of its last layer to each class's vector of +1 and -1.
 
-    The loss is their equation 8, the right class's distance; with `rejection` their equation 9, which adds
+    The loss is the paper's equation 8, the distance to the right class. With `rejection` it is equation 9, which adds
     log(exp(-rejection) + sum over classes of exp(-distance)).
     """
 
@@ -341,10 +345,10 @@ class RadialBasis:
 
 
 class Network:
-    """Layers from the image to the output, and a criterion, for training on one image per update and for curvatures.
+    """Layers from the image to the output, and a criterion. It trains on one image per update and computes curvatures.
 
-    `output_curvature` is the second derivative of the loss with respect to each output, 2 for a squared distance. For
-    equation 9 the logarithm's share is left out of it.
+    `output_curvature` is the second derivative of the loss by each output: 2 for a squared distance. For equation 9 this
+    ignores the logarithm.
     """
 
     def __init__(self, layers: Sequence[Layer], criterion: Criterion, output_curvature: float = 2.0) -> None:
@@ -359,21 +363,21 @@ class Network:
 
     @property
     def connections(self) -> int:
-        """Connections from the input to the last layer's units, biases included."""
+        """The number of connections from the input to the last layer, biases included."""
         return sum(layer.connections for layer in self.layers)
 
     def parts(self, flat: NDArray[Any]) -> list[Part]:
-        """Return where the entries of the module's parameters lie in a vector of the network's values."""
+        """Return the places of the module's parameters in a vector of the network's values."""
         return [part for layer, own in zip(self.layers, self._split(flat), strict=True) for part in layer.parts(own)]
 
     def train(
         self, model: nn.Module, images: Tensor, labels: Tensor, steps: Mapping[str, Tensor], sums: Tensor
     ) -> None:
-        """Update the module's parameters once for each image: value -= step * gradient, with a step for each entry.
+        """Update the module's parameters once for each image: value -= step * gradient.
 
-        `images` is float32 (n, 1, side, side), `labels` int64 (n,); `steps` is by parameter, in its shape. Adds to `sums`,
-        float64 (3,), image by image: summed loss, wrong answers, images. All are on the CPU. The same bits come out however a
-        pass is cut.
+        `images` is float32 (n, 1, side, side), `labels` int64 (n,). `steps` has a tensor of step sizes for each parameter, in
+        its shape. Adds the summed loss, the wrong answers and the number of images to `sums`, float64 (3,). All tensors are
+        on the CPU. Splitting a pass into several calls gives the same bits.
         """
         parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
         read(self._value_parts, parameters)
@@ -397,9 +401,9 @@ class Network:
         write(self._value_parts, parameters)
 
     def curvature(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        """Return the diagonal Gauss-Newton terms of each parameter, means over images (n, 1, side, side), on the CPU.
+        """Return the diagonal Gauss-Newton terms of each parameter, averaged over images (n, 1, side, side), on the CPU.
 
-        They don't depend on the labels, since an output's second derivative doesn't.
+        They do not depend on the labels, because the second derivative of the loss by an output does not.
         """
         read(self._value_parts, {name: parameter.detach().cpu() for name, parameter in model.named_parameters()})
         total = np.zeros(len(self.values))
@@ -416,19 +420,19 @@ class Network:
         return terms
 
     def _split(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
-        """Return each layer's share of a vector of the network's values."""
+        """Return each layer's view of a vector of the network's values."""
         return np.split(flat, np.cumsum([layer.size for layer in self.layers])[:-1])
 
 
 def read(parts: Sequence[Part], tensors: Mapping[str, Tensor]) -> None:
-    """Fill the parts of a flat vector from the parameters' tensors."""
+    """Copy the parameters' tensors into the parts of a flat vector."""
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     for name, index, part in parts:
         np.copyto(part, arrays[name][index])
 
 
 def write(parts: Sequence[Part], tensors: Mapping[str, Tensor]) -> None:
-    """Fill the parameters' tensors, in place, from the parts of a flat vector; float32, whatever the vector is."""
+    """Copy the parts of a flat vector into the parameters' float32 tensors, in place."""
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     for name, index, part in parts:
         arrays[name][index] = part

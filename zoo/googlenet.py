@@ -1,20 +1,20 @@
 """GoogLeNet (Szegedy et al., "Going Deeper with Convolutions", CVPR 2015), and the same blocks at 32x32.
 
-    runner models googlenet --dataset imagenet             every row of the paper's Table 1 beside ours
-    runner submit --suite cifar10 --model googlenet        no paper reports a figure: others' variants stand beside it
+    runner models googlenet --dataset imagenet             the paper's Table 1 and our counts, row by row
+    runner submit --suite cifar10 --model googlenet        no paper reports a figure; those of variants are context
 
-Nine inception modules, each four branches side by side (1x1; 1x1 then 3x3; 1x1 then 5x5; 3x3 max pooling then 1x1) joined
-along the channels. 40 % dropout before the classifier. In training two auxiliary heads after modules 4a and 4d (average
-pooling 5x5/3, 1x1-128, dense 1024, 70 % dropout, classes) give 0.3 of their losses each, by the model's own loss; the
-network then returns three logits, in evaluation one.
+The network has nine inception modules, each with four parallel branches (1x1; 1x1 then 3x3; 1x1 then 5x5; 3x3 max pooling
+then 1x1) that are concatenated along the channels, and 40 % dropout before the classifier. In training, two auxiliary heads
+after modules 4a and 4d (average pooling 5x5/3, 1x1-128, dense 1024, 70 % dropout, classes) add 0.3 of their losses each. The
+network returns three logits in training mode and one in evaluation mode.
 
-The paper has no result on CIFAR, SVHN or MNIST. The small version keeps Table 1's modules, true 5x5 branches and both heads,
-and replaces the stem by one 3x3 convolution of 192, as published small variants do; none of those has a 5x5 (3x3
-convolutions stand in its place) nor the heads, so their figures are context.
+The paper has no result on CIFAR, SVHN or MNIST. The small version keeps Table 1's modules with true 5x5 branches and both
+heads. It replaces the stem by one 3x3 convolution of 192, as published small variants do. These variants use 3x3 convolutions
+instead of 5x5 and have no heads, so their figures are context.
 
-Departures (also data below): batch normalisation instead of response normalisation, and a recipe of others, since the
-paper says that its own training can't be told in full. Parameters and operations of Table 1 don't all follow from its
-channels; `runner models googlenet` marks where.
+Departures (also data below): batch normalisation instead of response normalisation, and another source's recipe, because the
+paper says that it cannot describe its training fully. Not all parameters and operations in Table 1 follow from its channels;
+`runner models googlenet` marks those that do not.
 """
 
 from collections import OrderedDict
@@ -44,7 +44,7 @@ class Widths:
 
     @property
     def total(self) -> int:
-        """The channels of all four branches together."""
+        """The number of output channels: the sum of the four branches."""
         return self.one + self.three + self.five + self.pool
 
 
@@ -62,7 +62,7 @@ TABLE1 = {
 
 
 def conv(channels: int, into: int, kernel: int, norm: bool, stride: int = 1) -> nn.Sequential:
-    """A convolution that keeps the size (but for its stride), batch normalisation if `norm`, and a ReLU."""
+    """Return a padded convolution (output size: input size / stride), batch normalisation if `norm`, and a ReLU."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv"] = nn.Conv2d(channels, into, kernel, stride, kernel // 2, bias=not norm)
     if norm:
@@ -72,7 +72,7 @@ def conv(channels: int, into: int, kernel: int, norm: bool, stride: int = 1) -> 
 
 
 class Inception(nn.Module):
-    """Four branches, joined along the channels: (N, channels, H, W) -> (N, widths.total, H, W)."""
+    """Four parallel branches, concatenated along the channels: (N, channels, H, W) -> (N, widths.total, H, W)."""
 
     def __init__(self, channels: int, widths: Widths, norm: bool) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Inception(nn.Module):
 
 
 def head(channels: int, classes: int, norm: bool) -> nn.Sequential:
-    """An auxiliary classifier: (N, channels, 14 to 16, 14 to 16) -> logits (N, classes)."""
+    """Return an auxiliary classifier: (N, channels, side, side) -> logits (N, classes), for sides from 14 to 16."""
     return nn.Sequential(
         OrderedDict(
             average=nn.AvgPool2d(5, stride=3),  # 4x4
@@ -112,7 +112,7 @@ def head(channels: int, classes: int, norm: bool) -> nn.Sequential:
 class GoogLeNet(nn.Module):
     """A stem, nine inception modules and a classifier: float images -> logits (N, classes).
 
-    In training mode a tuple: the logits, those of the head after 4a, those of the head after 4d.
+    In training mode it returns a tuple: the logits of the classifier, of the head after 4a and of the head after 4d.
     """
 
     def __init__(self, stem: dict[str, nn.Module], classes: int, norm: bool) -> None:
@@ -142,7 +142,7 @@ class GoogLeNet(nn.Module):
 
 
 def papers(classes: int = 1000) -> GoogLeNet:
-    """The paper's network, for images of 3x224x224."""
+    """Return the paper's network, for images of 3x224x224."""
     stem = OrderedDict(
         conv1=conv(3, 64, 7, norm=False, stride=2),
         pool1=nn.MaxPool2d(3, stride=2, padding=1),
@@ -155,12 +155,12 @@ def papers(classes: int = 1000) -> GoogLeNet:
 
 
 def small(channels: int, classes: int = 10, norm: bool = True) -> GoogLeNet:
-    """The version for images of 28x28 or 32x32."""
+    """Return the small version, for images of 28x28 or 32x32."""
     return GoogLeNet(OrderedDict(conv2=conv(channels, 192, 3, norm)), classes, norm)
 
 
 def loss(output: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
-    """The classifier's cross-entropy, in training plus 0.3 of each auxiliary head's."""
+    """Return the cross-entropy of the classifier, plus 0.3 of that of each auxiliary head in training mode."""
     total = cross_entropy(output, target)
     if isinstance(output, tuple):
         for logits in output[1:]:
@@ -183,45 +183,45 @@ SVHN_RECIPE = MNIST_RECIPE.shortened(10)
 
 NORM = Departure(
     "normalisation",
-    "Batch normalisation after each convolution, which then has no bias; the paper has response normalisation in its stem.",
+    "We use batch normalisation after each convolution, which then has no bias. The paper uses response normalisation in the "
+    "stem.",
 )
 STEM = Departure(
     "stem",
-    "One 3x3 convolution of 192 instead of the paper's 7x7/2, 1x1, 3x3 and two poolings, as in published small "
-    "variants: the modules see maps of 32x32, 16x16 and 8x8 (28, 14 and 7 on MNIST), the heads average their 16x16 "
-    "(14x14) to 4x4.",
+    "One 3x3 convolution of 192 replaces the paper's 7x7/2, 1x1, 3x3 and two poolings, as in published small variants. The "
+    "modules have maps of 32x32, 16x16 and 8x8 (28, 14 and 7 on MNIST), and the heads average 16x16 (14x14) to 4x4.",
 )
 RECIPE = Departure(
     "recipe",
-    "The paper trained on ImageNet, asynchronously, and gives no definitive recipe. Ours is the schedule with which "
-    "weiaicunzai/pytorch-cifar100 trained its small GoogLeNet (rate 0.1, rising from 0 over the first epoch, batch "
-    "128, decay 5e-4 on all parameters; a fifth of the rate after 59, 119 and 159 of 200 epochs, since its code counts "
-    "from 1 and lowers the rate before an epoch), without its rotation; shifts of up to 4 pixels, black moving in, and "
-    "mirror images. Weights start as torch's own do, uniform within one over the root of the inputs, biases at 0: "
-    "taken after He's start had let the training loss rise over some steps of 8 images; not compared on the hold-out "
-    "yet.",
+    "The paper trained asynchronously on ImageNet and gives no definitive recipe. We use the schedule of the small GoogLeNet "
+    "in weiaicunzai/pytorch-cifar100: learning rate 0.1 after a warm-up from 0 over the first epoch, divided by five after "
+    "59, 119 and 159 of 200 epochs (its code counts from 1 and lowers the rate before an epoch), batches of 128, weight "
+    "decay 5e-4 on all parameters. We leave out its rotation, and use flips and shifts of up to 4 pixels with black padding. "
+    "Weights are initialised like torch's, uniform within 1 / sqrt(inputs), and biases are 0. With He's initialisation the "
+    "training loss rose over a few steps with 8 images. The two have not been compared on held-out images.",
 )
 FIGURES = Departure(
     "figures",
-    "No paper reports an error of GoogLeNet here. What others report is of variants: 3x3 convolutions in place of the "
-    "5x5, no auxiliary heads, other schedules.",
+    "No paper reports an error of GoogLeNet on this data set. Others report errors of variants with 3x3 instead of 5x5 "
+    "convolutions, without auxiliary heads, and with other schedules.",
 )
-CIFAR100_OURS = Departure("CIFAR-100", "The CIFAR-10 recipe.")
+CIFAR100_OURS = Departure("CIFAR-100", "We use the CIFAR-10 recipe.")
 SVHN_OURS = Departure(
     "SVHN",
-    "The CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 times the images), without shifts and mirror images.",
+    "We use the CIFAR-10 recipe without shifts and flips, and with a tenth of its epochs, because an epoch has 12 times the "
+    "images.",
 )
-MNIST_OURS = Departure("MNIST", "The CIFAR-10 recipe without shifts and mirror images.")
+MNIST_OURS = Departure("MNIST", "We use the CIFAR-10 recipe without shifts and flips.")
 POOLING = Departure(
     "pooling",
-    "Poolings have a border of 1, as in published small variants. Caffe's bvlc_googlenet has none and "
-    "rounds up: the sizes are the same, the windows lie one pixel apart. Nothing is trained at this size here.",
+    "Our poolings have a padding of 1, as in published small variants. Caffe's bvlc_googlenet has no padding and rounds up. "
+    "The sizes are the same, but the windows are shifted by one pixel. We do not train at this size.",
 )
 COLUMNS = Departure(
     "Table 1's last two columns",
-    "Not all of them follow from the channels that the table prints. Parameters (K is 1024): modules 4a to 5b and the "
-    "first convolution. Its 2.7K and 34M would fit a separable 7x7; 5a's 54M operations a 5x5 reduction of 48. "
-    "Channels, output sizes and depths agree everywhere.",
+    "Not all of their values follow from the channels in the table. The parameters (K is 1024) of modules 4a to 5b and of "
+    "the first convolution do not. The first convolution's 2.7K and 34M would fit a separable 7x7 convolution, and 5a's 54M "
+    "operations a 5x5 reduction of 48. All channels, output sizes and depths agree.",
 )
 
 
@@ -265,7 +265,7 @@ MODELS = (
             "cifar100": Variant(
                 build=lambda: small(3, 100),
                 recipe=SMALL,
-                parameters=10_222_398 + 3 * 90 * 1_025,  # three classifiers of 1024 values
+                parameters=10_222_398 + 3 * 90 * 1_025,  # three classifiers with 1024 inputs
                 departures=(NORM, STEM, RECIPE, FIGURES, CIFAR100_OURS),
             ),
             "svhn": Variant(

@@ -2,14 +2,14 @@
 
     runner submit --suite classics --model lenet5          about ten minutes a seed on one CPU core
 
-LeNet-5 to the letter: a table of connections, trained subsampling, scaled tanh, radial basis functions at the output, one
-image per update, a step of its own for each parameter. Around it the paper's linear classifier, its multi-layer
-perceptrons and LeNet-1, trained by the same rule: for these the paper gives the rule and no schedule.
+LeNet-5 follows the paper exactly: a table of connections, trained subsampling, scaled tanh, radial basis functions at the
+output, one image per update, and a step size for each parameter. The paper's linear classifier, multi-layer perceptrons and
+LeNet-1 are here too. They are trained by the same rule, because the paper states no schedule for them.
 
-`lenet5_equation_9` is LeNet-5 with the paper's other loss, against which ours was chosen on held-out images.
+`lenet5_equation_9` is LeNet-5 with the paper's other loss. We chose between the two losses on held-out images.
 
-`lenet5_printed_start` is LeNet-5 from the start that the paper prints, weights uniform in +-2.4 / inputs. It does not give
-the range of steps that the paper prints for the first pass, and it does not learn.
+`lenet5_printed_start` is LeNet-5 with the initialisation that the paper prints, weights uniform in +-2.4 / inputs. It does not
+give the step sizes that the paper prints for the first pass, and it does not learn.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ from zoo.explicit import AMPLITUDE, SLOPE, table_rows
 from zoo.recipe import DiagonalLM, Recipe, Shuffled, Steps
 from zoo.spec import Departure, ModelSpec, Variant
 
-REJECTION = 0.1  # j of equation 9, for which the paper prints no value but that it is above 0
-SIDE, BORDER, BACKGROUND = 28, 2, -0.1  # MNIST's images; LeNet-5 reads them with a border of background
+REJECTION = 0.1  # j of equation 9; the paper only says that it is positive
+SIDE, BORDER, BACKGROUND = 28, 2, -0.1  # MNIST's images, and the padding of LeNet-5
 CLASSES = 10
 
-# Table I: the maps of S2 that each map of C3 sees.
+# Table I: the maps of S2 that each map of C3 is connected to.
 C3_TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5), (0, 1, 3, 4)),
@@ -43,7 +43,7 @@ LENET1_TABLE = (
     *((2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3)),
 )
 
-# Fig. 3: a bitmap of 7 x 12 for each digit, a row in two hexadecimal digits, 1 for ink. The highest bit is the left.
+# Fig. 3: a bitmap of 7 x 12 for each digit. Each row is two hexadecimal digits, 1 for ink, with the left pixel first.
 BITMAPS = (
     "3e 00 1c 36 63 63 63 63 36 1c 00 00",
     "0c 1c 3c 0c 0c 0c 0c 0c 0c 3f 00 00",
@@ -59,7 +59,7 @@ BITMAPS = (
 
 
 def output_vectors() -> Tensor:
-    """Return the vectors of the ten output units, (10, 84): +1 for ink and -1 for paper, row by row of the bitmap."""
+    """Return the vectors of the ten output units, (10, 84): the rows of each bitmap, +1 for ink and -1 for paper."""
     rows = [[int(row, 16) for row in bitmap.split()] for bitmap in BITMAPS]
     return torch.tensor(
         [[1.0 if row >> bit & 1 else -1.0 for row in digit for bit in range(6, -1, -1)] for digit in rows]
@@ -67,17 +67,17 @@ def output_vectors() -> Tensor:
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2a/3)."""
+    """The activation 1.7159 tanh(2a/3)."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return AMPLITUDE * torch.tanh(SLOPE * inputs)
 
 
 class TableConvolution(nn.Module):
-    """A convolution in which each output map sees the input maps that a table names, and no others.
+    """A convolution whose output maps are connected to some of the input maps only, as a table says.
 
-    Only the connections that exist are parameters. Output maps that see as many inputs share one: `weight3` is (maps, 3,
-    kernel, kernel).
+    Only existing connections are parameters. Output maps with equally many inputs share one parameter: `weight3` is
+    (outputs, 3, kernel, kernel).
     """
 
     pairs: Tensor
@@ -93,7 +93,7 @@ class TableConvolution(nn.Module):
         self.bias = nn.Parameter(torch.empty(len(table)))
         self.names = tuple(rows)
         self.weights_at_a_place = sum(getattr(self, name).numel() for name in rows)
-        pairs = [output * maps + seen for outputs in rows.values() for output in outputs for seen in table[output]]
+        pairs = [output * maps + i for outputs in rows.values() for output in outputs for i in table[output]]
         self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class TableConvolution(nn.Module):
 
 
 class Subsampling(nn.Module):
-    """The sum of each 2x2 units, times a map's trained coefficient, plus its bias."""
+    """2x2 subsampling: the sum of the units times a trained coefficient, plus a bias, one pair per map."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Subsampling(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    """Squared distances to fixed vectors, negated: (N, 84) -> (N, 10), so that the largest is the answer."""
+    """Negated squared distances to fixed vectors: (N, 84) -> (N, 10). The largest output is the predicted class."""
 
     vectors: Tensor
 
@@ -128,7 +128,7 @@ class RadialBasis(nn.Module):
 
 
 class LeNet5(nn.Module):
-    """Float (N, 1, 28, 28), background -0.1 -> (N, 10): the negated outputs of the paper's radial basis functions."""
+    """LeNet-5: float (N, 1, 28, 28) with background -0.1 -> (N, 10), the negated outputs of the radial basis functions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,10 @@ class LeNet5(nn.Module):
 
 
 def distance_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Equation 8: the mean squared distance to the right class's vector."""
+    """Return equation 8, the mean squared distance to the vector of the right class.
+
+    `output` is (N, 10), `target` has the labels (N,).
+    """
     return -output.gather(1, target[:, None]).mean()
 
 
@@ -160,13 +163,13 @@ def rejecting_loss(output: Tensor, target: Tensor, rejection: float = REJECTION)
 
 
 def squared_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Sum over the outputs of the squared difference to +1 for the right class and -1 for the others, mean over images."""
-    wanted = 2 * F.one_hot(target, output.shape[1]).to(output.dtype) - 1
-    return (output - wanted).square().sum(dim=1).mean()
+    """Return the squared error with targets +1 for the class and -1 for the others, summed over outputs, mean over images."""
+    goal = 2 * F.one_hot(target, output.shape[1]).to(output.dtype) - 1
+    return (output - goal).square().sum(dim=1).mean()
 
 
 def explicit_lenet5(rejection: float | None = None) -> explicit.Network:
-    """Return LeNet-5's passes written out, with equation 8, or 9 where a rejection is given."""
+    """Return LeNet-5 with explicit passes, and equation 8 as its loss, or equation 9 with a rejection."""
     inner = SIDE + 2 * BORDER
     return explicit.Network(
         (
@@ -189,7 +192,10 @@ def explicit_lenet5(rejection: float | None = None) -> explicit.Network:
 
 
 class Perceptron(nn.Module):
-    """Dense layers of these widths, each but a lone output layer squashed: float (N, 1, 28, 28) -> (N, 10)."""
+    """Dense layers of these widths: float (N, 1, 28, 28) -> (N, 10).
+
+    Each layer is followed by the scaled tanh, except in a linear classifier.
+    """
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
@@ -208,7 +214,7 @@ class Perceptron(nn.Module):
 
 
 def explicit_perceptron(*widths: int) -> explicit.Network:
-    """Return the passes of a Perceptron of these widths, written out."""
+    """Return a Perceptron of these widths with explicit passes."""
     layers: list[explicit.Layer] = []
     for index in range(1, len(widths)):
         layers.append(explicit.Dense(f"fc{index}", widths[index - 1], widths[index]))
@@ -218,7 +224,7 @@ def explicit_perceptron(*widths: int) -> explicit.Network:
 
 
 class LeNet1(nn.Module):
-    """Float (N, 1, 28, 28) -> (N, 10): squashed outputs, +1 and -1 their targets."""
+    """LeNet-1: float (N, 1, 28, 28) -> (N, 10), scaled tanh outputs with targets +1 and -1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +241,7 @@ class LeNet1(nn.Module):
 
 
 def explicit_lenet1() -> explicit.Network:
-    """Return LeNet-1's passes written out."""
+    """Return LeNet-1 with explicit passes."""
     return explicit.Network(
         (
             explicit.Convolution("c1", 1, SIDE, 5, [(0,)] * 4, first=True),
@@ -253,21 +259,21 @@ def explicit_lenet1() -> explicit.Network:
     )
 
 
-# --- how they are trained ------------------------------------------------------------------------------------------------
+# --- training ------------------------------------------------------------------------------------------------------------
 
 
 def spread(targets: Tensor) -> float:
-    """Return the mean squared distance of target vectors (N, n) from their mean: the loss of the best constant answer."""
+    """Return the mean squared distance of target vectors (N, n) to their mean, the loss of the best constant answer."""
     return targets.double().var(dim=0, correction=0).sum().item()
 
 
 def distance_of_constant(labels: Tensor) -> float:
-    """Return the loss of the best constant answer where the targets are the output vectors."""
+    """Return the loss of the best constant answer to labels (N,) whose targets are the output vectors."""
     return spread(output_vectors()[labels.cpu()])
 
 
 def squares_of_constant(labels: Tensor) -> float:
-    """Return the loss of the best constant answer where the targets are +1 for the right class and -1 for the others."""
+    """Return the loss of the best constant answer to labels (N,) whose targets are +1 for the class and -1 for others."""
     return spread(2.0 * F.one_hot(labels.cpu(), CLASSES) - 1)
 
 
@@ -281,7 +287,7 @@ RECIPE = Recipe(
     order=Shuffled(once=True),
 )
 
-# +-2.4 / inputs, as printed; C3's maps see 3, 4 or 6 maps through 5x5 weights each.
+# +-2.4 / inputs, as printed. The maps of C3 have 3, 4 or 6 input maps with 5x5 weights each.
 PRINTED_START = (
     ("c1.weight", "uniform", 2.4 / 25),
     ("c3.weight3", "uniform", 2.4 / 75),
@@ -295,48 +301,49 @@ PRINTED_START = (
 
 CURVATURE = Departure(
     "curvature",
-    "The paper recomputes the diagonal second derivatives before each pass and uses them as they are. Ours never "
-    "falls, for any parameter, below half of its value in the pass before. Fresh values alone destroyed in the second "
-    "pass what the first had learnt: a saturated unit has almost no curvature, so its weights take the largest step. "
-    "That was seen in another implementation, on images held out of the training set, one run of each.",
+    "The paper recomputes the diagonal second derivatives before each pass and uses them unchanged. Ours never fall below "
+    "half of their value in the previous pass, for each parameter. With the new values alone, the second pass destroyed what "
+    "the first had learnt: a saturated unit has almost no curvature, so its weights take the largest steps. We saw this in "
+    "another implementation, on images held out of the training set, with one run of each.",
 )
 PATTERNS = Departure(
-    "curvature's images",
-    "The paper measures the second derivatives on 500 training images and does not say which. Ours are drawn anew before "
-    "each pass.",
+    "images for the curvature",
+    "The paper measures the second derivatives on 500 training images and does not say which. We draw new ones before each "
+    "pass.",
 )
 LENET5_START = Departure(
-    "start",
-    "The paper prints weights uniform in +-2.4 / inputs, and nothing for biases and the coefficients of subsampling. "
-    "That start gives other steps in the first pass than the paper prints (about 7e-5 to 0.016), and does not learn: "
-    "see lenet5_printed_start. Ours: +-1 / sqrt(inputs), the rule of the authors' later library EBLearn, with "
-    "coefficients of 0.6 and biases of 0. These give the printed steps.",
+    "initialisation",
+    "The paper prints weights uniform in +-2.4 / inputs, and nothing for biases and the coefficients of subsampling. This "
+    "initialisation does not give the step sizes that the paper prints for the first pass (about 7e-5 to 0.016), and does "
+    "not learn (see lenet5_printed_start). We use +-1 / sqrt(inputs), the rule of the authors' later library EBLearn, with "
+    "coefficients of 0.6 and biases of 0. These give the printed step sizes.",
 )
 LENET5_LOSS = Departure(
     "loss",
-    "The paper has two, equation 8 (the right class's distance) and equation 9 (with a term that pushes the other "
-    "classes away), and does not say which gave its figure. Ours is equation 8: with 10,000 training images held out, "
-    "seed 0, it gave 0.98 % on them, equation 9 with j = 0.1 gave 1.16 % (lenet5_equation_9).",
+    "The paper has two losses: equation 8 (the distance to the right class) and equation 9 (with a term that increases the "
+    "distance to the other classes). It does not say which one gave its figure. We use equation 8. With seed 0 it gave "
+    "0.98 % on 10,000 held-out training images; equation 9 with j = 0.1 gave 1.16 % (lenet5_equation_9).",
 )
 LENET5_OUTPUT = Departure(
     "output vectors",
-    "The paper keeps the vectors of the output units fixed 'at least initially'. Ours are never changed. +1 is ink and -1 "
-    "paper, which the paper leaves open.",
+    "The paper keeps the vectors of the output units fixed 'at least initially'. We never change them. The paper does not say "
+    "which sign is ink; we use +1 for ink and -1 for paper.",
 )
 SCHEDULE = Departure(
     "schedule",
-    "The paper trains this network by the same rule and gives no passes, rates, start, loss or targets for it. Ours are "
-    "LeNet-5's 20 passes, rates, mu and start, and the squared error to +1 for the right class and -1 for the others.",
+    "The paper trains this network by the same rule, but states no number of passes, learning rates, initialisation, loss or "
+    "targets. We use LeNet-5's 20 passes, learning rates, mu and initialisation, and the squared error with targets +1 for "
+    "the right class and -1 for the others.",
 )
 INPUT = Departure(
     "input",
-    "The paper's LeNet-1 reads digits that were reduced to 16x16 pixels and centred in 28x28. How they were reduced is not "
-    "published. Ours reads MNIST's images as they are, with digits of 20x20.",
+    "The paper's LeNet-1 uses digits reduced to 16x16 pixels and centred in 28x28. It is not published how they were reduced. "
+    "We use MNIST's images unchanged, with digits of 20x20.",
 )
 TABLE = Departure(
     "connections",
-    "The paper gives LeNet-1's size, about 2,600 parameters. Ours is the network of LeCun et al. 1989, which has its "
-    "layers and 2,578 parameters, with that paper's table of connections, read in a later transcription.",
+    "The paper states the size of LeNet-1, about 2,600 parameters. We use the network of LeCun et al. 1989, which has the "
+    "same layers and 2,578 parameters. We read its table of connections in a later transcription.",
 )
 
 
@@ -344,20 +351,20 @@ def _spec(
     name: str,
     title: str,
     network: Callable[[], nn.Module],
-    written_out: Callable[[], explicit.Network],
+    explicit_network: Callable[[], explicit.Network],
     parameters: int,
     departures: tuple[Departure, ...],
     recipe: Recipe = RECIPE,
     **fields: Any,
 ) -> ModelSpec:
-    """Return the spec of a network of the paper on MNIST, with the passes written out for training and for curvatures."""
+    """Return the spec of a network of the paper on MNIST. `explicit_network` trains it and computes its curvature."""
     settings = {"family": "LeCun 1998", "paper": "lecun1998", "suites": ("classics",), "loss": squared_loss}
     return ModelSpec(
         name=name,
         title=title,
         variants={"mnist": Variant(build=network, recipe=recipe, parameters=parameters, departures=departures)},
-        curvature=lambda model, images, labels: written_out().curvature(model, images),
-        written_out=written_out,
+        curvature=lambda model, images, labels: explicit_network().curvature(model, images),
+        explicit_network=explicit_network,
         channels_last_on_cpu=False,
         **{**settings, "constant_loss": squares_of_constant, **fields},
     )
@@ -392,7 +399,7 @@ MODELS = (
     ),
     _spec(
         "lenet5_printed_start",
-        "LeNet-5 (1998), from the printed start",
+        "LeNet-5 (1998), printed initialisation",
         LeNet5,
         explicit_lenet5,
         60_000,
@@ -405,7 +412,7 @@ MODELS = (
     ),
     _spec(
         "lenet5_equation_9",
-        "LeNet-5 (1998), by equation 9",
+        "LeNet-5 (1998), equation 9",
         LeNet5,
         partial(explicit_lenet5, REJECTION),
         60_000,
@@ -413,9 +420,8 @@ MODELS = (
         family="LeNet",
         paper=None,
         loss=rejecting_loss,
-        constant_loss=lambda labels: (
-            distance_of_constant(labels) - REJECTION
-        ),  # the classes' terms vanish at such distances
+        # The terms of the classes vanish at these distances.
+        constant_loss=lambda labels: distance_of_constant(labels) - REJECTION,
     ),
     _spec(
         "lenet1",

@@ -1,13 +1,13 @@
-"""LeNet-5 as lectures teach it: the small baseline of the suite.
+"""LeNet-5 as it is taught in lectures: a small baseline.
 
     runner submit --suite mnist --model lenet          three to six minutes a seed on one CPU core
 
-conv 6 @ 5x5 (pad 2), average pool, conv 16 @ 5x5, average pool, dense 120, 84, classes: 61,706 parameters on MNIST, of
-which the first dense layer's 16 x 5 x 5 x 120 weights are the "48k" that lectures quote. No source in benchmarks/papers
-reports a figure for this network and recipe, so its measured error is judged against nothing.
+The layers are conv 6 @ 5x5 (padding 2), average pool, conv 16 @ 5x5, average pool, dense 120, 84 and the classes. There are
+61,706 parameters on MNIST. The 16 x 5 x 5 x 120 weights of the first dense layer are the "48k" that lectures quote. No source
+in benchmarks/papers reports a figure for this network and recipe, so its error gets no verdict.
 
-Departures from LeCun et al. 1998: every second-layer map sees all first-layer maps, pooling has no trained
-coefficients, the output is a softmax instead of radial basis functions; optimiser and schedule are ours.
+Departures from LeCun et al. 1998: every map of the second convolution is connected to all maps of the first, pooling has no
+trained coefficients, and the output is a softmax instead of radial basis functions. Optimiser and schedule are ours.
 """
 
 import torch
@@ -21,7 +21,7 @@ from zoo.spec import Departure, ModelSpec, Variant
 class LeNet(nn.Module):
     """LeNet-5 for one-channel square images of `size` pixels: float (N, 1, size, size) -> logits (N, classes).
 
-    Images of 8x8 are too small for the unpadded second convolution, so it is padded there.
+    For images smaller than 16 pixels the second convolution is padded, because they are too small without.
     """
 
     def __init__(self, size: int, classes: int = 10) -> None:
@@ -64,13 +64,14 @@ DIGITS_RECIPE = Recipe(
 OURS = (
     Departure(
         "architecture",
-        "As in lectures: full connection between the two convolutions, plain average pooling, softmax output; the 1998 "
-        "network had a connection table, trained pooling coefficients and radial basis functions.",
+        "The network is that of lectures: all maps of the two convolutions are connected, pooling is plain averaging, and "
+        "the output is a softmax. The network of 1998 has a connection table, trained pooling coefficients and radial basis "
+        "functions.",
     ),
     Departure(
         "recipe",
-        "Optimiser, schedule and initialisation are ours. The rate was chosen on images held out of the training set, seed "
-        "0: the records named reference+holdout=... beside the others hold every candidate.",
+        "Optimiser, schedule and initialisation are ours. We chose the learning rate on held-out training images with seed "
+        "0. The records named reference+holdout=... are the candidates.",
     ),
 )
 

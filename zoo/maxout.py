@@ -2,21 +2,22 @@
 
     runner submit --suite cifar10-full --model maxout --model maxout_augmentation     the paper: 11.68 % and 9.38 %
 
-NiN's closest rival. Three convolutions whose units take the largest of two filters, each with max pooling, a dense layer whose
-units take the largest of five, then the classes; dropout before every layer. 16,247,830 parameters. The configuration is
-pylearn2's (scripts/papers/maxout, cifar10_no_aug.yaml and cifar10.yaml): uniform weights of at most 0.005, rate 0.17 falling
-along a line to a hundredth over 500 epochs, convolutions at a twentieth of it, momentum from 0.5 to 0.6 (with augmentation
-0.65) over 250 epochs, batch 128, no weight decay, the norm of each filter's weights bounded; 785 epochs, with augmentation 474.
+NiN compares itself with this network. It has three convolutions whose units are the maximum of two filters, each followed by
+max pooling, a dense layer whose units are the maximum of five, and the classes, with dropout before every layer: 16,247,830
+parameters. The configuration is pylearn2's (scripts/papers/maxout, cifar10_no_aug.yaml and cifar10.yaml): uniform weights
+within 0.005; a learning rate of 0.17 that falls linearly to a hundredth over 500 epochs, and a twentieth of it for
+convolutions; momentum from 0.5 to 0.6 (0.65 with augmentation) over 250 epochs; batches of 128; no weight decay; a bound on
+the norm of each filter; 785 epochs (474 with augmentation).
 
-From weights this small it learns nothing for an epoch and a half: on CIFAR-10 (seed 0) the loss stays that of chance, 2.30, for
-600 updates; it is 2.25 at the 800th, 2.20 with 82 % wrong at the 860th, and 2.20 with 83 % wrong at the 880th in the augmented
-run. `runner try maxout --steps 1000` shows it.
+With weights this small the network learns nothing for an epoch and a half. On CIFAR-10 (seed 0) the loss is 2.30, that of
+chance, for 600 updates, 2.25 at update 800, and 2.20 with 82 % wrong at update 860. In the augmented run it is 2.20 with 83 %
+wrong at update 880. `runner try maxout --steps 1000` shows it.
 
-No departure is known. Batches are as in the release of 2013 whose figures the paper prints: a fresh permutation each epoch, the
-partial last batch kept. The augmented run pads by 4 on each side: the revision that says 8 counts both sides together.
+No departure is known. Batches are those of the release of 2013, whose figures the paper prints: a new permutation in each
+epoch, with the partial last batch. The augmented run pads by 4 on each side; the revision that says 8 counts both sides.
 
-For CIFAR-100 the authors announced a configuration and never released it; on SVHN theirs goes on from the best epoch on
-validation images in a second stage: those figures are shown as published.
+The authors announced a configuration for CIFAR-100 and never released it. On SVHN, theirs continues from the best epoch on
+validation images in a second stage. The figures for both data sets are shown as published only.
 """
 
 from collections import OrderedDict
@@ -31,7 +32,7 @@ from zoo.spec import Departure, ModelSpec, Variant
 
 
 class Maxout(nn.Module):
-    """The largest of `pieces` neighbouring channels or features: (N, units * pieces, ...) -> (N, units, ...)."""
+    """The maximum of `pieces` neighbouring channels or features: (N, units * pieces, ...) -> (N, units, ...)."""
 
     def __init__(self, pieces: int) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class Maxout(nn.Module):
 
 
 class InputDropout(nn.Module):
-    """Masks a fifth of the values in training and scales nothing, neither then nor at test time (input_scales: 1)."""
+    """Dropout that sets a fifth of the values to 0 in training and never scales the rest (pylearn2's input_scales: 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -51,7 +52,7 @@ class InputDropout(nn.Module):
 
 
 def maxout(channels: int = 3, classes: int = 10) -> nn.Sequential:
-    """The network: float (N, channels, 32, 32) -> logits (N, classes)."""
+    """Return the network: float (N, channels, 32, 32) -> logits (N, classes)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(dropout0=InputDropout())
     for i, (units, kernel, padding, pool) in enumerate(((96, 8, 4, 4), (192, 8, 3, 4), (192, 5, 3, 2)), 1):
         if i > 1:

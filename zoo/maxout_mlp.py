@@ -2,13 +2,13 @@
 
     runner submit --suite classics --model maxout_mlp          about an hour a seed on one CPU core
 
-Two dense layers of 240 units, each the largest of five filters, and a softmax; dropout before every layer. 1,233,610
-parameters. The configuration is pylearn2's (scripts/papers/maxout, mnist_pi.yaml and mnist_pi_continued.yaml), in two stages.
-The first trains on 50,000 images. The second goes on from its best epoch on all 60,000, until the loss on the last 10,000
-falls to the first's training loss.
+The network has two dense layers of 240 units, each the maximum of five filters, and a softmax, with dropout before every
+layer: 1,233,610 parameters. The configuration is pylearn2's (scripts/papers/maxout, mnist_pi.yaml and
+mnist_pi_continued.yaml), with two stages. The first trains on 50,000 images. The second continues from its best epoch on all
+60,000, until the loss on the last 10,000 falls to the training loss of the first stage.
 
-The second stage's rate and momentum are constants of its file. They are the first stage's values after 243 epochs, so that is
-where the authors' best epoch was, and where ours ends the first stage. Departure (also data below): no epoch is chosen here.
+The learning rate and momentum of the second stage are constants in its file. They are the values of the first stage after 243
+epochs, so this was the authors' best epoch, and our first stage ends there. Departure (also data below): we choose no epoch.
 """
 
 from collections import OrderedDict
@@ -53,9 +53,9 @@ RECIPE = Recipe(
 
 STAGES = Departure(
     "first stage",
-    "The authors keep the weights of the epoch with the least error on the 10,000 images that the first stage leaves out, and "
-    "stop 100 epochs after it. Theirs was epoch 243, which the second stage's rate and momentum tell. Ours trains 243 epochs "
-    "and chooses none. The second stage ends by the authors' rule, after 400 epochs at most.",
+    "The authors keep the weights of the epoch with the lowest error on the 10,000 held-out images of the first stage, and "
+    "stop 100 epochs later. The learning rate and momentum of their second stage show that this was epoch 243. We train 243 "
+    "epochs and do not choose one. The second stage ends by the authors' rule, after at most 400 epochs.",
 )
 
 MODELS = (

@@ -3,24 +3,23 @@
     runner submit --suite cifar10 --model nin_dropout          the paper: 10.41 % on CIFAR-10 (its Table 1)
     runner submit --suite nin_ablation                         14.51, 10.41, 8.81 and the heads of Table 5: 11.59, 10.88
 
-Three mlpconv blocks (a convolution followed by two 1x1 convolutions, "cccp"), a ReLU after every layer also the last,
-3x3/2 max pooling (ceil mode) and dropout after the first two blocks, and global average pooling as the classifier.
-966,986 parameters on CIFAR-10. The configuration is the author's cuda-convnet one (mavenlin/cuda-convnet, NIN/*_def,
-NIN/*_params, README); later Caffe descendants use average pooling in pool2, the original uses max.
+The network has three mlpconv blocks (a convolution followed by two 1x1 convolutions, "cccp"), a ReLU after every layer
+including the last, 3x3/2 max pooling (ceil mode) and dropout after the first two blocks, and global average pooling as the
+classifier: 966,986 parameters on CIFAR-10. The configuration is the author's for cuda-convnet (mavenlin/cuda-convnet,
+NIN/*_def, NIN/*_params, README). Later Caffe versions use average pooling in pool2; the original uses max.
 
-What the letter says and we follow: Gaussian weights of std 0.05 and zero biases; momentum 0.9, the rate inside the velocity;
-rate 0.1 for weights, 0.2 for biases, a tenth of both in the last layer; decay 1e-4 on weights alone (the released wc = 1e-5 is
-multiplied by the rate of 1 before the coefficient of 0.1 is taken out, so in the usual convention it is 1e-4); batch 128, the
-files read in order; 200 epochs, then two drops of the weights' rate by ten for 30 epochs each; dropout that masks in training
-and halves at test time.
+We follow these published settings: Gaussian weights with std 0.05 and zero biases; momentum 0.9 with the learning rate inside
+the velocity; learning rates of 0.1 for weights and 0.2 for biases, and a tenth of both in the last layer; weight decay 1e-4
+on weights only; batches of 128 in the order of the files; 200 epochs, then 30 epochs at a tenth of the learning rate and 30 at
+a hundredth; dropout that masks in training and halves at test time. The released wc is 1e-5. cuda-convnet multiplies it by
+the rate of 1 in its files, without the coefficient of 0.1, so it is 1e-4 in the usual convention.
 
-Where no epochs are published (MNIST, SVHN) the paper's own rule is followed: the rate falls to a tenth when the training
-accuracy stops improving, and once more.
+Where the number of epochs is not published (MNIST, SVHN), we follow the paper's rule: divide the learning rate by ten when the
+training accuracy stops improving, twice.
 
-Departures (also data below, so that the site shows them): the released files where the paper's text says something else
-(poolings, dropout, epochs), the drop of the biases' rate, CIFAR-100's configuration, which isn't CIFAR-10's although the
-paper says so, and what was never published: the augmented run's schedule and augmentation, SVHN's and MNIST's number of
-epochs, the Table 5 heads.
+Departures (also data below, so that the site shows them): we follow the released files where they differ from the paper's
+text (poolings, dropout, epochs, CIFAR-100). Not published are the drop of the biases' learning rate, the schedule and
+augmentation of the augmented run, the number of epochs on SVHN and MNIST, and the heads of Table 5.
 """
 
 from collections import OrderedDict
@@ -36,7 +35,7 @@ from zoo.spec import Departure, ModelSpec, Variant
 
 @dataclass(frozen=True)
 class Shape:
-    """The widths of the nine layers and the third convolution's kernel: what differs between the data sets."""
+    """The dimensions of the network, which differ between the data sets: input, widths of the nine layers, kernel sizes."""
 
     channels: int
     side: int
@@ -50,14 +49,14 @@ CIFAR10 = Shape(3, 32, (192, 160, 96), (192, 192, 192), (192, 192, 10), kernels=
 CIFAR100 = replace(CIFAR10, block3=(192, 192, 100))
 SVHN = Shape(3, 32, (128, 96, 64), (320, 256, 128), (384, 256, 10), kernels=(5, 5, 5))
 MNIST = Shape(1, 28, (96, 64, 48), (128, 96, 48), (128, 96, 10), kernels=(5, 5, 5))
-DIGITS = Shape(1, 8, (24, 16, 16), (32, 24, 24), (32, 24, 10), kernels=(3, 3, 3))  # ours: small enough for two cores
+DIGITS = Shape(1, 8, (24, 16, 16), (32, 24, 24), (32, 24, 10), kernels=(3, 3, 3))  # our own: small enough for two cores
 
 
 class MaskingDropout(nn.Module):
-    """Dropout as cuda-convnet did it: masks in training, multiplies by 1 - p at test time (not inverted).
+    """cuda-convnet's dropout: it masks in training and multiplies by 1 - p at test time. Any shape; the output has the same.
 
-    Any shape in, the same shape out. The following layer sees half of what inverted dropout would show it, which is why
-    this isn't nn.Dropout: weights of std 0.05 and the published rates belong to this scale.
+    It differs from nn.Dropout, which divides by 1 - p in training. The published initialisation and learning rates need
+    cuda-convnet's scale: for p = 0.5 the next layer gets half the values.
     """
 
     def __init__(self, p: float) -> None:
@@ -68,7 +67,7 @@ class MaskingDropout(nn.Module):
         return F.dropout(x, self.p, self.training) * (1 - self.p)
 
     def extra_repr(self) -> str:
-        """What print shows of it."""
+        """Return the text that print shows in the brackets."""
         return f"p={self.p}"
 
 
@@ -80,9 +79,10 @@ class GlobalAveragePool(nn.Module):
 
 
 def nin(shape: Shape, dropout: bool, head: str = "gap") -> nn.Sequential:
-    """The network: float (N, channels, side, side) -> logits (N, classes).
+    """Return the network: float (N, channels, side, side) -> logits (N, classes).
 
-    `head` is the paper's Table 5: 'gap' (global average pooling), 'fc' (a dense layer over the last maps), 'fc_dropout'.
+    `head` is one of the paper's Table 5: 'gap' (global average pooling), 'fc' (a dense layer on the last maps) or
+    'fc_dropout'.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels, cccp = shape.channels, 0
@@ -125,7 +125,7 @@ RELEASED = Recipe(
 
 AUGMENTED = replace(RELEASED, augmentation=Augmentation(flip=True, translate=4))
 DENSE_HEAD = replace(RELEASED, lr_multipliers=(*RELEASED.lr_multipliers, ("fc.*", 0.1)))
-# The author's CIFAR-100 files: epsW 0.01 and epsB 0.02 in every layer, times a coefficient of 2 of the objective; wc 1e-3.
+# The author's CIFAR-100 files: epsW 0.01 and epsB 0.02 in every layer, an objective with coefficient 2, and wc 1e-3.
 CIFAR100_RECIPE = replace(
     RELEASED,
     optimizer=replace(RELEASED.optimizer, learning_rate=0.02),
@@ -156,92 +156,93 @@ DIGITS_RECIPE = Recipe(
     lr_multipliers=(("*.bias", 2.0),),
     weight_decay=1e-4,
 )
-# Masked, not scaled: layers see half the signal, and the start at chance takes three times as long.
+# The mask halves the signal without scaling it up, so the loss stays at chance three times as long.
 DIGITS_DROPOUT_RECIPE = replace(
     DIGITS_RECIPE, epochs=80, optimizer=SGD(learning_rate=0.05, momentum=0.9), schedule=Steps(after=(60, 70))
 )
 
 FILE_SIZES = Departure(
     "order of the images",
-    "The author's code reads its files in order, every epoch the same. How many images a file of this data set has isn't "
-    "published; ours have 10,000, as on CIFAR-10, each with a partial last batch.",
+    "The author's code reads its files in order, the same in every epoch. The number of images per file is not published for "
+    "this data set. We use 10,000 as on CIFAR-10, and keep the partial last batch of each file.",
 )
 SVHN_ORDER = Departure(
     "order of the images",
-    "A fresh permutation of all images each epoch, the partial last batch kept. The author's code reads its files in "
-    "order; how the images were put into them isn't published, and SVHN's own files have train and extra one after the "
-    "other.",
+    "We draw a new permutation of all images in each epoch and keep the partial last batch. The author's code reads its "
+    "files in order, but it is not published which images are in which file. SVHN's own files have all of train before "
+    "extra.",
 )
 FILES = Departure(
     "text and files",
-    "Where the paper's text and its author's released files differ, ours is the files: two poolings, after the first "
-    "and the second block, each followed by dropout where the model has it, and none after the third (the text: every "
-    "mlpconv layer is followed by a pooling, and dropout is on the outputs of all but the last).",
+    "We follow the author's released files where the paper's text differs. The files have two poolings, after the first and "
+    "the second block, each followed by dropout if the model has it, and none after the third. The text has a pooling after "
+    "every mlpconv layer, and dropout on the outputs of all but the last.",
 )
 EPOCHS = Departure(
     "epochs",
-    "For the epochs before each drop of the rate the author's README has numbers, which ours follows: 200, 30 and 30. "
-    "The paper's text lowers the rate when the training accuracy stops improving.",
+    "We follow the author's README, with 200, 30 and 30 epochs at the three learning rates. The paper's text lowers the rate "
+    "when the training accuracy stops improving.",
 )
 BIAS_RATE = Departure(
-    "rate of the biases",
-    "Both rates drop by ten, twice. The author's README lowers epsW and doesn't speak of epsB.",
+    "learning rate of the biases",
+    "We divide the learning rates of weights and biases by ten, twice. The author's README lowers epsW and does not mention "
+    "epsB.",
 )
 AUGMENTATION = Departure(
     "augmentation",
-    "The paper says translation and horizontal flipping, no more. Ours: zeros padded by 4 around the whitened image, a "
-    "random 32x32 crop, a flip with probability 1/2, as the author's cropped data provider and maxout's code do it.",
+    "The paper states translation and horizontal flipping without numbers. We pad the whitened image with 4 zeros, take a "
+    "random 32x32 crop and flip it with probability 1/2, as the author's cropped data provider and maxout's code do.",
 )
 AUGMENTED_SCHEDULE = Departure(
     "schedule",
-    "No schedule of the augmented run is published: ours is the one released for the run without augmentation.",
+    "The schedule of the augmented run is not published. We use the one released for the run without augmentation.",
 )
 STAGE = Departure(
     "stage of 14.51 %",
-    "The paper quotes 14.51 % beside a figure of the first 200 epochs, so it may be an error before the rate drops; "
-    "ours is the error after all 260 epochs.",
+    "The paper quotes 14.51 % next to a plot of the first 200 epochs, so it may be the error before the learning rate drops. "
+    "Ours is the error after all 260 epochs.",
 )
 HEAD = Departure(
     "dense head",
-    "The paper replaces global average pooling by a fully connected layer and keeps the rest. Ours: one dense layer "
-    "from the 10 maps of 8x8 (640 values) to the classes, started and decayed like the others, with the last layer's "
-    "rate; cccp6 keeps its own. Its dropout, where the row has one, is 0.5 on those 640 values.",
+    "The paper replaces global average pooling by a fully connected layer and keeps the rest. We use one dense layer from "
+    "the 10 maps of 8x8 (640 values) to the classes, with the initialisation and weight decay of the other layers and the "
+    "learning rate of the last. cccp6 keeps its own. Dropout, if the row has it, is 0.5 on those 640 values.",
 )
 MNIST_UNPUBLISHED = Departure(
     "MNIST",
-    "The author's MNIST network and rates are released, its number of epochs is not. Ours follows the paper's text: "
-    "the rate falls to a tenth when the training error has not fallen for 5 epochs, and once more, at most 80 epochs "
-    "in all. Images are as in the author's files: pixels divided by 255, less the mean image. The training error is "
-    "that of the epoch's own updates, dropout in force.",
+    "The author released the network and learning rates for MNIST, but not the number of epochs. We follow the paper's text: "
+    "the learning rate is divided by ten when the training error has not fallen for 5 epochs, twice, within 80 epochs. The "
+    "training error is measured during the epoch's updates, with dropout. Images are as in the author's files: pixels "
+    "divided by 255, minus the mean image.",
 )
 MNIST_START = Departure(
-    "start",
-    "The released start, normal weights of deviation 0.05, does not train at the released rate of 0.1: with images "
-    "held out of the training set, seed 0, the last ReLU is dead within an epoch and the loss stays that of chance. "
-    "Ours is He's normal start, at the released rates; rates of 0.02 and 0.05 leave chance later.",
+    "initialisation",
+    "The released initialisation, normal weights with standard deviation 0.05, does not train at the released learning rate "
+    "of 0.1. In a run with held-out training images and seed 0, the last ReLU is dead within an epoch and the loss stays "
+    "that of chance. We use He's normal initialisation with the released learning rates. With rates of 0.02 and 0.05 the "
+    "loss leaves chance later.",
 )
 CIFAR100_RELEASED = Departure(
     "CIFAR-100",
-    "The paper says that its CIFAR-100 network has the setting of the CIFAR-10 one; the configuration that its author "
-    "released has not. Ours is the released one: rates 0.02 for weights and 0.04 for biases in every layer, decay "
-    "5e-4, and a start of 0.001 in conv1 and 0.01 in cccp1 and cccp2.",
+    "The paper says that its CIFAR-100 network has the settings of CIFAR-10, but the configuration that its author released "
+    "has others. We use the released one: learning rates of 0.02 for weights and 0.04 for biases in every layer, weight "
+    "decay 5e-4, and initial weights with standard deviation 0.001 in conv1 and 0.01 in cccp1 and cccp2.",
 )
 SVHN_UNPUBLISHED = Departure(
     "SVHN",
-    "The author's SVHN network and rates are released, its number of epochs is not. Ours follows the paper's text: the "
-    "rate falls to a tenth when the training error has not fallen for 3 epochs, and once more, at most 60 epochs in "
-    "all. The author's README says that the images are prepared as for maxout: global and then local contrast "
-    "normalisation.",
+    "The author released the network and learning rates for SVHN, but not the number of epochs. We follow the paper's text: "
+    "the learning rate is divided by ten when the training error has not fallen for 3 epochs, twice, within 60 epochs. The "
+    "author's README says that images are prepared as for maxout, with global and then local contrast normalisation.",
 )
 SVHN_SPLIT = Departure(
     "validation images",
-    "400 images a class of train and 200 of extra are never trained on. Which ones isn't published; ours are those that "
+    "400 images per class of train and 200 of extra are never trained on. It is not published which ones. We use those that "
     "maxout's code draws.",
 )
 SMALL = Departure(
     "digits",
-    "A small network and recipe of our own, to show the runner at work: no source. The rate was chosen on the last 300 "
-    "training images, seed 0: the records named reference+holdout=300... beside the others hold every candidate.",
+    "This small network and its recipe are ours and have no source. We chose the learning rate on the last 300 training "
+    "images with seed 0. The records named reference+holdout=300... are the candidates.",
 )
 
 CIFAR10_PARAMETERS = 966_986
@@ -254,7 +255,7 @@ DIGITS_PARAMETERS = 14_930
 def _released(
     shape: Shape, recipe: Recipe, parameters: int, *departures: Departure, dropout: bool, head: str = "gap"
 ) -> Variant:
-    """A network of the author's configurations, with the departures that all of them share."""
+    """Return a variant of the author's configurations, with the departures that all of them share."""
     return Variant(
         build=lambda: nin(shape, dropout, head),
         recipe=recipe,

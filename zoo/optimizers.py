@@ -1,4 +1,4 @@
-"""The recipe language's optimizers, and how their momentum moves. Each is named as its source names it."""
+"""The optimizers of the recipe language, with their momentum. Each has the name that its source uses."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ def _require_momentum(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Ramp:
-    """Momentum that rises along a line from `start` in the first epoch to `end` in epoch number `epochs`, and stays there.
+    """Momentum that rises linearly from `start` in the first epoch to `end` in epoch number `epochs`, and then stays.
 
-    As pylearn2's MomentumAdjustor(start=1): of `epochs` = 250 the first has `start`, the 250th has `end`.
+    This is pylearn2's MomentumAdjustor(start=1): with `epochs` = 250, the first epoch has `start` and the 250th has `end`.
     """
 
     start: float
@@ -35,15 +35,15 @@ class Ramp:
 CONVENTIONS = {
     "torch": "velocity = momentum * velocity + gradient; weight -= rate * velocity",
     "caffe": "velocity = momentum * velocity + rate * gradient; weight -= velocity (Caffe, cuda-convnet, pylearn2)",
-    "torch7": "as torch, but each gradient after the first is multiplied by 1 - momentum (Torch7's dampening)",
+    "torch7": "like torch, with each gradient after the first multiplied by 1 - momentum (Torch7's dampening)",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
-    """Stochastic gradient descent. `convention` (see CONVENTIONS) says where the learning rate enters the velocity.
+    """Stochastic gradient descent. `convention` is a key of CONVENTIONS, the update rules.
 
-    The conventions differ where the rate changes ("caffe") or in the size of the steps ("torch7").
+    Compared with "torch", "caffe" differs after a change of the learning rate, and "torch7" in the size of the steps.
     """
 
     learning_rate: float
@@ -58,9 +58,9 @@ class SGD:
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention is '{self.convention}', expected one of: {', '.join(CONVENTIONS)}")
         if self.nesterov and self.convention != "torch":
-            raise ValueError("nesterov is true, expected false unless the convention is torch")
+            raise ValueError("nesterov is true, which needs the convention torch")
         if isinstance(self.momentum, Ramp) and self.convention == "torch7":
-            raise ValueError("momentum is a Ramp, expected a number where the convention is torch7")
+            raise ValueError("momentum is a Ramp, expected a number with the convention torch7")
 
     def momentum_at(self, epoch: int) -> float:
         """Return the momentum of an epoch, counted from 0."""
@@ -69,10 +69,10 @@ class SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class DiagonalLM:
-    """Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998): each parameter has the step rate / (mu + h).
+    """Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998): each parameter has the step size rate / (mu + h).
 
-    h is the parameter's diagonal Gauss-Newton term, the mean over `images` training images that are drawn before each
-    epoch. After the first epoch h is at least `floor` times the value before it; 0 takes the fresh value alone.
+    h is the parameter's diagonal Gauss-Newton term, averaged over `images` training images that are drawn before each
+    epoch. From the second epoch on, h is at least `floor` times its previous value; with 0 it is the new value.
     """
 
     learning_rate: float
@@ -87,13 +87,13 @@ class DiagonalLM:
             raise ValueError(f"floor is {self.floor}, expected 0 to 1")
 
     def momentum_at(self, epoch: int) -> float:
-        """Return 0: the rule has no momentum."""
+        """Return 0, because this rule has no momentum."""
         return 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam (Kingma and Ba 2015), as torch.optim.Adam: the recipe's weight decay is added to the gradient."""
+    """Adam (Kingma and Ba 2015), as in torch.optim.Adam. The recipe's weight decay is added to the gradient."""
 
     learning_rate: float
     beta1: float = 0.9
@@ -107,15 +107,15 @@ class Adam:
             _require_momentum(name, getattr(self, name))
 
     def momentum_at(self, epoch: int) -> float:
-        """Return 0: the rule has no momentum that an epoch changes."""
+        """Return 0, because this rule has no momentum that changes with the epoch."""
         return 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as torch.optim.AdamW.
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as in torch.optim.AdamW.
 
-    Each update also takes rate * weight decay * weight from the weight, so that the decay follows the schedule.
+    Each update also subtracts rate * weight decay * weight, so the decay follows the schedule.
     """
 
 

@@ -1,7 +1,7 @@
-"""Recipes as JSON and back, and single fields of them by dotted name: 'optimizer.learning_rate'.
+"""Convert recipes to JSON data and back, and single fields by dotted name, such as 'optimizer.learning_rate'.
 
-A part is written as an object of the fields that differ from their defaults. Where a field admits several parts, the key
-"rule" names the part's class.
+A part is an object with the fields that differ from their defaults. If a field allows several classes of parts, the key
+"rule" has the name of the class.
 """
 
 import dataclasses
@@ -13,22 +13,22 @@ RULE = "rule"
 Part = TypeVar("Part")
 
 
-def to_plain(value: Any, named: bool = False) -> Any:
-    """Return a recipe, a part or a value of one as JSON data: tuples as lists, fields with their default left out.
+def to_plain(value: Any, with_rule: bool = False) -> Any:
+    """Return a recipe, a part or a value as JSON data. Tuples become lists; fields with their default are left out.
 
-    `named` writes the part's class under the key "rule": where a field admits several.
+    `with_rule` adds the class of a part under the key "rule", which is needed if the field allows several classes.
     """
     if isinstance(value, tuple):
         return [to_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
     hints = get_type_hints(type(value))
-    data = {RULE: type(value).__name__} if named else {}
+    data = {RULE: type(value).__name__} if with_rule else {}
     for f in dataclasses.fields(value):
         content = getattr(value, f.name)
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         if content != default:
-            data[f.name] = to_plain(content, named=_is_named(hints[f.name]))
+            data[f.name] = to_plain(content, with_rule=_needs_rule(hints[f.name]))
     return data
 
 
@@ -44,16 +44,16 @@ def paths_of(value: Any, prefix: str = "") -> list[str]:
 
 
 def to_plain_at(recipe: Any, path: str) -> Any:
-    """Return the JSON of the field with this dotted name, as `to_plain` writes it into the recipe's."""
+    """Return the JSON data of the field with this dotted name, as in `to_plain(recipe)`."""
     *parents, name = path.split(".")
     part: Any = recipe
     for parent in parents:
         part = getattr(part, parent)
-    return to_plain(getattr(part, name), named=_is_named(get_type_hints(type(part))[name]))
+    return to_plain(getattr(part, name), with_rule=_needs_rule(get_type_hints(type(part))[name]))
 
 
 def with_value(recipe: Part, path: str, data: Any) -> Part:
-    """Return the recipe with JSON data in the field of this dotted name; raises ValueError as `from_plain` does."""
+    """Return the recipe with the field of this dotted name set from JSON data. Raises ValueError as `from_plain` does."""
     changed: Part = _with(recipe, path.split("."), data, path)
     return changed
 
@@ -72,44 +72,44 @@ def _with(part: Any, names: list[str], data: Any, path: str) -> Any:
 
 
 def from_plain(kind: Any, data: Any, name: str, default: Any = None) -> Any:
-    """Return JSON data as a value of the type `kind`; raises ValueError, in words, where it isn't one.
+    """Return the value of type `kind` that JSON data describe. Raises ValueError with what was expected if there is none.
 
-    `name` is the field's, for the message; `default` is its default value, whose class a part without a "rule" has.
+    `name` is the field's name, for the message. A part without a "rule" has the class of `default`, the field's default.
     """
     parts = _parts(kind)
     if isinstance(data, Mapping):
         if not parts:
-            raise ValueError(f"{name} is {_shown(data)}, expected {_in_words(kind)}")
+            raise ValueError(f"{name} is {_shortened(data)}, expected {_in_words(kind)}")
         return _part_from(parts, data, name, default)
     if data is None and type(None) in _alternatives(kind):
         return None
     for simple in _alternatives(kind):
         value = _simple_from(simple, data, name)
-        if value is not _NO:
+        if value is not _NO_MATCH:
             return value
-    raise ValueError(f"{name} is {_shown(data)}, expected {_in_words(kind)}")
+    raise ValueError(f"{name} is {_shortened(data)}, expected {_in_words(kind)}")
 
 
-_NO = object()
+_NO_MATCH = object()  # None may be a value
 
 
 def _simple_from(kind: Any, data: Any, name: str) -> Any:
-    """Return the value, or _NO where the data are no such thing."""
+    """Return the value of a type that is not a part, or _NO_MATCH if the data do not fit it."""
     if get_origin(kind) is tuple:
         if not isinstance(data, (list, tuple)):
-            return _NO
+            return _NO_MATCH
         items = get_args(kind)
         if items[-1] is ...:
             return tuple(from_plain(items[0], item, name) for item in data)
         if len(data) != len(items):
-            return _NO
+            return _NO_MATCH
         return tuple(from_plain(item_kind, item, name) for item_kind, item in zip(items, data, strict=True))
     if kind is float and isinstance(data, (int, float)) and not isinstance(data, bool):
         number = float(data) if abs(data) < 1e300 else float("inf")
-        return number if number - number == 0 else _NO  # neither infinity nor NaN
+        return number if number - number == 0 else _NO_MATCH  # neither infinity nor NaN
     if kind in (int, bool, str) and type(data) is kind:
         return data
-    return _NO
+    return _NO_MATCH
 
 
 def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, default: Any) -> Any:
@@ -118,7 +118,7 @@ def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, defa
     if rule is None and len(parts) == 1:
         rule = parts[0].__name__
     if rule not in names:
-        raise ValueError(f"{name} has the rule {_shown(rule)}, expected one of: {', '.join(names)}")
+        raise ValueError(f"{name} has the rule {_shortened(rule)}, expected one of: {', '.join(names)}")
     part = names[rule]
     hints, fields = get_type_hints(part), {f.name: f for f in dataclasses.fields(part)}
     for key in data:
@@ -143,17 +143,17 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 
 def _parts(kind: Any) -> tuple[type, ...]:
-    """The dataclasses that a field's type admits."""
+    """Return the dataclasses that a field's type allows."""
     return tuple(one for one in _alternatives(kind) if dataclasses.is_dataclass(one) and isinstance(one, type))
 
 
-def _is_named(kind: Any) -> bool:
-    """Tell whether JSON names a part's class here: where a field admits several, or plain values too."""
+def _needs_rule(kind: Any) -> bool:
+    """Return whether JSON data must name the class of a part: if the type allows several classes, or other values too."""
     return bool(_parts(kind)) and len(_alternatives(kind)) > 1
 
 
 def _in_words(kind: Any) -> str:
-    """Say what a type admits: 'a number or a Ramp'."""
+    """Return a description of a type, such as 'a number or a Ramp'."""
     simple = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
     words = []
     for one in _alternatives(kind):
@@ -171,7 +171,7 @@ def _in_words(kind: Any) -> str:
     return " or ".join(words)
 
 
-def _shown(data: Any) -> str:
+def _shortened(data: Any) -> str:
     text = repr(data)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

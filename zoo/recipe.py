@@ -1,8 +1,8 @@
-"""The recipe language: everything that shapes a training, as plain frozen data.
+"""The recipe language: everything that shapes a training run, as frozen data.
 
-A recipe is composed of parts. Each part is a small frozen dataclass whose name is the published rule's, so that a recipe
-reads as its source does. Recipes are compared by value, written into jobs as JSON, hashed, and read back (zoo/plain.py).
-A field that has its default value is left out of that JSON: a new feature changes the identity of no recipe without it.
+A recipe has parts. Each part is a small frozen dataclass with the name of a published rule, so that a recipe reads like its
+source. Recipes are compared by value, hashed, and written into jobs as JSON (zoo/plain.py). Fields with their default value
+are left out of the JSON, so a new field does not change the hash of existing recipes.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from zoo.optimizers import CONVENTIONS, SGD, Adam, AdamW, DiagonalLM, Optimizer,
 from zoo.plain import from_plain, require_not_negative, require_positive, to_plain
 from zoo.schedules import Constant, Cosine, Exponential, Inverse, Linear, Moment, Plateau, Schedule, Steps, Warmup
 
-# The whole language: a model's file and a recipe on a page of the documents need this module alone.
+# The whole language, so that model files and the examples in docs/ import from this module only.
 __all__ = [
     "CONVENTIONS",
     "EMA",
@@ -53,9 +53,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Mixup:
-    """Train on mixtures of two images and of their labels, in the share lambda, drawn from Beta(alpha, alpha) for each batch.
+    """Train on mixtures of two images and their labels, with weights lambda and 1 - lambda (Zhang et al. 2018).
 
-    Zhang et al. 2018. As torchvision's MixUp, each image of a batch is mixed with the one before it.
+    lambda is drawn from Beta(alpha, alpha) for each batch. Each image of a batch is mixed with the one before it, as in
+    torchvision's MixUp.
     """
 
     alpha: float
@@ -66,12 +67,14 @@ class Mixup:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done at random to each training image, in the order of these fields.
+    """The random changes to each training image, in the order of these fields.
 
-    `flip`: it is mirrored, left to right, with probability 1/2. `translate`: it is shifted by up to so many pixels. What
-    moves in is `border`: "zero" of the preprocessed image, or "black", a black pixel as the preprocessing maps it. `cutout`:
-    a square of so many pixels, an even number, around a pixel drawn at random is set to zero of the preprocessed image, as far
-    as it lies inside (DeVries and Taylor 2017). `mixup`: images are mixed.
+    - `flip`: mirror it left to right with probability 1/2.
+    - `translate`: shift it by up to that many pixels in each dimension.
+    - `border`: the value of the gap: "zero" is 0 in the preprocessed image, "black" is a black pixel after preprocessing.
+    - `cutout`: set a square with that side, an even number, to 0 in the preprocessed image. Its centre is a random pixel, so
+      that part of it may be outside (DeVries and Taylor 2017).
+    - `mixup`: mix it with another image.
     """
 
     flip: bool = False
@@ -88,7 +91,7 @@ class Augmentation:
             raise ValueError(f"cutout is {self.cutout}, expected an even number of pixels")
 
     def __str__(self) -> str:
-        """Return it in words: 'none', 'flip', 'flip + translate 4 + cutout 16'."""
+        """Return a description: 'none', 'flip' or such as 'flip + translate 4 + cutout 16'."""
         parts = ["flip"] * self.flip + [f"translate {self.translate}"] * bool(self.translate)
         parts += [f"cutout {self.cutout}"] * bool(self.cutout)
         parts += [f"mixup {self.mixup.alpha:g}"] if self.mixup else []
@@ -97,9 +100,9 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled:
-    """Images come in a fresh random order each epoch, or with `once` in one random order that all epochs share.
+    """Draw a new permutation of the images in each epoch, or with `once` one permutation for all epochs.
 
-    `drop_last` leaves out an epoch's last, partial batch.
+    `drop_last` leaves out the partial batch at the end of an epoch.
     """
 
     once: bool = False
@@ -108,11 +111,11 @@ class Shuffled:
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """Images come in the files' order, every epoch the same.
+    """Use the images in the order of the files, the same in every epoch.
 
-    With `file_images` no batch spans two files of that many: cuda-convnet reads CIFAR-10 from five files of 10,000, and each
-    ends with a partial batch. With `updates` an epoch is so many updates of whole batches, and the next goes on reading where
-    it stopped, from the first image again after the last: Caffe counts iterations, not passes.
+    `file_images` is the number of images per file. No batch spans two files, as in cuda-convnet, which reads CIFAR-10 from
+    five files of 10,000 and ends each with a partial batch. `updates` is the number of updates per epoch, all with whole
+    batches. The next epoch continues where the last one stopped and wraps around, because Caffe counts iterations, not passes.
     """
 
     file_images: int = 0
@@ -122,7 +125,7 @@ class Fixed:
         require_not_negative("file_images", self.file_images)
         require_not_negative("updates", self.updates)
         if self.file_images and self.updates:
-            raise ValueError(f"updates is {self.updates}, expected 0 where there are files")
+            raise ValueError(f"updates is {self.updates}, expected 0 together with file_images")
 
 
 Order = Shuffled | Fixed
@@ -132,12 +135,12 @@ Order = Shuffled | Fixed
 
 @dataclass(frozen=True, kw_only=True)
 class SecondStage:
-    """Train on with images that the first stage left out, until their loss has fallen to the first stage's training loss.
+    """A second stage that trains on all images until the loss on the held-out ones falls to the first training loss.
 
-    Goodfellow et al. 2013: the first stage leaves out the last `images` training images. The second goes on from its weights on
-    all of them, with an optimizer of its own, whose velocity starts at 0. It ends after the epoch whose loss on those images is
-    at most the training loss that the first stage had. Both are measured at an end of an epoch, dropout in force. `epochs` is
-    the most that the second stage can have.
+    This is the rule of Goodfellow et al. 2013. The first stage leaves out the last `images` training images. The second starts
+    from its weights, with its own optimizer, whose velocity starts at 0, and trains on all images. It ends after the epoch
+    whose loss on those images is at most the final training loss of the first stage, or after `epochs`. Both losses are
+    measured at the end of an epoch, with dropout.
     """
 
     images: int
@@ -152,7 +155,7 @@ class SecondStage:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a training: its own recipe, the epoch with which it begins, and how many of the last images it leaves out."""
+    """A part of a training run: its recipe, its first epoch (from 0), and how many of the last images it leaves out."""
 
     recipe: "Recipe"
     first_epoch: int
@@ -164,9 +167,9 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSmoothing:
-    """The label's share of the target is 1 - `share`; the rest is spread evenly over all classes (Szegedy et al. 2016).
+    """Replace each label by 1 - `share` of it and `share` spread evenly over all classes (Szegedy et al. 2016).
 
-    As torch's cross_entropy(label_smoothing=share). The training loss of the curve is that without smoothing.
+    This is torch's cross_entropy(label_smoothing=share). The training loss in the curve is computed without smoothing.
     """
 
     share: float
@@ -178,10 +181,11 @@ class LabelSmoothing:
 
 @dataclass(frozen=True, kw_only=True)
 class EMA:
-    """The network that is evaluated and kept has each weight's exponential moving average over the updates.
+    """Evaluate and save the exponential moving average of the weights over the updates.
 
-    average = decay * average + (1 - decay) * weight after each update, from the weight after the first one on. Buffers, such as
-    batch normalisation's statistics, are the trained network's. As torch's AveragedModel with get_ema_multi_avg_fn.
+    After each update, average = decay * average + (1 - decay) * weight, starting from the weight after the first update.
+    Buffers, such as the statistics of batch normalisation, are those of the trained network. This is torch's AveragedModel
+    with get_ema_multi_avg_fn.
     """
 
     decay: float
@@ -198,15 +202,19 @@ Rules = tuple[tuple[str, float], ...]  # (pattern of parameter names, value)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that shapes a training.
+    """Everything that shapes a training run.
 
-    `epochs` is the most there can be: a Plateau may end the training before. `init` has rules (pattern of parameter names,
-    kind, value), the last match wins. `lr_multipliers` multiply the rate of each parameter whose name matches, all of them.
-    `weight_decay` is lambda in gradient + lambda * weight: a number for weights (tensors of two or more dimensions) alone, or
-    rules for any parameter, the last match wins. `max_norm` bounds the norm of each unit's weights after each update.
-    `preprocessing` is a name of runner's table. `holdout`: so many training images, the last ones, are left out of the
-    training, and the error is measured on them instead of the test set.
-    `labels` may smooth the targets, `average` the weights.
+    - `epochs`: the maximum; a Plateau may end the run earlier.
+    - `preprocessing`: a name in runner/training/preprocess.py.
+    - `init`: rules (pattern of parameter names, kind, value), of which the last match applies.
+    - `lr_multipliers`: rules whose matches all multiply the learning rate of a parameter.
+    - `weight_decay`: lambda in gradient + lambda * weight. A number applies to weights (tensors of two or more dimensions)
+      only. Rules apply to any parameter; the last match counts.
+    - `max_norm`: rules that bound the norm of each unit's weights after each update.
+    - `holdout`: this many of the last training images are not trained on, and the error is measured on them instead of the
+      test set.
+    - `labels`: smoothing of the targets.
+    - `average`: a moving average of the weights.
     """
 
     epochs: int
@@ -226,7 +234,7 @@ class Recipe:
     average: EMA | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError, naming the field, for a value with which nothing can be trained."""
+        """Raise ValueError with the field's name for a value that cannot be trained with."""
         require_positive("epochs", self.epochs)
         require_positive("batch_size", self.batch_size)
         require_not_negative("holdout", self.holdout)
@@ -237,8 +245,8 @@ class Recipe:
             require_positive(f"max_norm of {pattern}", bound)
         if isinstance(self.schedule, Warmup | Cosine) and getattr(self.optimizer, "convention", "") == "caffe":
             raise ValueError(
-                f"schedule is a {type(self.schedule).__name__}, which has a rate of 0: expected no caffe convention, "
-                "which divides by it"
+                f"schedule is a {type(self.schedule).__name__}, which has a rate of 0, expected another convention than "
+                "caffe, which divides by the rate"
             )
         fixed = isinstance(self.order, Fixed) or self.order.once
         if self.augmentation.mixup and fixed:
@@ -259,18 +267,18 @@ class Recipe:
         return product
 
     def decay_of(self, parameter: str, dimensions: int) -> float:
-        """Return the weight decay of a parameter of so many dimensions."""
+        """Return the weight decay of a parameter with this name and number of dimensions."""
         if not isinstance(self.weight_decay, tuple):
             return self.weight_decay if dimensions > 1 else 0.0
         return last_match(self.weight_decay, parameter) or 0.0
 
     def norm_bound(self, parameter: str) -> float | None:
-        """Return what the norm of each unit's weights may be in this parameter; None where it isn't bounded."""
+        """Return the maximum norm of each unit's weights in this parameter; None without a bound."""
         return last_match(self.max_norm, parameter)
 
     @property
     def most_epochs(self) -> int:
-        """Return how many epochs there can be, those of a second stage too."""
+        """The maximum number of epochs, including a second stage."""
         return self.epochs + (self.second_stage.epochs if self.second_stage else 0)
 
     def stage_of(self, epoch: int) -> Stage:
@@ -290,7 +298,7 @@ class Recipe:
         return self.schedule.rate(self.optimizer.learning_rate, moment)
 
     def shortened(self, factor: int) -> "Recipe":
-        """Return the same recipe over one `factor`-th of its epochs: for a data set with so many times the images."""
+        """Return the recipe with its epochs divided by `factor`, for a data set with `factor` times the images."""
         optimizer = self.optimizer
         if isinstance(optimizer, SGD) and isinstance(optimizer.momentum, Ramp):
             ramp = dataclasses.replace(optimizer.momentum, epochs=optimizer.momentum.epochs // factor)
@@ -300,17 +308,17 @@ class Recipe:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain JSON data: what a job holds and what is hashed."""
+        """Return the recipe as JSON data, which is stored in the job and hashed."""
         return to_plain(self)
 
 
 def last_match(rules: Rules, parameter: str) -> float | None:
-    """Return the value of the last rule whose pattern matches the parameter's name; None where none does."""
+    """Return the value of the last rule whose pattern matches the parameter's name; None if none matches."""
     values = [value for pattern, value in rules if fnmatchcase(parameter, pattern)]
     return values[-1] if values else None
 
 
 def recipe_from(data: Any) -> Recipe:
-    """Return the recipe that JSON data describe; raises ValueError, naming the field and what was expected there."""
+    """Return the recipe that JSON data describe. Raises ValueError with the wrong field and what was expected."""
     recipe: Recipe = from_plain(Recipe, data, "")
     return recipe

@@ -1,4 +1,4 @@
-"""The recipe language's learning rate schedules. Each is named as its source names it."""
+"""The learning rate schedules of the recipe language. Each has the name that its source uses."""
 
 import dataclasses
 import math
@@ -11,7 +11,10 @@ from zoo.plain import require_not_negative, require_positive
 
 @dataclass(frozen=True)
 class Moment:
-    """A point of a training: `step` of the `steps` in `epoch`, both from 0, and the training errors of the epochs before."""
+    """A moment of a training run: `step` of the `steps` in `epoch`, both from 0.
+
+    `train_errors` are the training errors (percent) of the epochs before.
+    """
 
     epoch: int
     step: int
@@ -25,7 +28,7 @@ class Moment:
 
 
 class _Schedule:
-    """How the learning rate moves. `within_epochs`: it can change from one update to the next."""
+    """A learning rate schedule. `within_epochs` says whether the rate can change between updates of an epoch."""
 
     within_epochs: ClassVar[bool] = False
 
@@ -34,17 +37,17 @@ class _Schedule:
         raise NotImplementedError
 
     def over(self, train_errors: Sequence[float]) -> bool:
-        """Tell whether the training ends here, before the recipe's number of epochs. Percent, one error an epoch."""
+        """Return whether the run ends now, before the recipe's number of epochs. `train_errors` has one (percent) per epoch."""
         return False
 
     def shortened(self, factor: int) -> "Schedule":
-        """Return the same schedule over one `factor`-th of its epochs."""
+        """Return the schedule with its epochs divided by `factor`."""
         return self  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class Constant(_Schedule):
-    """The learning rate never changes."""
+    """Keep the learning rate constant."""
 
     def rate(self, base: float, moment: Moment) -> float:
         return base
@@ -52,9 +55,9 @@ class Constant(_Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(_Schedule):
-    """The rate is multiplied by `factor` after each number in `after`; with a tuple of factors, by each in turn.
+    """Multiply the learning rate by `factor` after each number in `after`. A tuple has one factor for each.
 
-    `after` counts epochs, or updates where `unit` is "updates".
+    `unit` says what `after` counts: "epochs" or "updates".
     """
 
     after: tuple[int, ...]
@@ -74,7 +77,7 @@ class Steps(_Schedule):
 
     @property
     def within_epochs(self) -> bool:  # type: ignore[override]
-        """Updates can fall inside an epoch."""
+        """Whether the steps are counted in updates, so that they can be inside an epoch."""
         return self.unit == "updates"
 
     def rate(self, base: float, moment: Moment) -> float:
@@ -92,9 +95,9 @@ class Steps(_Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(_Schedule):
-    """The rate falls along a line, epoch by epoch, to `to` of itself in epoch number `epochs`, and stays there.
+    """Lower the learning rate linearly, once per epoch, to the fraction `to` in epoch number `epochs`; then keep it.
 
-    As pylearn2's LinearDecayOverEpoch(start=1), which counts epochs from 1: the first epoch is one step down already.
+    This is pylearn2's LinearDecayOverEpoch(start=1). It counts epochs from 1, so the first epoch is already one step lower.
     """
 
     to: float
@@ -113,7 +116,7 @@ class Linear(_Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Inverse(_Schedule):
-    """rate * (1 + gamma * updates) ^ -power: Caffe's `inv`."""
+    """Use rate * (1 + gamma * updates) ^ -power, Caffe's `inv`."""
 
     gamma: float
     power: float
@@ -129,7 +132,7 @@ class Inverse(_Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential(_Schedule):
-    """The rate is divided by `divisor` after each update, down to the rate `floor`: pylearn2's ExponentialDecay."""
+    """Divide the learning rate by `divisor` after each update, down to `floor`: pylearn2's ExponentialDecay."""
 
     divisor: float
     floor: float = 0.0
@@ -146,10 +149,10 @@ class Exponential(_Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(_Schedule):
-    """The rate falls along half a cosine to `floor` over `epochs`, and stays there: SGDR without restarts.
+    """Lower the learning rate along half a cosine to `floor` over `epochs`, then keep it: SGDR without restarts.
 
-    Loshchilov and Hutter 2017, equation 5, with the update as its time. With `unit` "epochs" the rate moves once an epoch,
-    as torch's CosineAnnealingLR does when it is stepped once an epoch.
+    This is equation 5 of Loshchilov and Hutter 2017, with the update as its time. If `unit` is "epochs", the rate changes once
+    per epoch, as torch's CosineAnnealingLR does if it is stepped once per epoch.
     """
 
     epochs: int
@@ -164,7 +167,7 @@ class Cosine(_Schedule):
 
     @property
     def within_epochs(self) -> bool:  # type: ignore[override]
-        """Tell whether the rate moves inside an epoch."""
+        """Whether the rate changes inside an epoch."""
         return self.unit == "updates"
 
     def rate(self, base: float, moment: Moment) -> float:
@@ -177,11 +180,11 @@ class Cosine(_Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau(_Schedule):
-    """Divide the rate when the training error stops falling, `drops` times; end when it stops falling once more.
+    """Multiply the learning rate by `factor` when the training error stops falling, `drops` times; then end the run.
 
-    NiN's published rule: "until the accuracy on the training set stops improving", then a tenth, "repeated once". The error
-    has stopped falling when `patience` epochs brought no new lowest value. It is read from the curve, so that a resumed
-    training decides as an uninterrupted one does.
+    This is NiN's published rule: "until the accuracy on the training set stops improving", then a tenth, "repeated once". The
+    error has stopped falling if it reached no new minimum for `patience` epochs. The decision depends on the curve only, so a
+    resumed run decides like an uninterrupted one.
     """
 
     patience: int
@@ -193,7 +196,7 @@ class Plateau(_Schedule):
             require_positive(name, getattr(self, name))
 
     def stops(self, train_errors: Sequence[float]) -> int:
-        """Return how often the training error (percent, one an epoch) has stopped falling so far."""
+        """Return how often the training error (percent, one per epoch) has stopped falling so far."""
         lowest, waited, stops = float("inf"), 0, 0
         for error in train_errors:
             lowest, waited = (error, 0) if error < lowest else (lowest, waited + 1)
@@ -210,9 +213,9 @@ class Plateau(_Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Warmup(_Schedule):
-    """The rate rises along a line from 0, update by update, over `epochs`, while `then` runs underneath.
+    """Multiply the rate of `then` by a factor that rises linearly from 0 to 1 over `epochs`, update by update.
 
-    As weiaicunzai/pytorch-cifar100's WarmUpLR: the first update has the rate 0.
+    This is WarmUpLR of weiaicunzai/pytorch-cifar100: the first update has the rate 0.
     """
 
     epochs: int

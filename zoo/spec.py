@@ -1,4 +1,4 @@
-"""What a model declares: the network, for each data set the recipe that trains it, and where it departs from its source."""
+"""The declaration of a model: its network, its recipe for each data set, and its departures from the source."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from zoo.recipe import Recipe
 
 @dataclass(frozen=True)
 class Departure:
-    """One point where our training isn't, or can't be known to be, the paper's: what the source says, what we do, why."""
+    """One point in which our training differs, or may differ, from the source: what it says, what we do, and why."""
 
     topic: str
     text: str
@@ -23,50 +23,49 @@ class Departure:
 
 @dataclass(frozen=True, kw_only=True)
 class Printed:
-    """What a paper's own table says of one stage of its network, as printed; None where it says nothing."""
+    """The numbers that a paper's table prints for one stage of its network; None for what it does not print."""
 
     output: tuple[int, ...] | None = None  # (channels, height, width), or (features,)
-    depth: int | None = None  # layers with weights, one after another
-    parameters: str | None = None  # '159K': zoo/anatomy.py says when our count agrees
-    macs: str | None = None  # what the paper calls operations
+    depth: int | None = None  # layers with weights on the longest path
+    parameters: str | None = None  # such as '159K'; `zoo.anatomy.agrees` compares it with our count
+    macs: str | None = None  # the paper's count of operations
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A model on one data set. `revision` is raised with each change of the recipe or of the trained function.
+    """A model on one data set. Raise `revision` with each change of the recipe or of the trained function.
 
-    Where no records of it are published yet, there is nothing to tell apart, and it may stay.
+    It may stay as long as no record of the model on this data set is published. The network maps float images
+    (N, C, H, W) to logits (N, classes); in training mode it may return a tuple of these and auxiliary logits.
     """
 
-    build: Callable[
-        [], nn.Module
-    ]  # float (N, C, H, W) -> logits (N, classes); in training mode auxiliary logits may follow
+    build: Callable[[], nn.Module]
     recipe: Recipe
-    parameters: int  # as declared, from the paper or its arithmetic: a test holds the network to it
+    parameters: int  # from the paper or computed by hand: a test compares the network with it
     revision: int = 1
     departures: tuple[Departure, ...] = ()
-    printed: Mapping[str, Printed] = field(default_factory=dict)  # by stage (a direct child of the network), or 'total'
+    printed: Mapping[str, Printed] = field(default_factory=dict)  # by stage, a direct child of the network, or 'total'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
-    """A network that is taken apart and never trained here: its layers beside those of its paper's tables."""
+    """A network that is inspected but never trained here. `shape` is (channels, height, width) of its input."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, int, int]
     parameters: int
     departures: tuple[Departure, ...] = ()
-    printed: Mapping[str, Printed] = field(default_factory=dict)  # as a variant's
+    printed: Mapping[str, Printed] = field(default_factory=dict)  # as in Variant
 
 
 def cross_entropy(output: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
-    """Mean softmax cross-entropy of logits (N, classes) against labels (N,)."""
+    """Return the mean softmax cross-entropy of logits (N, classes) and labels (N,). Auxiliary logits are ignored."""
     logits = output[0] if isinstance(output, tuple) else output
     return F.cross_entropy(logits, target)
 
 
 def label_entropy(labels: Tensor) -> float:
-    """Return the cross-entropy (nats) of the best constant answer on labels (N,): ln C where all classes are as frequent."""
+    """Return the cross-entropy (nats) of the best constant answer on labels (N,): ln C for C equally frequent classes."""
     shares = labels.cpu().bincount().double() / len(labels)
     return -torch.xlogy(shares, shares).sum().item()
 
@@ -75,30 +74,34 @@ def label_entropy(labels: Tensor) -> float:
 class ModelSpec:
     """One named entry of the zoo.
 
-    `channels_last_on_cpu`: in which memory layout a CPU trains it. Processor time of a step, contiguous over channels_last, by
-    turns on one core of a Xeon (AVX-512, torch 2.15): LeNet 1.15, All-CNN 1.17 to 1.24, NiN 1.34, NiN's conventional
-    networks 1.39, GoogLeNet 1.63; but VGG-16 0.88, most of whose weights meet maps of 4x4 and 2x2, and maxout 0.79, whose
-    filters are 8x8.
+    `channels_last_on_cpu` selects the memory layout on a CPU. Processor time of a contiguous step divided by that of a
+    channels_last step, on one core of a Xeon (AVX-512, torch 2.15): LeNet 1.15, All-CNN 1.17 to 1.24, NiN 1.34, NiN's
+    conventional networks 1.39, GoogLeNet 1.63. Two are slower with channels_last: VGG-16 (0.88), whose larger layers have
+    maps of 4x4 and 2x2, and maxout (0.79), with its 8x8 filters.
     """
 
     name: str
-    title: str  # as a reader of the paper would call it
+    title: str  # the name that a reader of the paper would use
     family: str
-    paper: str | None  # the key of benchmarks/papers/<key>.toml; None where no source reports a figure
+    paper: str | None  # the key of benchmarks/papers/<key>.toml; None if no source reports a figure
     suites: tuple[str, ...]
-    variants: Mapping[str, Variant] = field(default_factory=dict)  # by data set: what can be trained
-    anatomy: Mapping[str, Anatomy] = field(default_factory=dict)  # by data set: what is only taken apart ('imagenet')
+    variants: Mapping[str, Variant] = field(default_factory=dict)  # by data set: the networks that are trained
+    anatomy: Mapping[str, Anatomy] = field(
+        default_factory=dict
+    )  # by data set, such as 'imagenet': networks that are inspected only
     loss: Callable[[Any, Tensor], Tensor] = cross_entropy
-    constant_loss: Callable[[Tensor], float] = label_entropy  # of the best answer that never looks at the image
-    curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None  # what DiagonalLM asks for
-    written_out: Callable[[], Network] | None = None  # the network's own passes, for one image per update on a CPU
-    channels_last_on_cpu: bool = True  # see above
-    bitwise: bool = True  # same machine, build and threads: the same bits, resumed or not
+    constant_loss: Callable[[Tensor], float] = label_entropy  # of labels (N,): the loss of the best constant answer
+    curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = (
+        None  # (model, images, labels) -> second derivatives by parameter, for DiagonalLM
+    )
+    explicit_network: Callable[[], Network] | None = None  # for training on one image per update on a CPU
+    channels_last_on_cpu: bool = True
+    bitwise: bool = True  # the same bits, resumed or not, on the same machine, build and number of threads
 
 
 def _uniform_fan_in(weight: Tensor, gain: float) -> None:
     if weight.dim() < 2:
-        raise ValueError("a vector has no inputs to count")
+        raise ValueError("a vector has no fan-in")
     bound = gain / weight[0].numel() ** 0.5
     nn.init.uniform_(weight, -bound, bound)
 
@@ -118,20 +121,20 @@ INITIALISERS: dict[str, Callable[[Tensor, float], Any]] = {
 
 @torch.no_grad()
 def initialise(model: nn.Module, recipe: Recipe) -> None:
-    """Set every parameter as the recipe says, normalisation layers' too, in the order of the layers.
+    """Initialise all parameters of the model by the recipe's rules, in the order of the layers.
 
-    Draws from torch's default generator. Raises ValueError for a parameter that no rule covers, since a start that nobody
-    chose would be a silent departure, and for one that the last rule to match it can't start.
+    The random numbers come from torch's default generator. Raises ValueError for a parameter that no rule matches, because
+    a default initialisation would be a silent departure, and for one whose last matching rule does not apply to its shape.
     """
     for name, parameter in model.named_parameters():
         rules = [rule for rule in recipe.init if fnmatchcase(name, rule[0])]
         if not rules:
-            raise ValueError(f"no rule of the recipe's init covers the parameter '{name}'")
+            raise ValueError(f"no rule of the recipe's init matches the parameter '{name}'")
         pattern, kind, value = rules[-1]
         try:
             INITIALISERS[kind](parameter, value)
-        except ValueError as error:  # a scale has no fan-in
+        except ValueError as error:  # the scale of a normalisation layer has no fan-in
             raise ValueError(
-                f"the recipe's init rule ('{pattern}', '{kind}', {value:g}) can't start '{name}', whose shape is "
+                f"the recipe's init rule ('{pattern}', '{kind}', {value:g}) does not apply to '{name}', whose shape is "
                 f"{tuple(parameter.shape)}: add a later rule for it, such as ('{name}', 'constant', 1.0)"
             ) from error

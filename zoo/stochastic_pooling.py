@@ -1,17 +1,17 @@
-"""Stochastic pooling and its twins by average and by maximum (Zeiler and Fergus, arXiv 1301.3557v1).
+"""Stochastic pooling, and the same network with average and max pooling (Zeiler and Fergus, arXiv 1301.3557v1).
 
     runner submit --suite classics --model stochastic_pooling --model max_pooling_zf ...     a day a seed on one core
 
-Three 5x5 convolutions of 64 with ReLU, each followed by 3x3/2 pooling and by response normalisation across maps, then a dense
-layer to the classes: 220,042 parameters on CIFAR-10. In training stochastic pooling keeps one value of each window, drawn
-with a probability in proportion to the values. In a test it gives their mean weighted by these probabilities. NiN's Tables 1
-and 4 quote its 15.13 % on CIFAR-10 and 0.47 % on MNIST.
+The network has three 5x5 convolutions of 64 maps with ReLU, each followed by 3x3/2 pooling and response normalisation across
+maps, and a dense layer: 220,042 parameters on CIFAR-10. In training, stochastic pooling draws one value of each window with a
+probability proportional to the value. In evaluation, it returns the mean weighted by these probabilities. NiN's Tables 1 and
+4 quote its 15.13 % on CIFAR-10 and 0.47 % on MNIST.
 
-280 epochs at momentum 0.9; rates of 0.01 for the convolutions and 1 for the dense layer, both falling along a line to a
-hundredth; decay 0.001 on all layers; pixels divided by 255, on CIFAR-10 less the mean image. The authors chose all this on
-5,000 held-out images of CIFAR-10.
+Training takes 280 epochs with momentum 0.9. The learning rates are 0.01 for the convolutions and 1 for the dense layer, and
+fall linearly to a hundredth. Weight decay is 0.001 on all layers. Pixels are divided by 255, on CIFAR-10 minus the mean image.
+The authors chose these settings on 5,000 held-out images of CIFAR-10.
 
-Departures (also data below): batch size, start and borders aren't published.
+Departures (also data below): batch size, initialisation and padding are not published.
 """
 
 from collections import OrderedDict
@@ -28,38 +28,38 @@ from zoo.spec import Departure, ModelSpec, Variant
 
 
 class StochasticPool(nn.Module):
-    """3x3/2 stochastic pooling of values of 0 or more: (N, C, H, W) -> (N, C, H // 2, W // 2).
+    """3x3/2 stochastic pooling of values >= 0: (N, C, H, W) -> (N, C, H // 2, W // 2).
 
-    At even sizes the last window is cut off by the border: zeros lie beyond, which are never drawn unless all values are 0.
+    For even sizes the last window is padded with zeros, which are drawn only if all values are 0.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Draw a value of each window in training; else give the mean weighted by the probabilities."""
+        """Return a random value of each window in training, and the mean weighted by the probabilities in evaluation."""
         if self.training:
             return self._draw(x)
-        wide = self._padded(x)
-        total, squares = (9 * F.avg_pool2d(values, 3, stride=2) for values in (wide, wide.square()))
+        padded = self._pad(x)
+        total, squares = (9 * F.avg_pool2d(values, 3, stride=2) for values in (padded, padded.square()))
         return squares / total.clamp(min=1e-12)
 
     def _draw(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            wide = self._padded(x)
-            width = wide.shape[3]
-            total = 9 * F.avg_pool2d(wide, 3, stride=2)
+            padded = self._pad(x)
+            width = padded.shape[3]
+            total = 9 * F.avg_pool2d(padded, 3, stride=2)
             height_out, width_out = total.shape[2:]
             threshold = torch.rand_like(total).mul_(total)
-            reached, place = torch.zeros_like(total), torch.zeros_like(total, dtype=torch.int64)
-            for position in range(8):  # the ninth is what remains
+            cumulative, place = torch.zeros_like(total), torch.zeros_like(total, dtype=torch.int64)
+            for position in range(8):  # the ninth is drawn if no threshold is reached before
                 row, column = divmod(position, 3)
-                reached += wide[:, :, row : row + 2 * height_out - 1 : 2, column : column + 2 * width_out - 1 : 2]
-                place += reached < threshold
+                cumulative += padded[:, :, row : row + 2 * height_out - 1 : 2, column : column + 2 * width_out - 1 : 2]
+                place += cumulative < threshold
             rows = 2 * torch.arange(height_out, device=x.device)[:, None] + place // 3
             columns = 2 * torch.arange(width_out, device=x.device) + place % 3
             source = (rows * width + columns).flatten(2)
-        return self._padded(x).flatten(2).gather(2, source).view_as(total)
+        return self._pad(x).flatten(2).gather(2, source).view_as(total)
 
     @staticmethod
-    def _padded(x: Tensor) -> Tensor:
+    def _pad(x: Tensor) -> Tensor:
         return F.pad(x, (0, 1 - x.shape[3] % 2, 0, 1 - x.shape[2] % 2))
 
 
@@ -71,7 +71,7 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
 
 
 def pooled(pool: str, channels: int, side: int) -> nn.Sequential:
-    """Return the network: float (N, channels, side, side) -> logits (N, 10). `pool` is a name of POOLS."""
+    """Return the network: float (N, channels, side, side) -> logits (N, 10). `pool` is a key of POOLS."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i in (1, 2, 3):
         layers[f"conv{i}"] = nn.Conv2d(channels, 64, 5, padding=2)
@@ -100,19 +100,21 @@ def _recipe(preprocessing: str) -> Recipe:
 UNPUBLISHED = (
     Departure(
         "batch size",
-        "The paper says mini-batches and no size. Ours: 128, as in Hinton et al. 2012, whose network this is.",
+        "The paper states no size. We use 128, as Hinton et al. 2012 do for this network.",
     ),
     Departure(
-        "start",
-        "Not published. Ours: normal weights of deviation 0.01 and zero biases; not compared with others on held-out images.",
+        "initialisation",
+        "Not published. We use normal weights with standard deviation 0.01 and zero biases. We have not compared them with "
+        "others on held-out images.",
     ),
     Departure(
-        "border",
-        "Not published. Ours: convolutions keep the size, poolings round up and take what lies inside, as in cuda-convnet.",
+        "padding",
+        "Not published. Our convolutions keep the size. Our poolings round up and use the values inside the map, as in "
+        "cuda-convnet.",
     ),
     Departure(
         "order of the images",
-        "Not published. Ours: a fresh permutation each epoch, the partial last batch kept.",
+        "Not published. We draw a new permutation in each epoch and keep the partial last batch.",
     ),
 )
 TITLES = {"stochastic": "Stochastic pooling", "max": "Max pooling (its twin)", "average": "Average pooling (its twin)"}

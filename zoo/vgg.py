@@ -1,18 +1,18 @@
-"""VGG (Simonyan and Zisserman, arXiv 1409.1556) as in its Table 1, and the two 32x32 versions in use.
+"""VGG (Simonyan and Zisserman, arXiv 1409.1556) as in its Table 1, and two common versions for 32x32 images.
 
     runner models vgg_d --dataset imagenet                 layer by layer; the paper's Table 2: 133, 133, 134, 138, 144 million
-    runner submit --suite cifar10 --model vgg16            Zagoruyko's batch normalisation + dropout: 7.55 % with flips alone
-    runner submit --suite cifar10-full --model vgg16_plain hysts's batch normalisation alone: 7.29 %, the median of 3 runs
+    runner submit --suite cifar10 --model vgg16            Zagoruyko's batch normalisation + dropout: 7.55 % with flips only
+    runner submit --suite cifar10-full --model vgg16_plain hysts's batch normalisation only: 7.29 %, the median of 3 runs
 
-The paper has no result on CIFAR, SVHN or MNIST: the figures of the small networks belong to the sources whose recipes they
-follow (szagoruyko/cifar.torch, hysts/pytorch_image_classification), each with its own file in benchmarks/papers. The nets A
-to E at 224x224 are here to be taken apart, not trained: convolutions of 3x3 (in C some of 1x1), 2x2/2 max pooling after
-each of the five blocks, then dense layers of 4096, 4096 and the classes.
+The paper has no result on CIFAR, SVHN or MNIST. The figures of the small networks come from the sources of their recipes
+(szagoruyko/cifar.torch, hysts/pytorch_image_classification), each with its own file in benchmarks/papers. The networks A to E
+at 224x224 are inspected here, not trained. They have 3x3 convolutions (some 1x1 in C), 2x2/2 max pooling after each of the
+five blocks, and dense layers of 4096, 4096 and the classes.
 
 Both small networks have the thirteen convolutions of D, for images of 32x32, each followed by batch normalisation.
-Departures (also data below): Zagoruyko's flips of exactly half a batch, his rate's slow decay within a stage, and both recipes
-on the data sets for which their sources have none. A training batch of one image fails in `vgg16`, whose dense layer is
-batch-normalised too: its recipe drops the last, short batch, as its author's did.
+Departures (also data below): Zagoruyko flips exactly half of each batch and lowers his learning rate slowly within a stage, and
+neither source has a recipe for the other data sets. The dense layer of `vgg16` is batch-normalised, so a training batch of one
+image fails. Its recipe drops the partial last batch, as its author's does.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ from torch import nn
 from zoo.recipe import SGD, Augmentation, Recipe, Shuffled, Steps
 from zoo.spec import Anatomy, Departure, ModelSpec, Printed, Variant
 
-# Table 1: per block the kernels of its convolutions; the widths are the same for all.
+# Table 1: the kernel sizes of the convolutions of each block. All networks have the same widths.
 WIDTHS = (64, 128, 256, 512, 512)
 A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
 B = ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3))
@@ -34,7 +34,7 @@ Blocks = tuple[tuple[int, ...], ...]
 
 
 def vgg(blocks: Blocks, classes: int = 1000) -> nn.Sequential:
-    """The paper's network: float (N, 3, 224, 224) -> logits (N, classes)."""
+    """Return one of the paper's networks: float (N, 3, 224, 224) -> logits (N, classes)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for block, (kernels, width) in enumerate(zip(blocks, WIDTHS, strict=True), 1):
@@ -55,9 +55,10 @@ def vgg(blocks: Blocks, classes: int = 1000) -> nn.Sequential:
 
 
 def small_vgg(channels: int, classes: int, dropout: bool) -> nn.Sequential:
-    """Thirteen 3x3 convolutions with batch normalisation: float (N, channels, side, side), side 28 or 32, -> (N, classes).
+    """Return thirteen 3x3 convolutions with batch normalisation: float (N, channels, side, side) -> logits (N, classes).
 
-    With `dropout` as in vgg_bn_drop.lua (also between convolutions, and a hidden dense layer), else one dense layer alone.
+    The side is 28 or 32. With `dropout` the network is that of vgg_bn_drop.lua, with dropout between the convolutions and a
+    hidden dense layer. Without it, there is only one dense layer.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     eps = 1e-3 if dropout else 1e-5
@@ -90,10 +91,10 @@ ZAGORUYKO = Recipe(
     schedule=Steps(after=tuple(range(24, 300, 25)), factor=0.5),
     init=(
         ("conv*.weight", "he_normal_fan_out", 1.0),
-        ("bn*.weight", "uniform_from_0", 1.0),  # as Torch7's nn.BatchNormalization and nn.Linear start
+        ("bn*.weight", "uniform_from_0", 1.0),  # as in Torch7's nn.BatchNormalization and nn.Linear
         ("*.bias", "constant", 0.0),
         ("fc*.weight", "uniform_fan_in", 1.0),
-        ("fc*.bias", "uniform", 512**-0.5),  # one over the root of the inputs
+        ("fc*.bias", "uniform", 512**-0.5),  # 1 / sqrt(inputs)
     ),
     weight_decay=(("*", 5e-4),),
     augmentation=Augmentation(flip=True),
@@ -105,7 +106,7 @@ HYSTS = Recipe(
     preprocessing="standardise",
     optimizer=SGD(learning_rate=0.1, momentum=0.9, nesterov=True),
     schedule=Steps(after=(80, 120)),
-    # The source's convolutions have torch's own biases; the normalisation after each takes any bias away.
+    # The source's convolutions have torch's own biases. The normalisation after each removes any bias.
     init=(("*.weight", "he_normal_fan_out", 1.0), ("bn*.weight", "constant", 1.0), ("*.bias", "constant", 0.0)),
     weight_decay=(("*", 1e-4),),
     augmentation=Augmentation(flip=True, translate=4, border="black"),
@@ -114,38 +115,38 @@ HYSTS = Recipe(
 
 FLIPS = Departure(
     "flips",
-    "Zagoruyko's code mirrors exactly half of each batch; ours mirrors each image with probability 1/2.",
+    "Zagoruyko's code flips exactly half of each batch. We flip each image with probability 1/2.",
 )
 RATE = Departure(
-    "rate",
-    "Torch7's SGD divides the rate by 1 + 1e-7 times the number of updates in his script, 1 % after his 300 epochs; ours is "
-    "only halved every 25 epochs, as his is too.",
+    "learning rate",
+    "We halve the learning rate every 25 epochs, as Zagoruyko's script does. His Torch7 SGD also divides it by 1 + 1e-7 times "
+    "the number of updates, which is 1 % after 300 epochs.",
 )
 YUV = Departure(
     "preprocessing",
-    "As in Zagoruyko's code: YUV, Y by its local contrast, U and V by mean and standard deviation. His blog says "
-    "mean-std normalised, no more.",
+    "We follow Zagoruyko's code: YUV, with local contrast normalisation of Y, and U and V scaled by mean and standard "
+    "deviation. His blog only says mean-std normalised.",
 )
 EPOCH = Departure(
     "epoch of the figure",
-    "The source evaluates the test set after each epoch and doesn't say which epoch it quotes; ours is the last.",
+    "The source evaluates the test set after each epoch and does not say which epoch it quotes. We report the last.",
 )
 HYSTS_DATA = Departure(
     "preprocessing",
-    "Mean and standard deviation are those of the training images in use; the source has them as constants.",
+    "We compute mean and standard deviation from the training images in use. The source has them as constants.",
 )
 CIFAR100_OURS = Departure(
-    "CIFAR-100", "The source has no figure with this recipe on CIFAR-100. Ours: the CIFAR-10 recipe."
+    "CIFAR-100", "The source has no figure with this recipe on CIFAR-100. We use the CIFAR-10 recipe."
 )
 SVHN_OURS = Departure(
     "SVHN",
-    "The source has no figure with this recipe on SVHN. Ours: the CIFAR-10 recipe over a tenth of its epochs (an epoch has 12 "
-    "times the images), without shifts and mirror images.",
+    "The source has no figure with this recipe on SVHN. We use the CIFAR-10 recipe without shifts and flips, and with a tenth "
+    "of its epochs, because an epoch has 12 times the images.",
 )
 MNIST_OURS = Departure(
     "MNIST",
-    "The source has no figure with this recipe on MNIST. Ours: the CIFAR-10 recipe without shifts and mirror images; the grey "
-    "values shifted and scaled to mean 0 and standard deviation 1 over the training set.",
+    "The source has no figure with this recipe on MNIST. We use the CIFAR-10 recipe without shifts and flips, with images "
+    "scaled to mean 0 and standard deviation 1 over the training set.",
 )
 PLAIN_MNIST = replace(HYSTS, augmentation=Augmentation())
 PLAIN_SVHN = PLAIN_MNIST.shortened(10)

@@ -109,7 +109,9 @@ def measure(question: Question) -> dict[str, Any]:
     available = question.seconds / ((4 + fast) * (question.repeats + 1))
     fitting = fitting_batch(batch, step_seconds, available)
     step_seconds *= fitting / batch
-    steps = max(updates, min(round(available / step_seconds), len(subject.prepared.train) // fitting))  # a call at least
+    steps = max(
+        updates, min(round(available / step_seconds), len(subject.prepared.train) // fitting)
+    )  # a call at least
     images = steps * fitting
     timed = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
     if isinstance(timed.optimizer, DiagonalLM):  # a short epoch measures curvature on its share of the images

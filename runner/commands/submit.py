@@ -135,7 +135,7 @@ def _until_decided(
     from zoo import load_models
 
     chosen, models = get_suite(suite), load_models()
-    max_seeds = sequential.LOOKS[-1] if max_seeds is None else max_seeds
+    max_seeds = sequential.INTERIM_SIZES[-1] if max_seeds is None else max_seeds
     sequential.check_max_seeds(max_seeds)
     if detach and not dry_run:
         _detach()

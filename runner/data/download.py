@@ -161,7 +161,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
     return failed
 
 
-def _fetch(transfer: Transfer, say: Callable[[str], Any]) -> None:
+def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
     """Get one file from the first mirror that has the right one, or say in `failure` why there is none.
 
     Slow mirrors come again, the fastest first, once the others have failed: slow is better than nothing.

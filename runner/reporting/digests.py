@@ -22,7 +22,7 @@ from zoo import load_models
 from zoo.anatomy import layers_of
 from zoo.spec import ModelSpec, initialise
 
-STEPS = 3
+LOSSES = 3  # in a digest
 AFFORDABLE_MACS = 500_000_000  # of one forward pass in a test
 
 
@@ -56,8 +56,8 @@ def images_for(model: str, dataset: str) -> int:
     return max(2, min(16, AFFORDABLE_MACS // macs))
 
 
-def few_steps(spec: ModelSpec, dataset: str, steps: int = STEPS) -> tuple[dict[str, float], list[float]]:
-    """Return the initial weights' mean magnitude by tensor, and the losses of a few updates on one batch.
+def few_steps(spec: ModelSpec, dataset: str, losses: int = LOSSES) -> tuple[dict[str, float], list[float]]:
+    """Return the initial weights' mean magnitude by tensor, and the losses before, between and after updates on one batch.
 
     In float64: a few steps at a high rate magnify last bits, which differ between processors, threads and layouts.
     """
@@ -69,14 +69,15 @@ def few_steps(spec: ModelSpec, dataset: str, steps: int = STEPS) -> tuple[dict[s
     x = x.double()
     if spec.curvature is not None:
         optimizer.set_curvature(spec.curvature(model, x, y))
-    losses, loss_of = [], training_loss(spec, recipe)
-    for _ in range(steps):
+    values, loss_of = [], training_loss(spec, recipe)
+    while True:
         optimizer.zero_grad()
         loss = loss_of(model(x), y)
+        values.append(loss.item())
+        if len(values) == losses:
+            return start, values
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    return start, losses
 
 
 def read_digests(model: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import clean, concerning, error_text, gap_of, trained_text
+from benchmarks.labels import clean, error_text, gap_of, trained_text, with_cited_rows
 from benchmarks.latex import Raw, escape, table
 from runner.reporting.texts import reported_text
 
@@ -14,7 +14,7 @@ HEAD = "% needs \\usepackage{booktabs}; the entries: runner report --format bibt
 
 def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
     """Return the default view of a board; ends with a newline."""
-    view = concerning(board)
+    view = with_cited_rows(board)
     tables = []
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))

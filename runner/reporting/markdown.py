@@ -10,13 +10,13 @@ from benchmarks.labels import (
     LEGEND,
     MARKS,
     clean,
-    concerning,
     error_text,
     gap_of,
     marks_of,
     title_of,
     trained_text,
     verdict_words,
+    with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
 from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
@@ -24,7 +24,7 @@ from runner.reporting.texts import about, measured_with, notes_of, profiles_text
 
 def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:
     """Return the default view with its reasons and claims; ends with a newline."""
-    view = concerning(board)
+    view = with_cited_rows(board)
     lines = [f"# {suite or 'Everything'}", ""]
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))
@@ -66,7 +66,7 @@ def _markdown_cells(row: Any) -> list[str]:
 def measured_table(board: pd.DataFrame) -> str:
     """One Markdown table of all data sets' rows that have runs: what a README shows."""
     lines = ["| Data set | Model | Error | Trained | Paper | Gap | Verdict |", "|---|---|--:|--:|--:|--:|---|"]
-    for row in concerning(board[board["runs"] > 0]).itertuples(index=False):
+    for row in with_cited_rows(board[board["runs"] > 0]).itertuples(index=False):
         lines.append("| " + " | ".join([get_dataset(row.dataset).title, *_markdown_cells(row)]) + " |")
     return "\n".join(lines)
 

@@ -13,13 +13,13 @@ from benchmarks.labels import (
     LEGEND,
     MARKS,
     clean,
-    concerning,
     error_text,
     gap_of,
     marks_of,
     title_of,
     trained_text,
     verdict_words,
+    with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
 from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
@@ -45,7 +45,7 @@ def print_table(
     console: Console, suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str = ""
 ) -> None:
     """The default view with its reasons, the claims, and what to type next."""
-    view = concerning(board)
+    view = with_cited_rows(board)
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))
         console.print(Text(f"{facts.title} ({facts.test_size:,} test images)", style="bold"))

@@ -1,6 +1,6 @@
 """`runner submit --until-decided`: adds seeds, look by look, until every row of a suite is decided.
 
-A row is looked at when it has 5, 10, 15 or 20 finished seeds and at no other size (benchmarks/verdicts.py: LOOKS), and
+A row is looked at when it has 5, 10, 15 or 20 finished seeds and at no other size (benchmarks/verdicts.py: INTERIM_SIZES), and
 the records of seeds that were added after a look say so.
 """
 
@@ -17,7 +17,7 @@ from benchmarks.errors import UserError
 from benchmarks.leaderboard import make_board, read
 from benchmarks.records import Job
 from benchmarks.suites import Suite
-from benchmarks.verdicts import LOOKS, MIN_SEEDS, next_look
+from benchmarks.verdicts import INTERIM_SIZES, MIN_SEEDS, next_interim_size
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, results_folder, runs_folder
 from runner.jobs.state import state_of, status_json
@@ -57,7 +57,7 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
         return Decision(row, (), row.verdict)
     if row.n == 0 and row.ended >= MIN_SEEDS:
         return Decision(row, (), f"none of {row.ended} seeds trained")
-    look = next_look(row.n)
+    look = next_interim_size(row.n)
     left = max_seeds - row.ended - failed
     if look is None or look > max_seeds or left < 1:
         return Decision(row, (), f"{row.verdict} still, at {row.n} seeds: the last look")
@@ -69,8 +69,8 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
 
 def check_max_seeds(max_seeds: int) -> None:
     """Raises UserError for a limit at which nothing is ever looked at."""
-    if not LOOKS[0] <= max_seeds <= LOOKS[-1]:
-        raise UserError(f"--max-seeds is {max_seeds}, expected {LOOKS[0]} to {LOOKS[-1]}")
+    if not INTERIM_SIZES[0] <= max_seeds <= INTERIM_SIZES[-1]:
+        raise UserError(f"--max-seeds is {max_seeds}, expected {INTERIM_SIZES[0]} to {INTERIM_SIZES[-1]}")
 
 
 def plan_round(

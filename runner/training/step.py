@@ -136,7 +136,7 @@ def written_out(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
     """Tell whether the model's own passes train this recipe: one image per update, on a CPU."""
     own = not recipe.max_norm and not recipe.average and not recipe.labels and not recipe.augmentation.mixup
     one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and own
-    return spec.written_out is not None and device.type == "cpu" and one_image
+    return spec.explicit_network is not None and device.type == "cpu" and one_image
 
 
 def updates_a_call(spec: ModelSpec, recipe: Recipe, device: torch.device) -> int:
@@ -152,10 +152,10 @@ def written_out_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
 ) -> WrittenOutStep | None:
     """Return the step of the model's own passes where they train this recipe."""
-    if spec.written_out is None or not written_out(spec, recipe, sums.device):
+    if spec.explicit_network is None or not written_out(spec, recipe, sums.device):
         return None
     assert isinstance(optimizer, DiagonalLM)
-    return WrittenOutStep(model, optimizer, spec.written_out(), sums, updates_a_call(spec, recipe, sums.device))
+    return WrittenOutStep(model, optimizer, spec.explicit_network(), sums, updates_a_call(spec, recipe, sums.device))
 
 
 @dataclass(frozen=True)

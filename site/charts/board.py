@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from escape import label, percent
+from escape import label
 
-from benchmarks.labels import SYMBOLS, gap_of
-from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_name, layout, tick
+from benchmarks.labels import SYMBOLS, error_text, gap_of
+from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_name, layout, scale_above, tick
 
 
 def gap_order(view: pd.DataFrame) -> pd.DataFrame:
@@ -95,17 +95,13 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
         margin = 0.06 * (max(ends) - min(ends)) or 0.5
         figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin])
     figure.update_xaxes(title=ERROR)
-    # The scale stands above the points too: a long figure's foot is far below the first screen.
-    figure.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
-    layout(figure, 190 + 36 * len(rows))
-    figure.update_layout(xaxis2={"overlaying": "x", "matches": "x", "side": "top", "showgrid": False, "title": None})
-    return figure.update_layout(legend={"y": 1 + 34 / (110 + 36 * len(rows))})
+    height = 190 + 36 * len(rows)
+    return scale_above(layout(figure, height), height)
 
 
 def _about(row: Any) -> str:
-    spread = "" if pd.isna(row.half_width) else f" ± {row.half_width:.2f}"
     gap = "" if pd.isna(row.gap) else f", gap {gap_of(row)}"
-    measured = f"measured {percent(row.mean)}{spread} % ({row.n} of {row.seeds} seeds){gap}"
+    measured = f"measured {error_text(row)} % ({row.n} of {row.seeds} seeds){gap}"
     return f"<b>{full_name(row)}</b><br>{measured}<br>{row.verdict}"
 
 

@@ -9,16 +9,29 @@ from escape import label
 
 from benchmarks.datasets import get_dataset
 from benchmarks.labels import SYMBOLS
-from charts.common import GREY, LOOKS, PRINTED, layout
+from charts.common import BAND, GREY, LOOKS, PRINTED, layout, scale_above
 
 
 def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
-    """Each claim's measured difference with its interval, and the paper's own, on one axis: right of 0 is as claimed."""
+    """Each claim's measured difference with its interval, and the paper's own, on one axis.
+
+    Right of 0 is as claimed. Where a source says that two are equal, a band shows what counts as equal.
+    """
     rows = claims[claims["difference"].notna() | claims["reported_difference"].notna()].reset_index(drop=True)
     places = list(range(len(rows), 0, -1))
     shown = rows.assign(place=places)
     figure = go.Figure()
     figure.add_vline(x=0, line={"color": GREY, "width": 1.5})
+    equal = shown[shown["margin"].notna()]
+    if len(equal):
+        figure.add_scatter(
+            x=[x for margin in equal["margin"] for x in (-margin, margin, None)],
+            y=[y for place in equal["place"] for y in (place, place, None)],
+            mode="lines",
+            line={"color": BAND, "width": 15},
+            name="counts as equal",
+            hoverinfo="skip",
+        )
     printed = shown[shown["reported_difference"].notna()]
     if len(printed):
         figure.add_scatter(
@@ -54,9 +67,11 @@ def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
 
     def tick_of(row: Any) -> str:
         better, worse = (label(titles.get(name, name), 24) for name in (row.better, row.worse))
-        return f"{better}<br>over {worse}" + ("" if one else f", {label(get_dataset(row.dataset).title)}")
+        joint = "equal to" if row.kind == "equal" else "over"
+        return f"{better}<br>{joint} {worse}" + ("" if one else f", {label(get_dataset(row.dataset).title)}")
 
     names = [tick_of(row) for row in rows.itertuples()]
     figure.update_yaxes(tickvals=places, ticktext=names, range=[0.3, len(rows) + 0.7])
     figure.update_xaxes(title="Difference, percentage points")
-    return layout(figure, 150 + 34 * len(rows))
+    height = 190 + 34 * len(rows)
+    return scale_above(layout(figure, height), height)

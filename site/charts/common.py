@@ -80,6 +80,18 @@ def two_lines(text: str, width: int) -> str:
     return "<br>".join(label(line) for line in wrap(short(text, 60), width, max_lines=2, placeholder=" …"))
 
 
+def scale_above(figure: go.Figure, height: int) -> go.Figure:
+    """Repeat the scale above the points, below the legend: a tall figure's foot is far below the first screen.
+
+    `height` is the figure's, in pixels.
+    """
+    figure.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
+    figure.update_layout(
+        xaxis2={"overlaying": "x", "matches": "x", "side": "top", "showgrid": False, "zeroline": False}
+    )
+    return figure.update_layout(legend={"y": 1 + 34 / (height - 80)})
+
+
 def legend_line(figure: go.Figure, name: str, colour: str, dash: str) -> None:
     """Put a line that is drawn as a shape into the legend."""
     figure.add_scatter(x=[None], y=[None], mode="lines", line={"color": colour, "dash": dash, "width": 2}, name=name)

@@ -87,9 +87,9 @@ def curves_figure(curves: pd.DataFrame, reported: float | None = None, printed: 
 
 
 def compare_figure(runs: pd.DataFrame, rows: Sequence[Any], titles: Sequence[str]) -> go.Figure:
-    """The runs behind each model's row, its mean with the 95 % interval, and the printed error. Points lead to runs.
+    """The runs behind each model's row, its mean with the 95 % interval, and the printed error.
 
-    `rows` are board rows, one a model, in the order of the titles.
+    A run's point leads to the run, the others to the model. `rows` are board rows, one a model, in the titles' order.
     """
     figure = go.Figure()
     symbols = ("circle", "square", "diamond", "triangle-up")
@@ -122,6 +122,7 @@ def compare_figure(runs: pd.DataFrame, rows: Sequence[Any], titles: Sequence[str
             mode="markers",
             marker={"symbol": "line-ew-open", "size": 16, "color": GREY, "line": {"width": 3}},
             name="mean, 95 % interval",
+            customdata=[["model", row.model, row.dataset] for _, row in measured],
             hovertemplate="mean %{y:.2f} %<extra></extra>",
         )
     printed = [(place, row) for place, row in zip(places, rows, strict=True) if not pd.isna(row.reported)]
@@ -132,6 +133,7 @@ def compare_figure(runs: pd.DataFrame, rows: Sequence[Any], titles: Sequence[str
             mode="markers",
             marker=PRINTED,
             name="printed",
+            customdata=[["model", row.model, row.dataset] for _, row in printed],
             hovertemplate="printed %{y} %<extra></extra>",
         )
     ticks = [two_lines(title, 14) for title in titles]

@@ -63,8 +63,8 @@ def answer_details(answer: Answer) -> list[str]:
         lines.append(f"{answer.begun} more {_have(answer.begun)} runs, but too few seeds for a verdict.")
     if answer.different:
         lines.append(f"{answer.different} {_have(answer.different)} runs under a protocol that isn't the source's.")
-    if apart := answer.unverified.total():
-        lines.append(f"Counted apart, on unverified data: {apart} ({_counts(answer.unverified)}).")
+    if answer.unverified:
+        lines.append(f"Counted apart, on unverified data: {_counts(answer.unverified)}.")
     if answer.sequential:
         lines.append(f"Of those checked, {answer.sequential} had seeds added after a look at the first ones.")
     if answer.forced:

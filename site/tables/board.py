@@ -6,10 +6,10 @@ from typing import Any
 import escape
 import pandas as pd
 
-from benchmarks.labels import PUBLISHED_ONLY, concerning, gap_of, verdict_words
+from benchmarks.labels import PUBLISHED_ONLY, gap_of, verdict_words, with_cited_rows
 from benchmarks.leaderboard import PROFILES, default_view
-from benchmarks.papers import Paper
-from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, sentence, trained
+from benchmarks.papers import Paper, context_of
+from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, printed_text, sentence, trained
 
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking
 
@@ -38,7 +38,7 @@ def ranked_view(
     if profiles:
         rows = rows[rows["profile"].isin(profiles) | (rows["runs"] == 0)]
     else:
-        rows = concerning(rows) if rivals == RIVALS[0] else default_view(rows)
+        rows = with_cited_rows(rows) if rivals == RIVALS[0] else default_view(rows)
     if rivals == RIVALS[2]:
         rows = rows[rows["model"].notna()]
     elif profiles and rivals == RIVALS[0]:
@@ -108,15 +108,16 @@ def filtered(
 
 def _searched(view: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.Series:
     """What a search looks through, a text a row."""
+    return pd.Series([search_text(row, papers) for row in view.itertuples(index=False)], index=view.index, dtype=str)
 
-    def text(row: Any) -> str:
-        parts = [getattr(row, name) for name in SEARCHED]
-        paper = papers.get(row.paper) if isinstance(row.paper, str) else None
-        if paper:
-            parts += [paper.title, authors_of(paper), paper.year, paper.arxiv, paper.doi, paper.venue]
-        return " ".join(str(part) for part in parts if not escape.missing(part)).casefold()
 
-    return pd.Series([text(row) for row in view.itertuples(index=False)], index=view.index, dtype=str)
+def search_text(row: Any, papers: Mapping[str, Paper]) -> str:
+    """Return what a search looks through for one row, in lower case."""
+    parts = [getattr(row, name) for name in SEARCHED]
+    paper = papers.get(row.paper) if isinstance(row.paper, str) else None
+    if paper:
+        parts += [paper.title, authors_of(paper), paper.year, paper.arxiv, paper.doi, paper.venue]
+    return " ".join(str(part) for part in parts if not escape.missing(part)).casefold()
 
 
 def elsewhere(board: pd.DataFrame, dataset: str, search: str, papers: Mapping[str, Paper]) -> dict[str, int]:
@@ -141,6 +142,7 @@ def board_rows(
 ) -> list[dict[str, Any]]:
     """The board's rows as text, for templates/board_table.html. Nothing is escaped yet: the template does it."""
     rows = []
+    context = context_of(papers)
     for row, curve in zip(view.itertuples(index=False), curves, strict=True):
         ours = not pd.isna(row.model)
         paper = papers.get(row.paper) if isinstance(row.paper, str) else None
@@ -150,10 +152,11 @@ def board_rows(
                 "group": row.group,
                 "rank": "" if escape.missing(row.rank) else str(int(row.rank)),
                 "name": escape.short(row.label, 80) + _beside(row),
+                "search": escape.short(search_text(row, papers), 600),
                 "page": links.model(row.model, row.dataset) if ours else None,
                 "source": ", ".join(filter(None, (cite(paper), place))),
                 "source_page": paper.url if paper else None,
-                "printed": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
+                "printed": printed_text(row, context),
                 "printed_value": row.reported,
                 "measured": escape.percent(row.mean),
                 "measured_value": row.mean,
@@ -182,10 +185,11 @@ def _beside(row: Any) -> str:
 
 
 def _why(row: Any, attempts: pd.DataFrame) -> str:
-    """The verdict's reason; where nothing has run, what others got."""
+    """The verdict's reason; where nothing has run, what others got, or why no figure can judge it."""
     if row.runs:
         return sentence(escape.short(row.reason))
-    return others_sentence(attempts, row)
+    unjudged = sentence(escape.short(row.reason)) if row.verdict == "no paper figure" else ""
+    return others_sentence(attempts, row) or unjudged
 
 
 def others_sentence(attempts: pd.DataFrame, row: Any) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.datasets import DATASETS
 from benchmarks.labels import MARKS, marks_of, trained_text
 from benchmarks.leaderboard import Card
-from benchmarks.papers import Paper
+from benchmarks.papers import Paper, ReportedError
 
 PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
 
@@ -71,11 +71,15 @@ def authors_of(paper: Paper) -> str:
 
 def cite(paper: Paper | None) -> str:
     """`Lin et al. 2013`; empty without a paper."""
-    if paper is None:
-        return ""
-    surnames = [name.split(", ", 1)[0] for name in paper.authors]
-    who = " and ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
-    return escape.short(who if paper.year == "unknown" else f"{who} {paper.year}", 80)
+    return "" if paper is None else escape.short(paper.cited, 80)
+
+
+def printed_text(row: Any, context: Mapping[tuple[str, str], Sequence[tuple[Paper, ReportedError]]]) -> str:
+    """`10.41`, the figure that a row is judged by; `(15.99)` where a source prints one as context only; a dash without any."""
+    if not escape.missing(row.printed):
+        return escape.short(row.printed, 20)
+    beside = [str(figure.printed) for _, figure in context.get((row.dataset, row.model), ())]
+    return f"({', '.join(beside)})" if beside else escape.NONE
 
 
 def polyline(curve: Sequence[float] | None, width: int = 84, height: int = 22) -> str | None:

@@ -7,9 +7,10 @@ from typing import Any
 import escape
 import pandas as pd
 
-from benchmarks.labels import gap_of, verdict_words
+from benchmarks.labels import error_text, gap_of, verdict_words
 from benchmarks.leaderboard import Evidence, default_view
-from tables.common import LIVE, Link, Links, marks, trained
+from benchmarks.papers import context_of
+from tables.common import LIVE, Link, Links, marks, printed_text, trained
 from tables.model import value_text
 
 COSTS = {  # what can stand on the axis, as the address says it: the board's column, and its name
@@ -60,16 +61,16 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
     rows = {row.model: row for row in view.itertuples(index=False) if not pd.isna(row.model)}
     facts: dict[str, dict[str, str]] = {}
     recipes: dict[str, Mapping[str, Any]] = {}
+    context = context_of(evidence.papers)
     for name in models:
         row, card = rows[name], evidence.cards.get(name)
         variant = card.datasets.get(dataset) if card else None
         recipes[name] = variant.recipe if variant else {}
         facts[name] = {
             "Verdict": verdict_words(row.verdict),
-            "Measured %": escape.percent(row.mean)
-            + ("" if escape.missing(row.half_width) else f" ± {row.half_width:.2f}"),
+            "Measured %": error_text(row) or escape.NONE,
             "Trained": trained(row),
-            "Printed %": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
+            "Printed %": printed_text(row, context),
             "Gap": gap_of(row) or escape.NONE,
             "Marks": ", ".join(marks(row)) or escape.NONE,
             "Family": escape.NONE if escape.missing(row.family) else escape.short(row.family),

@@ -6,20 +6,19 @@ from typing import Any
 import escape
 import pandas as pd
 
-from benchmarks.labels import gap_of, verdict_words
+from benchmarks.labels import error_text, gap_of, verdict_words
 from benchmarks.leaderboard import PROFILES, Card, CardAnatomy
-from benchmarks.papers import Paper
+from benchmarks.papers import Paper, context_of
 from benchmarks.suites import SUITES
-from tables.common import Link, cite, trained
+from tables.common import Link, cite, printed_text, trained
 
 
-def model_facts(row: Any) -> dict[str, str]:
+def model_facts(row: Any, papers: Mapping[str, Paper]) -> dict[str, str]:
     """The numbers of a board row that its page opens with."""
-    spread = "" if escape.missing(row.half_width) else f" ± {row.half_width:.2f}"
     return {
         "Verdict": verdict_words(row.verdict),
-        "Printed, %": escape.NONE if escape.missing(row.printed) else escape.short(row.printed, 20),
-        "Measured, %": escape.percent(row.mean) + spread,
+        "Printed, %": printed_text(row, context_of(papers)),
+        "Measured, %": error_text(row) or escape.NONE,
         "Gap, points": gap_of(row) or escape.NONE,
         "Seeds trained": trained(row),
     }

@@ -1,4 +1,4 @@
-// Tables are sorted by a click on a column's name. On the live site a click on a link to another of its
+// Tables are sorted by a click on a column's name; on exported pages, a search leaves the rows that have it. On the live site a click on a link to another of its
 // pages is handed to Streamlit, as if the reader had gone there with Back or Forward: no page is loaded anew.
 (() => {
   if (window.reprozoo) return;
@@ -33,6 +33,24 @@
       for (const { row } of keyed) body.append(row);  // what has no value stays last either way
     }
   };
+
+  const narrow = (box) => {
+    const rows = [...document.querySelectorAll("tr[data-search]")];
+    const text = box.value.toLowerCase().split(/\s+/).filter(Boolean).join(" ");
+    const whole = rows.some((row) => row.dataset.search.includes(text));  // else each word for itself
+    const words = whole ? [text] : text.split(" ");
+    for (const row of rows) row.hidden = !words.every((word) => row.dataset.search.includes(word));
+    for (const body of document.querySelectorAll("table.board tbody")) {
+      const heading = body.querySelector("tr.heading");
+      if (heading) heading.hidden = !body.querySelector("tr[data-search]:not([hidden])");
+    }
+    for (const hit of document.querySelectorAll("details tr[data-search]:not([hidden])")) if (text) hit.closest("details").open = true;
+    const left = rows.filter((row) => !row.hidden).length;
+    box.closest("p").querySelector("output").textContent = text ? `${left} of ${rows.length} rows` : "";
+  };
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("input.narrow")) narrow(event.target);
+  });
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button.sort");

@@ -44,7 +44,7 @@ widgets.table(
 )
 widgets.figure(
     claims_figure(claims, titles),
-    alt="Difference of each claim, the paper's and ours with its 90 % interval; right of zero is as claimed. "
-    "The table above has the numbers.",
+    alt="Difference of each claim, the paper's and ours with its 90 % interval; right of zero is as claimed, "
+    "within the band where they are said to be equal. The table above has the numbers.",
     key="claims",
 )

@@ -98,7 +98,8 @@ if not len(shown):
 
 here = answer_of(board[board["dataset"] == dataset])
 if here.printed and len(names) > 1:
-    st.html(f'<p class="beside of-board"><b>{facts.title}.</b> {escape.markup(answer_sentence(here))}</p>')
+    line = " ".join([answer_sentence(here), *answer_details(here)])
+    st.html(f'<p class="beside of-board"><b>{facts.title}.</b> {escape.markup(line)}</p>')
 curves = source.small_curves(reading, shown)
 rows = board_rows(shown, papers, reading.attempts, curves)
 widgets.board(rows, f"Leaderboard of {facts.title}: printed error, measured error, gap, verdict and reason")
@@ -109,7 +110,7 @@ for sentence in unverified["provenance"].dropna().unique():
     st.warning("Unverified data: " + escape.md(sentence), icon=":material/warning:")
 
 if shown["mean"].notna().any() and len(gap_order(shown)):
-    st.subheader("The same as a picture")
+    st.header("The same as a picture")
     alt = f"Printed and measured test errors on {facts.title}, largest gap first. The table above has the numbers."
     widgets.figure(gap_figure(shown), alt=alt, key="gaps")
     st.caption("Bars: 95 % interval of the mean. Grey: where one new run would fall. Click a point for its model.")

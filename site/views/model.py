@@ -73,7 +73,7 @@ counted = runs_behind(runs, default_view(rows)) if len(rows) else runs.iloc[0:0]
 command = reproduce_commands(dataset, model, card, counted)
 row = next(default_view(rows).itertuples()) if len(rows) else None
 if row is not None:
-    widgets.facts(model_facts(row))
+    widgets.facts(model_facts(row, evidence.papers))
     others = others_sentence(reading.attempts, row)
     line = sentence(row.reason) + (f" {others}" if others and not row.runs else "")
     st.markdown(escape.md(line))

@@ -23,7 +23,7 @@ tab = f"Run {matching.iloc[0]['run'][:8]}" if len(matching) == 1 else "Runs"
 widgets.title("Run" if len(matching) == 1 else "Runs", tab=tab)
 st.text_input(
     "Run id, its beginning, or a record's key",
-    placeholder="8870c837 or mnist/lenet/reference-seed0",
+    placeholder="23a8df04 or mnist/lenet5/reference-seed4",
     max_chars=300,
     **address.follow("run", asked, "run"),
 )
@@ -39,7 +39,7 @@ if len(matching) != 1:
         )
     if asked and not len(matching):
         st.stop()
-    st.subheader("These fit" if len(matching) else "The newest runs")
+    st.header("These fit" if len(matching) else "The newest runs")
     listed = matching if len(matching) else runs.sort_values("finished", ascending=False)
     widgets.table(runs_table(listed.head(50), key=True), "Runs with a link to each", RUN_FORMATS)
     if len(listed) > 50:
