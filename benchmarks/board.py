@@ -48,8 +48,10 @@ def make_board(
         if is_shown(dataset, model):
             facts = _facts(dataset, model, evidence.cards, goals)
             goal = goals.get((dataset, model), (None, None))[1]
-            beside = [f"{row.printed} ({paper.cited}, {row.where})" for paper, row in context.get((dataset, model), ())]
-            measured = _measured(runs, facts, goal, beside)
+            context_figures = [
+                f"{row.printed} ({paper.cited}, {row.where})" for paper, row in context.get((dataset, model), ())
+            ]
+            measured = _measured(runs, facts, goal, context_figures)
             rows.append(facts | {"profile": profile, "data": data} | measured)
     for paper in evidence.papers.values():
         rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in shown]

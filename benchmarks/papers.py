@@ -209,7 +209,7 @@ class Paper(_Frozen):
 
     @property
     def cited(self) -> str:
-        """`Lin et al. 2013`, as a sentence names the source."""
+        """The citation for a sentence, such as `Lin et al. 2013`."""
         surnames = [name.split(", ", 1)[0] for name in self.authors]
         who = " and ".join(surnames) if len(surnames) < 3 else f"{surnames[0]} et al."
         return who if self.year == "unknown" else f"{who} {self.year}"
@@ -378,7 +378,7 @@ def targets(papers: Mapping[str, Paper]) -> dict[tuple[str, str], tuple[Paper, R
 
 
 def context_of(papers: Mapping[str, Paper]) -> dict[tuple[str, str], list[tuple[Paper, ReportedError]]]:
-    """(data set, model) -> the figures that are shown beside the model there, never judged, with their sources."""
+    """Return the context figures of each (data set, model), which are shown and never judged, with their sources."""
     figures: dict[tuple[str, str], list[tuple[Paper, ReportedError]]] = {}
     for paper in papers.values():
         for row in paper.reported:

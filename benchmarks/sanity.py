@@ -20,11 +20,10 @@ def implausible(dataset: str, error: Decimal) -> str | None:
     """Return why a printed error (percent) is implausible, and what was probably meant; None if it is plausible."""
     constant = 100 - Decimal(100) / CLASSES[dataset]
     if error > constant:
-        return f"{error} is worse than a constant answer ({constant:g} % on {dataset}); if an accuracy, write {100 - error}"
+        worse = f"{error} is worse than a constant answer ({constant:g} % on {dataset})"
+        return f"{worse}; if it is an accuracy, write {100 - error}"
     if error < SMALLEST_ERROR:
-        return (
-            f"{error} is below {SMALLEST_ERROR} %, the smallest plausible error; if a fraction, write {error * 100:f}"
-        )
+        return f"{error} is below {SMALLEST_ERROR} %, the smallest plausible error; if it is a fraction, write {error * 100:f}"
     return None
 
 

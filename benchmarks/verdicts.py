@@ -69,7 +69,7 @@ def verdict(sample: Sample, figure: Figure | None, sequential: bool = False, con
     """Return the verdict on a reported error. The first rule that matches decides.
 
     `sequential` says that seeds were added because the earlier ones did not decide it. A gap then needs a wider interval.
-    `context` names the printed figures, with their places, that are shown beside a model and never judged.
+    `context` has the printed figures, with their places, that are shown for the model and never judged.
     """
     if figure is None:
         return Verdict("no paper figure", _no_figure(context))

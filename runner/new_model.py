@@ -36,7 +36,7 @@ def {name}(channels: int, classes: int) -> nn.Sequential:
         OrderedDict(
             conv1=nn.Conv2d(channels, 8, 5, stride=2, padding=2),
             relu1=nn.ReLU(inplace=True),
-            average=nn.AdaptiveAvgPool2d(4),
+            average=nn.AvgPool2d(3),
             flatten=nn.Flatten(),
             fc=nn.Linear(8 * 4 * 4, classes),
         )

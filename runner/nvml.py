@@ -1,20 +1,47 @@
 """Every call of NVML, the library of NVIDIA's driver. Without the library, a driver or a GPU there is nothing to report."""
 
 import contextlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
+class Instance:
+    """A part of a GPU that is split by MIG. Drivers before R470 call it by `older_name`: MIG-GPU-<uuid>/<part>/<compute>."""
+
+    uuid: str
+    older_name: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One GPU as NVML describes it; memory in bytes. What the card does not tell is None."""
+
+    name: str
+    free: int
+    total: int
+    uuid: str = ""
+    capability: tuple[int, int] | None = None  # compute capability: (9, 0) for an H100
+    compute_mode: int = 0  # see PROHIBITED and EXCLUSIVE
+    instances: tuple[Instance, ...] | None = None  # of a GPU in MIG mode; None: in one piece
+
+
+PROHIBITED, EXCLUSIVE = 2, 3  # compute modes, as nvml.h numbers them: no process may compute; one at a time
+
+
+@dataclass(frozen=True)
 class Gpus:
-    """The driver and its cards. `cuda` is the newest CUDA that the driver knows, as 12080 for 12.8; memory in bytes."""
+    """The driver and its cards, in the order of their bus, as nvidia-smi lists them.
+
+    `cuda` is the newest CUDA that the driver knows, as 12080 for 12.8. `lost` says why each card that does not answer doesn't.
+    """
 
     driver: str
     cuda: int
-    cards: list[tuple[str, int, int]] = field(default_factory=list)  # name, free, total
+    cards: list[Card] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -26,28 +53,56 @@ def _library() -> Iterator[Any]:
     yield pynvml
 
 
-def uuids() -> list[str]:
-    """Return the UUID of each GPU, in NVML's order; empty where there is none."""
-    with contextlib.suppress(Exception), _library() as nvml:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        return [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
-    return []
-
-
 def gpus() -> Gpus | str | None:
     """Return the driver and its cards; why NVML fails where there seems to be a card; None where there is none."""
     try:
         with _library() as nvml:
-            driver = _text(nvml.nvmlSystemGetDriverVersion())
-            cards = []
+            cards: list[Card] = []
+            lost: list[str] = []
             for index in range(nvml.nvmlDeviceGetCount()):
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-                cards.append((_text(nvml.nvmlDeviceGetName(handle)), int(memory.free), int(memory.total)))
-            return Gpus(driver, nvml.nvmlSystemGetCudaDriverVersion_v2(), cards)
+                try:
+                    cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
+                except Exception as error:  # one lost GPU doesn't hide the others
+                    lost.append(f"GPU {index} doesn't answer: {error}")
+            driver = _text(nvml.nvmlSystemGetDriverVersion())
+            return Gpus(driver, nvml.nvmlSystemGetCudaDriverVersion_v2(), cards, lost)
     except Exception as error:
-        seems = Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists()
-        return str(error) if seems else None
+        return str(error) if any(device_files()) else None
+
+
+def device_files() -> Iterator[Path]:
+    """Yield /dev/nvidia0 and so on. /proc tells of the host's driver, also in a container that was given no GPU."""
+    return Path("/dev").glob("nvidia[0-9]*")
+
+
+def _card(nvml: Any, handle: Any) -> Card:
+    memory = _or_none(
+        lambda: nvml.nvmlDeviceGetMemoryInfo(handle)
+    )  # a GPU that shares the machine's has none of its own
+    uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+    return Card(
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        free=int(memory.free) if memory else 0,
+        total=int(memory.total) if memory else 0,
+        uuid=uuid,
+        capability=_or_none(lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))),
+        compute_mode=_or_none(lambda: int(nvml.nvmlDeviceGetComputeMode(handle))) or 0,
+        instances=_instances(nvml, handle, uuid),
+    )
+
+
+def _instances(nvml: Any, handle: Any, uuid: str) -> tuple[Instance, ...] | None:
+    """Return the parts of a GPU in MIG mode, perhaps none; None for a GPU that is in one piece, or can't be split."""
+    mode = _or_none(lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
+    if mode != nvml.NVML_DEVICE_MIG_ENABLE:
+        return None
+    parts = []
+    for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        with contextlib.suppress(Exception):  # no part has this number
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+            ids = nvml.nvmlDeviceGetGpuInstanceId(part), nvml.nvmlDeviceGetComputeInstanceId(part)
+            parts.append(Instance(_text(nvml.nvmlDeviceGetUUID(part)), f"MIG-{uuid}/{ids[0]}/{ids[1]}"))
+    return tuple(parts)
 
 
 def driver_version() -> str | None:
@@ -58,19 +113,15 @@ def driver_version() -> str | None:
 
 
 class GpuSampler:
-    """Samples this process's GPU: the first of CUDA_VISIBLE_DEVICES. A metric that the GPU does not have is left out."""
+    """Samples this process's GPU, or part of one. A metric that it does not have is left out; the others stand."""
 
-    def __init__(self) -> None:
+    def __init__(self, uuid: str) -> None:
         self._handle: Any = None
         with contextlib.suppress(Exception), _library() as nvml:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-            if visible.startswith(("GPU-", "MIG-")):
-                self._handle = nvml.nvmlDeviceGetHandleByUUID(visible)
-            else:
-                self._handle = nvml.nvmlDeviceGetHandleByIndex(int(visible))
+            self._handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def sample(self) -> dict[str, float]:
-        """Return utilisation (percent), used memory (MB) and power (W) of the whole GPU; empty without one."""
+        """Return utilisation (percent), used memory (MB, of all processes) and power (W); empty without a GPU."""
         if self._handle is None:
             return {}
         import pynvml
@@ -80,11 +131,15 @@ class GpuSampler:
             "gpu_memory_mb": lambda: round(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used / 1e6, 1),
             "gpu_power_w": lambda: round(pynvml.nvmlDeviceGetPowerUsage(self._handle) / 1000, 1),
         }
-        facts: dict[str, float] = {}
-        for name, read in metrics.items():
-            with contextlib.suppress(Exception):
-                facts[name] = read()
-        return facts
+        values = {name: _or_none(read) for name, read in metrics.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _or_none(read: Callable[[], Any]) -> Any:
+    """Return what a metric says; None where the card doesn't have it."""
+    with contextlib.suppress(Exception):
+        return read()
+    return None
 
 
 def _text(value: str | bytes) -> str:

@@ -114,3 +114,21 @@ def runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
         return exit_.value.code, out, err
 
     return call
+
+
+GPU_LINES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def gpu_report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note a line of what a GPU was seen to do; all of them end the run."""
+    return request.config.stash.setdefault(GPU_LINES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what there is to report of this machine's GPU."""
+    lines = config.stash.get(GPU_LINES, [])
+    if lines:
+        terminalreporter.section("to report of this GPU")
+        for line in lines:
+            terminalreporter.write_line(line)

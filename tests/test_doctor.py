@@ -13,10 +13,13 @@ import pytest
 from benchmarks.checkout import root
 from runner.doctor import files, machine, services
 from runner.engines import config
+from runner.engines.hardware import Build
 from runner.jobs.paths import runs_folder
-from runner.nvml import Gpus
+from runner.nvml import EXCLUSIVE, Card, Gpus
 
 GIB = 2**30
+
+BUILD = Build("2.15.0", "13.2", ["sm_75", "sm_90"])
 
 
 def test_a_sound_machine_has_no_problem_and_nothing_is_left_behind(runner):
@@ -39,7 +42,7 @@ def test_it_is_for_people_too_and_loads_no_torch():
 
 
 def test_the_driver_has_to_know_the_cuda_of_torch():
-    card = [("NVIDIA H200", 130 * GIB, 140 * GIB)]
+    card = [Card("NVIDIA H200", 130 * GIB, 140 * GIB, "GPU-a")]
     for cuda, status in ((12080, "problem"), (13000, "warning"), (13020, "ok"), (14000, "ok")):
         assert machine.check_torch(("2.15.0", "13.2"), Gpus("580.1", cuda, card)).status == status
     assert machine.check_torch(("2.15.0+cpu", None), Gpus("580.1", 13020, card)).status == "problem"
@@ -52,13 +55,45 @@ def test_the_driver_has_to_know_the_cuda_of_torch():
 
 def test_gpus_that_are_full_hidden_or_silent(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    card = Gpus("580.1", 13020, [("NVIDIA H200", 130 * GIB, 140 * GIB)])
-    assert machine.check_gpus(card).status == "ok"
-    assert machine.check_gpus(Gpus("580.1", 13020, [("NVIDIA H200", GIB, 140 * GIB)])).status == "warning"
+    card = Gpus("580.1", 13020, [Card("NVIDIA H200", 130 * GIB, 140 * GIB, "GPU-a")])
+    assert machine.check_gpus(card, BUILD).status == "ok"
+    assert (
+        machine.check_gpus(Gpus("580.1", 13020, [Card("NVIDIA H200", GIB, 140 * GIB, "GPU-a")]), BUILD).status
+        == "warning"
+    )
     assert machine.check_gpus("Driver/library version mismatch").status == "problem"
     assert machine.check_gpus(None).status == "ok"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "hides them all" in machine.check_gpus(card).says
+
+
+@pytest.mark.parametrize(
+    ("cards", "lost", "variable", "status", "words"),
+    [
+        ([{"capability": (9, 0)}], [], None, "ok", "NVIDIA H100"),
+        ([{"capability": (7, 0)}], [], None, "problem", "compute capability 7.0"),
+        ([{}], ["GPU 1 doesn't answer: GPU is lost"], None, "warning", "not used: GPU 1 doesn't answer"),
+        ([], ["GPU 0 doesn't answer: GPU is lost"], None, "problem", "none can be used"),
+        ([{"instances": ()}], [], None, "problem", "has no instance"),
+        ([{"compute_mode": EXCLUSIVE}], [], None, "warning", "lets in one process"),
+        ([{}], [], "5", "problem", "CUDA reads as none"),
+        ([{}, {"name": "NVIDIA T4"}], [], "1", "warning", "CUDA counts the fastest first"),
+        ([{}, {"name": "NVIDIA T4"}], [], "GPU-0", "ok", "T4"),
+    ],
+)
+def test_gpus_that_torch_cannot_use_as_they_are(monkeypatch, tmp_path, cards, lost, variable, status, words):
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    plain = {"name": "NVIDIA H100", "free": 70 * GIB, "total": 80 * GIB}
+    machines = Gpus(
+        "580.1", 13020, [Card(**(plain | {"uuid": f"GPU-{n}"} | card)) for n, card in enumerate(cards)], lost
+    )
+    check = machine.check_gpus(machines, BUILD)
+    assert check.status == status, check
+    assert words in check.says
 
 
 def test_what_torch_says_of_itself_is_read_without_loading_it():

@@ -291,7 +291,7 @@ def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monke
 
 
 def test_inside_an_allocation_there_are_no_more_slots_than_cores_were_given(monkeypatch):
-    monkeypatch.setattr(slots, "visible_gpus", list)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
     assert len(slots.make_slots(1, 1)) == 1
 

@@ -213,6 +213,7 @@ def test_a_figure_with_an_unknown_protocol_is_not_judged_and_its_note_says_why()
     assert "not judged" in (row.note or "")
 
 
+@pytest.mark.contract
 def test_a_model_has_a_recipe_for_each_of_its_targets() -> None:
     models = load_models()
     missing = [
@@ -223,6 +224,7 @@ def test_a_model_has_a_recipe_for_each_of_its_targets() -> None:
     assert not missing, "\n".join(missing)
 
 
+@pytest.mark.contract
 def test_every_model_and_source_that_papers_and_zoo_name_exists() -> None:
     problems = unknown_names(load_papers(), {name: spec.paper for name, spec in load_models().items()})
     assert not problems, "\n".join(problems)
@@ -351,12 +353,12 @@ WRONG = [
     (
         "error = 9.50",
         "error = 98.4",
-        "error: 98.4 is worse than a constant answer (90 % on cifar10); if an accuracy, write 1.6",
+        "error: 98.4 is worse than a constant answer (90 % on cifar10); if it is an accuracy, write 1.6",
     ),
     (
         "error = 9.50",
         "error = 0.0950",
-        "error: 0.0950 is below 0.1 %, the smallest plausible error; if a fraction, write 9.5000",
+        "error: 0.0950 is below 0.1 %, the smallest plausible error; if it is a fraction, write 9.5000",
     ),
     ("error = 9.50", 'error = "9.50"', "error: is '9.50', expected a number without quotes, such as 10.41"),
     ("error = 9.50", "error = 109.5", "error: is 109.5, expected at most 100"),

@@ -56,7 +56,8 @@ TRIED = {
     ("goodfellow2013", "mnist", "0.94"): "0.94",
     ("goodfellow2013", "mnist", "0.45"): "0.45",
     ("lecun1998", "mnist", "0.95"): "0.9 0.74 0.9 1 1.4",
-    ("caffe", "cifar10", "24.67"): "25.09 31.5",
+    ("caffe", "mnist", "1.03"): "0.97 0.96 0.88 0.87 0.83 0.79",  # 1 - the last accuracy of each log
+    ("caffe", "cifar10", "24.67"): "24.27 25.09 31.5",
     ("caffe", "cifar10", "18"): "18..19 20..21",
     ("cudaconvnet", "cifar10", "11"): "11.11 11",
 }
@@ -224,8 +225,9 @@ def test_every_attempt_matches_the_reference() -> None:
             found[place] = f"{found.get(place, '')} {got}".strip()
     eleven = {figure: " ".join(errors) for figure, *errors in (entry.split(":") for entry in ELEVEN.split())}
     tried = TRIED | {("springenberg2014", "cifar10", figure): errors for figure, errors in eleven.items()}
-    known = {key for key, _, _ in tried}
-    assert {place: errors for place, errors in found.items() if place[0] in known} == tried
+    for place, errors in tried.items():  # in this order; what others got since may stand between them
+        rest = iter(found[place].split())
+        assert all(error in rest for error in errors.split()), (place, found[place])
 
 
 def test_a_range_has_both_ends_and_its_middle(tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ def test_an_attempts_error_is_an_error(tmp_path: Path) -> None:
     text = '[[attempt]]\ndataset = "mnist"\nreported = 0.95\nwho = "A"\nerror = 99.1\n'
     (tmp_path / "one.toml").write_text(text)
     with pytest.raises(
-        PaperError, match=r"error: 99.1 is worse than a constant answer .* an accuracy\? Then write 0.9$"
+        PaperError, match=r"error: 99.1 is worse than a constant answer .* if it is an accuracy, write 0.9$"
     ):
         load_attempts(tmp_path)
 

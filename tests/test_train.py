@@ -16,7 +16,7 @@ from runner.training.checkpoint import Checkpoint
 from runner.training.loop import CHANCE_SHARE, Hooks, ResumeRefused, Stopped, train
 from runner.worker.record import curve_csv, weights_sha256
 from zoo import load_models
-from zoo.recipe import SGD, Constant, Fixed, Moment, Plateau, SecondStage, Shuffled, Steps, Warmup
+from zoo.recipe import SGD, Augmentation, Constant, Fixed, Moment, Plateau, SecondStage, Shuffled, Steps, Warmup
 from zoo.spec import initialise, label_entropy
 
 CPU = torch.device("cpu")
@@ -66,54 +66,74 @@ class Stopping:
         return Hooks(self.stop, lambda state: state.save(self.path), lambda facts: None, self.lines.append)
 
 
-def run(spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, facts=None, **changes):
+DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
+
+
+def run(
+    spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, facts=None, device=CPU,
+    profile="reference", on_other_device="refuse", **changes,
+):  # fmt: skip
     recipe = spec.variants[dataset].recipe
     if isinstance(recipe.order, Fixed) and recipe.order.updates:
         changes.setdefault("order", Fixed(updates=2))
     if recipe.second_stage is not None and "second_stage" not in changes:  # one image apart, and an epoch of each stage
         changes |= {"second_stage": dataclasses.replace(recipe.second_stage, images=1, epochs=1), "epochs": 1}
     recipe = dataclasses.replace(recipe, **({"epochs": 2, "batch_size": 4} | changes))
-    job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), seed=seed)
-    switches = profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
+    job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), profile=profile, seed=seed)
+    switches = profiles.resolve("reference", device, spec.channels_last_on_cpu)
+    profiles.apply(switches)
     stopping = Stopping(path, after)
     return train(
-        job, RUN, spec, recipe, data or random_data(dataset), CPU, switches, stopping.hooks(),
-        resume=resume, force_resume=force, facts=facts or {},
+        job, RUN, spec, recipe, on(device, data or random_data(dataset)), device, switches, stopping.hooks(),
+        resume=resume, force_resume=force, on_other_device=on_other_device, facts=facts or {},
     )  # fmt: skip
+
+
+def on(device, data):
+    """The data set, moved."""
+    moved = [
+        dataclasses.replace(
+            part, stored=part.stored.to(device), labels=part.labels.to(device), black=part.black.to(device)
+        )
+        for part in (data.train, data.test)
+    ]
+    return Prepared(*moved)
 
 
 def bits(trained):
     return weights_sha256(trained.weights), curve_csv(trained.curve)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_the_same_bits_resumed_or_not(spec, dataset, tmp_path):
+def test_the_same_bits_resumed_or_not(spec, dataset, device, tmp_path):
     """Two steps an epoch, stopped inside the first epoch and between the epochs.
 
     One model, which has no state but weights, momentum and dropout's, and one with a second stage are also stopped before
     the first step and inside the second epoch.
     """
     path, data = tmp_path / "checkpoint.pt", random_data(dataset, 4, 2)
-    through = bits(run(spec, dataset, path, data=data, batch_size=2))
+    through = bits(run(spec, dataset, path, data=data, batch_size=2, device=device))
     resume = None
     everywhere = spec.name == "nin_dropout" or spec.variants[dataset].recipe.second_stage is not None
     for after in (1, 2, 2, 2) if everywhere else (2, 2):
         with pytest.raises(Stopped):
-            run(spec, dataset, path, after=after, resume=resume, data=data, batch_size=2)
+            run(spec, dataset, path, after=after, resume=resume, data=data, batch_size=2, device=device)
         resume = Checkpoint.load(path)
     assert (resume.epoch, resume.step) == (1, 1 if everywhere else 0)
-    assert bits(run(spec, dataset, path, resume=resume, data=data, batch_size=2)) == through
+    assert bits(run(spec, dataset, path, resume=resume, data=data, batch_size=2, device=device)) == through
 
 
-def test_the_same_bits_where_an_epoch_ends_with_a_partial_batch(tmp_path):
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_same_bits_where_an_epoch_ends_with_a_partial_batch(device, tmp_path):
     path = tmp_path / "checkpoint.pt"
-    through = bits(run(MODELS["nin_dropout"], "digits", path))  # ten images in batches of four
+    through = bits(run(MODELS["nin_dropout"], "digits", path, device=device))  # ten images in batches of four
     resume = None
     for after in (3, 3):
         with pytest.raises(Stopped):
-            run(MODELS["nin_dropout"], "digits", path, after=after, resume=resume)
+            run(MODELS["nin_dropout"], "digits", path, after=after, resume=resume, device=device)
         resume = Checkpoint.load(path)
-    assert bits(run(MODELS["nin_dropout"], "digits", path, resume=resume)) == through
+    assert bits(run(MODELS["nin_dropout"], "digits", path, resume=resume, device=device)) == through
 
 
 def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(tmp_path, monkeypatch):
@@ -394,6 +414,52 @@ def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_
     assert trained.forced_resume
     assert trained.trail[-1]["sources_sha256"] == "b" * 64
     assert len(trained.trail) == (1 if "precision" in change else 2)
+
+
+@pytest.mark.parametrize(
+    ("profile", "on_other_device", "other", "goes_on"),
+    [
+        ("fast", "refuse", {"device": "NVIDIA A100"}, True),
+        ("reference", "refuse", {"device": "NVIDIA A100"}, False),
+        ("reference", "restart", {"device": "NVIDIA A100"}, False),  # the worker starts afresh
+        ("reference", "resume", {"device": "NVIDIA A100"}, True),
+        ("fast", "resume", {"device": "NVIDIA A100", "torch": "1.0"}, False),
+        ("fast", "resume", {"torch": "1.0"}, False),
+    ],
+)
+def test_on_another_model_of_device_it_goes_on_where_no_bits_are_promised_or_the_site_says_so(
+    tmp_path, profile, on_other_device, other, goes_on
+):
+    path, spec, changes = tmp_path / "c.pt", MODELS["nin_dropout"], {"augmentation": Augmentation(flip=True)}
+    through = bits(run(spec, "digits", path, profile=profile, **changes))
+    with pytest.raises(Stopped):
+        run(spec, "digits", path, after=2, profile=profile, **changes)
+    foreign = dataclasses.replace(Checkpoint.load(path), **other)
+
+    def resumed():
+        return run(spec, "digits", path, resume=foreign, profile=profile, on_other_device=on_other_device, **changes)
+
+    if goes_on:
+        trained = resumed()
+        assert trained.forced_resume
+        assert bits(trained) == through  # the other device is pretended: every generator was put back
+    else:
+        with pytest.raises(ResumeRefused, match="there") as refused:
+            resumed()
+        assert refused.value.other_model == (set(other) == {"device"})
+
+
+def test_a_checkpoint_of_a_gpu_is_not_one_of_another_model_of_processor(tmp_path):
+    path, spec = tmp_path / "c.pt", MODELS["lenet"]
+    with pytest.raises(Stopped):
+        run(spec, "digits", path, after=2)
+    saved = Checkpoint.load(path)
+    from_gpu = dataclasses.replace(
+        saved, device="NVIDIA H100", generators={**saved.generators, "cuda": torch.zeros(16)}
+    )
+    with pytest.raises(ResumeRefused, match="device NVIDIA H100 there") as refused:
+        run(spec, "digits", path, resume=from_gpu, profile="fast", on_other_device="resume")
+    assert not refused.value.other_model
 
 
 def test_weights_sha256_is_over_content_not_over_a_file():

@@ -122,6 +122,7 @@ def test_suites_exist_and_have_a_recipe_for_the_model(spec):
         assert set(SUITES[name].datasets) & set(spec.variants), f"{spec.name} is in '{name}' without a recipe for it"
 
 
+@pytest.mark.contract
 def test_every_module_of_the_zoo_declares_models():
     modules = {p.stem for p in Path(__file__).parent.parent.joinpath("zoo").glob("*.py")} - {
         "__init__",
@@ -225,6 +226,7 @@ def test_cards_match_the_code(checkout):
     assert not stale, f"run: runner models --write-cards (stale, missing or of no model: {', '.join(stale)})"
 
 
+@pytest.mark.contract
 def test_no_todo_of_the_template_is_left(checkout):
     """`runner new-model` writes a TODO for each part that a contributor has to complete."""
     files = [*(checkout / "zoo").glob("*.py"), *(checkout / "benchmarks" / "papers").glob("*.toml")]

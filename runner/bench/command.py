@@ -20,7 +20,7 @@ from benchmarks.records import Job
 from benchmarks.suites import SUITES
 from runner.bench.concurrency import measure_concurrency
 from runner.bench.question import Question, choose
-from runner.engines.slots import enter, make_slots, threads_per_slot
+from runner.engines.slots import make_slots, take_one, threads_per_slot
 from runner.sources import child_variables, python
 from runner.submit import plan
 from runner.text import columns, duration, markdown_table
@@ -238,12 +238,12 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
         raise UserError(f"--concurrent is {min(concurrent)}, expected 2 or more")
     models, threads = load_models(), threads_per_slot()
     chosen = choose(asked.dataset, names, models)
-    slots = make_slots(1, threads)
-    enter(slots[0], threads)
+    slots = make_slots(1, threads, asked.options.device, messages.print)
+    lock = take_one(slots, threads)
     rows, complete = [], True
     for number, name in enumerate(chosen, 1):
         messages.print(f"{number}/{len(chosen)} {asked.dataset}/{name}", soft_wrap=True)
-        here = {"device": slots[0].device, "threads": threads}
+        here = {"device": lock.slot.device, "threads": threads}
         question = asked.model_copy(update={"model": name, "options": asked.options.model_copy(update=here)})
         row = measure_one(question, messages)
         complete &= row is not None

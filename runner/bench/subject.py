@@ -75,7 +75,7 @@ def subject_of(question: Question) -> Subject:
     """Load the images and put them on the device; random ones, with a line on stderr, where the data set can't be had."""
     device = torch.device(question.options.device)
     facts, spec = get_dataset(question.dataset), load_models()[question.model]
-    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu)
+    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu, spec.bitwise)
     profiles.apply(switches)
     variant = spec.variants[question.dataset]
     recipe = variant.recipe

@@ -127,7 +127,8 @@ def measure(question: Question) -> dict[str, Any]:
         "memory": memory_turn(device),
     }
     reference = dataclasses.replace(
-        subject, switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu)
+        subject,
+        switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu, subject.spec.bitwise),
     )
     if fast:
         turns["reference_step"] = bare_turn(reference, timed, steps)  # last: it leaves its profile's switches behind
@@ -153,7 +154,8 @@ def measure(question: Question) -> dict[str, Any]:
             worked[name].append(done / processor)
             if name == "bare_step":
                 shares.append(processor / (spent * question.options.threads))
-        profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False})  # as people leave them
+        # As people leave them: float32, whatever the profile has.
+        profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False, "float32": "ieee"})
         rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)

@@ -23,7 +23,7 @@ from benchmarks.records import Job
 from runner.bench.question import suite_of
 from runner.data import cache
 from runner.data.folder import data_folder
-from runner.engines.slots import enter, make_slots, threads_per_slot, usable_cores
+from runner.engines.slots import make_slots, take_one, threads_per_slot, usable_cores
 from runner.submit import plan
 from runner.training import batches, memory, profiles
 from runner.training import loop as train
@@ -222,8 +222,7 @@ def prepare(asked: TrialRun, messages: Console) -> Trial:
     )
 
     threads = threads_per_slot(default=usable_cores())
-    slot = make_slots(1, threads)[0]
-    enter(slot, threads)
+    slot = take_one(make_slots(1, threads, asked.options.device, messages.print), threads).slot
     torch.set_num_threads(threads)
     device, recipe = torch.device(slot.device), recipe_of(job)
     profiles.check_device(device)
@@ -231,7 +230,7 @@ def prepare(asked: TrialRun, messages: Console) -> Trial:
         initialise(spec.variants[dataset].build(), recipe)
     except ValueError as error:
         raise UserError(f"{dataset}/{asked.model}: {error}") from error
-    switches = profiles.resolve(asked.profile, device, spec.channels_last_on_cpu)
+    switches = profiles.resolve(asked.profile, device, spec.channels_last_on_cpu, spec.bitwise)
     profiles.apply(switches)
     log = messages.print
     loaded = cache.load(dataset, data_folder(asked.options.data_dir), asked.options.allow_unverified_data, log)

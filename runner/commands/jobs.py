@@ -10,6 +10,8 @@ from benchmarks.errors import UserError
 from runner.commands.shared import (
     AnySuite,
     DataDir,
+    Device,
+    DeviceOption,
     EngineOption,
     JsonOption,
     SlotsOption,
@@ -154,6 +156,7 @@ def retry(
     suite: AnySuite = None,
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
+    device: DeviceOption = Device.auto,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,

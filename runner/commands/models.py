@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from benchmarks.errors import UserError
-from runner.commands.shared import DataDir, JsonOption, Profile, Unverified, make_console, options_from, settings_from
+from runner.commands.shared import (
+    DataDir,
+    Device,
+    DeviceOption,
+    JsonOption,
+    Profile,
+    Unverified,
+    make_console,
+    options_from,
+    settings_from,
+)
 
 
 class BenchFormat(StrEnum):
@@ -76,6 +86,7 @@ def bench(
     slots_per_gpu: Annotated[
         int | None, typer.Option("--slots-per-gpu", help="With --equivalence: as for submit.")
     ] = None,
+    device: DeviceOption = Device.auto,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
 ) -> None:
@@ -130,6 +141,7 @@ def try_(
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
     ] = [],  # noqa: B006
+    device: DeviceOption = Device.auto,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,

@@ -11,6 +11,8 @@ from benchmarks.errors import UserError
 from runner.commands.shared import (
     AnySuite,
     DataDir,
+    Device,
+    DeviceOption,
     EngineOption,
     JsonOption,
     SlotsOption,
@@ -119,6 +121,7 @@ def reproduce(
     key: Annotated[str, typer.Argument(help="A published record: KEY, its beginning, or KEY-RUN8.")],
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
+    device: DeviceOption = Device.auto,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     force: Annotated[

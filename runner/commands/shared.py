@@ -15,6 +15,14 @@ class Profile(StrEnum):
     fast = "fast"
 
 
+class Device(StrEnum):
+    """What to train on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
@@ -25,7 +33,13 @@ EngineOption = Annotated[
     ),
 ]
 SlotsOption = Annotated[
-    int | None, typer.Option("--slots-per-gpu", help="Jobs at once on each GPU. Default: the engine's, 1.")
+    int | None,
+    typer.Option(
+        "--slots-per-gpu", help="Jobs at once on each GPU; they take turns unless MPS runs. Default: the engine's, 1."
+    ),
+]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="auto: the GPUs where there are any; cpu, cuda: these or nothing.")
 ]
 DataDir = Annotated[
     Path | None,

@@ -13,6 +13,8 @@ import typer
 from benchmarks.errors import UserError
 from runner.commands.shared import (
     DataDir,
+    Device,
+    DeviceOption,
     EngineOption,
     ForceResume,
     JsonOption,
@@ -43,6 +45,7 @@ def submit(
     epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
+    device: DeviceOption = Device.auto,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the work goes on.")] = False,
@@ -123,7 +126,7 @@ def quickstart(data_dir: DataDir = None) -> None:
     from runner.submit.run import Settings
     from runner.worker.options import RunOptions
 
-    raise typer.Exit(product.run(Settings(RunOptions(data_dir=data_dir)), make_console()))
+    raise typer.Exit(product.run(Settings(RunOptions(device="auto", data_dir=data_dir)), make_console()))
 
 
 def _until_decided(

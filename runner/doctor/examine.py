@@ -1,7 +1,7 @@
 """Looks at everything a training needs here, and says for each thing what is wrong and how to mend it.
 
-Nothing is changed: what a check writes, it removes. torch isn't imported here; `--engine` proves in a worker of that engine
-that torch finds its device, and that the worker's lock and files are seen from here.
+Nothing is changed: what a check writes, it removes. torch is imported only where there is a GPU; `--engine` proves in a
+worker of that engine that torch finds its device, and that the worker's lock and files are seen from here.
 """
 
 import json

@@ -14,6 +14,7 @@ from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, runs_folder
 from runner.jobs.state import is_locked, leased_elsewhere, state_of
 from runner.sources import python
+from runner.text import number
 
 DISK_WARNING, DISK_PROBLEM = 10 * GIB, GIB  # free bytes: a suite's weights and logs; a checkpoint and its successor
 
@@ -120,11 +121,11 @@ def check_leftovers() -> Check:
     parts = [f"{n} {state}" for state, n in counts.items()]
     parts += [f"{stale} leases of dead processes"] * bool(stale) + [f"{half} half-written files"] * bool(half)
     if not parts:
-        return ok("leftovers", f"{len(found)} jobs, nothing left behind")
+        return ok("leftovers", f"{number(len(found), 'job')}, nothing left behind")
     mend = (
         "runner retry --failed, once mended" if set(counts) == {"failed"} else "the same `runner submit` takes them up"
     )
-    return warning("leftovers", f"{len(found)} jobs: {', '.join(parts)}", mend)
+    return warning("leftovers", f"{number(len(found), 'job')}: {', '.join(parts)}", mend)
 
 
 def _stale_lease(paths: JobPaths) -> bool:

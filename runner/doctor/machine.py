@@ -11,7 +11,9 @@ from typing import Any
 import psutil
 
 from runner.doctor.check import GIB, Check, ok, problem, warning
-from runner.nvml import Gpus
+from runner.engines import hardware
+from runner.engines.hardware import Build
+from runner.nvml import EXCLUSIVE, Gpus
 
 GPU_MEMORY = 3 * GIB  # free bytes that the largest network here needs, with its data
 
@@ -48,16 +50,14 @@ def check_torch(versions: tuple[str, str | None] | None, found: Gpus | str | Non
     if not isinstance(found, Gpus) or not found.cards:
         return ok("torch", says)
     if cuda is None:
-        return problem(
-            "torch", f"{says}, but there is a GPU", "install torch with CUDA: see https://pytorch.org/get-started"
-        )
+        return problem("torch", f"{says}, but there is a GPU", "make setup TORCH=auto installs the one for this driver")
     major, minor = (int(part) for part in cuda.split(".")[:2])
     knows = f"{found.cuda // 1000}.{found.cuda % 1000 // 10}"
     if found.cuda // 1000 < major:
         return problem(
             "torch",
             f"{says}; driver {found.driver} knows CUDA up to {knows}",
-            f"install a driver for CUDA {major}, or a torch built for CUDA {found.cuda // 1000}",
+            f"install a driver for CUDA {major}, or `make setup TORCH=auto`: a torch for CUDA {found.cuda // 1000}",
         )
     if found.cuda < 1000 * major + 10 * minor:
         return warning(
@@ -68,25 +68,43 @@ def check_torch(versions: tuple[str, str | None] | None, found: Gpus | str | Non
     return ok("torch", f"{says}; driver {found.driver} knows CUDA up to {knows}")
 
 
-def check_gpus(found: Gpus | str | None) -> Check:
-    """The cards and their free memory."""
+def check_gpus(found: Gpus | str | None, build: Build | None = None) -> Check:
+    """The cards, their free memory, and what keeps torch from using them. torch is loaded only where there is a card."""
     if isinstance(found, str):
         return problem(
             "gpu", f"there is a driver, but it doesn't answer: {found}",
             "nvidia-smi says more; after an update of the driver: reload its module or reboot",
         )  # fmt: skip
-    if found is None or not found.cards:
+    if found is None or not (found.cards or found.lost):
         return ok("gpu", "no GPU here: jobs train on the processor")
-    says = "; ".join(f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free" for name, free, total in found.cards)
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
+    shown = [
+        f"{card.name}, {card.free / GIB:.1f} of {card.total / GIB:.1f} GiB free" if card.total else card.name
+        for card in found.cards
+    ]
+    says, variable = "; ".join([*shown, *found.lost]), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hardware.hides_all(variable):
         return warning(
             "gpu", f"{says}; CUDA_VISIBLE_DEVICES hides them all", "unset CUDA_VISIBLE_DEVICES to train on them"
         )
-    if any(free < min(GPU_MEMORY, total) for _, free, total in found.cards):
+    usable = hardware.find(found, variable, build)
+    if not usable.gpus:
+        return problem("gpu", f"{says}; none can be used: {'; '.join(usable.unfit)}", hardware.INSIST)
+    if usable.unfit:
+        return warning("gpu", f"{says}; not used: {'; '.join(usable.unfit)}", "the others train without it")
+    cards = [gpu.card for gpu in usable.gpus]
+    if any(card.free < min(GPU_MEMORY, card.total) for card in cards):
         return warning(
             "gpu",
             f"{says}: too little for the larger networks",
             "nvidia-smi shows who uses it; wait, or fewer --slots-per-gpu",
+        )
+    if any(card.compute_mode == EXCLUSIVE for card in cards) and not hardware.shared_by_mps():
+        return warning("gpu", f"{says}; EXCLUSIVE_PROCESS lets in one process", "--slots-per-gpu 1, or start MPS")
+    if variable and variable[0].isdigit() and hardware.numbers_differ(found.cards):
+        return warning(
+            "gpu",
+            f"{says}; CUDA_VISIBLE_DEVICES={variable} is read by the bus here, and CUDA counts the fastest first",
+            "export CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by UUID (nvidia-smi -L)",
         )
     return ok("gpu", says)
 

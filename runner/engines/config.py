@@ -21,6 +21,10 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     slots_per_gpu: Annotated[int, Field(ge=1, description="jobs at once on each GPU")] = 1
+    on_other_device: Annotated[
+        Literal["resume", "restart", "refuse"],
+        Field(description="what `reference` does with a checkpoint of another model of GPU; `fast` resumes"),
+    ] = "refuse"
 
 
 class Inline(_Table):

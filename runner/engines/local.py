@@ -180,7 +180,7 @@ def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Ch
     """A worker on a bundle, in a session of its own: Ctrl-C and a closed terminal reach the submit alone."""
     slot = lock.slot
     bundle = Bundle(
-        options=work.options.model_copy(update={"device": slot.device}),
+        options=work.options.model_copy(update={"device": slot.device, "shares": slot.shares}),
         folders=tuple(paths.folder for _, paths in group),
     )
     environment = os.environ | child_variables()

@@ -1,14 +1,16 @@
 """Where workers run: a share of a GPU, or some cores."""
 
 import os
+import re
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from benchmarks.errors import UserError
-from runner import nvml
+from runner.engines.hardware import Found, check_shares, usable_gpus
 from runner.locks import InheritableLock
 from runner.worker.process import prepare_environment
 
@@ -17,25 +19,16 @@ MEMORY_PER_SLOT = 3 * 2**30  # bytes: a whitened CIFAR-10 in float32, torch and 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one worker runs. `visible` is the GPU's UUID or index for CUDA_VISIBLE_DEVICES; None on a CPU.
+    """Where one worker runs. `visible` is the UUID of the GPU, or of its MIG instance; None on a CPU.
 
-    `locked`: whether the GPU's share is taken by a lock while it's used.
+    `locked`: whether the GPU's share is taken by a lock while it's used. `shares`: how many slots share the device's memory.
     """
 
     name: str
     device: str
     visible: str | None = None
     locked: bool = True
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as NVML names them (their UUIDs); empty where there is none."""
-    uuids = nvml.uuids()
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is None or not uuids:
-        return uuids
-    wanted = [word.strip() for word in allowed.split(",") if word.strip()]
-    return [uuids[int(word)] if word.isdigit() and int(word) < len(uuids) else word for word in wanted if word != "-1"]
+    shares: int = 1
 
 
 def threads_per_slot(default: int = 1) -> int:
@@ -46,20 +39,56 @@ def threads_per_slot(default: int = 1) -> int:
     return int(text)
 
 
-def make_slots(slots_per_gpu: int, threads: int) -> list[Slot]:
-    """One slot a GPU share; without a GPU one for every `threads` cores, as far as the memory goes, at least one."""
-    gpus = visible_gpus()
-    if gpus:
-        return [Slot(f"gpu{i}.{k}", "cuda", uuid) for k in range(slots_per_gpu) for i, uuid in enumerate(gpus)]
-    by_memory = psutil.virtual_memory().available // MEMORY_PER_SLOT
-    return [Slot(f"cpu{i}", "cpu") for i in range(max(1, min(usable_cores() // threads, by_memory)))]
+def make_slots(
+    slots_per_gpu: int, threads: int, device: str = "auto", warn: Callable[[str], None] = lambda line: None
+) -> list[Slot]:
+    """Return one slot for each share of a GPU; without a GPU one for every `threads` cores; always at least one.
+
+    No more than fit into the machine's memory. `device` is "auto", "cpu" or "cuda"; the last two insist. `warn` hears why
+    a GPU, or a share, is left out. Raises UserError where there are GPUs and none can be used.
+    """
+    by_memory = max(1, psutil.virtual_memory().available // MEMORY_PER_SLOT)
+    found = Found([], [], on_cpu=True) if device == "cpu" else usable_gpus()
+    if not found.gpus:
+        if device == "cuda":
+            raise UserError("--device cuda: there is no GPU here, or CUDA_VISIBLE_DEVICES hides it")
+        count = max(1, min(usable_cores() // threads, by_memory))
+        return [Slot(f"cpu{i}", "cpu", shares=count) for i in range(count)]
+    check_shares(found.gpus, slots_per_gpu)
+    for line in found.unfit:
+        warn(f"not used: {line}")
+    numbered = list(enumerate(found.gpus))
+    slots = [
+        Slot(f"gpu{i}.{k}", "cuda", g.uuid, shares=slots_per_gpu) for k in range(slots_per_gpu) for i, g in numbered
+    ]
+    if len(slots) > by_memory:
+        warn(
+            f"{by_memory} of {len(slots)} GPU slots: the machine's memory is enough for no more "
+            f"({MEMORY_PER_SLOT >> 30} GiB each)"
+        )
+    return slots[:by_memory]
 
 
 def enter(slot: Slot, threads: int) -> None:
-    """What torch finds in the environment, here and in children: this slot's GPU, or no GPU and so many threads."""
+    """Set CUDA_VISIBLE_DEVICES and the thread variables for this slot, here and in children."""
     if slot.visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.visible
     prepare_environment(slot.device, threads)
+
+
+def take_one(slots: Sequence[Slot], threads: int) -> "SlotLock":
+    """Enter the first slot that nobody uses and return its lock, held until this process ends or releases it.
+
+    Raises UserError where all are used.
+    """
+    for slot in slots:
+        lock = SlotLock(slot)
+        if lock.acquire():
+            enter(slot, threads)
+            return lock
+    raise UserError(
+        "every GPU is in use by another runner here: wait for it, name another by CUDA_VISIBLE_DEVICES, or --device cpu"
+    )
 
 
 def usable_cores() -> int:
@@ -81,7 +110,8 @@ class SlotLock:
         if slot.visible is not None and slot.locked:
             folder = Path(os.environ.get("REPROZOO_LOCKS") or Path(tempfile.gettempdir()) / f"reprozoo-{os.getuid()}")
             share = slot.name.rpartition(".")[2]
-            self._lock = InheritableLock(folder / f"{slot.visible}.{share}.lock")
+            name = re.sub(r"[^\w.-]", "_", slot.visible)  # older drivers write MIG-GPU-<uuid>/1/0
+            self._lock = InheritableLock(folder / f"{name}.{share}.lock")
 
     def acquire(self) -> bool:
         """Take the slot; return False where another submit has it."""

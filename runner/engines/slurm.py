@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from benchmarks.records import Job
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, note_death, run_local
-from runner.engines.slots import make_slots
+from runner.engines.slots import Slot, make_slots
 from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, host, runs_folder
 from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
@@ -254,8 +254,8 @@ class Queue:
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
         executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
-        # A node may not get our environment, and each task looks for itself which device it was given.
-        changes = {"device": "cpu", "data_dir": data_folder(self.options.data_dir)}
+        # A node may not get our environment; each task looks for itself which device it was given.
+        changes = {"data_dir": data_folder(self.options.data_dir)}
         array = TaskArray(
             options=self.options.model_copy(update=changes),
             bundles=tuple(tuple(bundle) for bundle in keys),
@@ -363,7 +363,7 @@ def run_task(root: str, name: str, number: int) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGUSR2):  # preempted, or the walltime is near; instead of submitit's
         signal.signal(signal_number, lambda *_: stopping.set())
     bundles = _bundles(name)
-    slots = list(_slots(array.slots_per_gpu, options.threads))
+    slots = _slots(array.slots_per_gpu, options)
     if array.gpus and slots[0].device == "cpu":
         raise UserError(
             f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
@@ -382,12 +382,10 @@ def run_task(root: str, name: str, number: int) -> None:
         requeue_if_running()
 
 
-def _slots(slots_per_gpu: int, threads: int) -> Iterator[Any]:
-    """The slots of what SLURM gave; who shares a GPU SLURM knows, so they need no locks."""
-    from dataclasses import replace
-
-    for slot in make_slots(slots_per_gpu, threads):
-        yield replace(slot, locked=False)
+def _slots(slots_per_gpu: int, options: RunOptions) -> list[Slot]:
+    """Return the slots of what SLURM gave; who shares a GPU SLURM knows, so they need no locks."""
+    slots = make_slots(slots_per_gpu, options.threads, options.device, lambda line: print(line, flush=True))
+    return [replace(slot, locked=False) for slot in slots]
 
 
 def task_id() -> str:

@@ -66,12 +66,16 @@ class Settings:
         return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
 
     def slots(self) -> list[Slot]:
-        """Where workers run here; none where SLURM says how many run at once. Raises UserError as `table` does."""
+        """Where workers run here; none where SLURM says how many run at once. Raises UserError as both do."""
         table = self.table()
         if table.kind == "slurm":
             return []
-        made = make_slots(table.slots_per_gpu, threads_per_slot())
-        return made[:1] if table.kind == "inline" else made
+        slots = make_slots(table.slots_per_gpu, threads_per_slot(), self.options.device, _to_stderr)
+        return slots[:1] if table.kind == "inline" else slots
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def states_of(planned: Sequence[Job]) -> list[State]:
@@ -195,10 +199,11 @@ def run(
                     pass
             return _last_words(pairs, suite, settings, console, [])
         here = {
-            "device": slots[0].device if slots else "cpu",
+            "device": slots[0].device if slots else settings.options.device,
             "threads": threads,
             "submission": submission,
             "submitted_by": submitted_by,
+            "on_other_device": table.on_other_device,
         }
         work = Work(pairs, settings.options.model_copy(update=here))
         queue = _queue(work, table, console) if isinstance(table, Slurm) else None

@@ -192,12 +192,18 @@ def image_order(images: int, recipe: Recipe, epoch: int, generator: torch.Genera
 
 
 def prepare(
-    data: Data, preprocessing: str, holdout: int, device: torch.device, log: Callable[[str], Any] = print
+    data: Data,
+    preprocessing: str,
+    holdout: int,
+    device: torch.device,
+    log: Callable[[str], Any] = print,
+    shares: int = 1,
 ) -> Prepared:
     """Put a data set on the device, preprocessed as the recipe says.
 
     With a hold-out the last `holdout` training images take the place of the test set, and the preprocessing is fitted
-    without them. Images that the data set sets aside for validation are the last ones, and never trained on.
+    without them. Images that the data set sets aside for validation are the last ones, and never trained on. `shares` slots
+    share the device's free memory: each takes its part of it, whichever comes first.
     """
     count = len(data.train_labels)
     kept = count - max(holdout, data.validation_size)
@@ -208,19 +214,19 @@ def prepare(
         test_images, test_labels = data.test_images, data.test_labels
     transform = preprocess.fit(preprocessing, train_images, data.cache_folder, data.facts.sha256, log).to(device)
     return Prepared(
-        train=_on_device(train_images, train_labels, transform, device),
-        test=_on_device(test_images, test_labels, transform, device),
+        train=_on_device(train_images, train_labels, transform, device, shares),
+        test=_on_device(test_images, test_labels, transform, device, shares),
     )
 
 
 def _on_device(
-    images: np.ndarray, labels: np.ndarray, transform: preprocess.Transform, device: torch.device
+    images: np.ndarray, labels: np.ndarray, transform: preprocess.Transform, device: torch.device, shares: int
 ) -> DeviceSet:
     stored = torch.from_numpy(np.array(images)).to(device)
     target = torch.from_numpy(np.asarray(labels).astype(np.int64)).to(device)
     black = transform.apply(torch.zeros_like(stored[:1, :, :1, :1]))[0] if transform.per_channel else None
     size = 4 * stored.numel()
-    if size < SMALL or (not transform.per_channel and size < FIT_SHARE * free_memory(device)):
+    if size < SMALL or (not transform.per_channel and size < FIT_SHARE * free_memory(device) / shares):
         return DeviceSet(transform.apply(stored), target, None, black)
     return DeviceSet(stored, target, transform, black)
 

@@ -89,8 +89,8 @@ class Checkpoint:
             trail=[*before, *(facts for facts in now.trail if facts not in before)],
         )
 
-    def differences(self, now: "Checkpoint") -> list[str]:
-        """Return, in words, what makes other bits of a training that goes on here than where this was saved.
+    def differences(self, now: "Checkpoint") -> dict[str, str]:
+        """Return what makes other bits of a training that goes on here than where this was saved: each with its words.
 
         A checkpoint of an older version names no sources: nobody knows whether they were these.
         """
@@ -104,7 +104,12 @@ class Checkpoint:
             ("data", _short(there.get("data_sha256")), _short(here.get("data_sha256"))),
             *((name, self.precision.get(name), now.precision.get(name)) for name in switches),
         )
-        return [f"{what} {before} there, {after} here" for what, before, after in pairs if before != after]
+        return {what: f"{what} {before} there, {after} here" for what, before, after in pairs if before != after}
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU trained until here."""
+        return "cuda" in self.generators
 
     def restore(
         self,
@@ -112,16 +117,18 @@ class Checkpoint:
         optimizer: Optimizer,
         order: Generator,
         shifts: Generator,
-        same_device: bool,
     ) -> None:
-        """Put weights, optimizer state and generators back; the shifts' generator has another form on another device."""
+        """Put weights, optimizer state and generators back; the shifts' generator has another form on a GPU than on a CPU."""
         model.load_state_dict(self.model)
         optimizer.load_state_dict(self.optimizer)
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):  # of a captured step; another one makes its own
+                group["lr"] = group["rate"]
         order.set_state(self.generators["order"])
         torch.set_rng_state(self.generators["cpu"])
         if shifts.device.type == "cuda" and "cuda" in self.generators:
             torch.cuda.set_rng_state(self.generators["cuda"], shifts.device)
-        if same_device:
+        if self.on_gpu == (shifts.device.type == "cuda"):
             shifts.set_state(self.generators["shifts"])
 
     def save(self, path: Path) -> None:

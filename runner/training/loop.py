@@ -19,16 +19,17 @@ from torch import Tensor, nn
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
+from runner.text import first_line
 from runner.training import arithmetic, memory
 from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
+from runner.training.evaluation import evaluate
 from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import add_up, autocast_of, step_for, written_out
+from runner.training.step import autocast_of, step_for, written_out
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
-EVALUATION_BATCH = 500
 AHEAD = 64  # batches made at once where steps are captured graphs: 100 MB at batch 128 and 32x32
 CHECKPOINT_SECONDS = 30.0  # at most so much work is lost to a kill, and so rarely is the disk waited for
 CHANCE_SHARE = 0.98  # a final training loss of this share of a constant answer's, or more, is no better than chance
@@ -39,7 +40,14 @@ class Stopped(Exception):
 
 
 class ResumeRefused(Exception):
-    """A checkpoint of another torch build, device, thread count, precision, code or data: going on may give other bits."""
+    """A checkpoint of another torch build, device, thread count, precision, code or data: going on may give other bits.
+
+    `other_model`: only the GPU's or the processor's model is another.
+    """
+
+    def __init__(self, differences: str, other_model: bool = False) -> None:
+        super().__init__(differences)
+        self.other_model = other_model
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Trained:
     trained_images: int
     forced_resume: bool
     trail: list[dict[str, Any]] = field(default_factory=list)  # as the checkpoint's
-    switches: dict[str, bool | str] = field(default_factory=dict)  # in force, with the arithmetic that was chosen
+    switches: dict[str, bool | str] = field(default_factory=dict)  # those in force at the end
 
 
 class Session:
@@ -154,35 +162,6 @@ def arithmetic_of(
     return chosen
 
 
-def evaluate(
-    model: nn.Module,
-    data: DeviceSet,
-    spec: ModelSpec,
-    autocast: Any,
-    layout: torch.memory_format,
-    between: Callable[[], None] = lambda: None,
-    training: bool = False,
-) -> Tensor:
-    """Return summed loss, wrong and images over a set: float64 (3,), still on the device.
-
-    `between` is called between batches. With `training` dropout is in force.
-    """
-    model.train(training)
-    sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
-    parts = sums.unbind()
-    with torch.no_grad():
-        for start in range(0, len(data), EVALUATION_BATCH):
-            if start:
-                between()
-            part = slice(start, start + EVALUATION_BATCH)
-            labels = data.labels[part]
-            with autocast():
-                logits = model(data.images(part).contiguous(memory_format=layout))
-            logits = logits.float()
-            add_up(parts, spec.loss(logits, labels), logits, labels)
-    return sums
-
-
 def train(
     job: Job,
     run: str,
@@ -194,15 +173,23 @@ def train(
     hooks: Hooks,
     resume: Checkpoint | None = None,
     force_resume: bool = False,
+    on_other_device: str = "refuse",
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
     """Train one job to its end, from its start or from a checkpoint; `facts` are what its trail says of this attempt.
 
+    On another model of GPU or processor `fast` goes on from a checkpoint, and is recorded as a forced resume; `reference`,
+    which promises bits, does so where `on_other_device` is "resume".
     Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
     from, and whatever the model raises.
     """
     if device.type == "cpu":
         memory.keep_freed()
+
+    ahead = AHEAD if switches["graphs"] else 1
+    switches = dict(switches)
+    if switches["graphs"] and resume is not None and resume.precision.get("graphs") is False:
+        switches["graphs"] = False  # a capture failed before
 
     # --- model, optimizer, generators: all from the seed ---
     layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
@@ -211,9 +198,9 @@ def train(
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
     if written_out(spec, recipe, device):
-        switches = {**switches, "arithmetic": arithmetic.TORCH}  # its own passes train it
+        switches["arithmetic"] = arithmetic.TORCH  # its own passes train it
     few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
-    switches = {**switches, "arithmetic": arithmetic_of(model, few, layout, switches, hooks.log, resume)}
+    switches["arithmetic"] = arithmetic_of(model, few, layout, switches, hooks.log, resume)
     order_seed = 2 * job.seed + 1_000_003
     order = torch.Generator().manual_seed(order_seed)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
@@ -223,7 +210,6 @@ def train(
     def begin(stage: Stage) -> tuple[torch.optim.Optimizer, Batches]:
         """Return what a stage of the training has of its own."""
         images = data.train.first(len(data.train) - stage.left_out)
-        ahead = AHEAD if switches["graphs"] else 1
         return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead, classes)
 
     # --- where it goes on ---
@@ -232,12 +218,22 @@ def train(
     optimizer, batches = begin(stage)
     if resume is not None:
         differences = resume.differences(state)
-        if differences and not force_resume:
-            raise ResumeRefused("; ".join(differences))
-        resume.restore(model, optimizer, order, shifts, same_device=resume.device == state.device)
+        other_model = set(differences) == {"device"} and resume.on_gpu == (device.type == "cuda")
+        goes_on = other_model and (job.profile == "fast" or on_other_device == "resume")
+        if differences and not (force_resume or goes_on):
+            raise ResumeRefused("; ".join(differences.values()), other_model)
+        if differences:
+            hooks.log(f"going on all the same, and recorded: {'; '.join(differences.values())}")
+        resume.restore(model, optimizer, order, shifts)
         state = resume.moved_to(state, forced=bool(differences))
     sums = state.sums.to(device, copy=True)
-    step = step_for(model, optimizer, spec, stage.recipe, sums, switches)
+
+    def give_up_graphs(error: Exception) -> None:
+        switches["graphs"] = False
+        state.precision = dict(switches)
+        hooks.log(f"the step can't be captured as a CUDA graph, so it runs eagerly: {first_line(error)}")
+
+    step = step_for(model, optimizer, spec, stage.recipe, sums, switches, give_up_graphs)
     session = Session(state, model, optimizer, sums, batches, order, hooks)
 
     # --- the epochs ---
@@ -249,7 +245,7 @@ def train(
         if state.permutation is None and state.epoch and state.epoch == recipe.stage_of(state.epoch).first_epoch:
             stage = recipe.stage_of(state.epoch)
             session.optimizer, session.batches = optimizer, batches = begin(stage)
-            step = step_for(model, optimizer, spec, stage.recipe, sums, switches)
+            step = step_for(model, optimizer, spec, stage.recipe, sums, switches, give_up_graphs)
         steps, epoch_of_stage = len(batches.bounds), state.epoch - stage.first_epoch
         momentum = stage.recipe.optimizer.momentum_at(epoch_of_stage)
         errors = train_errors(state.curve[stage.first_epoch :])

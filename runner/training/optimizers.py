@@ -97,7 +97,9 @@ class DiagonalLM(torch.optim.Optimizer):
 
     def steps_of(self, group: dict[str, Any]) -> list[Tensor]:
         """Return rate / (mu + h) of each parameter of a group, in the parameter's shape."""
-        return [group["lr"] / (group["mu"] + self.state[parameter]["curvature"]) for parameter in group["params"]]
+        states = [self.state[parameter] for parameter in group["params"]]
+        # A product, since a number over a tensor is one: a rate that is a tensor, in a captured graph, gives the same bits.
+        return [(group["mu"] + state["curvature"]).reciprocal() * group["lr"] for state in states]
 
     def steps(self) -> dict[str, Tensor]:
         """Return rate / (mu + h) of every parameter, by its name."""

@@ -8,7 +8,8 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import write_atomically
 from runner.locks import locked
+from runner.training.profiles import ieee
 
 PREPROCESSING: dict[str, str] = {
     "unit": "pixels divided by 255",
@@ -203,7 +205,7 @@ class GcnZca(Transform):
 
     def apply(self, images: Tensor) -> Tensor:
         mean, matrix = self._state["mean"], self._state["matrix"]
-        with _ieee(images.device):
+        with ieee(images.device):
             return _by_blocks(images, lambda block: _gcn(block).sub_(mean) @ matrix, self.block)
 
 
@@ -229,7 +231,7 @@ class GcnLcn(Transform):
             divisor = torch.maximum(deviation, deviation.mean(dim=(2, 3), keepdim=True)).clamp_(min=LCN_THRESHOLD)
             return (x - down @ x @ across.T).div_(divisor)
 
-        with _ieee(images.device):
+        with ieee(images.device):
             return _by_blocks(images, normalise, self.block)
 
 
@@ -354,6 +356,7 @@ def _gcn(images: Tensor, scale: float = GCN_SCALE) -> Tensor:
     return rows.div_(norms.masked_fill_(norms < GCN_MIN_DIVISOR, 1.0))
 
 
+@lru_cache(maxsize=16)  # on a GPU every call would be a copy that waits, in each batch
 def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A matrix (size, size) that blurs a column of pixels with a Gaussian of 7, zeros lying beyond both ends.
 
@@ -369,8 +372,14 @@ def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> 
 
 def _yuv(images: Tensor) -> Tensor:
     """RGB images (N, 3, H, W) as Torch7's image.rgb2yuv turns them, of the same type."""
+    return torch.einsum("dc,nchw->ndhw", _yuv_matrix(images.dtype, images.device), images)
+
+
+@lru_cache(maxsize=8)
+def _yuv_matrix(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The rows give Y, U and V of a pixel's red, green and blue."""
     matrix = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
-    return torch.einsum("dc,nchw->ndhw", torch.tensor(matrix, dtype=images.dtype, device=images.device), images)
+    return torch.tensor(matrix, dtype=dtype, device=device)
 
 
 def _fitted(kind: type[Transform], images: np.ndarray) -> dict[str, np.ndarray]:
@@ -381,19 +390,3 @@ def _fitted(kind: type[Transform], images: np.ndarray) -> dict[str, np.ndarray]:
         return kind.fit(images)
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _ieee(device: torch.device) -> Iterator[None]:
-    """Matrix products in IEEE float32, and no autocast, for as long as this lasts."""
-    backends: Any = torch.backends  # these switches are newer than torch's own types
-    switches = (backends.cuda.matmul, backends.mkldnn.matmul)
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision

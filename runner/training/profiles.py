@@ -7,6 +7,7 @@ switches stand in every record.
 import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,29 @@ import torch
 from benchmarks.errors import UserError
 
 
-def resolve(profile: str, device: torch.device, channels_last_on_cpu: bool = True) -> dict[str, bool | str]:
-    """The switches of a profile ('reference' or 'fast') on a device, as they are recorded.
+def resolve(
+    profile: str, device: torch.device, channels_last_on_cpu: bool = True, bitwise: bool = True
+) -> dict[str, bool | str]:
+    """Return the switches of a profile ('reference' or 'fast') on a device, as they are recorded.
 
     channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout. On a CPU
     the model's spec says which layout is its faster one: see `ModelSpec.channels_last_on_cpu`.
     `arithmetic` is training/arithmetic.py's choice for each layer: `fast` measures it when a training begins.
     `graphs` is training/step.py's captured step. `compiled`, torch.compile of the network, is on in `fast` only where the
     variable REPROZOO_COMPILE is 1: it costs a minute at a start, and no measurement says yet where it pays.
+    REPROZOO_GRAPHS=0 turns captured steps off. A model that isn't `bitwise` (see ModelSpec) may use operations that have no
+    deterministic algorithm: torch warns of them instead of refusing.
     """
     fast, cuda = profile == "fast", device.type == "cuda"
     compiled = fast and os.environ.get("REPROZOO_COMPILE") == "1"
     return {
-        "deterministic": not fast,
+        "deterministic": not fast and (bitwise or "where it can be"),
         "float32": "tf32" if fast and cuda else "ieee",
         "autocast": "bfloat16" if fast and cuda else "off",
         "channels_last": fast if cuda else channels_last_on_cpu,
         "arithmetic": "measured" if fast and device.type == "cpu" and not compiled else "torch",
         "cudnn_benchmark": fast and cuda,
-        "graphs": fast and cuda,
+        "graphs": fast and cuda and os.environ.get("REPROZOO_GRAPHS") != "0",
         "compiled": compiled,
     }
 
@@ -41,7 +46,7 @@ def resolve(profile: str, device: torch.device, channels_last_on_cpu: bool = Tru
 def apply(switches: dict[str, bool | str]) -> None:
     """Set torch's global switches; those from `autocast` on but cuDNN's are the loop's own."""
     deterministic = bool(switches["deterministic"])
-    torch.use_deterministic_algorithms(deterministic)
+    torch.use_deterministic_algorithms(deterministic, warn_only=deterministic and switches["deterministic"] is not True)
     debugging: Any = torch.utils.deterministic
     debugging.fill_uninitialized_memory = False  # it would write every buffer twice
     torch.backends.cudnn.benchmark = bool(switches["cudnn_benchmark"])
@@ -51,10 +56,32 @@ def apply(switches: dict[str, bool | str]) -> None:
         place.fp32_precision = switches["float32"]
 
 
+@contextlib.contextmanager
+def ieee(device: torch.device) -> Iterator[None]:
+    """Matrix products in IEEE float32, and no autocast, for as long as this lasts."""
+    backends: Any = torch.backends  # these switches are newer than torch's own types
+    switches = (backends.cuda.matmul, backends.mkldnn.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
+
+
 def check_device(device: torch.device) -> None:
-    """Raises UserError for a GPU that the driver knows and torch can't use."""
+    """Raise UserError for a GPU that this process was given and torch can't use.
+
+    Its architecture was looked at before any process was started: see engines/hardware.py.
+    """
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"torch {torch.__version__} can't use this GPU: is the driver too old, or torch without CUDA?")
+        raise UserError(
+            f"torch {torch.__version__} can't use this GPU: is the driver too old, torch without CUDA, or another process "
+            "alone on it? `runner doctor` says more"
+        )
 
 
 def device_name(device: torch.device) -> str:

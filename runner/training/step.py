@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.errors import UserError
+from runner.training.deterministic import use_deterministic_forms
 from runner.training.optimizers import DiagonalLM
 from zoo.explicit import Network
 from zoo.recipe import Augmentation, Recipe
@@ -43,7 +44,10 @@ class Step:
         compiled: bool = False,
     ) -> None:
         self.model, self.optimizer, self.loss, self.sums, self.autocast = model, optimizer, loss, sums, autocast
-        self.forward = torch.compile(model) if compiled else model
+        if sums.device.type == "cuda":
+            use_deterministic_forms(model)
+        # `dynamic=False`: the partial batch of each epoch is compiled by itself, and the kernels of the whole ones stay
+        self.forward = torch.compile(model, dynamic=False) if compiled else model
         self._parts = sums.unbind()  # once: a view costs as much as an addition
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
@@ -69,26 +73,37 @@ class GraphedStep:
     place, since the graph holds their addresses. The optimiser's numbers but the rate are baked in: when a schedule
     changes one, the graphs are captured anew. The very first update of a training runs eagerly: it makes the velocities,
     and Torch7's convention does not dampen it.
+
+    A capture that fails is told to `give_up`, once, and the training goes on eagerly from where it was.
     """
 
     updates = 1
 
-    def __init__(self, step: Step) -> None:
-        self.step = step
+    def __init__(self, step: Step, give_up: Callable[[Exception], None] = lambda error: None) -> None:
+        self.step, self.give_up = step, give_up
+        self._failed = False
+        self._pool: Any = None  # one for all graphs: no two run at once, and none reads what another left there
         self._baked: list[tuple[Any, ...]] = []
         self._captured: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
         for group in step.optimizer.param_groups:  # on the device: a number would be baked into the graph
             group["lr"] = torch.tensor(float(group["lr"]), device=step.sums.device)
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
-        if not self.step.optimizer.state:
+        if self._failed or not self.step.optimizer.state:
             return self.step(images, labels)
         baked = [(group.get("momentum"), group["weight_decay"]) for group in self.step.optimizer.param_groups]
         if baked != self._baked:
             self._captured.clear()
+            self._pool = torch.cuda.graph_pool_handle()  # a pool ends with its last graph
             self._baked = baked
         if len(labels) not in self._captured:
-            self._captured[len(labels)] = self._capture(images.clone(), labels.clone())
+            try:
+                self._captured[len(labels)] = self._capture(images.clone(), labels.clone())
+            except RuntimeError as error:  # CUDA's own errors, and memory that is short, are RuntimeErrors
+                self._failed = True
+                self._captured.clear()
+                self.give_up(error)
+                return self.step(images, labels)
         graph, own_images, own_labels = self._captured[len(labels)]
         own_images.copy_(images)
         own_labels.copy_(labels)
@@ -98,21 +113,22 @@ class GraphedStep:
         device = images.device
         generator = torch.cuda.get_rng_state(device)
         before = [(value, value.clone()) for value in self._values()]
-
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
+        try:
+            side = torch.cuda.Stream(device)
+            side.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    self.step(images, labels)
+            torch.cuda.current_stream(device).wait_stream(side)
+            self.step.optimizer.zero_grad(set_to_none=True)  # the graph makes its own gradients, in its own memory
+            graph = torch.cuda.CUDAGraph()
+            # thread_local: other threads may ask the driver things
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self.step(images, labels)
-        torch.cuda.current_stream(device).wait_stream(side)
-        self.step.optimizer.zero_grad(set_to_none=True)  # the graph makes its own gradients, in its own memory
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may ask the driver things
-            self.step(images, labels)
-
-        for value, content in before:
-            value.copy_(content)
-        torch.cuda.set_rng_state(generator, device)
+        finally:  # after a failure too: the warm-up has trained
+            for value, content in before:
+                value.copy_(content)
+            torch.cuda.set_rng_state(generator, device)
         return graph, images, labels
 
     def _values(self) -> list[Tensor]:
@@ -186,10 +202,11 @@ def make_step(
     sums: Tensor,
     switches: dict[str, bool | str],
     kind: type[Step] = Step,
+    give_up: Callable[[Exception], None] = lambda error: None,
 ) -> Step | GraphedStep:
-    """The update as the profile's switches want it. Made once everything that it changes is in its place."""
+    """Return the update as the profile's switches want it. Made once everything that it changes is in its place."""
     step = kind(model, optimizer, loss, sums, autocast_of(switches, sums.device), bool(switches["compiled"]))
-    return GraphedStep(step) if switches["graphs"] else step
+    return GraphedStep(step, give_up) if switches["graphs"] else step
 
 
 def step_for(
@@ -199,10 +216,11 @@ def step_for(
     recipe: Recipe,
     sums: Tensor,
     switches: dict[str, bool | str],
+    give_up: Callable[[Exception], None] = lambda error: None,
 ) -> Step | GraphedStep | WrittenOutStep:
     """Return the model's own written-out step where it can train the recipe, else the profile's."""
     own = written_out_step(model, optimizer, spec, recipe, sums)
-    return own or make_step(model, optimizer, training_loss(spec, recipe), sums, switches)
+    return own or make_step(model, optimizer, training_loss(spec, recipe), sums, switches, give_up=give_up)
 
 
 def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

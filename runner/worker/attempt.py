@@ -29,6 +29,8 @@ from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
 
+LOOK_SECONDS = 0.5  # between two looks for the file that asks a job to stop
+
 
 class OutdatedError(UserError):
     """The zoo has no such job any more: its model, revision or kind of recipe. Trying again changes nothing."""
@@ -163,7 +165,8 @@ class JobAttempt:
         self.paths, self.job, self.run, self.worker, self.log = paths, job, run, worker, log
         self.options = worker.options
         self.lease = Lease(paths.lease)
-        self._stop_file = str(paths.stop)  # looked for after each step: making the path takes longer than that
+        self._stop_file = str(paths.stop)  # looked for while training: making the path takes longer than that
+        self._looked = -LOOK_SECONDS
 
     def execute(self) -> str:
         """Train and write the results. Returns how the attempt ended: 'finished' or 'interrupted'."""
@@ -194,16 +197,18 @@ class JobAttempt:
             raise OutdatedError(
                 f"planned for revision {job.revision}, the zoo's is {variant.revision} now: submit the suite again"
             )
-        switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu)
+        switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu, spec.bitwise)
         profiles.apply(switches)
         recipe = recipe_of(job)
         needed = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
         if self.worker.shared.get("needed") != needed:
             self.worker.shared.clear()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # what the last data set took counts as used until then
             folder = data_folder(self.options.data_dir)
             loaded = cache.load(job.dataset, folder, self.options.allow_unverified_data, log)
             began = time.perf_counter()
-            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
+            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log, self.options.shares)
             log(
                 f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
             )
@@ -215,12 +220,21 @@ class JobAttempt:
         if resume is not None:
             log(f"going on after epoch {resume.epoch}, step {resume.step}")
 
-        hooks = self.hooks()
-        try:
-            trained = train.train(
-                job, self.run, spec, recipe, prepared, device, switches, hooks,
-                resume=resume, force_resume=self.options.force_resume, facts=facts,
+        def trained_from(start: Any) -> Any:
+            return train.train(
+                job, self.run, spec, recipe, prepared, device, switches, self.hooks(), resume=start,
+                force_resume=self.options.force_resume, on_other_device=self.options.on_other_device, facts=facts,
             )  # fmt: skip
+
+        try:
+            try:
+                trained = trained_from(resume)
+            except train.ResumeRefused as refused:
+                if not (refused.other_model and self.options.on_other_device == "restart"):
+                    raise
+                self._start_afresh(f"was made on another device ({refused})")
+                known = self._known(loaded, device, switches)
+                trained = trained_from(None)
         except train.Stopped:
             log("stopped after a checkpoint")
             return "interrupted"
@@ -251,7 +265,14 @@ class JobAttempt:
         return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
-        return self.worker.stopping.is_set() or os.path.exists(self._stop_file)  # noqa: PTH110
+        """Tell whether to stop. It is asked after each step; a shared file system takes longer to answer than a step."""
+        if self.worker.stopping.is_set():
+            return True
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        return os.path.exists(self._stop_file)  # noqa: PTH110
 
     def _checkpoint(self) -> Any:
         from runner.training.checkpoint import Checkpoint

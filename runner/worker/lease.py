@@ -77,16 +77,24 @@ def _sample(path: Path, device: str, done: threading.Event) -> None:
 
     process = psutil.Process()
     process.cpu_percent()
-    gpu = nvml.GpuSampler() if device == "cuda" else None
+    gpu = nvml.GpuSampler(os.environ.get("CUDA_VISIBLE_DEVICES", "")) if device == "cuda" else None
     while not done.wait(SAMPLE_SECONDS):
         facts = {
             "time": now_ms(),
             "cpu_percent": process.cpu_percent(),
             "memory_mb": round(process.memory_info().rss / 1e6, 1),
-            **(gpu.sample() if gpu else {}),
+            **({**gpu.sample(), **own_gpu_memory()} if gpu else {}),
         }
         with contextlib.suppress(OSError):
             append_line(path, facts)
+
+
+def own_gpu_memory() -> dict[str, float]:
+    """Return what this process itself holds on the GPU, in MB: NVML's figure counts every process on the card."""
+    torch = sys.modules.get("torch")  # nothing is loaded or initialised for a sample
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    return {"gpu_own_memory_mb": round(torch.cuda.memory_reserved() / 1e6, 1)}
 
 
 class Log:

@@ -37,11 +37,15 @@ class JsonModel(BaseModel):
 class RunOptions(JsonModel):
     """How to run jobs. Not part of a job: the same job gives the same result under any of these, or its record says so."""
 
-    device: Literal["cpu", "cuda"] = "cpu"  # which GPU, CUDA_VISIBLE_DEVICES says
+    device: Literal["auto", "cpu", "cuda"] = "cpu"  # a worker's is its slot's; which GPU, CUDA_VISIBLE_DEVICES says
+    shares: Annotated[int, Field(ge=1)] = 1  # how many slots share the device's memory
     threads: Annotated[int, Field(ge=1)] = 1
     data_dir: Path | None = None
     allow_unverified_data: bool = False
     force_resume: bool = False
+    on_other_device: Literal["resume", "restart", "refuse"] = (
+        "refuse"  # a checkpoint of another model of GPU, `reference`
+    )
     submission: str = ""
     submitted_by: Submitter | None = None
 

@@ -1,0 +1,198 @@
+"""Which GPUs there are for us: what CUDA_VISIBLE_DEVICES names, read as CUDA reads it, less what this torch cannot use."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.errors import UserError
+from runner import nvml
+from runner.nvml import EXCLUSIVE, PROHIBITED, Card, Gpus
+
+INSIST = "`--device cpu` trains on the processor instead"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, or a part of one in MIG mode. `uuid` is NVML's, whatever name it was asked for by."""
+
+    uuid: str
+    card: Card
+
+
+@dataclass(frozen=True)
+class Build:
+    """What torch was compiled for: its version, its CUDA ('13.2'; None for the processor alone), its architectures."""
+
+    version: str
+    cuda: str | None
+    architectures: Sequence[str]  # 'sm_90': machine code; 'compute_90': PTX, which a driver compiles for newer ones
+
+
+def torch_build() -> Build:
+    """Return what this torch was compiled for. No GPU is touched."""
+    import torch
+
+    return Build(str(torch.__version__), torch.version.cuda, torch.cuda.get_arch_list())
+
+
+def code_runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
+    """Tell whether a GPU of this compute capability has code among the architectures.
+
+    Machine code runs on GPUs of its own major version and the same or a later minor one; PTX on any later one. A suffix
+    (sm_90a) binds the code to that very architecture.
+    """
+    major, minor = capability
+    for text in architectures:
+        kind, _, number = text.partition("_")
+        parts = re.fullmatch(r"(\d+)(\d)([a-z]?)", number)
+        if not parts:
+            continue
+        built = int(parts[1]), int(parts[2])
+        if parts[3] and built != capability:
+            continue
+        if built <= capability if kind == "compute" else built[0] == major and built[1] <= minor:
+            return True
+    return False
+
+
+def unfit_driver(gpus: Gpus, build: Build) -> str | None:
+    """Return why this torch can't speak to the driver at all; None where it can."""
+    if build.cuda is None:
+        return f"torch {build.version} is built without CUDA: `make setup TORCH=auto` installs the one for this driver"
+    major, knows = int(build.cuda.split(".")[0]), gpus.cuda // 1000
+    if knows < major:
+        return (
+            f"driver {gpus.driver} knows CUDA up to {knows}.{gpus.cuda % 1000 // 10}, torch {build.version} needs "
+            f"{build.cuda}: install a driver for CUDA {major}, or `make setup TORCH=auto`"
+        )
+    return None
+
+
+def unfit_card(card: Card, build: Build) -> str | None:
+    """Return why torch can't compute on this card; None where it can."""
+    if card.compute_mode == PROHIBITED:
+        return f"{card.name} is in compute mode PROHIBITED: `nvidia-smi -c DEFAULT`"
+    if card.instances == ():
+        return f"{card.name} is in MIG mode and has no instance: `nvidia-smi mig -cgi` makes one"
+    if card.capability is not None and not code_runs_on(card.capability, build.architectures):
+        major, minor = card.capability
+        return (
+            f"{card.name} has compute capability {major}.{minor}, and torch {build.version} has code for "
+            f"{', '.join(build.architectures)}: an older CUDA may have it, `make setup TORCH=cu126`"
+        )
+    return None
+
+
+def named(cards: Sequence[Card], variable: str | None) -> list[Gpu]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order; None names all.
+
+    As CUDA reads it: the list ends at the first entry that is no GPU; one that stands twice leaves none; a UUID may be cut
+    short while it is the only one. Numbers count the GPUs that answer, in the order of their bus. A GPU in MIG mode stands
+    for all its parts, of which CUDA itself would take the first: each worker is given one.
+    """
+    if variable is None:
+        return [part for card in cards for part in _parts(card)]
+    chosen: list[Gpu] = []
+    by_name = variable.strip().startswith(("GPU-", "MIG-"))
+    for entry in variable.split(","):
+        parts = _by_name(cards, entry.strip()) if by_name else _by_number(cards, entry.strip())
+        if parts is None:
+            break
+        if any(part in chosen for part in parts):
+            return []
+        chosen += parts
+    return chosen
+
+
+def hides_all(variable: str | None) -> bool:
+    """Tell whether CUDA_VISIBLE_DEVICES says that no GPU is wanted: empty, -1, or SLURM's word for none."""
+    return variable is not None and variable.split(",")[0].strip() in ("", "-1", "NoDevFiles")
+
+
+def _parts(card: Card) -> list[Gpu]:
+    if not card.instances:  # in one piece, or split into nothing
+        return [Gpu(card.uuid, card)]
+    return [Gpu(instance.uuid, card) for instance in card.instances]
+
+
+def _by_number(cards: Sequence[Card], entry: str) -> list[Gpu] | None:
+    number = re.match(r"[+-]?\d+", entry)  # CUDA takes what a number begins with: '1gpu' is 1
+    if number is None or not 0 <= int(number[0]) < len(cards):
+        return None
+    return _parts(cards[int(number[0])])
+
+
+def _by_name(cards: Sequence[Card], entry: str) -> list[Gpu] | None:
+    names: list[tuple[tuple[str, ...], list[Gpu]]]
+    if entry.startswith("MIG-"):
+        names = [((part.uuid, part.older_name), [Gpu(part.uuid, c)]) for c in cards for part in c.instances or ()]
+    else:
+        names = [((card.uuid,), _parts(card)) for card in cards]
+    exact = [parts for known, parts in names if entry in known]
+    matches = exact or [parts for known, parts in names if any(name.startswith(entry) for name in known)]
+    return matches[0] if len(matches) == 1 and len(entry) > len("GPU-") else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The GPUs to train on, and why each other one that was named can't be used.
+
+    `on_cpu`: that there is none is as it should be: no driver, no GPU, or CUDA_VISIBLE_DEVICES says that none is wanted.
+    """
+
+    gpus: list[Gpu]
+    unfit: list[str]
+    on_cpu: bool = False
+
+
+def find(machine: Gpus | str | None, variable: str | None, build: Build | None = None) -> Found:
+    """Return which of a machine's GPUs can be used; `build` is asked of torch where there is something to ask for."""
+    if machine is None or hides_all(variable):
+        return Found([], [], on_cpu=True)
+    if isinstance(machine, str):
+        return Found([], [f"the driver doesn't answer: {machine}"])
+    if not machine.cards:
+        return Found([], machine.lost, on_cpu=not machine.lost)
+    chosen = named(machine.cards, variable)
+    if not chosen:
+        there = "1 GPU" if len(machine.cards) == 1 else f"{len(machine.cards)} GPUs"
+        return Found(
+            [], [*machine.lost, f"CUDA_VISIBLE_DEVICES is '{variable}', which CUDA reads as none of the {there}"]
+        )
+    build = build or torch_build()
+    driver = unfit_driver(machine, build)
+    if driver is not None:
+        return Found([], [driver])
+    reasons = {gpu.uuid: unfit_card(gpu.card, build) for gpu in chosen}
+    unfit = [reason for reason in reasons.values() if reason is not None]
+    return Found([gpu for gpu in chosen if reasons[gpu.uuid] is None], [*machine.lost, *dict.fromkeys(unfit)])
+
+
+def usable_gpus() -> Found:
+    """Return the GPUs that this process may train on; raises UserError where a driver has GPUs and none can be used."""
+    found = find(nvml.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not found.gpus and not found.on_cpu:
+        raise UserError(f"no GPU can be used: {'; '.join(found.unfit)}. {INSIST}")
+    return found
+
+
+def numbers_differ(cards: Sequence[Card]) -> bool:
+    """Tell whether CUDA may number these cards otherwise than nvidia-smi: it takes the fastest first, unless told."""
+    return len({card.name for card in cards}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
+
+
+def shared_by_mps() -> bool:
+    """Tell whether CUDA's Multi-Process Service runs, which lets several processes into a GPU in exclusive mode."""
+    return (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control").exists()
+
+
+def check_shares(gpus: Sequence[Gpu], slots_per_gpu: int) -> None:
+    """Raise UserError for several slots on a GPU that lets one process in."""
+    exclusive = [gpu.card.name for gpu in gpus if gpu.card.compute_mode == EXCLUSIVE]
+    if exclusive and slots_per_gpu > 1 and not shared_by_mps():
+        raise UserError(
+            f"{exclusive[0]} is in compute mode EXCLUSIVE_PROCESS, which lets in one process: --slots-per-gpu 1, or start MPS, "
+            "or `nvidia-smi -c DEFAULT`"
+        )

@@ -1,0 +1,42 @@
+"""What a network makes of a set of images, without training on them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.training.batches import DeviceSet
+from runner.training.step import add_up
+from zoo.spec import ModelSpec
+
+EVALUATION_BATCH = 500
+
+
+def evaluate(
+    model: nn.Module,
+    data: DeviceSet,
+    spec: ModelSpec,
+    autocast: Any,
+    layout: torch.memory_format,
+    between: Callable[[], None] = lambda: None,
+    training: bool = False,
+) -> Tensor:
+    """Return summed loss, wrong and images over a set: float64 (3,), still on the device.
+
+    `between` is called between batches. With `training` dropout is in force.
+    """
+    model.train(training)
+    sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)
+    parts = sums.unbind()
+    with torch.no_grad():
+        for start in range(0, len(data), EVALUATION_BATCH):
+            if start:
+                between()
+            part = slice(start, start + EVALUATION_BATCH)
+            labels = data.labels[part]
+            with autocast():
+                logits = model(data.images(part).contiguous(memory_format=layout))
+            logits = logits.float()
+            add_up(parts, spec.loss(logits, labels), logits, labels)
+    return sums
