@@ -68,7 +68,11 @@ def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
 
 
 def declared_models() -> dict[str, list[str]]:
-    """The models of each module of the zoo; importing them is part of the check."""
+    """The models of each module of the zoo; importing them is part of the check. A file that can't be loaded ends it."""
+    import zoo
+
+    if zoo.problems():
+        raise SystemExit("\n".join(f"check-pr: {line}" for line in zoo.problems()))
     found = {}
     for path in sorted((ROOT / "zoo").glob("*.py")):
         module = importlib.import_module(f"zoo.{path.stem}" if path.stem != "__init__" else "zoo")

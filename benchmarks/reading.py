@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.cards import Card, read_cards
+from benchmarks.checkout import PACKAGES
 from benchmarks.columns import DATA, RUN_COLUMNS
-from benchmarks.papers import FOLDER, Paper, load_papers
+from benchmarks.papers import FOLDER, Paper, load_papers, unknown_names
 from benchmarks.published import listing, load_published, record_files
 from benchmarks.records import RecordError, RunRecord, canonical_json, load
 
@@ -69,7 +70,11 @@ def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: 
             problems += str(error).splitlines()
         else:
             rows.append(known[name][1])
-    return Evidence(_frame(rows, cards), cards, load_papers(papers), tuple(problems))
+    sources = load_papers(papers)
+    if results.absolute() == PACKAGES / "results":  # which has every model's card
+        unknown = unknown_names(sources, {card.name: card.paper for card in cards.values()})
+        problems += [f"{line} (a new model's card: runner models --write-cards)" for line in unknown]
+    return Evidence(_frame(rows, cards), cards, sources, tuple(problems))
 
 
 def frame_of(records: Iterable[tuple[RunRecord, Path, bool]], cards: Mapping[str, Card]) -> pd.DataFrame:

@@ -36,6 +36,10 @@ FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=1000)]
 Submitter = Annotated[str, Field(max_length=200)]
+Count = Annotated[int, Field(ge=1, le=10**6)]  # of threads, attempts, epochs
+Amount = Annotated[int, Field(ge=0, le=10**12)]  # of images, parameters
+Rate = Annotated[float, Field(ge=0, le=1e12)]
+MOST_BYTES = 10**6  # of a record's file; real ones have 3,000
 Json = Any  # a number, string, boolean or null, or a list or object of them: the value of a recipe field
 
 
@@ -118,7 +122,7 @@ class Job(_Frozen):
 
     dataset: Name
     model: Name
-    revision: Annotated[int, Field(ge=1)]
+    revision: Count
     recipe: dict[FieldName, Json]
     overrides: dict[FieldPath, Json] = {}
     profile: Literal["reference", "fast"] = "reference"
@@ -183,15 +187,15 @@ class Protocol(_Frozen):
     """How the error was measured, as far as a fair comparison needs it."""
 
     evaluation: Literal["test", "validation"]  # validation: the held-out images
-    augmentation: str  # of training images: "none", or such as "flip + translate 4"
-    training_images: Annotated[int, Field(ge=1)]
-    holdout: Annotated[int, Field(ge=0)] = 0
+    augmentation: Text  # of training images: "none", or such as "flip + translate 4"
+    training_images: Annotated[Amount, Field(ge=1)]
+    holdout: Amount = 0
 
 
 class Environment(_Frozen):
     """Where the job ran. Versions are those that the libraries report, or null without the library."""
 
-    device: str  # "cpu" or "cuda"
+    device: Literal["cpu", "cuda"]
     hardware: Text  # the name of the processor or GPU
     platform: Text
     python: Text
@@ -199,8 +203,8 @@ class Environment(_Frozen):
     cuda: Text | None = None
     cudnn: Text | None = None
     driver: Text | None = None
-    threads: Annotated[int, Field(ge=1)]
-    precision: dict[FieldName, bool | str]  # all switches that may change rounding
+    threads: Count
+    precision: Annotated[dict[FieldName, bool | Text], Field(max_length=100)]  # all switches that may change rounding
 
 
 class Source(_Frozen):
@@ -218,7 +222,8 @@ class Stretch(_Frozen):
     hardware: Text | None = None
     platform: Text | None = None
     torch: Text | None = None
-    threads: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    numpy: Text | None = None
+    threads: Count | None = None
     commit: Text | None = None
     dirty: bool | None = None
     sources_sha256: Sha256 | None = None
@@ -231,7 +236,7 @@ class DataFacts(_Frozen):
 
     sha256: Sha256
     verified: bool
-    provenance: str | None = None  # a sentence about the origin of unverified files
+    provenance: Text | None = None  # a sentence about the origin of unverified files
 
 
 class RunRecord(_Frozen):
@@ -239,32 +244,30 @@ class RunRecord(_Frozen):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]  # random, so that two runs of one job have different names
-    key: str
+    key: Text
     fingerprint: Sha256
     job: Job
     outcome: Literal["finished", "collapsed", "diverged"]
-    diverged_epoch: Annotated[int, Field(ge=1)] | None = None
-    wrong: Annotated[int, Field(ge=0)] | None
-    test_images: Annotated[int, Field(ge=1)] | None
-    best_epoch: Annotated[int, Field(ge=1)] | None = (
-        None  # a diagnostic that counts nowhere, because it is chosen on the test set
-    )
+    diverged_epoch: Count | None = None
+    wrong: Amount | None
+    test_images: Annotated[Amount, Field(ge=1)] | None
+    best_epoch: Count | None = None  # a diagnostic that counts nowhere, because it is chosen on the test set
     best_test_error: float | None = None
     final_train_loss: float | None = None
     chance_loss: Annotated[float, Field(gt=0)] | None = (
         None  # of the best constant answer: the entropy of the training labels
     )
     protocol: Protocol
-    parameters: Annotated[int, Field(ge=0)]
+    parameters: Amount
     recipe_sha256: Sha256
-    images_per_second: Annotated[float, Field(ge=0)]  # training images per second of training, over all attempts
-    train_seconds: Annotated[float, Field(ge=0)]
+    images_per_second: Rate  # training images per second of training, over all attempts
+    train_seconds: Rate
     environment: Environment
     source: Source
     data: DataFacts
     started: AwareDatetime
     finished: AwareDatetime
-    attempts: Annotated[int, Field(ge=1)]
+    attempts: Count
     forced_resume: bool = False  # resumed with another torch build, device, thread count, precision, code or data
     sequential: bool = False  # added by `--until-decided`, because the seeds before it did not decide the verdict
     curve_sha256: Sha256
@@ -302,7 +305,7 @@ class RunRecord(_Frozen):
         if isinstance(data, Mapping) and "test_error" in data:
             data = dict(data)
             stated, wrong, images = data.pop("test_error"), data.get("wrong"), data.get("test_images")
-            whole = isinstance(wrong, int) and isinstance(images, int) and images > 0
+            whole = all(isinstance(count, int) and abs(count) <= 10**12 for count in (wrong, images)) and images > 0
             derived = round(100 * wrong / images, 6) if whole else None
             if stated != derived:
                 raise ValueError(f"test_error is {stated}, but wrong / test_images gives {derived}")
@@ -331,6 +334,9 @@ def record_json(record: RunRecord) -> str:
     for field in ("sequential", "chance_loss", "trail"):
         if not data[field]:
             del data[field]  # so that records written before these fields existed keep their bytes
+    for stretch in data.get("trail", ()):
+        if stretch["numpy"] is None:
+            del stretch["numpy"]
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -350,7 +356,12 @@ def load(path: Path) -> RunRecord:
     text is parsed first for its version and again for its fields.
     """
     try:
-        data = from_json(path.read_bytes())
+        content = path.read_bytes()
+        if len(content) > MOST_BYTES:
+            raise RecordError(f"{path}: has {len(content):,} bytes, expected at most {MOST_BYTES:,}")
+        data = from_json(content)
+    except RecordError:
+        raise
     except (OSError, ValueError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise RecordError(f"{path}: can't be read as JSON: {error}") from error
     if isinstance(data, dict) and data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:

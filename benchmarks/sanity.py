@@ -43,9 +43,13 @@ def as_toml(value: object) -> str:
 
 def wrong_fields(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """Return one line for each wrong field of a row: `field: what is wrong, what was expected`."""
+    items = error.errors(include_url=False)
+    unknown_names = [str(item["loc"][-1]) for item in items if item["type"] == "extra_forbidden"]
     lines = []
-    for item in error.errors(include_url=False):
+    for item in items:
         place = [str(part) for part in item["loc"]]
+        if item["type"] == "missing" and difflib.get_close_matches(place[-1], unknown_names, n=1, cutoff=0.6):
+            continue  # mistyped: the line of the unknown field says so
         lines.append(": ".join(part for part in (".".join(place), _wrong(item, schema)) if part))
     return lines
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
+from runner.sources import child_variables, python
 from runner.tracking.store import QUIET, ui_command
 
 SITE = Path(__file__).resolve().parent.parent / "site"
@@ -36,7 +37,7 @@ def serve(
             raise UserError(
                 f"can't listen on {address}, port {port}: {error}; try --port {port % 65_535 + 1}"
             ) from error
-    words = [sys.executable, str(SITE / "serve.py"), str(port), address]
+    words = python(str(SITE / "serve.py"), str(port), address)
     sys.stdout.flush()
     below = {"STREAMLIT_SERVER_BASE_URL_PATH": base_path.strip("/")} if base_path else {}
     os.execve(sys.executable, words, _environment(repository) | below)
@@ -48,7 +49,7 @@ def export(folder: Path, title: str = "", base_url: str = "", repository: str = 
     _refuse({"--base-path": base_path}, "exported pages work below any path")
     options = {"--title": title, "--base-url": base_url, "--repository": repository}
     words = [f"{name}={value}" for name, value in options.items() if value]
-    command = [sys.executable, str(SITE / "export.py"), *words, "--", str(folder)]
+    command = python(str(SITE / "export.py"), *words, "--", str(folder))
     return subprocess.run(command, env=_environment(), check=False).returncode
 
 
@@ -66,7 +67,8 @@ def _check_scripts() -> None:
 
 
 def _environment(repository: str = "") -> dict[str, str]:
-    above = [str(SITE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    own = {"REPROZOO_ROOT": str(root()), "REPROZOO_MLFLOW": ui_command(), "PYTHONPATH": os.pathsep.join(above)}
+    """The variables of the site's process: it imports its own modules and ours, and none of the current folder."""
+    folders = [str(SITE), str(SITE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"REPROZOO_ROOT": str(root()), "REPROZOO_MLFLOW": ui_command(), "PYTHONPATH": os.pathsep.join(folders)}
     own |= {"REPROZOO_REPOSITORY": repository} if repository else {}
-    return dict(os.environ) | QUIET | own
+    return os.environ | QUIET | child_variables() | own

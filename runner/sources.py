@@ -36,7 +36,7 @@ def check_modules() -> None:
         spec = find_spec(name)
         places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
         _refuse_elsewhere(name, next((Path(place) for place in places if place), None))
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():  # a thread may be importing
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] in PACKAGES and file:
             _refuse_elsewhere(name, Path(file))

@@ -96,7 +96,7 @@ ROOMS = (
     ("training",),
     ("data",),
     ("jobs",),
-    ("files", "locks", "nvml", "sources", "text"),
+    ("console", "files", "locks", "nvml", "sources", "text"),
 )
 MOST_LINES = 400
 LONGER = {  # and why

@@ -139,15 +139,29 @@ def test_a_variable_that_makes_no_sense_is_one_line(runner, own_root, monkeypatc
     assert not (own_root / ".runs").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"dataset": 3}', "\xff", '{"dataset": "digits", "seed": -1}'])
-def test_a_broken_job_file_is_one_line_that_names_it(runner, submitted, content):
+@pytest.mark.parametrize(
+    "content", ["", "{", "\ufeff{}", "[]", '{"dataset": 3}', "\xff", '{"dataset": "digits", "seed": -1}']
+)
+def test_a_broken_job_file_is_one_line_that_names_it_and_hides_no_other_job(runner, submitted, own_root, content):
     [paths] = all_jobs()
-    paths.job.write_bytes(content.encode("latin-1"))
-    code, _, err = runner("status")
-    assert code == 2
-    assert "job.json" in err
-    assert len(err.strip().splitlines()) == 1
+    other = make_record(dataset="digits", model="nin", recipe={"epochs": 3})
+    run_locally(own_root / ".runs", other)
+    paths.job.write_bytes(content.encode("latin-1", "replace"))
+    for words in (["status"], ["status", "--json"]):
+        code, out, err = runner(*words)
+        assert code == 0
+        assert other.key in out
+        assert submitted.key not in out
+        assert f"runner: {paths.job}: " in err
+        assert "the same submit writes it anew" in err
+        assert len(err.strip().splitlines()) == 1
+    code, _, err = runner("retry", "--failed")
+    assert (code, len(err.splitlines())) == (2, 1)
+    for words in (["report"], ["stop", "--all"]):
+        assert runner(*words)[0] == 0
     assert paths.job.read_bytes() == content.encode("latin-1")
+    paths.write_job(submitted.job)
+    assert paths.read_job() == submitted.job
 
 
 # --- every reader ----------------------------------------------------------------------------------------------------------

@@ -30,17 +30,16 @@ from zoo.anatomy import layers_of
 MODELS = load_models()
 
 
-def networks():
+def networks() -> list:
     """Each network once, by its layers and the shape of its images: neither a recipe nor the classes change what is counted."""
-    known = set()
+    known = {}
     for spec in MODELS.values():
         for dataset, variant in spec.variants.items():
             with torch.device("meta"):
                 layers = re.sub(r"out_features=\d+", "", str(variant.build()))
             network = layers, get_dataset(dataset).shape
-            if network not in known:
-                known.add(network)
-                yield pytest.param(spec, dataset, id=f"{spec.name}-{dataset}")
+            known.setdefault(network, pytest.param(spec, dataset, id=f"{spec.name}-{dataset}"))
+    return list(known.values())
 
 
 # --- the floors ------------------------------------------------------------------------------------------------------------

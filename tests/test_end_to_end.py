@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -25,7 +26,7 @@ def records():
     return {load(paths.record).key: load(paths.record) for paths in all_jobs() if paths.record.exists()}
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -76,6 +77,17 @@ def running_epoch():
     return (lease or {}).get("epoch", 0)
 
 
+@contextmanager
+def submitted(words):
+    """A submit in a process of its own, which doesn't outlive the block."""
+    command = [sys.executable, "-m", "runner", "submit", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
 def same_bits_as_uninterrupted(runner, words, record):
     """Whether the same job ends with these weights and this curve in a root where nothing disturbs it."""
     assert runner("submit", *words, "--engine", "inline")[0] == 0
@@ -98,12 +110,10 @@ def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives
 ):
     """SIGTERM to a submit with a worker; the next one trains the rest in its own process."""
     words = [*LONG, "--epochs", "12"]
-    first = subprocess.Popen(
-        [sys.executable, "-m", "runner", "submit", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    wait_for(lambda: running_epoch() >= 1)
-    first.send_signal(signal.SIGTERM)
-    said, _ = first.communicate(timeout=120)
+    with submitted(words) as first:
+        wait_for(lambda: running_epoch() >= 1)
+        first.send_signal(signal.SIGTERM)
+        said, _ = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM, said
     assert "goes on from the checkpoints" in said
     paths = all_jobs()[0]
@@ -122,14 +132,11 @@ def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives
 def test_a_killed_worker_and_a_killed_submit_give_the_same_weights(runner, monkeypatch, own_store, elsewhere):
     """kill -9 to a worker, whose submit starts another; then to the submit, whose worker goes on alone."""
     words = [*LONG, "--epochs", "24"]
-    command = [sys.executable, "-m", "runner", "submit", *words]
-    submit = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-    wait_for(lambda: running_epoch() > 2)
-    paths = all_jobs()[0]
-    os.kill(read_json(paths.lease)["pid"], signal.SIGKILL)
-    wait_for(lambda: len([x for x in read_lines(paths.attempts) if x["event"] == "start"]) == 2)
-    submit.kill()
-    submit.wait()
+    with submitted(words):
+        wait_for(lambda: running_epoch() > 2)
+        paths = all_jobs()[0]
+        os.kill(read_json(paths.lease)["pid"], signal.SIGKILL)
+        wait_for(lambda: len([x for x in read_lines(paths.attempts) if x["event"] == "start"]) == 2)
     code, out, err = runner("submit", *words)
     assert code == 0, out + err
     resumed = load(paths.record)

@@ -29,6 +29,9 @@ def simulator(monkeypatch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr("runner.training.loop.AHEAD", 1)  # as the eager step has it
+    monkeypatch.setattr(
+        "runner.training.augment.QUANTILES", 64
+    )  # a table of them takes seconds; no other test has this alpha
     monkeypatch.setattr(step, "WARM_UP", 1)  # each is an update of its own: more would only take longer
     yield simulate(monkeypatch)
     torch.set_num_threads(threads)
@@ -77,7 +80,7 @@ KINDS = [
         {
             "optimizer": AdamW(learning_rate=0.01),
             "average": EMA(decay=0.9),
-            "augmentation": Augmentation(mixup=Mixup(alpha=0.2)),
+            "augmentation": Augmentation(mixup=Mixup(alpha=0.71)),
         },
         id="AdamW, averaged weights, mixed images",
     ),

@@ -15,7 +15,8 @@ from benchmarks.records import load, record_json
 from runner.files import read_json
 from runner.jobs.find import all_jobs
 from runner.jobs.state import state_of
-from runner.sources import source
+from runner.site import _environment
+from runner.sources import python, source
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 
@@ -45,6 +46,24 @@ def test_workers_import_nothing_from_the_current_folder(elsewhere, own_root, mon
     assert stretch.sources_sha256 == source().sha256
     assert stretch.data_sha256 == record.data.sha256
     assert stretch.hardware == record.environment.hardware
+
+
+def test_the_site_imports_nothing_from_the_current_folder(elsewhere, checkout):
+    """`site/` is no package: its process finds its modules by the variables that `runner site` gives it."""
+    for name in ("benchmarks", "render", "source"):
+        (elsewhere / f"{name}.py").write_text("")
+    names = ("benchmarks", "render", "source", "zoo", "queue")
+    look = f"from importlib.util import find_spec; print(*(find_spec(name).origin for name in {names}), sep='\\n')"
+    done = subprocess.run(
+        python("-c", look), env=_environment(), cwd=elsewhere, capture_output=True, text=True, check=True
+    )
+    found = dict(zip(names, done.stdout.split(), strict=True))
+    assert found["benchmarks"] == str(checkout / "benchmarks" / "__init__.py")
+    assert (found["render"], found["source"]) == (
+        str(checkout / "site" / "render.py"),
+        str(checkout / "site" / "source.py"),
+    )
+    assert not [path for path in found.values() if path.startswith(str(elsewhere))]
 
 
 def test_a_zoo_from_another_place_is_one_line(elsewhere):

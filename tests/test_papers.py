@@ -396,7 +396,7 @@ def test_a_mistake_is_one_line_with_what_was_expected(tmp_path: Path, old: str, 
     write(tmp_path, "one", GOOD.replace(old, new))
     with pytest.raises(PaperError) as caught:
         load_papers(tmp_path)
-    assert f"{tmp_path / 'one.toml'}: {problem}" in str(caught.value).splitlines()
+    assert str(caught.value).splitlines() == [f"{tmp_path / 'one.toml'}: {problem}"]
 
 
 def test_an_error_equal_to_a_constant_answers_is_accepted(tmp_path: Path) -> None:

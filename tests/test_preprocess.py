@@ -13,6 +13,7 @@ from benchmarks.errors import UserError
 from runner.data import cache
 from runner.training import preprocess
 from runner.training.preprocess import PREPROCESSING, TRANSFORMS, GcnZca, fit
+from zoo.recipe import PREPROCESSINGS
 
 
 def quiet(message: str) -> None:
@@ -93,7 +94,7 @@ def test_a_channel_of_one_colour_is_not_divided_by_zero():
 
 
 def test_names_are_described_and_unknown_ones_refused():
-    assert PREPROCESSING.keys() == TRANSFORMS.keys()
+    assert PREPROCESSING.keys() == TRANSFORMS.keys() == set(PREPROCESSINGS)
     with pytest.raises(UserError, match="did you mean 'standardise'"):
         fit("standardize", random_images(2), None, "")
 

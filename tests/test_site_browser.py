@@ -447,9 +447,11 @@ def test_progress_refreshes_by_itself(visit, full):
 
 
 @pytest.fixture(scope="module")
-def exported(full, tmp_path_factory) -> Path:
+def exported(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("exported")
+    fill_root(root)
     folder = tmp_path_factory.mktemp("www") / "owner" / "repository"
-    reading = source.make_reading(read(full.root / "results", full.root / ".runs"), full.root)
+    reading = source.make_reading(read(root / "results", root / ".runs"), root)
     export.export(reading, folder, export.Site(base_url="http://127.0.0.1/owner/repository"))
     return folder
 
@@ -484,7 +486,7 @@ def test_the_export_works(how, scheme, browser, exported):
     assert page.locator("table.board tr:visible", has_text="NiN + dropout").count()
     page.get_by_role("searchbox").fill("")
     assert shown.count() == all_rows
-    page.locator("table.board a", has_text="NiN + dropout").first.click()
+    page.locator("table.board").get_by_role("link", name="NiN + dropout", exact=True).click()
     page.wait_for_selector("#seeds .main-svg")
     assert "10.41" in page.locator("main").inner_text()
     ink = page.evaluate("getComputedStyle(document.querySelector('.js-plotly-plot .xtick text')).fill")

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -609,6 +610,73 @@ def test_the_store_is_the_checkouts_own_or_the_variables(own_root, monkeypatch, 
     assert store.store_uri() == f"sqlite:///{tmp_path}/other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
     assert store.ui_command() == "https://mlflow.example.org"
+
+
+def test_a_moved_root_takes_its_artifacts_along(client, own_root, tmp_path, monkeypatch):
+    """MLflow stores whole addresses; nothing is written to the old place after the move."""
+    from mlflow.tracking import MlflowClient
+
+    sync([trained().paths])
+    moved = tmp_path / "another place #2, ü"
+    own_root.rename(moved)
+    monkeypatch.setenv("REPROZOO_ROOT", str(moved))
+    sync([trained(seed=1, run="1" * 32).paths])
+    assert not own_root.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {moved.name}
+    here = MlflowClient(tracking_uri=store.store_uri())
+    artifacts = moved / ".runs" / "mlflow-artifacts" / "cifar10"
+    assert here.get_experiment_by_name("cifar10").artifact_location == artifacts.as_uri()
+    runs = runs_of(here)
+    assert len(runs) == 2
+    for run in runs:
+        assert run.info.artifact_uri == (artifacts / run.info.run_id / "artifacts").as_uri()
+        assert "record.json" in {file.path for file in here.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.parametrize("name", ["a?b", "100%"])
+def test_a_root_that_no_address_can_hold_is_one_line_and_nothing_is_written_beside_it(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("REPROZOO_ROOT", str(tmp_path / "odd" / name))
+    report = sync([trained().paths])
+    assert report.left == 1
+    assert report.warning is not None
+    assert f"{name}/.runs, whose path holds ? or %: set REPROZOO_ROOT to another folder" in report.warning
+    assert [path.name for path in (tmp_path / "odd").iterdir()] == [name]
+    assert not list((tmp_path / "odd").rglob("mlflow*"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    assert store.unfit_folder() is None
+
+
+def test_addresses_that_are_not_this_stores_are_left_alone(tmp_path):
+    with closing(sqlite3.connect(":memory:")) as database:
+        store.mend_artifact_addresses(database, tmp_path / "mlflow-artifacts")  # no table yet
+        database.execute("CREATE TABLE experiments (experiment_id, name, artifact_location)")
+        database.execute("CREATE TABLE runs (experiment_id, artifact_uri)")
+        elsewhere = tmp_path / "copied from" / "mlflow-artifacts" / "mnist"
+        elsewhere.mkdir(parents=True)  # the files are still there, and not here
+        places = ["s3://bucket/cifar10", "file:///x/mlruns/0", elsewhere.as_uri()]
+        rows = list(zip(range(3), ("cifar10", "Default", "mnist"), places, strict=True))
+        database.executemany("INSERT INTO experiments VALUES (?, ?, ?)", rows)
+        store.mend_artifact_addresses(database, tmp_path / "mlflow-artifacts")
+        assert database.execute("SELECT * FROM experiments").fetchall() == rows
+
+
+def test_the_umask_decides_who_may_write_to_the_store(tmp_path):
+    """By itself SQLite makes a file that only its owner may write."""
+
+    class Client:
+        def __init__(self, tracking_uri: str) -> None:
+            self.path = tracking_uri.removeprefix("sqlite:///")
+
+        def search_experiments(self, max_results: int) -> None:
+            with closing(sqlite3.connect(self.path)) as database:
+                database.execute("CREATE TABLE experiments (name)")
+
+    before = os.umask(0o002)
+    try:
+        store.create_store(Client, tmp_path / "mlflow.db")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "mlflow.db").stat().st_mode) == 0o664
 
 
 def test_the_page_that_is_named_is_the_experiments_not_mlflows_start_page(own_root, monkeypatch):

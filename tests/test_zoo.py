@@ -133,6 +133,7 @@ def test_every_module_of_the_zoo_declares_models():
         "plain",
         "anatomy",
         "explicit",
+        "initialisers",
     }
     networks = [v for s in MODELS.values() for v in (*s.variants.values(), *s.anatomy.values())]
     assert modules == {network.build.__module__.split(".")[-1] for network in networks}

@@ -52,6 +52,8 @@ MODELS = (
         family="LeNet",
         paper="caffe",
         suites=("classics", "mnist", "quickstart-mnist"),
-        variants={"mnist": Variant(build=caffe_lenet, recipe=RECIPE, parameters=431_080)},
+        variants={
+            "mnist": Variant(build=caffe_lenet, recipe=RECIPE, parameters=431_080, to_the_letter="caffe/examples/mnist")
+        },
     ),
 )

@@ -169,6 +169,11 @@ MODELS = (
         "cifar10_quick",
         "Caffe's CIFAR-10 quick",
         "caffe",
-        Variant(build=lambda: cudaconvnet_26(relu4=False), recipe=QUICK, parameters=145_578),
+        Variant(
+            build=lambda: cudaconvnet_26(relu4=False),
+            recipe=QUICK,
+            parameters=145_578,
+            to_the_letter="caffe/examples/cifar10",
+        ),
     ),
 )

@@ -52,7 +52,8 @@ PARAMETERS = 2_097_528
 
 
 def _spec(name: str, title: str, paper: str | None, dropout: bool) -> ModelSpec:
-    variant = Variant(build=lambda: mlp(dropout), recipe=RECIPE, parameters=PARAMETERS)
+    letter = "pylearn2's scripts/papers/dropout/mnist.yaml" if dropout else ""
+    variant = Variant(build=lambda: mlp(dropout), recipe=RECIPE, parameters=PARAMETERS, to_the_letter=letter)
     return ModelSpec(
         name=name, title=title, family="MLP", paper=paper, suites=("classics", "mnist"), variants={"mnist": variant}
     )

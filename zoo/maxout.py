@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.recipe import SGD, Augmentation, Linear, Ramp, Recipe
-from zoo.spec import Departure, ModelSpec, Variant
+from zoo.spec import ModelSpec, Variant
 
 
 class Maxout(nn.Module):
@@ -90,8 +90,9 @@ AUGMENTED = replace(
 PARAMETERS = 16_247_830
 
 
-def _spec(name: str, title: str, recipe: Recipe, *departures: Departure) -> ModelSpec:
-    variant = Variant(build=maxout, recipe=recipe, parameters=PARAMETERS, departures=departures)
+def _spec(name: str, title: str, recipe: Recipe, configuration: str) -> ModelSpec:
+    letter = f"pylearn2's scripts/papers/maxout/{configuration}"
+    variant = Variant(build=maxout, recipe=recipe, parameters=PARAMETERS, to_the_letter=letter)
     return ModelSpec(
         name=name,
         title=title,
@@ -104,6 +105,6 @@ def _spec(name: str, title: str, recipe: Recipe, *departures: Departure) -> Mode
 
 
 MODELS = (
-    _spec("maxout", "Conv. maxout + dropout", RELEASED),
-    _spec("maxout_augmentation", "Conv. maxout + dropout + augmentation", AUGMENTED),
+    _spec("maxout", "Conv. maxout + dropout", RELEASED, "cifar10_no_aug.yaml"),
+    _spec("maxout_augmentation", "Conv. maxout + dropout + augmentation", AUGMENTED, "cifar10.yaml"),
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zoo.plain import require_positive
+from zoo.plain import check_types, require_positive
 
 
 def _require_momentum(name: str, value: float) -> None:
@@ -22,6 +22,7 @@ class Ramp:
     epochs: int
 
     def __post_init__(self) -> None:
+        check_types(self)
         _require_momentum("start", self.start)
         _require_momentum("end", self.end)
         require_positive("epochs", self.epochs)
@@ -52,6 +53,7 @@ class SGD:
     convention: str = "torch"
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("learning_rate", self.learning_rate)
         if not isinstance(self.momentum, Ramp):
             _require_momentum("momentum", self.momentum)
@@ -81,6 +83,7 @@ class DiagonalLM:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("learning_rate", "mu", "images"):
             require_positive(name, getattr(self, name))
         if not 0 <= self.floor <= 1:
@@ -101,6 +104,7 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("learning_rate", self.learning_rate)
         require_positive("epsilon", self.epsilon)
         for name in ("beta1", "beta2"):

@@ -5,8 +5,10 @@ A part is an object with the fields that differ from their defaults. If a field 
 """
 
 import dataclasses
+import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 RULE = "rule"
@@ -138,6 +140,43 @@ def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, defa
         raise ValueError(f"{name}.{error}" if name else str(error)) from error
 
 
+def check_types(part: Any) -> None:
+    """Raise ValueError, naming the field, where a dataclass holds a value of another type than it declares."""
+    for name, kind in _hints(part.__class__).items():
+        value = getattr(part, name)
+        if not _is_a(value, kind):
+            expected = _in_words(kind).replace("a list", "a tuple").replace("[", "(").replace("]", ")")
+            comma = any(_is_a(value, item) for item in _items(kind))
+            as_in = f": a comma is missing, as in ({_shortened(value)},)" if comma else ""
+            raise ValueError(f"{name} is {_shortened(value)}, expected {expected}{as_in}")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return {f.name: get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Tell whether a value has a field's type. A function, a mapping and whatever else has no such check counts as one."""
+    if len(_alternatives(kind)) > 1:
+        return any(_is_a(value, one) for one in _alternatives(kind))
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        kinds = (items[0],) * len(value) if items[-1] is ... else items
+        return len(kinds) == len(value) and all(map(_is_a, value, kinds))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind) if isinstance(kind, type) and get_origin(kind) is None else True
+
+
+def _items(kind: Any) -> list[Any]:
+    """What the tuples hold that a type admits."""
+    tuples = [get_args(one) for one in _alternatives(kind) if get_origin(one) is tuple]
+    return [items[0] for items in tuples if items[-1] is ...]
+
+
 def _alternatives(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
@@ -162,8 +201,7 @@ def _in_words(kind: Any) -> str:
         elif get_origin(one) is tuple:
             items = get_args(one)
             if items[-1] is ...:
-                inner = items[0]
-                words.append("a list" if inner not in simple else f"a list of {simple[inner].removeprefix('a ')}s")
+                words.append(f"a list of {_several(items[0], simple)}")
             else:
                 words.append("[" + ", ".join(_in_words(item) for item in items) + "]")
         else:
@@ -171,9 +209,25 @@ def _in_words(kind: Any) -> str:
     return " or ".join(words)
 
 
+def _several(kind: Any, simple: Mapping[Any, str]) -> str:
+    """Say what the items of a list are: 'whole numbers', '[a word, a number]'."""
+    if kind in simple:
+        return f"{simple[kind].removeprefix('a ')}s"
+    return f"{kind.__name__}s" if isinstance(kind, type) and get_origin(kind) is None else _in_words(kind)
+
+
 def _shortened(data: Any) -> str:
     text = repr(data)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def require_known(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise ValueError, naming the field and the nearest name, unless its value is one of `known`."""
+    known = list(known)
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ValueError(f"{name} is '{value}': {hint}expected one of: {', '.join(known)}")
 
 
 def require_positive(name: str, value: float) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from zoo.initialisers import INITIALISERS
 from zoo.optimizers import CONVENTIONS, SGD, Adam, AdamW, DiagonalLM, Optimizer, Ramp
-from zoo.plain import from_plain, require_not_negative, require_positive, to_plain
+from zoo.plain import check_types, from_plain, require_known, require_not_negative, require_positive, to_plain
 from zoo.schedules import Constant, Cosine, Exponential, Inverse, Linear, Moment, Plateau, Schedule, Steps, Warmup
 
 # The whole language, so that model files and the examples in docs/ import from this module only.
@@ -62,6 +63,7 @@ class Mixup:
     alpha: float
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("alpha", self.alpha)
 
 
@@ -84,6 +86,7 @@ class Augmentation:
     mixup: Mixup | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_not_negative("translate", self.translate)
         if self.border not in ("zero", "black"):
             raise ValueError(f"border is '{self.border}', expected one of: zero, black")
@@ -122,6 +125,7 @@ class Fixed:
     updates: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_not_negative("file_images", self.file_images)
         require_not_negative("updates", self.updates)
         if self.file_images and self.updates:
@@ -149,6 +153,7 @@ class SecondStage:
     schedule: Schedule = Constant()  # noqa: RUF009 - it is frozen
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("images", self.images)
         require_positive("epochs", self.epochs)
 
@@ -175,6 +180,7 @@ class LabelSmoothing:
     share: float
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 < self.share < 1:
             raise ValueError(f"share is {self.share}, expected more than 0 and less than 1")
 
@@ -191,6 +197,7 @@ class EMA:
     decay: float
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 < self.decay < 1:
             raise ValueError(f"decay is {self.decay}, expected more than 0 and less than 1")
 
@@ -199,13 +206,19 @@ class EMA:
 
 Rules = tuple[tuple[str, float], ...]  # (pattern of parameter names, value)
 
+# The names that a recipe may give; runner/training/preprocess.py does what they say.
+PREPROCESSINGS = (
+    *("unit", "over_256", "lecun", "minus_mean_image", "unit_minus_mean_image", "standardise"),
+    *("gcn_zca", "gcn_lcn", "yuv_lcn"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that shapes a training run.
 
     - `epochs`: the maximum; a Plateau may end the run earlier.
-    - `preprocessing`: a name in runner/training/preprocess.py.
+    - `preprocessing`: one of PREPROCESSINGS.
     - `init`: rules (pattern of parameter names, kind, value), of which the last match applies.
     - `lr_multipliers`: rules whose matches all multiply the learning rate of a parameter.
     - `weight_decay`: lambda in gradient + lambda * weight. A number applies to weights (tensors of two or more dimensions)
@@ -235,6 +248,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raise ValueError with the field's name for a value that cannot be trained with."""
+        check_types(self)
+        require_known("preprocessing", self.preprocessing, PREPROCESSINGS)
+        for _, kind, _ in self.init:
+            require_known("init's kind", kind, INITIALISERS)
         require_positive("epochs", self.epochs)
         require_positive("batch_size", self.batch_size)
         require_not_negative("holdout", self.holdout)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from zoo.plain import require_not_negative, require_positive
+from zoo.plain import check_types, require_not_negative, require_positive
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Steps(_Schedule):
     unit: str = "epochs"
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.unit not in ("epochs", "updates"):
             raise ValueError(f"unit is '{self.unit}', expected one of: epochs, updates")
         if list(self.after) != sorted(set(self.after)) or any(number < 1 for number in self.after):
@@ -104,6 +105,7 @@ class Linear(_Schedule):
     epochs: int
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("to", self.to)
         require_positive("epochs", self.epochs)
 
@@ -123,6 +125,7 @@ class Inverse(_Schedule):
     within_epochs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("gamma", self.gamma)
         require_positive("power", self.power)
 
@@ -139,6 +142,7 @@ class Exponential(_Schedule):
     within_epochs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.divisor >= 1:
             raise ValueError(f"divisor is {self.divisor}, expected 1 or more")
         require_not_negative("floor", self.floor)
@@ -160,6 +164,7 @@ class Cosine(_Schedule):
     unit: str = "updates"
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("epochs", self.epochs)
         require_not_negative("floor", self.floor)
         if self.unit not in ("epochs", "updates"):
@@ -192,6 +197,7 @@ class Plateau(_Schedule):
     drops: int = 2
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("patience", "factor", "drops"):
             require_positive(name, getattr(self, name))
 
@@ -223,6 +229,7 @@ class Warmup(_Schedule):
     within_epochs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         require_positive("epochs", self.epochs)
         if isinstance(self.then, Warmup):
             raise ValueError("then is a Warmup, expected another schedule")

@@ -1,5 +1,6 @@
 """The declaration of a model: its network, its recipe for each data set, and its departures from the source."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,7 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.explicit import Network
+from zoo.initialisers import INITIALISERS
+from zoo.plain import check_types
 from zoo.recipe import Recipe
+
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"  # of a model: safe as the name of a file and in an address
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,10 @@ class Departure:
 
     topic: str
     text: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, for a value of another type."""
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,8 @@ class Variant:
 
     It may stay as long as no record of the model on this data set is published. The network maps float images
     (N, C, H, W) to logits (N, classes); in training mode it may return a tuple of these and auxiliary logits.
+    `to_the_letter` is for a model that a source's figure judges and that has no departures: it says where the source's
+    whole recipe stands.
     """
 
     build: Callable[[], nn.Module]
@@ -45,6 +56,11 @@ class Variant:
     revision: int = 1
     departures: tuple[Departure, ...] = ()
     printed: Mapping[str, Printed] = field(default_factory=dict)  # by stage, a direct child of the network, or 'total'
+    to_the_letter: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, for a value of another type."""
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,25 +114,14 @@ class ModelSpec:
     channels_last_on_cpu: bool = True
     bitwise: bool = True  # the same bits, resumed or not, on the same machine, build and number of threads
 
-
-def _uniform_fan_in(weight: Tensor, gain: float) -> None:
-    if weight.dim() < 2:
-        raise ValueError("a vector has no fan-in")
-    bound = gain / weight[0].numel() ** 0.5
-    nn.init.uniform_(weight, -bound, bound)
-
-
-INITIALISERS: dict[str, Callable[[Tensor, float], Any]] = {
-    "normal": lambda w, std: nn.init.normal_(w, 0.0, std),
-    "constant": nn.init.constant_,
-    "uniform": lambda w, bound: nn.init.uniform_(w, -bound, bound),
-    "uniform_from_0": lambda w, bound: nn.init.uniform_(w, 0.0, bound),
-    "uniform_fan_in": _uniform_fan_in,
-    "xavier_uniform": lambda w, gain: nn.init.xavier_uniform_(w, gain),
-    "xavier_normal": lambda w, gain: nn.init.xavier_normal_(w, gain),
-    "he_normal": lambda w, gain: nn.init.kaiming_normal_(w).mul_(gain),
-    "he_normal_fan_out": lambda w, gain: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu").mul_(gain),
-}
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, for a value of another type, or a name that can't be a file's."""
+        check_types(self)
+        if not re.fullmatch(NAME, self.name):
+            raise ValueError(f"name is '{self.name}', expected small letters, digits, _ and -")
+        for dataset, variant in self.variants.items():
+            if not isinstance(variant, Variant):
+                raise ValueError(f"variants has {variant!r:.60} for {dataset}, expected a Variant")
 
 
 @torch.no_grad()

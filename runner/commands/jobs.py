@@ -28,19 +28,23 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """What was submitted here, and how far it is."""
+    from runner.jobs.find import read_jobs
     from runner.jobs.state import state_of, status_json
     from runner.submit.watch import QueueView
 
     queue = QueueView()
 
-    def look() -> list[tuple[Any, Any]]:
-        found = [(paths, state_of(paths)) for paths in submitted(suite)]
+    def look() -> list[tuple[Any, Any, Any]]:
+        jobs, problems = read_jobs(submitted(suite))
+        found = [(job, paths, state_of(paths)) for job, paths in jobs]
         if not json_:
-            queue.refresh(found)
+            queue.refresh([(paths, state) for _, paths, state in found])
+        if not watch:
+            _warn_unreadable(problems)
         return found
 
     if json_:
-        sys.stdout.write(status_json((paths.read_job(), paths, state) for paths, state in look()))
+        sys.stdout.write(status_json(look()))
         return
     if not watch:
         print(_status_text(look(), queue))
@@ -52,12 +56,20 @@ def status(
         while True:
             found = look()
             live.update(Text(_status_text(found, queue), no_wrap=True, overflow="ellipsis"))
-            if not any(queue.will_run(paths, state) for paths, state in found):
+            if not any(queue.will_run(paths, state) for _, paths, state in found):
                 return
             time.sleep(1)
 
 
-def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
+def _warn_unreadable(problems: list[str]) -> None:
+    """Say on stderr which jobs are left out."""
+    for line in problems[:3]:
+        print(f"runner: {line}", file=sys.stderr)
+    if len(problems) > 3:
+        print(f"runner: and {len(problems) - 3} more job.json that can't be read", file=sys.stderr)
+
+
+def _status_text(found: list[tuple[Any, Any, Any]], queue: Any) -> str:
     """The jobs as a table, a line each; there may be 10,000."""
     from runner.jobs.state import TO_RUN, progress_of
     from runner.submit.progress import SYMBOLS
@@ -66,8 +78,8 @@ def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
     if not found:
         return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
     table = [("", "job", "state", "epoch", "error", "tries")]
-    for paths, state in found:
-        row, note = progress_of(paths.read_job(), paths, state), queue.annotate(paths, state)
+    for job, paths, state in found:
+        row, note = progress_of(job, paths, state), queue.annotate(paths, state)
         unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
         table.append(
             (
@@ -79,9 +91,9 @@ def _status_text(found: list[tuple[Any, Any]], queue: Any) -> str:
                 str(row["attempts"]),
             )
         )
-    counts = {state: sum(one == state for _, one in found) for state in SYMBOLS}
+    counts = {state: sum(one == state for *_, one in found) for state in SYMBOLS}
     last = number(len(found), "job") + ": " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = [paths for paths, state in found if state in TO_RUN and not queue.will_run(paths, state)]
+    left = [paths for _, paths, state in found if state in TO_RUN and not queue.will_run(paths, state)]
     if queue.trouble:
         last += f"; {queue.trouble}"
     elif left:
@@ -162,7 +174,7 @@ def retry(
     json_: JsonOption = False,
 ) -> None:
     """Run failed jobs afresh; what they left moves to old/."""
-    from runner.jobs.find import find_job, suites_of_jobs
+    from runner.jobs.find import find_job, read_jobs, suites_of_jobs
     from runner.jobs.state import state_of
     from runner.submit import run as submitting
 
@@ -174,9 +186,13 @@ def retry(
     if not again:
         raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
     suites = suites_of_jobs()
-    planned = [paths.read_job() for paths in again]
+    pairs, problems = read_jobs(again)
+    if not pairs:
+        raise UserError(problems[0])
+    _warn_unreadable(problems)
+    planned = [job for job, _ in pairs]
     named = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
-    raise typer.Exit(submitting.run(planned, named, settings, make_console(stderr=json_), afresh=True))
+    raise typer.Exit(submitting.run(planned, named, settings, make_console(stderr=json_, submits=True), afresh=True))
 
 
 def sync(suite: AnySuite = None) -> None:

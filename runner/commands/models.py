@@ -126,7 +126,9 @@ def bench(
         raise UserError("--equivalence is for one model: give one --model")
     settings = settings_from(locals())
     count = 10 if seeds is None else seeds
-    raise typer.Exit(equivalence_study(dataset, model[0], count, settings, make_console(), dry_run=dry_run))
+    raise typer.Exit(
+        equivalence_study(dataset, model[0], count, settings, make_console(submits=not dry_run), dry_run=dry_run)
+    )
 
 
 def try_(

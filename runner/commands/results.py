@@ -136,4 +136,6 @@ def reproduce(
     from runner.reporting import reproduce as reproducing
 
     settings = dataclasses.replace(settings_from(locals()), json=False)  # it prints an object of its own
-    raise typer.Exit(reproducing.run(key, settings, make_console(stderr=json_), force=force, as_json=json_))
+    raise typer.Exit(
+        reproducing.run(key, settings, make_console(stderr=json_, submits=True), force=force, as_json=json_)
+    )

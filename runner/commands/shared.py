@@ -59,11 +59,12 @@ ForceResume = Annotated[
 ]
 
 
-def make_console(stderr: bool = False) -> Any:
-    """Return a rich console for stdout or stderr, without highlighting."""
-    from rich.console import Console
+def make_console(stderr: bool = False, *, submits: bool = False) -> Any:
+    """Return a console; that of a command which submits goes on in a file when whoever reads it leaves."""
+    from runner.console import Console
+    from runner.jobs.paths import output_file
 
-    return Console(stderr=stderr, highlight=False)
+    return Console(output_file if submits else None, stderr=stderr)
 
 
 def options_from(flags: Mapping[str, Any]) -> Any:

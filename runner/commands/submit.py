@@ -117,7 +117,7 @@ def submit(
             JobPaths.of(job).write_job(job)
         _detach()
         return
-    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_), afresh=force))
+    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_, submits=True), afresh=force))
 
 
 def quickstart(data_dir: DataDir = None) -> None:
@@ -126,7 +126,8 @@ def quickstart(data_dir: DataDir = None) -> None:
     from runner.submit.run import Settings
     from runner.worker.options import RunOptions
 
-    raise typer.Exit(product.run(Settings(RunOptions(device="auto", data_dir=data_dir)), make_console()))
+    settings = Settings(RunOptions(device="auto", data_dir=data_dir))
+    raise typer.Exit(product.run(settings, make_console(submits=True)))
 
 
 def _until_decided(
@@ -143,7 +144,7 @@ def _until_decided(
     if detach and not dry_run:
         _detach()
         return
-    console = make_console(stderr=settings.json)
+    console = make_console(stderr=settings.json, submits=not dry_run)
     code, planned = sequential.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
         _show_plan(planned, submitting.states_of(planned), settings)

@@ -6,7 +6,6 @@ import subprocess
 import urllib.error
 import urllib.request
 from importlib import metadata
-from pathlib import Path
 
 from runner.doctor.check import Check, ok, problem, warning
 from runner.engines.config import engines_file, read_engines
@@ -37,8 +36,7 @@ def check_mlflow() -> Check:
                 "start it; training goes on meanwhile, `runner sync` brings the rest",
             )
         return ok("mlflow", f"{says} answers")
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
+    if path := store.database_of(uri):
         if not path.exists():
             return ok("mlflow", f"{says}: made by the first submit")
         import sqlite3

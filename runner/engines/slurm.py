@@ -32,6 +32,7 @@ from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, note_death, run_local
 from runner.engines.slots import Slot, make_slots
 from runner.files import read_json, read_lines
+from runner.jobs.find import read_jobs
 from runner.jobs.paths import JobPaths, host, runs_folder
 from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
 from runner.locks import locked_within
@@ -375,7 +376,9 @@ def run_task(root: str, name: str, number: int) -> None:
         flush=True,
     )
     order = bundles[number:] + bundles[:number]
-    pairs = [(JobPaths(folder).read_job(), JobPaths(folder)) for bundle in order for folder in bundle]
+    pairs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
+    for line in problems:
+        print(line, file=sys.stderr, flush=True)
     work = TaskWork(pairs, options, stopping, own=frozenset(bundles[number]))
     run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
     if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):

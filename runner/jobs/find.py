@@ -1,10 +1,11 @@
 """Find jobs: all that were submitted here, those of a suite, and the one that a key means."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.errors import UserError, unknown
+from benchmarks.records import Job
 from runner.files import append_line, read_lines
 from runner.jobs.paths import JobPaths, runs_folder
 
@@ -14,6 +15,17 @@ Item = TypeVar("Item")
 def all_jobs(runs: Path | None = None) -> list[JobPaths]:
     """Every job that was submitted here, sorted by folder."""
     return [JobPaths(path.parent) for path in sorted((runs or runs_folder()).glob("*/*/*/job.json"))]
+
+
+def read_jobs(folders: Iterable[JobPaths]) -> tuple[list[tuple[Job, JobPaths]], list[str]]:
+    """Return the jobs of these folders, and a line for each job.json that can't be read: it hides no other job."""
+    jobs, problems = [], []
+    for paths in folders:
+        try:
+            jobs.append((paths.read_job(), paths))
+        except UserError as error:
+            problems.append(str(error))
+    return jobs, problems
 
 
 def record_submission(line: dict[str, Any]) -> None:

@@ -29,6 +29,11 @@ def results_folder() -> Path:
     return root() / "results"
 
 
+def output_file() -> Path:
+    """A file of .runs for what a submit says where nobody sees it, named by the time."""
+    return runs_folder() / f"submit-{now_ms()}.txt"
+
+
 @cache
 def boot_id() -> str:
     """Names this boot of this machine: a pid means nothing across reboots."""
@@ -119,21 +124,28 @@ class JobPaths:
         try:
             return Job.model_validate_json(self.job.read_bytes())
         except OSError as error:
-            raise UserError(f"{self.job}: can't be read ({error.strerror}); submit the suite again") from error
+            raise UserError(f"{self.job}: can't be read ({error.strerror}); the same submit writes it anew") from error
         except ValidationError as error:
-            raise UserError(f"{self.job}: {problems_of(error)[0]}; remove the folder and submit again") from error
+            raise UserError(f"{self.job}: {problems_of(error)[0]}; the same submit writes it anew") from error
 
     def write_job(self, job: Job) -> None:
-        """Lay the job down, once: its text is the fingerprint's own.
+        """Lay the job down, once, and again where what lies there can't be read: its text is the fingerprint's own.
 
         Under the job's lock, which the caller must not hold: a worker that another submit has started meanwhile tidies
         what is half-written.
         """
-        if self.job.exists():
+        if self._holds(job):
             return
         with job_lock(self):
-            if not self.job.exists():
+            if not self._holds(job):
                 write_atomically(self.job, job.canonical())
+
+    def _holds(self, job: Job) -> bool:
+        """Whether job.json is there and can be read; most often it has just this job's text."""
+        try:
+            return self.job.read_text(encoding="utf-8") == job.canonical() or bool(self.read_job())
+        except (OSError, ValueError, UserError):
+            return False
 
     def set_aside(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
         """Move one file, or everything but the job (and `keep`), into old/<utc>/: it starts afresh and nothing is lost.

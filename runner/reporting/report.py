@@ -53,7 +53,8 @@ def show(asked: Asked, fmt: str) -> None:
     evidence = read(results_folder(), runs_folder())
     if evidence.problems:
         count, first = len(evidence.problems), evidence.problems[0]
-        print(f"{count} problems in records or cards that can't be read; the first: {first}", file=sys.stderr)
+        several = f"1 of {count} problems (all: runner verify): " if count > 1 else ""
+        print(f"runner: {several}{first}", file=sys.stderr)
     text = _special(asked, evidence, fmt) if asked.paper or asked.holdout else _board(asked, evidence, fmt)
     if text is not None:
         sys.stdout.write(text)

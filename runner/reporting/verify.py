@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,12 +20,13 @@ from benchmarks.leaderboard import curve_path
 from benchmarks.published import Listing, listing, record_files
 from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, differing_fields, load, utc
 from runner.jobs.paths import results_folder
+from runner.reporting import contract
+from runner.reporting.consistency import Note, check_best, check_speed, check_trail, differ
 from runner.submit.plan import resolve_field
 from runner.text import number
 
 LEAST_CHANCE = 0.95  # of ln C: no data set here has classes so unequal that a constant answer has less
 CLOCK_SKEW = timedelta(minutes=5)  # two machines' clocks may differ by so much
-Note = Callable[[str, str], None]  # (field, problem)
 
 
 @dataclass
@@ -46,9 +46,14 @@ class Findings:
 
 
 def show(path: Path | None) -> int:
-    """Verify a folder or a record (None: this checkout's results), print every problem; the exit code: 1 for errors."""
+    """Verify a folder or a record and print every problem; the exit code: 1 for errors.
+
+    None stands for this checkout's results; then sources and zoo are held against each other too.
+    """
     folder = results_folder() if path is None else path
     errors, warnings = verify(folder) if path is not None or folder.exists() else ([], [])
+    if path is None:
+        errors += contract.problems()
     for kind, lines in (("warning", warnings), ("error", errors)):
         for line in lines:
             print(f"{kind}: {line}")
@@ -109,13 +114,13 @@ def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
 
 def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
     """The job against the zoo: model, revision, recipe, overrides, parameters, augmentation."""
-    from zoo import load_models
+    from zoo import load_models, problems
     from zoo.plain import to_plain_at
     from zoo.recipe import recipe_from
 
     job, models = record.job, load_models()
     if job.model not in models:
-        error("job.model", str(unknown("model", job.model, models)))
+        error("job.model", "; ".join([str(unknown("model", job.model, models)), *problems()]))
         return
     variant = models[job.model].variants.get(job.dataset)
     if variant is None:
@@ -229,6 +234,7 @@ def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
         warn("source.dirty", f"the working tree had changes that commit {str(record.source.commit)[:8]} doesn't hold")
     if record.sequential and record.job.overrides:
         error("sequential", "is true, but no verdict is over a job with overrides")
+    check_trail(record, error)
     if record.forced_resume:
         warn("forced_resume", "went on under another torch build, device, thread count, precision, code or data")
 
@@ -269,13 +275,12 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
             error("curve", f"{file.name} has an impossible value in epoch {row[0]:.0f}: {row[1:]}")
             return
     last = dict(zip(CURVE_COLUMNS, rows[-1], strict=True))
-    if _differ(last["test_error"], record.test_error):
+    if differ(last["test_error"], record.test_error):
         error("test_error", f"is {record.test_error}, the last row of {file.name} has {last['test_error']}")
-    if _differ(last["train_loss"], record.final_train_loss):
+    if differ(last["train_loss"], record.final_train_loss):
         error("final_train_loss", f"is {record.final_train_loss}, the last row of {file.name} has {last['train_loss']}")
-    errors = {int(row[0]): row[-1] for row in rows if row[0] is not None and row[-1] is not None}
-    if record.best_epoch is not None and _differ(errors.get(record.best_epoch), record.best_test_error):
-        error("best_epoch", f"{record.best_epoch} has the test error {errors.get(record.best_epoch)} in {file.name}")
+    check_best(record, {int(row[0] or 0): row[-1] for row in rows if row[-1] is not None}, file.name, error)
+    check_speed(record, len(rows), error)
 
 
 def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
@@ -293,12 +298,6 @@ def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
         return recipe.epochs < len(rows) <= recipe.most_epochs
     errors = [row[CURVE_COLUMNS.index("train_error")] or 0.0 for row in rows]
     return len(rows) <= recipe.epochs and recipe.schedule.over(errors) and not recipe.schedule.over(errors[:-1])
-
-
-def _differ(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is not other
-    return not math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)  # errors are rounded to 6 decimals
 
 
 def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> None:

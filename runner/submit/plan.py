@@ -13,7 +13,6 @@ from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
 from benchmarks.suites import SUITES, Suite
-from runner.training.preprocess import PREPROCESSING
 from zoo.plain import paths_of, to_plain_at, with_value
 from zoo.recipe import Moment, Recipe, Shuffled, Stage
 from zoo.spec import ModelSpec, Variant
@@ -211,8 +210,6 @@ def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]
         effective, different = override(recipe, changes)
     except UserError as error:
         raise UserError(f"{what}: {error}") from error
-    if effective.preprocessing not in PREPROCESSING:
-        raise unknown("preprocessing", effective.preprocessing, PREPROCESSING)
     facts = get_dataset(dataset)
     left = facts.training_images(effective.holdout)
     if effective.second_stage is not None and effective.second_stage.images >= left:

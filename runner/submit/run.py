@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import signal
-import stat
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,13 @@ from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job, utc
 from benchmarks.suites import SUITES
+from runner.console import lead
 from runner.engines.config import Slurm, Table, engine_named
 from runner.engines.local import Work, run_inline, run_local
 from runner.engines.slots import Slot, make_slots, threads_per_slot
 from runner.files import read_json, read_lines
 from runner.jobs.find import record_submission
-from runner.jobs.paths import JobPaths, host, job_lock, runs_folder
+from runner.jobs.paths import JobPaths, host, job_lock, output_file
 from runner.jobs.state import (
     MAX_FAILURES,
     TO_RUN,
@@ -215,7 +215,7 @@ def run(
         how = "stopping: each worker saves a checkpoint first ..." if queue is None else "no longer following ..."
         with (
             Progress(pairs, console) as progress,
-            _signals(work, progress, submission, how) as received,
+            _signals(work, progress, how) as received,
             BackgroundSync([paths for _, paths in pairs], warn=progress.say),
         ):
             if queue is not None:
@@ -238,12 +238,12 @@ def _lay_down(
 ) -> None:
     """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
     for (job, paths), state in zip(pairs, states, strict=True):
+        paths.write_job(job)
         if state == "done":
             with locked_within(paths.lock, 0) as held:
                 if held:
                     paths.tidy()
             continue
-        paths.write_job(job)
         paths.stop.unlink(missing_ok=True)
         if afresh:
             with job_lock(paths) as held:
@@ -291,7 +291,7 @@ def _queue(work: Work, table: Slurm, console: Console) -> Any:
 
 
 @contextlib.contextmanager
-def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
+def _signals(work: Work, progress: Progress, how: str) -> Any:
     """Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only takes the terminal away."""
     received: list[int] = []
 
@@ -303,11 +303,7 @@ def _signals(work: Work, progress: Progress, submission: str, how: str) -> Any:
 
     def hang_up(_number: int, _frame: Any) -> None:
         """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
-        target = os.open(runs_folder() / f"submit-{submission[:8]}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        for descriptor in (1, 2):
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file goes on being written
-                os.dup2(target, descriptor)
-        os.close(target)
+        lead((1, 2), output_file())
         progress.detach()
 
     handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}

@@ -18,7 +18,7 @@ from benchmarks.leaderboard import make_board, read
 from benchmarks.records import Job
 from benchmarks.suites import Suite
 from benchmarks.verdicts import INTERIM_SIZES, MIN_SEEDS, next_interim_size
-from runner.jobs.find import all_jobs
+from runner.jobs.find import all_jobs, read_jobs
 from runner.jobs.paths import JobPaths, results_folder, runs_folder
 from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
@@ -112,10 +112,8 @@ def _data_status(dataset: str, settings: Settings) -> str:
 def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
     """Seeds of this row that .runs holds a record or a lasting failure of; and how many failures."""
     done, failed = set(), set()
-    for paths in all_jobs():
-        if paths.folder.parts[-3:-1] != (template.dataset, template.model):
-            continue
-        job = paths.read_job()
+    here = [paths for paths in all_jobs() if paths.folder.parts[-3:-1] == (template.dataset, template.model)]
+    for job, paths in read_jobs(here)[0]:
         if job.model_copy(update={"seed": template.seed}) != template:
             continue
         state = state_of(paths)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from runner.jobs.paths import runs_folder
 from runner.locks import locked_within
@@ -34,6 +34,24 @@ def store_uri() -> str:
     if given.startswith("sqlite:///"):
         return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
     return given or f"sqlite:///{runs_folder() / 'mlflow.db'}"
+
+
+def unfit_folder() -> str | None:
+    """Say why MLflow can't have its SQLite file in this checkout's .runs; None where it can, or where it lies elsewhere.
+
+    MLflow and SQLAlchemy read the address of a file each in their way where the path holds ? or %.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI", "").strip() or not {"?", "%"} & set(str(runs_folder())):
+        return None
+    return (
+        f"MLflow can't keep its file in {runs_folder()}, whose path holds ? or %: set REPROZOO_ROOT to another folder, or "
+        "MLFLOW_TRACKING_URI to a store elsewhere; then `runner sync`"
+    )
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the SQLite file of a store's address; None where it is another kind of store."""
+    return Path(unquote(uri[len("sqlite:///") :].partition("?")[0])) if uri.startswith("sqlite:///") else None
 
 
 def ui_command() -> str:
@@ -90,9 +108,38 @@ def create_store(client_class: Any, path: Path) -> None:
         for left in path.parent.glob(f".{path.name}.*.tmp*"):
             left.unlink(missing_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    os.close(os.open(fresh, os.O_CREAT | os.O_WRONLY, 0o666))  # else SQLite makes it 0644, whatever the umask
     client_class(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
     if not path.exists():
         fresh.rename(path)
+
+
+def artifacts_beside(database: Path) -> Path:
+    """Return the folder of the artifacts that belong to an SQLite store."""
+    return database.with_name("mlflow-artifacts")
+
+
+def mend_artifact_addresses(database: sqlite3.Connection, artifacts: Path) -> None:
+    """Lead the experiments and runs of a store that was moved with its artifacts to where these lie now.
+
+    MLflow stores whole addresses: without this, what is written later goes to the old place, which is made anew.
+    """
+    try:
+        rows = database.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
+    except sqlite3.OperationalError:  # an empty database, or MLflow's of a later time
+        return
+    for experiment, name, old in rows:
+        new = (artifacts / name).as_uri()
+        ours = str(old).endswith(f"/{artifacts.name}/{name}") and old != new
+        if not ours or (not (artifacts / name).exists() and Path(unquote(urlsplit(old).path)).exists()):
+            continue
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, experiment))
+        database.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+            (new, len(old) + 1, experiment, len(old) + 1, f"{old}/"),
+        )
+    database.commit()
 
 
 class MlflowMissingError(Exception):

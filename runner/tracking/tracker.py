@@ -23,17 +23,21 @@ from benchmarks.datasets import DATASETS
 from benchmarks.records import Job, RunRecord
 from runner.files import read_lines
 from runner.jobs.find import suites_of_jobs
-from runner.jobs.paths import JobPaths
+from runner.jobs.paths import JobPaths, runs_folder
 from runner.jobs.state import State
 from runner.tracking.store import (
     LOGIN,
     QUIET,
     MlflowMissingError,
+    artifacts_beside,
     create_store,
+    database_of,
     is_about_the_store,
     line_of,
+    mend_artifact_addresses,
     mlflow_client,
     store_uri,
+    unfit_folder,
     without_password,
     writing,
 )
@@ -127,7 +131,10 @@ class Tracker:
         try:
             suites = suites_of_jobs()
             news = self._news(jobs, suites, report, problems)
-            if news:
+            if news and (problem := unfit_folder()):
+                report.left += len(news)
+                problems.append(problem)
+            elif news:
                 self._send(news, suites, report, problems, patience, stop)
         except MlflowMissingError:
             problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
@@ -215,13 +222,14 @@ class Tracker:
         """Connect, once. A fresh database is created and migrated here, under the lock: two at once would fail."""
         if self._client is not None:
             return
-        if self.uri.startswith("sqlite:///"):
-            path = Path(self.uri.removeprefix("sqlite:///"))
+        if path := database_of(self.uri):
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 create_store(client_class, path)
             with closing(sqlite3.connect(path, timeout=5)) as database:  # MLflow tries a broken file for 100 s
                 database.execute("PRAGMA schema_version").fetchall()
+                if path.parent == runs_folder():
+                    mend_artifact_addresses(database, artifacts_beside(path))
         self._client = client_class(tracking_uri=self.uri)
 
     def _experiment(self, dataset: str) -> str:
@@ -243,9 +251,8 @@ class Tracker:
 
         A folder for each data set: without it, the artifact job.json would lie where .runs holds the job.json of jobs.
         """
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        return (Path(self.uri.removeprefix("sqlite:///")).with_name("mlflow-artifacts") / dataset).as_uri()
+        path = database_of(self.uri)
+        return (artifacts_beside(path) / dataset).as_uri() if path else None
 
     def _find(self, news: list[View]) -> None:
         """Learn which of these runs MLflow has: a search for each run, or for a model's runs where they are many."""

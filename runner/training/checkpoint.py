@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
@@ -56,7 +57,7 @@ class Checkpoint:
         facts: Mapping[str, Any] = MappingProxyType({}),
     ) -> "Checkpoint":
         """Return the state of a training that has not begun; `facts` are what the trail says of this attempt beside."""
-        own = {"hardware": device, "torch": str(torch.__version__), "threads": threads}
+        own = {"hardware": device, "torch": str(torch.__version__), "numpy": np.__version__, "threads": threads}
         return cls(
             fingerprint=fingerprint,
             run=run,
@@ -100,6 +101,7 @@ class Checkpoint:
             ("torch", self.torch, now.torch),
             ("device", self.device, now.device),
             ("threads", self.threads, now.threads),
+            ("numpy", there.get("numpy") or "not recorded", here.get("numpy") or "not recorded"),
             ("sources", _short(there.get("sources_sha256")), _short(here.get("sources_sha256"))),
             ("data", _short(there.get("data_sha256")), _short(here.get("data_sha256"))),
             *((name, self.precision.get(name), now.precision.get(name)) for name in switches),

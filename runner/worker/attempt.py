@@ -176,7 +176,7 @@ class JobAttempt:
         from runner.data.folder import data_folder
         from runner.training import batches, profiles
         from runner.training import loop as train
-        from zoo import load_models
+        from zoo import load_models, problems
 
         job, log = self.job, self.log
         resume = self._checkpoint()
@@ -189,6 +189,8 @@ class JobAttempt:
 
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
+        if spec is None and problems():  # not outdated: the file may be mended
+            raise UserError(f"the zoo has no model '{job.model}' now: {problems()[0]}")
         if spec is None or variant is None:
             raise OutdatedError(
                 f"zoo has no model '{job.model}' for '{job.dataset}' any more: remove {self.paths.folder}"

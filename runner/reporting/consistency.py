@@ -1,0 +1,81 @@
+"""Fields of a record that have to fit each other: speed and time, the best epoch, the trail of attempts."""
+
+import math
+from collections.abc import Callable, Mapping
+
+from benchmarks.records import RunRecord
+
+Note = Callable[[str, str], None]  # (field, problem)
+SPEED_SHARE = 0.01  # by so much a speed may differ from images over seconds: both are rounded
+
+
+def differ(one: float | None, other: float | None) -> bool:
+    """Tell whether two values of a record or a curve differ; errors are rounded to 6 decimals."""
+    if one is None or other is None:
+        return one is not other
+    return not math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)
+
+
+def check_best(record: RunRecord, errors: Mapping[int, float], curve: str, error: Note) -> None:
+    """Note a best epoch that isn't the curve's; `errors` are its test errors by epoch, in percent."""
+    best = record.best_epoch
+    if (best is None) != (record.best_test_error is None):
+        error("best_epoch", f"is {best}, best_test_error {record.best_test_error}: expected both or neither")
+    elif best is not None and differ(errors.get(best), record.best_test_error):
+        error("best_epoch", f"{best} has the test error {errors.get(best)} in {curve}")
+    elif record.best_test_error is not None and differ(min(errors.values()), record.best_test_error):
+        error("best_test_error", f"is {record.best_test_error}, the lowest in {curve} is {min(errors.values())}")
+
+
+def check_speed(record: RunRecord, epochs: int, error: Note) -> None:
+    """Note a speed that isn't the images of so many epochs over the seconds of training."""
+    images = images_trained(record, epochs)
+    if images is None:
+        return
+    least = images / (record.train_seconds + 0.001) * (1 - SPEED_SHARE) - 0.1
+    most = images / max(record.train_seconds - 0.001, 1e-9) * (1 + SPEED_SHARE) + 0.1
+    if not least <= record.images_per_second <= most:
+        seconds, speed = record.train_seconds, record.images_per_second
+        expected = images / max(seconds, 0.001)
+        error(
+            "images_per_second",
+            f"is {speed:.6g}: {epochs} epochs of this recipe in {seconds:.6g} s give {expected:.6g}",
+        )
+
+
+def images_trained(record: RunRecord, epochs: int) -> int | None:
+    """Return how many training images so many epochs have by the job's recipe; None where it can't be read."""
+    from runner.training.batches import images_an_epoch
+    from zoo.recipe import recipe_from
+
+    try:
+        recipe = recipe_from(record.job.effective_recipe)
+    except ValueError:
+        return None  # said elsewhere
+    total = 0
+    for first, last in ((0, min(epochs, recipe.epochs)), (recipe.epochs, epochs)):
+        if last > first:
+            stage = recipe.stage_of(first)
+            total += (last - first) * images_an_epoch(record.protocol.training_images - stage.left_out, stage.recipe)
+    return total
+
+
+def check_trail(record: RunRecord, error: Note) -> None:
+    """Note a trail that isn't this record's: whose last words contradict it, or that changes without a forced resume."""
+    if not record.trail:
+        return
+    environment = record.environment
+    if len(record.trail) > record.attempts:
+        error("trail", f"has {len(record.trail)} stretches of {record.attempts} attempts")
+    own = {
+        "hardware": environment.hardware,
+        "torch": environment.torch,
+        "threads": environment.threads,
+        "sources_sha256": record.source.sha256,
+        "data_sha256": record.data.sha256,
+    }
+    if not any(all(getattr(stretch, name) in (None, value) for name, value in own.items()) for stretch in record.trail):
+        error("trail", "has no stretch with the record's own hardware, torch, threads, sources and data")
+    changed = [name for name in (*own, "numpy") if len({getattr(stretch, name) for stretch in record.trail}) > 1]
+    if changed and not record.forced_resume:
+        error("forced_resume", f"is false, but the trail has several values of {', '.join(changed)}")
