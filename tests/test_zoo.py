@@ -19,7 +19,7 @@ from runner.training.optimizers import optimizer_for
 from runner.worker.record import weights_sha256
 from zoo import load_models
 from zoo.alexnet import alexnet
-from zoo.anatomy import agrees, count_parameters, layers_of, take_apart
+from zoo.anatomy import Unfilled, agrees, count_parameters, layers_of, take_apart
 from zoo.conv import LocallyConnected
 from zoo.googlenet import small
 from zoo.nin import CIFAR10, MNIST, RELEASED, MaskingDropout, nin
@@ -211,6 +211,11 @@ def test_a_shortened_schedule_keeps_its_proportions():
     assert (warmed.epochs, warmed.schedule.then.after, warmed.schedule.epochs) == (20, (5, 11, 15), 1)
     linear = MODELS["maxout"].variants["cifar10"].recipe.shortened(10)
     assert (linear.epochs, linear.schedule.epochs, linear.optimizer.momentum.epochs) == (78, 50, 25)
+
+
+@pytest.mark.parametrize("name", ["nin_dropout", "googlenet", "lenet5", "stochastic_pooling", "maxout"])
+def test_a_network_built_without_values_has_the_same_card(name):
+    assert card_of(MODELS[name], place=Unfilled) == card_of(MODELS[name])
 
 
 def test_cards_match_the_code(checkout):

@@ -25,6 +25,7 @@ from runner.sources import child_variables, python
 from runner.submit import plan
 from runner.text import columns, duration, markdown_table
 
+FAST_HEADINGS = ("reference step", "fast/reference")  # where `fast` is measured
 HEADINGS = (
     "model",
     "batch",
@@ -44,11 +45,12 @@ HEADINGS = (
 EXPLANATION = (
     "Images/s of the bare step (forward, backward, optimiser, on one batch that never changes), of our whole loop, and of "
     "the loop that people write (PIL images, transforms, DataLoader workers, `.item()` after each step): medians of turns, and "
-    "of their ratios. Own, on a CPU: what our loop itself costs, checkpoints too, as a share of the bare step; measured around "
-    "a network that does next to nothing, where it isn't lost in the differences between turns. Arithmetic and bytes: what a "
-    "step has to compute and to move at least, as shares of what a large matrix product and a large copy reach here. Start: "
-    "from the process's start to the end of its first step. One seed: all epochs of the recipe on one slot, with their "
-    "evaluations."
+    "of their ratios. Reference step: that profile's bare step, where `fast` is measured. On one thread of a CPU "
+    "fast/reference and loop/bare are of processor times. Own, on a CPU: what our loop itself costs, checkpoints too, as a "
+    "share of the bare step; measured around a network that does next to nothing, where it isn't lost in the differences "
+    "between turns. Arithmetic and bytes: what a step has to compute and to move at least, as shares of what a large matrix "
+    "product and a large copy reach here. Start: from the process's start to the end of its first step. One seed: all epochs "
+    "of the recipe on one slot, with their evaluations."
 )
 DISTURBED = 0.9  # a process that got less than this share of its cores was disturbed by others
 
@@ -140,15 +142,23 @@ def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], sl
 # --- tables --------------------------------------------------------------------------------------------------------------
 
 
+def headings(row: Mapping[str, Any]) -> list[str]:
+    """The headings of a table with this row."""
+    fast = () if row["fast_ratio"] is None else FAST_HEADINGS
+    return [*HEADINGS[:3], *fast, *HEADINGS[3:]]
+
+
 def cells(row: Mapping[str, Any], job: Job) -> list[str]:
-    """A row of the table, one text for each of HEADINGS."""
+    """A row of the table: one text for each of HEADINGS, and of FAST_HEADINGS after the bare step's in a row of `fast`."""
     batch = str(row["batch_size"])
     if row["batch_size"] != row["recipe_batch_size"]:
         batch += f" of {row['recipe_batch_size']}"
     return [
         row["model"],
         batch,
-        *(_rate(row[name]) for name in ("bare_step", "loop", "dataloader")),
+        _rate(row["bare_step"]),
+        *([] if row["fast_ratio"] is None else [_rate(row["reference_step"]), f"{row['fast_ratio']:.2f}"]),
+        *(_rate(row[name]) for name in ("loop", "dataloader")),
         f"{row['loop_ratio']:.3f}",
         "-" if row["own_share"] is None else f"{100 * row['own_share']:.2f} %",
         f"{row['speedup']:.2f}",
@@ -243,7 +253,7 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
     if format_ == "json":
         print(json.dumps(rows, indent=2))
     elif rows:
-        tables = [[list(HEADINGS), *(cells(row, _job(row, models)) for row in rows)]]
+        tables = [[headings(rows[0]), *(cells(row, _job(row, models)) for row in rows)]]
         tables += [concurrency_table(rows)] * bool(concurrent)
         notes = [EXPLANATION, *hours_lines(suite_hours(rows, models, len(slots)), len(slots))]
         print((markdown if format_ == "markdown" else plain)(tables, caption(rows), notes))

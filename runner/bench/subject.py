@@ -20,8 +20,8 @@ from runner.bench.question import Question
 from runner.data import cache
 from runner.data.folder import data_folder
 from runner.jobs.paths import JobPaths
+from runner.training import arithmetic, profiles
 from runner.training import loop as train
-from runner.training import profiles
 from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.worker.attempt import JobAttempt, Worker
 from runner.worker.lease import Log
@@ -51,6 +51,12 @@ class Subject:
     def layout(self) -> torch.memory_format:
         """In which `train()` keeps network and images."""
         return torch.channels_last if self.switches["channels_last"] else torch.contiguous_format
+
+    def swapped_network(self) -> nn.Module:
+        """The network in its layout, with the arithmetic that the switches name."""
+        model = self.network().to(memory_format=self.layout)
+        arithmetic.install(model, str(self.switches["arithmetic"]), self.layout)
+        return model
 
     def network(self) -> nn.Module:
         """The network as the recipe begins with it, in training mode and torch's own layout."""
@@ -99,8 +105,8 @@ def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
 
 def run_loop(
     subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
-) -> tuple[list[dict[str, Any]], list[float]]:
-    """`train()` with a worker's hooks on the first `images` images: the curve, and seconds for each checkpoint.
+) -> tuple[train.Trained, list[float]]:
+    """`train()` with a worker's hooks on the first `images` images: what it gives, and seconds for each checkpoint.
 
     `on_step` gets what the hook for progress gets, after it. The test set is one batch: evaluation is timed apart.
     """
@@ -132,7 +138,7 @@ def run_loop(
             job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
             dataclasses.replace(hooks, progress=progress, save=save),
         )  # fmt: skip
-    return trained.curve, saves
+    return trained, saves
 
 
 def _to_stderr(line: str) -> None:

@@ -9,6 +9,7 @@ Three rates in images a second, by turns, so that a busy machine falls on all al
     often as it comes, every 30 s.
 (c) the loop that people write: a torchvision-style data set of PIL images, transforms, a DataLoader with workers, torch's
     own SGD, and `.item()` on loss and errors after each step; in float32, in torch's own memory layout.
+Where the profile is `fast`, there is a fourth: the bare step of `reference`.
 
 `train()` runs once for two steps, which gives the start-up time, the peak memory and how long a step takes. Then it runs with
 an epoch for each turn, of as many steps as fit; the others take their turns between its epochs, where its clock stands still.
@@ -38,8 +39,10 @@ from runner.bench.subject import plain_recipe, run_loop, subject_of
 from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, own_seconds
 from runner.training import loop as train
 from runner.training import profiles
+from runner.training.step import updates_a_call, written_out
 from runner.worker.record import environment as environment_of
 from zoo.anatomy import Layer, layers_of
+from zoo.optimizers import DiagonalLM
 
 SETTLE_SECONDS = 0.3  # in which DataLoader's workers fill their queues again: not while something else is timed
 SMALLEST_BATCH = 32  # below, a step of VGG-16 is weights more than images, and another memory layout is the faster one
@@ -77,7 +80,7 @@ def measure(question: Question) -> dict[str, Any]:
     """Everything that `runner bench --json` says of one model."""
     torch.set_num_threads(question.options.threads)
     subject = subject_of(question)
-    device, switches, recipe = subject.device, subject.switches, subject.variant.recipe
+    device, recipe = subject.device, subject.variant.recipe
 
     # --- `train()` for two steps ---
     ends: list[float] = []
@@ -88,20 +91,32 @@ def measure(question: Question) -> dict[str, Any]:
 
     plain = plain_recipe(subject)
     batch = plain.batch_size
-    run_loop(subject, plain, 2 * batch, note)
+    updates = updates_a_call(subject.spec, plain, device)
+    a_call = updates * batch
+    trained, _ = run_loop(subject, plain, 2 * a_call, note)
+    switches = {**subject.switches, "arithmetic": trained.switches["arithmetic"]}  # measured once, for all that follows
+    subject = dataclasses.replace(subject, switches=switches)
     startup = ends[0] - psutil.Process().create_time()
-    step_seconds = ends[1] - ends[0]
+    step_seconds = (ends[1] - ends[0]) * batch / a_call
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
 
-    own = own_seconds(subject) if device.type == "cpu" else None  # a GPU's work hides the host's, and adds its own
+    # A GPU's work hides the host's, and adds its own. Passes that are written out are a network's own.
+    apart = device.type == "cpu" and not written_out(subject.spec, plain, device)
+    own = own_seconds(subject) if apart else None
 
     # --- how long a turn is ---
-    available = question.seconds / (4 * (question.repeats + 1))
+    fast = question.profile == "fast"
+    available = question.seconds / ((4 + fast) * (question.repeats + 1))
     fitting = fitting_batch(batch, step_seconds, available)
     step_seconds *= fitting / batch
-    steps = max(1, min(round(available / step_seconds), len(subject.prepared.train) // fitting))
+    steps = max(
+        updates, min(round(available / step_seconds), len(subject.prepared.train) // fitting)
+    )  # a call at least
     images = steps * fitting
     timed = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
+    if isinstance(timed.optimizer, DiagonalLM):  # a short epoch measures curvature on its share of the images
+        curved = max(1, timed.optimizer.images * images // len(subject.prepared.train))
+        timed = dataclasses.replace(timed, optimizer=dataclasses.replace(timed.optimizer, images=curved))
 
     # --- by turns ---
     matrix_type = torch.bfloat16 if switches["autocast"] != "off" else torch.float32
@@ -111,33 +126,53 @@ def measure(question: Question) -> dict[str, Any]:
         "matrix": matrix_turn(device, matrix_type),
         "memory": memory_turn(device),
     }
+    reference = dataclasses.replace(
+        subject,
+        switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu, subject.spec.bitwise),
+    )
+    if fast:
+        turns["reference_step"] = bare_turn(reference, timed, steps)  # last: it leaves its profile's switches behind
     usual = UsualLoop(subject, timed)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
+    worked: dict[str, list[float]] = {name: [] for name in (*turns, "loop")}  # images/s of processor time
+    loop_began = [time.process_time()]
     shares: list[float] = []  # of its cores that this process got
 
     def between(told: dict[str, Any]) -> None:
-        if told["step"]:
-            return  # within an epoch
+        if told["step"]:  # within an epoch
+            if told["step"] == told["steps"]:
+                worked["loop"].append(images / (time.process_time() - loop_began[0]))
+            return
         subject.synchronise()
         for name, turn in turns.items():
-            began, worked = time.perf_counter(), time.process_time()
+            if name == "reference_step":
+                profiles.apply(reference.switches)
+            began, processor_began = time.perf_counter(), time.process_time()
             done = turn()
-            spent = time.perf_counter() - began
+            spent, processor = time.perf_counter() - began, time.process_time() - processor_began
             rates[name].append(done / spent)
+            worked[name].append(done / processor)
             if name == "bare_step":
-                shares.append((time.process_time() - worked) / (spent * question.options.threads))
+                shares.append(processor / (spent * question.options.threads))
         # As people leave them: float32, whatever the profile has.
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False, "float32": "ieee"})
         rates["dataloader"].append(images / usual.seconds(steps))
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)
+        loop_began[0] = time.process_time()
 
-    curve, saves = run_loop(subject, timed, images, between)
+    trained, saves = run_loop(subject, timed, images, between)
     checkpoint = statistics.median(saves)
     checkpoint_share = checkpoint / train.CHECKPOINT_SECONDS
-    rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in curve]
+    rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in trained.curve]
+    worked["loop"] = [rate / (1 + checkpoint_share) for rate in worked["loop"]]
     rates = {name: found[1:] for name, found in rates.items()}  # the first turns warm up
+    worked = {name: found[1:] for name, found in worked.items()}
     median = {name: statistics.median(found) for name, found in rates.items()}
+    # Other processes' work falls on neither side of a ratio of processor times.
+    clocked = worked if device.type == "cpu" and question.options.threads == 1 else rates
+    loop_ratios = [loop / bare for loop, bare in zip(clocked["loop"], clocked["bare_step"], strict=True)]
+    fast_ratio = round(_ratio(clocked["bare_step"], clocked["reference_step"]), 4) if fast else None
     own_share = None if own is None else round(own * median["bare_step"] + checkpoint_share, 6)
 
     with torch.device("meta"):
@@ -153,15 +188,18 @@ def measure(question: Question) -> dict[str, Any]:
         "bare_step": round(median["bare_step"], 3),
         "loop": round(median["loop"], 3),
         "dataloader": round(median["dataloader"], 3),
-        "loop_ratio": round(_ratio(rates["loop"], rates["bare_step"]), 4),
+        "loop_ratio": round(statistics.median(loop_ratios), 4),  # as fast_ratio
         "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
+        "reference_step": round(median["reference_step"], 3) if fast else None,
+        "fast_ratio": fast_ratio,  # on one thread of a CPU, of processor time
         "evaluation": round(median["evaluation"], 3),
         "own_microseconds": None if own is None else round(1e6 * own, 4),  # an image
         "own_share": own_share,  # of the bare step's time
         "spread": {
             name: [round(min(rates[name]), 3), round(max(rates[name]), 3)]
             for name in ("bare_step", "loop", "dataloader")
-        },
+        }
+        | {"loop_ratio": [round(bound, 4) for bound in (min(loop_ratios), max(loop_ratios))]},
         "batch_size": fitting,
         "recipe_batch_size": recipe.batch_size,
         "steps": steps,

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from runner.bench.subject import Subject, plain_recipe, run_loop
+from runner.training import arithmetic
 from runner.training import loop as train
 from runner.training.batches import Batches
-from runner.training.optimizers import optimizer_for
-from runner.training.step import Step, autocast_of, make_step, training_loss
+from runner.training.optimizers import DiagonalLM, optimizer_for
+from runner.training.step import Step, autocast_of, make_step, training_loss, updates_a_call, written_out_step
 from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
@@ -33,21 +34,28 @@ class BareStep(Step):
 
 
 def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
-    """A turn of (a): so many updates on one batch; gives their images."""
+    """A turn of (a): so many updates on one batch, or on the images of one call of a step that makes many; their images."""
     shifts = torch.Generator(device=subject.device).manual_seed(0)
-    batches = Batches(subject.prepared.train.first(recipe.batch_size), recipe, shifts, subject.layout)
-    batches.begin(torch.arange(recipe.batch_size))
-    images, labels = batches[0]
-    model = subject.network().to(memory_format=subject.layout)
+    updates = min(steps, updates_a_call(subject.spec, recipe, subject.device))
+    data = subject.prepared.train.first(updates * recipe.batch_size)
+    batches = Batches(data, recipe, shifts, subject.layout)
+    batches.begin(torch.arange(len(data)))
+    images, labels = batches.several(0, updates)
+    model = subject.swapped_network()
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
     optimizer = optimizer_for(model, recipe)
-    step = make_step(model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep)
+    if isinstance(optimizer, DiagonalLM):
+        train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
+    step = written_out_step(model, optimizer, subject.spec, recipe, sums) or make_step(
+        model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep
+    )
+    calls = max(1, round(steps / updates))
 
     def turn() -> float:
-        for _ in range(steps):
+        for _ in range(calls):
             step(images, labels)
         subject.synchronise()
-        return steps * len(labels)
+        return calls * len(labels)
 
     return turn
 
@@ -62,7 +70,8 @@ def averaging(subject: Subject) -> Subject:
     recipe = dataclasses.replace(subject.variant.recipe, init=(("*", "constant", 0.0),))
     variant = dataclasses.replace(subject.variant, build=build, recipe=recipe)
     spec = dataclasses.replace(subject.spec, variants={subject.facts.name: variant}, loss=cross_entropy)
-    return dataclasses.replace(subject, spec=spec, variant=variant)
+    switches = {**subject.switches, "arithmetic": arithmetic.TORCH}
+    return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
 
 
 def own_seconds(subject: Subject) -> float:
@@ -80,14 +89,14 @@ def own_seconds(subject: Subject) -> float:
             images = turn()
             bare.append((time.perf_counter() - began) / images)
 
-    curve, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
-    spent = [1 / row["images_per_second"] - step for row, step in zip(curve, bare, strict=True)]
+    trained, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
+    spent = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
     return max(0.0, statistics.median(spent[1:]))  # the first turns warm up
 
 
 def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     """Evaluate that many images of the test set, as after each epoch; gives their number."""
-    model = subject.network().to(memory_format=subject.layout)
+    model = subject.swapped_network()
     test = subject.prepared.test.first(images)
     autocast = autocast_of(subject.switches, subject.device)
 

@@ -1,6 +1,9 @@
 """What `runner models` shows: layers, parameters, multiply-accumulates; and the cards that spare the site torch."""
 
+import functools
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,25 +18,35 @@ from runner.reporting.header import header
 from runner.submit.plan import models_of
 from runner.text import number
 from zoo import load_models
-from zoo.anatomy import agrees, count_parameters, take_apart
+from zoo.anatomy import Unfilled, agrees, count_parameters, take_apart
 from zoo.plain import to_plain
 from zoo.spec import Anatomy, ModelSpec, Printed, Variant
 
+Place = Callable[[], AbstractContextManager[Any]]  # of a network that is only looked at
+META: Place = functools.partial(torch.device, "meta")
 
-def card_of(spec: ModelSpec) -> dict[str, Any]:
-    """A model's card: everything about it that its code says, as JSON data."""
+
+def card_of(spec: ModelSpec, only: str | None = None, place: Place = META) -> dict[str, Any]:
+    """A model's card: everything about it that its code says, as JSON data; of the data set `only`, where it's named.
+
+    Its networks are built in the context `place`: anatomy.Unfilled is the quicker one for a single model.
+    """
     return {
         "name": spec.name,
         "title": spec.title,
         "family": spec.family,
         "paper": spec.paper,
         "suites": sorted(suite.name for suite in SUITES.values() if models_of(suite, {spec.name: spec})),
-        "datasets": {dataset: _trained(spec, dataset) for dataset in spec.variants},
-        "anatomy": {dataset: _taken_apart(facts, facts.shape) for dataset, facts in spec.anatomy.items()},
+        "datasets": {dataset: _trained(spec, dataset, place) for dataset in spec.variants if only in (None, dataset)},
+        "anatomy": {
+            dataset: _taken_apart(facts, facts.shape, place)
+            for dataset, facts in spec.anatomy.items()
+            if only in (None, dataset)
+        },
     }
 
 
-def _trained(spec: ModelSpec, dataset: str) -> dict[str, Any]:
+def _trained(spec: ModelSpec, dataset: str, place: Place) -> dict[str, Any]:
     variant = spec.variants[dataset]
     recipe = variant.recipe.to_dict()
     return {
@@ -41,13 +54,13 @@ def _trained(spec: ModelSpec, dataset: str) -> dict[str, Any]:
         "recipe": recipe,
         "recipe_sha256": sha256_of(recipe),
         "augmentation": str(variant.recipe.augmentation),
-        **_taken_apart(variant, get_dataset(dataset).shape),
+        **_taken_apart(variant, get_dataset(dataset).shape, place),
     }
 
 
-def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int]) -> dict[str, Any]:
+def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int], place: Place) -> dict[str, Any]:
     """Layers, stages and counts, each stage with what the paper prints of it; `parameters` includes training's heads."""
-    with torch.device("meta"):
+    with place():
         model = what.build()
     layers, stages = take_apart(model, shape)
     counts = {"parameters": count_parameters(model), "macs": sum(layer.macs for layer in layers)}
@@ -117,13 +130,8 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
         if dataset not in known:
             raise unknown("data set" if name is None else f"data set of {name}", dataset, known)
     chosen = [models[name]] if name else [s for s in models.values() if dataset in (None, *s.variants, *s.anatomy)]
-    cards = [card_of(spec) for spec in chosen]
-    if dataset and not write_cards:
-        cards = [
-            card
-            | {part: {d: facts for d, facts in card[part].items() if d == dataset} for part in ("datasets", "anatomy")}
-            for card in cards
-        ]
+    place = Unfilled if name and not write_cards else META
+    cards = [card_of(spec, None if write_cards else dataset, place) for spec in chosen]
     if write_cards:
         for card in cards:
             write_atomically(results_folder() / "cards" / f"{card['name']}.json", card_json(card))

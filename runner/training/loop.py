@@ -20,13 +20,13 @@ from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
 from runner.text import first_line
-from runner.training import memory
+from runner.training import arithmetic, memory
 from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.evaluation import evaluate
 from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import autocast_of, step_for
+from runner.training.step import autocast_of, step_for, written_out
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
@@ -141,6 +141,27 @@ class Session:
             self._clock = now
 
 
+def arithmetic_of(
+    model: nn.Module,
+    few: DeviceSet,
+    layout: torch.memory_format,
+    switches: Mapping[str, bool | str],
+    log: Callable[[str], None],
+    resume: Checkpoint | None,
+) -> str:
+    """Swap the layers' arithmetic as the switches want it, and return the choice.
+
+    It is measured on a few images where a training begins. A training that goes on keeps the choice that it began
+    with: another would give other bits.
+    """
+    chosen = str(switches["arithmetic"])
+    if chosen == arithmetic.MEASURED:
+        began_with = resume.precision.get("arithmetic", arithmetic.TORCH) if resume else None
+        chosen = str(began_with or arithmetic.choose(model, few.images(slice(None)), layout, log))
+    arithmetic.install(model, chosen, layout)
+    return chosen
+
+
 def train(
     job: Job,
     run: str,
@@ -176,6 +197,10 @@ def train(
     model = spec.variants[job.dataset].build()
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
+    if written_out(spec, recipe, device):
+        switches["arithmetic"] = arithmetic.TORCH  # its own passes train it
+    few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
+    switches["arithmetic"] = arithmetic_of(model, few, layout, switches, hooks.log, resume)
     order_seed = 2 * job.seed + 1_000_003
     order = torch.Generator().manual_seed(order_seed)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)

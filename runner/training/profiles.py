@@ -23,20 +23,23 @@ def resolve(
 
     channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout. On a CPU
     the model's spec says which layout is its faster one: see `ModelSpec.channels_last_on_cpu`.
+    `arithmetic` is training/arithmetic.py's choice for each layer: `fast` measures it when a training begins.
     `graphs` is training/step.py's captured step. `compiled`, torch.compile of the network, is on in `fast` only where the
     variable REPROZOO_COMPILE is 1: it costs a minute at a start, and no measurement says yet where it pays.
     REPROZOO_GRAPHS=0 turns captured steps off. A model that isn't `bitwise` (see ModelSpec) may use operations that have no
     deterministic algorithm: torch warns of them instead of refusing.
     """
     fast, cuda = profile == "fast", device.type == "cuda"
+    compiled = fast and os.environ.get("REPROZOO_COMPILE") == "1"
     return {
         "deterministic": not fast and (bitwise or "where it can be"),
         "float32": "tf32" if fast and cuda else "ieee",
         "autocast": "bfloat16" if fast and cuda else "off",
         "channels_last": fast if cuda else channels_last_on_cpu,
+        "arithmetic": "measured" if fast and device.type == "cpu" and not compiled else "torch",
         "cudnn_benchmark": fast and cuda,
         "graphs": fast and cuda and os.environ.get("REPROZOO_GRAPHS") != "0",
-        "compiled": fast and os.environ.get("REPROZOO_COMPILE") == "1",
+        "compiled": compiled,
     }
 
 

@@ -148,20 +148,30 @@ class WrittenOutStep:
         self.network.train(self.model, images, labels, self.optimizer.steps(), self.sums)
 
 
-def written_out_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
-) -> WrittenOutStep | None:
-    """Return the step of the model's own passes where they can train this recipe: one image per update, on a CPU.
+def written_out(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
+    """Tell whether the model's own passes train this recipe: one image per update, on a CPU."""
+    own = not recipe.max_norm and not recipe.average and not recipe.labels and not recipe.augmentation.mixup
+    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and own
+    return spec.explicit_network is not None and device.type == "cpu" and one_image
+
+
+def updates_a_call(spec: ModelSpec, recipe: Recipe, device: torch.device) -> int:
+    """Return how many updates a call of the recipe's step makes.
 
     A rate that moves from update to update, and images that are augmented, are handed over one by one.
     """
-    own = not recipe.max_norm and not recipe.average and not recipe.labels and not recipe.augmentation.mixup
-    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and own
-    if spec.explicit_network is None or sums.device.type != "cpu" or not one_image:
+    one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
+    return UPDATES_A_CALL if written_out(spec, recipe, device) and not one_by_one else 1
+
+
+def written_out_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
+) -> WrittenOutStep | None:
+    """Return the step of the model's own passes where they train this recipe."""
+    if spec.explicit_network is None or not written_out(spec, recipe, sums.device):
         return None
     assert isinstance(optimizer, DiagonalLM)
-    one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
-    return WrittenOutStep(model, optimizer, spec.explicit_network(), sums, 1 if one_by_one else UPDATES_A_CALL)
+    return WrittenOutStep(model, optimizer, spec.explicit_network(), sums, updates_a_call(spec, recipe, sums.device))
 
 
 @dataclass(frozen=True)
@@ -209,8 +219,8 @@ def step_for(
     give_up: Callable[[Exception], None] = lambda error: None,
 ) -> Step | GraphedStep | WrittenOutStep:
     """Return the model's own written-out step where it can train the recipe, else the profile's."""
-    written_out = written_out_step(model, optimizer, spec, recipe, sums)
-    return written_out or make_step(model, optimizer, training_loss(spec, recipe), sums, switches, give_up=give_up)
+    own = written_out_step(model, optimizer, spec, recipe, sums)
+    return own or make_step(model, optimizer, training_loss(spec, recipe), sums, switches, give_up=give_up)
 
 
 def autocast_of(switches: dict[str, bool | str], device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -1,0 +1,189 @@
+"""Convolution by Winograd's minimal filtering, forward and both gradients, as batched matrix products.
+
+A tile of m x m outputs of an r x r kernel needs (m + r - 1)^2 products for each pair of maps, where the sum that defines
+it has m^2 r^2: for F(4x4, 3x3) a quarter, for F(4x4, 5x5) less than a sixth (Lavin & Gray, arXiv 1509.09308). The
+transforms are matrices: with n = m + r - 1, a tile of the input becomes B^T x B, a kernel G w G^T, and the products Y of
+the two, summed over the maps, give the outputs A^T Y A. The products are n^2 independent matrix products.
+
+A batch is worked through in chunks of images, so that what lies between the transforms stays in the cache. Nothing but
+the layer's input and weights is kept for the backward pass, as in torch's own convolution. Images are (N, H, W, C) here.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+POINTS = (
+    0.0,
+    1.0,
+    -1.0,
+    2.0,
+    -2.0,
+    0.5,
+    -0.5,
+)  # where the polynomials are evaluated, and infinity; small, for rounding
+TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # outputs of a tile along one side, by kernel: more would round worse
+CHUNK_BYTES = 12 * 2**20  # of the transformed tiles between the products
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """The matrices of F(m, r), float32: `data` B^T (n, n), `kernel` G (n, r), `output` A^T (m, n)."""
+
+    m: int
+    r: int
+    data: Tensor
+    kernel: Tensor
+    output: Tensor
+
+    @property
+    def n(self) -> int:
+        """The side of a transformed tile."""
+        return self.m + self.r - 1
+
+
+@cache
+def transforms(m: int, r: int) -> Transforms:
+    """Return the matrices of F(m, r) from m + r - 2 points and infinity.
+
+    Correlation is the transpose of polynomial multiplication: evaluate both factors, multiply, interpolate. The rows of B^T
+    are scaled to a largest entry of 1, which keeps the transformed data near the data's size; G takes the factors.
+    """
+    n = m + r - 1
+    points = np.array(POINTS[: n - 1])
+
+    def evaluate(coefficients: int) -> np.ndarray:
+        at_infinity = np.eye(coefficients)[-1:]
+        return np.vstack([np.vander(points, coefficients, increasing=True), at_infinity])
+
+    data = np.linalg.inv(evaluate(n)).T
+    scale = np.abs(data).max(axis=1, keepdims=True)
+    matrices = (data / scale, evaluate(r) * scale, evaluate(m).T)
+    return Transforms(m, r, *(torch.tensor(matrix, dtype=torch.float32) for matrix in matrices))
+
+
+def tile_side(r: int, height: int, width: int) -> int:
+    """Return the m whose tiles cover height x width outputs with the fewest products; the largest of equals."""
+    return min(sorted(TILES[r], reverse=True), key=lambda m: (m + r - 1) ** 2 * -(-height // m) * -(-width // m))
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How outputs of height x width are cut into tiles of F(m, r), for a convolution of stride 1."""
+
+    matrices: Transforms
+    height: int
+    width: int
+
+    @property
+    def down(self) -> int:
+        """Tiles in a column."""
+        return -(-self.height // self.matrices.m)
+
+    @property
+    def across(self) -> int:
+        """Tiles in a row."""
+        return -(-self.width // self.matrices.m)
+
+    def images_per_chunk(self, maps: int) -> int:
+        """How many images' transformed tiles, of so many maps in all, fit into CHUNK_BYTES."""
+        return max(1, CHUNK_BYTES // (4 * self.matrices.n**2 * self.down * self.across * maps))
+
+
+def tiling_of(r: int, height: int, width: int) -> Tiling:
+    """Return the cheapest tiling of height x width outputs of an r x r kernel."""
+    return Tiling(transforms(tile_side(r, height, width), r), height, width)
+
+
+def transform_kernels(weight: Tensor, matrices: Transforms) -> Tensor:
+    """Return G w G^T of weights (K, C, r, r) as (n * n, C, K)."""
+    k, c, r, _ = weight.shape
+    g = matrices.kernel
+    flat = weight.permute(2, 3, 1, 0).reshape(r, -1)
+    rows = (g @ flat).view(matrices.n, r, c * k)
+    return torch.matmul(g, rows).view(-1, c, k)
+
+
+def transform_data(x: Tensor, padding: int, tiling: Tiling) -> Tensor:
+    """Return B^T x B of all tiles of images (N, H, W, C), zeros around them, as (n * n, N * tiles, C)."""
+    batch, height, width, c = x.shape
+    m, n, bt = tiling.matrices.m, tiling.matrices.n, tiling.matrices.data
+    down, across = tiling.down, tiling.across
+    rows, columns = down * m + n - m, across * m + n - m
+    if (rows, columns) == (height, width) and x.is_contiguous():
+        padded = x
+    else:
+        padded = x.new_zeros(batch, rows, columns, c)
+        padded[:, padding : padding + height, padding : padding + width] = x
+    row, image = columns * c, rows * columns * c
+    strips = padded.as_strided((n, batch, down, row), (row, image, m * row, 1)).reshape(n, -1)
+    strips = torch.mm(bt, strips).view(n, batch * down, columns, c)
+    line = batch * down * row
+    tiles = strips.as_strided((n, n, batch * down, across, c), (c, line, row, m * c, 1)).reshape(n, -1)
+    return torch.mm(bt, tiles).view(n * n, -1, c)  # (column, row): kernels and outputs are transposed alike
+
+
+def transform_output(products: Tensor, batch: int, tiling: Tiling) -> Tensor:
+    """Return A^T Y A of products (n * n, N * tiles, K) as images (N, down * m, across * m, K), a view."""
+    m, n, at = tiling.matrices.m, tiling.matrices.n, tiling.matrices.output
+    k = products.shape[2]
+    columns = torch.mm(at, products.view(n, -1)).view(m, n, -1)
+    images = torch.matmul(at, columns).view(m, m, batch, tiling.down, tiling.across, k)
+    return images.permute(2, 3, 1, 4, 0, 5)  # (N, down, m, across, m, K)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: Tensor) -> None:
+    """Write the convolution of images (N, H, W, C) with weights (K, C, r, r), stride 1, into out (N, H', W', K)."""
+    batch, height, width, k = out.shape
+    tiling = tiling_of(weight.shape[2], height, width)
+    m, down, across = tiling.matrices.m, tiling.down, tiling.across
+    kernels = transform_kernels(weight.transpose(2, 3), tiling.matrices)
+    whole = (height, width) == (down * m, across * m)
+    size = tiling.images_per_chunk(x.shape[3] + k)
+    for start in range(0, batch, size):
+        part = slice(start, start + size)
+        target = out[part]
+        products = torch.bmm(transform_data(x[part], padding, tiling), kernels)
+        images = transform_output(products, len(target), tiling)
+        if not whole:
+            images = images.reshape(len(target), down * m, across * m, k)[:, :height, :width]
+        else:
+            target = target.view(len(target), down, m, across, m, k)
+        if bias is None:
+            target.copy_(images)
+        else:
+            torch.add(images, bias, out=target)
+
+
+def input_gradient(gradient: Tensor, weight: Tensor, padding: int, out: Tensor) -> None:
+    """Write the gradient by the input into out (N, H, W, C), from that by the output, (N, H', W', K).
+
+    It is the convolution of the output's gradient with the kernels turned by 180 degrees, input and output maps swapped.
+    """
+    convolve(gradient, weight.flip(2, 3).transpose(0, 1), None, weight.shape[2] - 1 - padding, out)
+
+
+def weight_gradient(x: Tensor, gradient: Tensor, r: int, padding: int) -> Tensor:
+    """Return the gradient by the weights (K, C, r, r) from input (N, H, W, C) and output's gradient (N, H', W', K)."""
+    batch, height, width, k = gradient.shape
+    c = x.shape[3]
+    tiling = tiling_of(r, height, width)
+    m, n, a, g = tiling.matrices.m, tiling.matrices.n, tiling.matrices.output.T.contiguous(), tiling.matrices.kernel
+    down, across = tiling.down, tiling.across
+    size = tiling.images_per_chunk(c + k)
+    total = x.new_zeros(n * n, k, c)
+    for start in range(0, batch, size):
+        part = gradient[start : start + size]
+        images = len(part)
+        if (height, width) != (down * m, across * m):
+            padded = part.new_zeros(images, down * m, across * m, k)
+            padded[:, :height, :width] = part
+            part = padded
+        tiles = part.reshape(images, down, m, across, m, k).permute(4, 2, 0, 1, 3, 5).reshape(m, -1)
+        spread = torch.matmul(a, torch.mm(a, tiles).view(n, m, -1)).view(n * n, -1, k)
+        total.baddbmm_(spread.transpose(1, 2), transform_data(x[start : start + size], padding, tiling))
+    kernels = torch.matmul(g.T, torch.mm(g.T, total.view(n, -1)).view(r, n, -1))
+    return kernels.view(r, r, k, c).permute(2, 3, 1, 0)

@@ -1,0 +1,353 @@
+"""Convolutions in `fast` on a CPU: beside float64, the choice of each layer, a whole training."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.datasets import get_dataset
+from benchmarks.records import Job
+from runner.training import arithmetic, convolution, profiles, response_norm, winograd
+from runner.training.batches import DeviceSet, Prepared
+from runner.training.checkpoint import Checkpoint
+from runner.training.convolution import Shape
+from runner.training.loop import Hooks, Stopped, train
+from zoo import load_models
+
+MODELS = load_models()
+CPU, LAST = torch.device("cpu"), torch.channels_last
+# Relative errors (norms) of a layer's output and gradients against float64. Torch's own stay below 1e-6; Winograd's lose
+# two to three bits more, since its tiles are sums of terms that are larger than the tile's outputs.
+BOUND = 2e-5
+PRODUCT_BOUND = 2e-6  # of a matrix product
+SHARE_OF_LARGEST = 1e-4  # the largest error of a single value, as a share of the largest value
+
+
+def shapes_of_the_zoo() -> list[Shape]:
+    """Every shape for which there is another way than torch's, once; with a bias and a gradient by the input."""
+    shapes = set()
+    for spec in MODELS.values():
+        for dataset, variant in spec.variants.items():
+            with torch.device("meta"):
+                model = variant.build()
+                images = torch.zeros(2, *get_dataset(dataset).shape)
+            layout = torch.channels_last if spec.channels_last_on_cpu else torch.contiguous_format
+            shapes.update(arithmetic.shapes_of(model, images, layout).values())
+    whole = {dataclasses.replace(shape, bias=True, input_gradient=True) for shape in shapes if isinstance(shape, Shape)}
+    return sorted(whole, key=str)
+
+
+def layout_of(shape: Shape) -> torch.memory_format:
+    return torch.channels_last if shape.channels_last else torch.contiguous_format
+
+
+def tensors_of(shape: Shape, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Images, weights, bias and the output's gradient of a shape, float32."""
+    generator = torch.Generator().manual_seed(0)
+    layout = layout_of(shape)
+    c, height, width = shape.images
+    x = torch.randn(batch, c, height, width, generator=generator).contiguous(memory_format=layout)
+    weight = torch.randn(shape.maps, c, shape.kernel, shape.kernel, generator=generator)
+    weight = weight.div_(math.sqrt(weight[0].numel())).contiguous(memory_format=layout)
+    bias = torch.randn(shape.maps, generator=generator) if shape.bias else None
+    gradient = torch.randn(batch, shape.maps, *shape.output, generator=generator).contiguous(memory_format=layout)
+    return x, weight, bias, gradient
+
+
+def errors(shape: Shape, ways: str, batch: int = 2) -> dict[str, tuple[float, float]]:
+    """The relative error in norm, and the largest as a share of the largest value, of output and gradients."""
+    x, weight, bias, gradient = tensors_of(shape, batch)
+
+    def run(double: bool) -> dict[str, torch.Tensor]:
+        inputs = [part.double() if double else part.clone() for part in (x, weight, bias) if part is not None]
+        inputs = [part.requires_grad_() for part in inputs]
+        if double:
+            output = F.conv2d(*inputs, stride=shape.stride, padding=shape.padding)
+        else:
+            own = (*inputs, None)[:3]
+            output = convolution.Convolution.apply(*own, (shape.stride, shape.padding, ways, layout_of(shape)))
+        gradients = torch.autograd.grad(output, inputs, gradient.double() if double else gradient)
+        return dict(zip(("output", "input", "weights", "bias"), (output, *gradients), strict=False))
+
+    truth, ours = run(double=True), run(double=False)
+    return {
+        name: (
+            ((ours[name] - exact).norm() / exact.norm()).item(),
+            ((ours[name] - exact).abs().max() / exact.abs().max()).item(),
+        )
+        for name, exact in truth.items()
+    }
+
+
+def too_far(shape: Shape) -> list[str]:
+    """What of a shape lies further from float64 than the bounds, in each way that isn't torch's."""
+    wrong = []
+    for letter, bound in (("w", BOUND), ("m", PRODUCT_BOUND)):
+        ways = "".join(letter if letter in shape.ways(operation) else "t" for operation in range(3))
+        if ways != "ttt":
+            for name, (norm, largest) in errors(shape, ways).items():
+                LARGEST[letter] = max(LARGEST.get(letter, (0.0, "")), (norm, f"{shape}, {name}"))
+                if norm > bound or largest > SHARE_OF_LARGEST:
+                    wrong.append(f"{shape} {ways}, {name}: {norm:.1e}, {largest:.1e}")
+    return wrong
+
+
+LARGEST: dict[
+    str, tuple[float, str]
+] = {}  # the largest relative error in norm by the letter of the way, and whose it is
+COMMON = [  # NiN's, ALL-CNN-C's, cuda-convnet's, VGG-16's smallest, LeNet's, a first layer and a stride
+    Shape((96, 16, 16), 192, 5, 1, 2, True, True, True),
+    Shape((192, 8, 8), 192, 3, 1, 1, True, True, True),
+    Shape((96, 32, 32), 96, 3, 1, 1, True, True, True),
+    Shape((192, 8, 8), 192, 3, 1, 0, True, True, True),
+    Shape((32, 16, 16), 32, 5, 1, 2, True, True, True),
+    Shape((512, 2, 2), 512, 3, 1, 1, False, False, True),
+    Shape((6, 14, 14), 16, 5, 1, 0, True, True, True),
+    Shape((3, 32, 32), 192, 5, 1, 2, True, True, False),
+    Shape((96, 32, 32), 96, 3, 2, 1, True, True, True),
+    Shape((192, 8, 8), 10, 1, 1, 0, True, True, True),
+]
+
+
+@pytest.mark.parametrize("shape", COMMON, ids=str)
+def test_every_way_is_near_float64(shape):
+    assert not too_far(shape)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_way_is_near_float64_for_every_shape_of_the_zoo():
+    shapes = shapes_of_the_zoo()
+    assert {shape.kernel for shape in shapes if "w" in shape.ways(0)} == {3, 5}
+    assert len([shape for shape in shapes if "w" in shape.ways(0)]) > 40
+    wrong = [line for shape in shapes for line in too_far(shape)]
+    print(len(shapes), "shapes; the largest relative errors:", LARGEST)
+    assert not wrong
+
+
+@pytest.mark.parametrize(("kernel", "m"), [(r, m) for r, sides in winograd.TILES.items() for m in sides])
+def test_the_matrices_give_the_exact_convolution(kernel, m):
+    """Of whole numbers, in float64: A^T ((G w) * (B^T x)) is the correlation of x with w."""
+    matrices = winograd.transforms(m, kernel)
+    x, w = torch.arange(1.0, matrices.n + 1).double() ** 2, torch.arange(1.0, kernel + 1).double()
+    data, kernels, output = (part.double() for part in (matrices.data, matrices.kernel, matrices.output))
+    expected = F.conv1d(x.view(1, 1, -1), w.view(1, 1, -1)).flatten()
+    torch.testing.assert_close(output @ ((kernels @ w) * (data @ x)), expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(("side", "padding", "kernel"), [(9, 0, 3), (11, 1, 5), (7, 2, 5), (6, 1, 3), (5, 0, 5)])
+def test_sides_that_no_tile_divides_and_batches_of_several_chunks(side, padding, kernel, channels_last, monkeypatch):
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", 2**15)
+    monkeypatch.setattr(convolution, "PATCH_BYTES", 2**14)
+    shape = Shape((3, side, side + 3), 4, kernel, 1, padding, True, channels_last, True)
+    for ways in ("www", "mtm", "mww"):
+        for name, (norm, _) in errors(shape, ways, batch=7).items():
+            assert norm < BOUND, (ways, name)
+
+
+def test_a_tile_is_chosen_by_its_products():
+    """6x6 outputs of a 3x3 kernel are four tiles of 3x3, 100 products, not four of 4x4, 144."""
+    sides = {(3, 32): 4, (3, 8): 4, (3, 6): 3, (3, 2): 2, (5, 16): 4, (5, 8): 4, (3, 7): 4}
+    assert {key: winograd.tile_side(key[0], key[1], key[1]) for key in sides} == sides
+
+
+# --- the choice -------------------------------------------------------------------------------------------------------------
+
+
+def test_torch_s_own_stays_where_no_other_gains_enough():
+    enough = [{"t": [1.0, 1.0], "w": [0.95, 0.95]}, {"t": [1.0, 1.0], "w": [0.5, 0.5], "m": [0.4, 0.4]}, {"t": []}]
+    assert arithmetic.quickest(enough) == "tmt"
+
+
+def test_a_way_that_loses_one_turn_is_not_chosen():
+    """The machine was slow while torch had its first turn: that says nothing for the other way."""
+    assert arithmetic.quickest([{"t": [3.0, 1.5], "w": [1.0, 1.6]}]) == "t"
+    assert arithmetic.quickest([{"t": [3.0, 1.5], "w": [1.0, 1.3]}]) == "w"
+
+
+@pytest.mark.parametrize("text", ["conv1", "conv1=", "conv1=wwx", "=www", "conv1=www  conv2=www", ""])
+def test_a_text_that_is_no_choice_is_refused(text):
+    with pytest.raises(ValueError, match="no choice"):
+        arithmetic.parsed(text)
+
+
+def test_a_choice_is_read_back():
+    assert arithmetic.parsed("a.conv=wtm b=ttw") == {"a.conv": "wtm", "b": "ttw"}
+    assert arithmetic.parsed(arithmetic.TORCH) == {}
+
+
+@pytest.mark.parametrize("choice", ["3=www", "0=w", "nowhere=www", "1=m"])
+def test_a_choice_of_another_network_is_refused(choice):
+    with pytest.raises(ValueError, match="another network"):
+        arithmetic.install(network(), choice, LAST)
+
+
+@pytest.mark.parametrize("rule", [(9, 0.009, 0.75, 1.0), (5, 1e-4, 0.75, 1.0), (4, 0.5, 0.5, 2.0), (3, 1.0, 0.6, 1.0)])
+def test_response_normalisation_is_near_float64_in_both_passes(rule, monkeypatch):
+    monkeypatch.setattr(response_norm, "PIXELS", 50)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 16, 9, 7, generator=generator).contiguous(memory_format=LAST)
+    gradient = torch.randn(3, 16, 9, 7, generator=generator)
+    exact, ours = x.double().requires_grad_(), x.clone().requires_grad_()
+    truth = F.local_response_norm(exact, *rule)
+    output = response_norm.ResponseNorm.apply(ours, *rule)
+    assert output.is_contiguous(memory_format=LAST)
+    truths = (truth, *torch.autograd.grad(truth, exact, gradient.double()))
+    for near, true in zip((output, *torch.autograd.grad(output, ours, gradient)), truths, strict=True):
+        assert ((near - true).norm() / true.norm()).item() < 2e-6
+
+
+def test_a_swapped_normalisation_is_the_module_s():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LocalResponseNorm(5, alpha=0.1)).to(memory_format=LAST)
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=LAST)
+    theirs = model(x)
+    arithmetic.install(model, "1=m", LAST)
+    ours = model(x)
+    assert type(ours.grad_fn).__name__ == "ResponseNormBackward"
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8),
+        nn.Conv2d(8, 8, 3, groups=2), nn.Dropout(0.5), nn.Conv2d(8, 4, (1, 3)), nn.Flatten(), nn.LazyLinear(10),
+    )  # fmt: skip
+
+
+def test_a_choice_is_made_once_a_shape_draws_nothing_and_changes_no_module():
+    model, lines = network(), []
+    images = torch.randn(4, 1, 8, 8)
+    model(images)
+    kinds = [type(module) for module in model]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    chosen = arithmetic.choose(model, images, LAST, lines.append)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert model.training
+    assert len(lines) == 2  # neither groups nor oblong kernels
+    assert set(arithmetic.parsed(chosen)) <= {"0", "2"}
+    arithmetic.install(model, "0=mtm 2=www", LAST)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert [type(module) for module in model] == kinds
+
+
+def test_the_layer_that_sees_the_image_needs_no_gradient_by_it():
+    shapes = arithmetic.shapes_of(network(), torch.zeros(2, 1, 8, 8), LAST)
+    assert [shape.input_gradient for shape in shapes.values()] == [False, True]
+
+
+def test_a_swapped_network_is_the_network():
+    """Output, gradients of every parameter, and the output in evaluation, beside torch's own."""
+    images, labels = torch.randn(6, 1, 8, 8), torch.randint(10, (6,))
+    outcomes = []
+    for choice in (arithmetic.TORCH, "0=mtm 2=www"):
+        model = network().eval()
+        model(images)
+        torch.manual_seed(1)
+        nn.init.normal_(model[-1].weight, 0, 0.1)
+        arithmetic.install(model, choice, LAST)
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        outcomes.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for theirs, ours in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(outcomes[0][1], outcomes[1][1])  # or nothing was swapped
+
+
+def test_a_copy_of_a_swapped_network_has_its_own_weights():
+    """Averaged weights are evaluated in a copy."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.LocalResponseNorm(3)).to(memory_format=LAST)
+    arithmetic.install(model, "0=www 1=m", LAST)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+        images = torch.randn(2, 3, 8, 8).contiguous(memory_format=LAST)
+        assert not twin(images).any()
+        assert model(images).any()
+
+
+# --- a training --------------------------------------------------------------------------------------------------------------
+
+CHOICE = "conv1=wtw conv2=www conv3=www cccp1=mmm"
+
+
+def run(steps_seen, choice, profile="fast", resume=None, stop_after=None, images=48):
+    """Train NiN's small network on random images; the first losses, the trained, the last checkpoint."""
+    spec = MODELS["nin"]
+    variant = spec.variants["digits"]
+    recipe = dataclasses.replace(variant.recipe, epochs=2, batch_size=8, preprocessing="unit")
+    generator = torch.Generator().manual_seed(3)
+    facts = get_dataset("digits")
+    pixels = torch.rand(images, *facts.shape, generator=generator)
+    labels = torch.randint(facts.classes, (images,), generator=generator)
+    part = DeviceSet(pixels, labels, None, torch.zeros(facts.shape[0], 1, 1))
+    job = Job(dataset="digits", model="nin", revision=1, recipe=recipe.to_dict(), profile=profile, seed=0)
+    switches = {**profiles.resolve(profile, CPU, spec.channels_last_on_cpu), "arithmetic": choice}
+    saved, lines, seen = [], [], []
+
+    def progress(told):
+        seen.append(told)
+
+    hooks = Hooks(
+        stop=lambda: stop_after is not None and len(seen) >= stop_after,
+        save=lambda state: saved.append(dataclasses.replace(state, model=dict(state.model))),
+        progress=progress,
+        log=lines.append,
+        watch=lambda _left, sums: steps_seen.append(sums.tolist()),
+    )
+    try:
+        trained = train(job, "0" * 32, spec, recipe, Prepared(part, part), CPU, switches, hooks, resume=resume)
+    except Stopped:
+        trained = None
+    return trained, saved[-1], lines
+
+
+def test_a_training_measures_once_logs_and_tells_its_choice():
+    trained, checkpoint, lines = run([], arithmetic.MEASURED)
+    assert trained.switches["arithmetic"] == checkpoint.precision["arithmetic"] != arithmetic.MEASURED
+    arithmetic.parsed(trained.switches["arithmetic"])
+    assert sum(line.startswith("arithmetic of ") for line in lines) >= 3
+
+
+def test_a_training_that_goes_on_keeps_its_choice_and_its_bits(tmp_path, monkeypatch):
+    whole, _, _ = run([], CHOICE)
+    _, checkpoint, _ = run([], CHOICE, stop_after=4)
+    checkpoint.save(tmp_path / "checkpoint.pt")
+    monkeypatch.setattr(arithmetic, "choose", lambda *_: pytest.fail("measured again"))
+    resumed, _, _ = run([], arithmetic.MEASURED, resume=Checkpoint.load(tmp_path / "checkpoint.pt"))
+    assert resumed.switches["arithmetic"] == CHOICE
+    for name, value in whole.weights.items():
+        assert torch.equal(value, resumed.weights[name]), name
+
+
+def test_reference_never_swaps(monkeypatch):
+    for function in (convolution.Convolution, response_norm.ResponseNorm):
+        monkeypatch.setattr(function, "apply", lambda *_: pytest.fail("not torch's own arithmetic"))
+    monkeypatch.setattr(arithmetic, "choose", lambda *_: pytest.fail("measured"))
+    assert profiles.resolve("reference", CPU)["arithmetic"] == arithmetic.TORCH
+    assert profiles.resolve("reference", torch.device("cuda"))["arithmetic"] == arithmetic.TORCH
+    assert profiles.resolve("fast", torch.device("cuda"))["arithmetic"] == arithmetic.TORCH
+    trained, _, lines = run([], arithmetic.TORCH, profile="reference")
+    assert trained.switches["arithmetic"] == arithmetic.TORCH
+    assert not [line for line in lines if line.startswith("arithmetic of ")]
+
+
+def test_the_first_losses_of_both_profiles_stay_side_by_side():
+    """Twelve updates of the network that learns: rounding alone tells them apart."""
+    theirs, ours = [], []
+    run(theirs, arithmetic.TORCH, profile="reference")
+    run(ours, CHOICE)
+    assert len(theirs) == len(ours) == 12
+    assert theirs != ours
+    for (loss, _, images), (other, _, others) in zip(theirs, ours, strict=True):
+        assert images == others
+        assert other == pytest.approx(loss, rel=1e-4)
