@@ -9,7 +9,8 @@ from benchmarks.cards import Card
 from benchmarks.columns import BOARD_COLUMNS, FLOAT_COLUMNS
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, summarise
-from benchmarks.papers import Paper, ReportedError, ReportedProtocol, context_of, differences, targets, unstated
+from benchmarks.papers import Paper, ReportedError, ReportedProtocol, context_of, targets
+from benchmarks.protocols import differences, unstated
 from benchmarks.reading import Evidence
 from benchmarks.records import Protocol
 from benchmarks.verdicts import Figure, verdict

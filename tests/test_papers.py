@@ -8,12 +8,11 @@ from benchmarks.papers import (
     Paper,
     PaperError,
     ReportedProtocol,
-    differences,
     load_papers,
     targets,
     unknown_names,
-    unstated,
 )
+from benchmarks.protocols import differences, unstated
 from benchmarks.records import Protocol
 from zoo import load_models
 

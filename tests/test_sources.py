@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.leaderboard import make_attempts
-from benchmarks.papers import FOLDER, PaperError, ReportedProtocol, differences, load_attempts, load_papers
+from benchmarks.papers import FOLDER, PaperError, ReportedProtocol, load_attempts, load_papers
+from benchmarks.protocols import differences
 from benchmarks.records import Protocol
 
 # A.1 (maxout's protocol), A.3 and A.4: file -> data set -> errors in the order of the reference.
