@@ -54,12 +54,12 @@ def import_(
 
 
 def status_(data_dir: DataDir = None, json_: JsonOption = False) -> None:
-    """Which data sets are here, whole or in part, and whether their files are the official ones."""
+    """Show which data sets are here, whole or in part, and whether their files are the official ones."""
     from runner.data import status
     from runner.data.folder import data_folder
 
-    found = status.status(data_folder(data_dir))
+    report = status.status(data_folder(data_dir))
     if json_:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(report, indent=2))
         return
-    status.show_status(found, make_console())
+    status.show_status(report, make_console())
