@@ -54,7 +54,7 @@ def import_(
 
 
 def status_(data_dir: DataDir = None, json_: JsonOption = False) -> None:
-    """Show which data sets are here, whole or in part, and whether their files are the official ones."""
+    """Which data sets are here, whole or in part, and whether their files are the official ones."""
     from runner.data import status
     from runner.data.folder import data_folder
 

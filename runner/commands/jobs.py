@@ -54,9 +54,9 @@ def status(
 
     with Live(console=make_console(), refresh_per_second=2) as live:
         while True:
-            found = look()
-            live.update(Text(_status_text(found, queue), no_wrap=True, overflow="ellipsis"))
-            if not any(queue.will_run(paths, state) for _, paths, state in found):
+            job_rows = look()
+            live.update(Text(_status_text(job_rows, queue), no_wrap=True, overflow="ellipsis"))
+            if not any(queue.will_run(paths, state) for _, paths, state in job_rows):
                 return
             time.sleep(1)
 
@@ -181,8 +181,8 @@ def retry(
     if failed == (key is not None):
         raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
     settings = settings_from(locals())
-    selected = [find_job(key)] if key is not None else submitted(suite)
-    failed_paths = [paths for paths in selected if state_of(paths) == "failed"]
+    candidates = [find_job(key)] if key is not None else submitted(suite)
+    failed_paths = [paths for paths in candidates if state_of(paths) == "failed"]
     if not failed_paths:
         raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
     suites = suites_of_jobs()

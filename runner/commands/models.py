@@ -90,11 +90,14 @@ def bench(
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
 ) -> None:
-    """Measure how fast training is here: the bare step, our loop, the loop people write; what a suite would take.
+    """How fast training is here: the bare step, our loop, the loop people write; what a suite would take.
 
     runner bench --model nin --model allcnn_c
+
     runner bench --dataset mnist --repeats 30 --seconds 60 --format markdown
+
     runner bench --model nin --profile fast --concurrent 2 --concurrent 4
+
     runner bench --equivalence --model nin_dropout --slots-per-gpu 4
     """
     from runner.bench import command as benching

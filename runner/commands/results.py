@@ -60,7 +60,7 @@ def show(
     key: Annotated[str, typer.Argument(help="A job's key, its beginning, or the name of a published file.")],
     json_: JsonOption = False,
 ) -> None:
-    """Show one record, yours or published: its error, recipe, protocol, machine, code and data."""
+    """One record, yours or published: its error, recipe, protocol, machine, code and data."""
     from runner.reporting import showing
 
     showing.show(key, json_, make_console())
@@ -83,7 +83,7 @@ def site(
         str, typer.Option("--base-url", metavar="URL", help="With --export: where it will be published.")
     ] = "",
 ) -> None:
-    """Serve the leaderboard in the browser: boards, models, runs, claims, costs. With --export, write it for any web server."""
+    """Serve the leaderboard in the browser: boards, models, runs, claims, costs. With --export, as files for any web server."""
     from runner import site as showing
 
     if export is not None:

@@ -138,14 +138,14 @@ def _until_decided(
     from runner.submit import sequential
     from zoo import load_models
 
-    chosen, models = get_suite(suite), load_models()
+    suite_facts, models = get_suite(suite), load_models()
     max_seeds = sequential.INTERIM_SIZES[-1] if max_seeds is None else max_seeds
     sequential.check_max_seeds(max_seeds)
     if detach and not dry_run:
         _detach()
         return
     console = make_console(stderr=settings.json, submits=not dry_run)
-    code, planned = sequential.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
+    code, planned = sequential.run(suite_facts, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
         _show_plan(planned, submitting.states_of(planned), settings)
     elif settings.json:

@@ -84,12 +84,12 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
         entry, manifest = cached
         if manifest["unofficial"] and not allow_unverified:
             raise refusal(dataset, folder, manifest["unofficial"])
-        kept = [entry, *(root / dataset.name / entry.name for root in cache_roots(folder)[1:])]
+        candidates = [entry, *(root / dataset.name / entry.name for root in cache_roots(folder)[1:])]
         return Data(
             **_map_arrays(dataset, entry, manifest),
             validation_size=dataset.validation_size,
             facts=DataFacts(**manifest["facts"]),
-            cache_folder=next((place for place in kept if _can_write(place, create=True)), None),
+            cache_folder=next((place for place in candidates if _can_write(place, create=True)), None),
         )
 
 

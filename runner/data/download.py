@@ -42,25 +42,25 @@ def prepare(
     `allow_unverified` they are used. Only one call at a time downloads into a folder; others wait. Raises UserError if no
     mirror provides a file (the other data sets are still prepared) or if the disk has too little space.
     """
-    chosen = [get_dataset(given) if isinstance(given, str) else given for given in datasets]
+    sets = [get_dataset(name) if isinstance(name, str) else name for name in datasets]
 
     stop = threading.Event()
 
     def wanted() -> list[Transfer]:
         files: dict[str, tuple[Dataset, File]] = {}  # by path, because two data sets may share a file
-        for dataset in chosen:
+        for dataset in sets:
             with os_errors_in_words(dataset, folder):
                 files |= {file.path: (dataset, file) for file in lacking(dataset, folder, allow_unverified)}
         return [Transfer(dataset, file, folder, patience, stop) for dataset, file in files.values()]
 
     failed: list[Transfer] = []
     if wanted():
-        with sole_writer(chosen[0], folder, lambda: log(f"another process downloads into {folder}; waiting")):
+        with sole_writer(sets[0], folder, lambda: log(f"another process downloads into {folder}; waiting")):
             transfers = wanted()  # what the other process has not downloaded
-            _make_sure_of_room(chosen, transfers, folder)
+            _make_sure_of_room(sets, transfers, folder)
             failed = _download(transfers, stop, log)
     lost = {transfer.file.path for transfer in failed}
-    for dataset in chosen:
+    for dataset in sets:
         if not lost.intersection(file.path for file in dataset.files):
             data = load(dataset, folder, allow_unverified, log)
             log(f"{dataset.name}: ready in {folder} ({'verified' if data.facts.verified else data.facts.provenance})")
@@ -191,14 +191,14 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
         say(f"{dataset.name}: {file.name} from {mirror} after all, slow as it is")
         if fetched_from(mirror, 0.0):
             return
-    kept = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
+    resume = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
     transfer.failure = (
-        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(transfer.reasons) or 'no mirror is known'}): {kept}"
+        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(transfer.reasons) or 'no mirror is known'}): {resume}"
         f"put it at {transfer.target} yourself (md5 {file.md5}), or name what has it to `runner data import`"
     )
 
 
-# --- progress display ---------------------------------------------------------------------------------------------------
+# --- progress display ------------------------------------------------------------------------------------------------
 
 
 class _Show:

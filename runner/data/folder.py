@@ -25,11 +25,11 @@ def data_folder(given: Path | None = None) -> Path:
 
     The folder need not exist. Raises UserError if it is a file.
     """
-    chosen = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
+    location = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
     try:
-        folder = Path(chosen).expanduser().absolute()
+        folder = Path(location).expanduser().absolute()
     except RuntimeError as error:  # ~nobody
-        raise UserError(f"data folder {chosen}: {error}") from error
+        raise UserError(f"data folder {location}: {error}") from error
     refuse_file(folder)
     return folder
 

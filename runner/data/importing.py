@@ -140,7 +140,7 @@ def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[OfficialF
     return to_import
 
 
-# --- inspecting ---------------------------------------------------------------------------------------------------------
+# --- inspecting ------------------------------------------------------------------------------------------------------
 
 
 def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refused: list[Path]) -> list[Content]:
@@ -164,9 +164,13 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refuse
             official, reason = [], f"can't be read ({detail(error)})"
         contents += official
         if not official:
-            named = names.get(source.name)
-            what = f"the official {source.name} of {named.dataset.title}" if named else f"an official file of {titles}"
-            reasons[source] = f"isn't {what} ({reason}{f', expected {named.md5}' if named else ''})"
+            namesake = names.get(source.name)
+            what = (
+                f"the official {source.name} of {namesake.dataset.title}"
+                if namesake
+                else f"an official file of {titles}"
+            )
+            reasons[source] = f"isn't {what} ({reason}{f', expected {namesake.md5}' if namesake else ''})"
     if not contents and len(sources) == 1:
         way_out = f". {AS_THEY_ARE}" if sources[0].name in names else ""
         raise UserError(f"{sources[0]} {reasons[sources[0]]}{way_out}")
@@ -300,7 +304,7 @@ def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
     yield from _chunks(file)
 
 
-# --- copying ----------------------------------------------------------------------------------------------------------
+# --- copying ---------------------------------------------------------------------------------------------------------
 
 
 def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[int, int]) -> str:

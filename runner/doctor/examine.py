@@ -31,12 +31,12 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
     Raises UserError for an unknown engine.
     """
     table = engine_named(engine) if engine is not None else None
-    found = nvml.gpus()
+    gpus = nvml.gpus()
     needs_slurm = isinstance(table, Slurm)
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
-        ("torch", lambda: check_torch(torch_versions(), found)),
-        ("gpu", lambda: check_gpus(found)),
+        ("torch", lambda: check_torch(torch_versions(), gpus)),
+        ("gpu", lambda: check_gpus(gpus)),
         ("slots", check_slots),
         ("disk", lambda: check_disk("disk", runs_folder(), needed=True)),
         ("locks", check_locks),
@@ -48,20 +48,20 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
         ("slurm", lambda: check_slurm(needed=needs_slurm)),
         ("leftovers", check_leftovers),
     ]
-    done = [_guarded(name, check) for name, check in checks]
+    results = [_guarded(name, check) for name, check in checks]
     if engine is not None and table is not None:
-        if needs_slurm and next(check for check in done if check.name == "slurm").status == "problem":
-            done.append(problem("engine", f"engine '{engine}' can't be tried without SLURM", "mend SLURM first"))
+        if needs_slurm and next(check for check in results if check.name == "slurm").status == "problem":
+            results.append(problem("engine", f"engine '{engine}' can't be tried without SLURM", "mend SLURM first"))
         else:
             try:
-                done += check_engine(engine, table, say)
+                results += check_engine(engine, table, say)
             except Exception as error:
-                done.append(
+                results.append(
                     problem(
                         "engine", f"engine '{engine}': {_what(error)}", f"see [engine.{engine}] in {engines_file()}"
                     )
                 )
-    return done
+    return results
 
 
 def _data_folder(data_dir: Path | None) -> Path:

@@ -117,23 +117,23 @@ def check_leftovers() -> Check:
     """Check for jobs that will not start by themselves and for leftovers of dead processes."""
     from runner.submit.watch import QueueView
 
-    found = [(paths, state_of(paths)) for paths in all_jobs()]
+    job_states = [(paths, state_of(paths)) for paths in all_jobs()]
     queue = QueueView()
-    queue.refresh(found)
-    states = [state for paths, state in found if state != "done" and not queue.will_run(paths, state)]
+    queue.refresh(job_states)
+    states = [state for paths, state in job_states if state != "done" and not queue.will_run(paths, state)]
     counts = {state: states.count(state) for state in ("killed", "interrupted", "failed") if state in states}
-    stale = sum(_stale_lease(paths) for paths, state in found if state != "running")
-    half_written = sum(1 for paths, state in found if state != "running" for _ in paths.folder.glob(".*.tmp"))
+    stale = sum(_stale_lease(paths) for paths, state in job_states if state != "running")
+    half_written = sum(1 for paths, state in job_states if state != "running" for _ in paths.folder.glob(".*.tmp"))
     parts = [f"{n} {state}" for state, n in counts.items()]
     parts += [f"{stale} leases of dead processes"] * bool(stale) + [f"{half_written} half-written files"] * bool(
         half_written
     )
     if not parts:
-        return ok("leftovers", f"{number(len(found), 'job')}, nothing left behind")
+        return ok("leftovers", f"{number(len(job_states), 'job')}, nothing left behind")
     mend = (
         "runner retry --failed, once mended" if set(counts) == {"failed"} else "the same `runner submit` takes them up"
     )
-    return warning("leftovers", f"{number(len(found), 'job')}: {', '.join(parts)}", mend)
+    return warning("leftovers", f"{number(len(job_states), 'job')}: {', '.join(parts)}", mend)
 
 
 def _stale_lease(paths: JobPaths) -> bool:

@@ -29,7 +29,7 @@ PROBE_SECONDS = 180.0  # how long to wait for a task in SLURM's queue
 
 
 def probe(folder: str) -> None:
-    """Run as the engine's worker: hold a lock, write hello.json, wait up to 120 s for the answer, and report whether it came."""
+    """Run as the engine's worker: hold a lock, write hello.json, wait up to 120 s for the answer, report whether it came."""
     place = Path(folder)
     with locks.locked(place / "lock"):
         facts: dict[str, Any] = {

@@ -94,16 +94,16 @@ def named(cards: Sequence[Card], variable: str | None) -> list[Gpu]:
     """
     if variable is None:
         return [part for card in cards for part in _parts(card)]
-    chosen: list[Gpu] = []
+    gpus: list[Gpu] = []
     by_name = variable.strip().startswith(("GPU-", "MIG-"))
     for entry in variable.split(","):
         parts = _by_name(cards, entry.strip()) if by_name else _by_number(cards, entry.strip())
         if parts is None:
             break
-        if any(part in chosen for part in parts):
+        if any(part in gpus for part in parts):
             return []
-        chosen += parts
-    return chosen
+        gpus += parts
+    return gpus
 
 
 def hides_all(variable: str | None) -> bool:
@@ -155,8 +155,8 @@ def find(machine: Gpus | str | None, variable: str | None, build: Build | None =
         return Found([], [f"the driver doesn't answer: {machine}"])
     if not machine.cards:
         return Found([], machine.lost, on_cpu=not machine.lost)
-    selected = named(machine.cards, variable)
-    if not selected:
+    candidates = named(machine.cards, variable)
+    if not candidates:
         there = "1 GPU" if len(machine.cards) == 1 else f"{len(machine.cards)} GPUs"
         return Found(
             [], [*machine.lost, f"CUDA_VISIBLE_DEVICES is '{variable}', which CUDA reads as none of the {there}"]
@@ -165,17 +165,17 @@ def find(machine: Gpus | str | None, variable: str | None, build: Build | None =
     driver = unfit_driver(machine, build)
     if driver is not None:
         return Found([], [driver])
-    reasons = {gpu.uuid: unfit_card(gpu.card, build) for gpu in selected}
+    reasons = {gpu.uuid: unfit_card(gpu.card, build) for gpu in candidates}
     unfit = [reason for reason in reasons.values() if reason is not None]
-    return Found([gpu for gpu in selected if reasons[gpu.uuid] is None], [*machine.lost, *dict.fromkeys(unfit)])
+    return Found([gpu for gpu in candidates if reasons[gpu.uuid] is None], [*machine.lost, *dict.fromkeys(unfit)])
 
 
 def usable_gpus() -> Found:
     """Return the GPUs that this process may train on; raise UserError if a driver has GPUs and none can be used."""
-    found = find(nvml.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if not found.gpus and not found.on_cpu:
-        raise UserError(f"no GPU can be used: {'; '.join(found.unfit)}. {INSIST}")
-    return found
+    usable = find(nvml.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not usable.gpus and not usable.on_cpu:
+        raise UserError(f"no GPU can be used: {'; '.join(usable.unfit)}. {INSIST}")
+    return usable
 
 
 def numbers_differ(cards: Sequence[Card]) -> bool:

@@ -120,14 +120,14 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
     children: list[_Child] = []
     failed_starts = 0  # consecutive workers that ended before they started a job
     free = [SlotLock(slot) for slot in slots]
-    taken: dict[int, SlotLock] = {}
-    reported: set[Slot] = set()  # slots reported as held by another submit
+    locks_by_pid: dict[int, SlotLock] = {}
+    busy_slots: set[Slot] = set()  # slots reported as held by another submit
     last_tick = 0.0
     try:
         while True:
             for child in [c for c in children if c.process.poll() is not None]:
                 children.remove(child)
-                lock = taken.pop(child.process.pid)
+                lock = locks_by_pid.pop(child.process.pid)
                 lock.release()
                 free.append(lock)
                 failed_starts = failed_starts + 1 if _died_between_jobs(child, work, warn) else 0
@@ -145,13 +145,13 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                 if not group:
                     continue
                 if not lock.acquire():
-                    if lock.slot not in reported:
+                    if lock.slot not in busy_slots:
                         warn(f"slot {lock.slot.name} is taken by another submit: waiting for it")
-                        reported.add(lock.slot)
+                        busy_slots.add(lock.slot)
                     continue
                 child = _start(lock, group, work)
                 free.remove(lock)
-                taken[child.process.pid] = lock
+                locks_by_pid[child.process.pid] = lock
                 children.append(child)
             if time.monotonic() - last_tick > 5 * POLL_SECONDS:
                 tick()
@@ -160,7 +160,7 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
     finally:
         _stop(children, tick)
         for child in children:
-            taken.pop(child.process.pid).release()
+            locks_by_pid.pop(child.process.pid).release()
 
 
 def _claimable(open_now: list[tuple[Job, JobPaths, State]], children: list[_Child]) -> list[tuple[Job, JobPaths]]:

@@ -99,8 +99,8 @@ class TaskArray(JsonModel):
 
 def _bundles(name: str) -> list[list[Path]]:
     """Return the job folders of each task of an array, by task index."""
-    found = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
-    return [[runs_folder() / key for key in bundle] for bundle in found.get("bundles", [])]
+    content = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
+    return [[runs_folder() / key for key in bundle] for bundle in content.get("bundles", [])]
 
 
 def tasks_of_jobs() -> dict[Path, Task]:
@@ -131,12 +131,12 @@ def scancel_stopped() -> None:
 
     Running tasks read the stop request themselves at the next step.
     """
-    left: dict[str, bool] = {}
+    is_needed: dict[str, bool] = {}
     for folder, task in tasks_of_jobs().items():
         paths = JobPaths(folder)
         if task.state == "PENDING":
-            left[task.id] = left.get(task.id, False) or not (paths.stop.exists() or paths.record.exists())
-    needless = [id_ for id_, needed in left.items() if not needed]
+            is_needed[task.id] = is_needed.get(task.id, False) or not (paths.stop.exists() or paths.record.exists())
+    needless = [id_ for id_, needed in is_needed.items() if not needed]
     if needless:
         ask("scancel", "--state=PENDING", *needless)
 
@@ -147,7 +147,7 @@ def scancel_stopped() -> None:
 def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[list[JobPaths]]:
     """Return the bundles of an array, longest first: each of one (dataset, model), of nearly equal size, about `most` in all.
 
-    With at most `most` jobs, each bundle is one job. Then each task has work, however many SLURM runs in parallel.
+    If there are at most `most` jobs, each bundle is one job. Then each task has work, however many SLURM runs in parallel.
     """
     ordered = sorted(waiting, key=lambda pair: (pair[0].dataset, pair[0].model))
     size = -(-len(ordered) // most)
@@ -215,8 +215,10 @@ def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
         with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit also prints the errors it raises
             submitted_jobs = [executor.submit(*call) for call in calls]
     except (FailedJobError, FailedSubmissionError) as error:
-        said = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(error).splitlines()
-        raise UserError(f"SLURM refuses the tasks: {said[-1]}") from error
+        error_lines = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(
+            error
+        ).splitlines()
+        raise UserError(f"SLURM refuses the tasks: {error_lines[-1]}") from error
     return [job.job_id for job in submitted_jobs]
 
 

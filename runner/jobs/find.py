@@ -58,12 +58,12 @@ def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
     A key names its newest revision. Raises UserError that lists the candidates or the nearest key.
     """
     candidates = all_jobs() if candidates is None else candidates
-    named = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
-    if not named:
+    by_name = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
+    if not by_name:
         raise UserError(
             f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart"
         )
-    return find_one(text, named, "job", lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
+    return find_one(text, by_name, "job", lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
 
 
 def find_one(text: str, named: Mapping[str, Item], kind: str, rank: Callable[[Item], Any]) -> Item:

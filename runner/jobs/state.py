@@ -18,7 +18,7 @@ from runner.jobs.paths import JobPaths, host, runs_folder
 State = Literal["done", "running", "failed", "interrupted", "killed", "pending"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "killed", "pending")
 TO_RUN: frozenset[State] = frozenset({"pending", "interrupted", "killed"})
-LEASE_SECONDS = 30  # seconds between two renewals by a worker that reports nothing else
+LEASE_SECONDS = 30  # seconds between two renewals of a lease
 LEASE_TRUSTED = 180  # seconds for which another host's lease is valid
 LOG_TAIL = 20  # lines of the log that a failure quotes
 MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, within one submit
@@ -67,7 +67,7 @@ def last_run(attempts: list[dict[str, Any]]) -> str | None:
 
 
 def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
-    """Return how many attempts of this submit failed since the last new checkpoint, without counting failures of the model.
+    """Return the number of infrastructure failures since the last submit and the last new checkpoint.
 
     An attempt without an end was killed and counts. Each start names its submission and the checkpoint it resumed from, so
     that progress between two failures resets the count.
