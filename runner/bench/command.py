@@ -127,13 +127,13 @@ def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
     """Return the seconds for one job at the measured rates (images/s): training and evaluation of all epochs."""
     facts, recipe = get_dataset(job.dataset), job.effective_recipe
     holdout = recipe.get("holdout", 0)
-    trained = facts.training_images(holdout)
+    images = facts.training_images(holdout)
     order = recipe.get("order", {})
     if order.get("drop_last"):
-        trained -= trained % recipe["batch_size"]
+        images -= images % recipe["batch_size"]
     elif order.get("updates"):
-        trained = order["updates"] * recipe["batch_size"]
-    return float((job.most_epochs or 1) * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
+        images = order["updates"] * recipe["batch_size"]
+    return float((job.most_epochs or 1) * (images / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
 
 
 def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], slots: int) -> dict[str, float]:
@@ -192,9 +192,8 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
     where = row["hardware"] if row["device"] == "cuda" else f"{row['hardware']}, {row['threads']} thread(s)"
     versions = [f"torch {row['torch']}", f"CUDA {row['cuda']}" if row["cuda"] else "", f"Python {row['python']}"]
     common = [(name, on) for name, on in row["switches"].items() if on and all(r["switches"][name] == on for r in rows)]
-    switches = [
-        name if on is True else f"{name} {on}" for name, on in common
-    ]  # common ones only: the memory layout differs by model
+    # Only the switches that all rows share: the memory layout differs by model.
+    switches = [name if on is True else f"{name} {on}" for name, on in common]
     text = (
         f"{row['dataset']} ({row['images']} images) on {where}; {', '.join(filter(None, versions))}; profile {row['profile']}: "
         f"{', '.join(switches)}; matrix rate up to {_rate(max(r['matrix_gflops'] for r in rows))} GFLOP/s, memory rate up to "

@@ -84,8 +84,19 @@ def fitting_batch(batch: int, step_seconds: float, available: float) -> int:
 def measure(question: Question) -> dict[str, Any]:
     """Return one model's row, as `runner bench --json` prints it.
 
-    Rates are in images/s. Times are in seconds, or in the unit that the key names. Ratios and shares are fractions of
-    1.
+    bare_step, loop, dataloader, reference_step, evaluation: median images/s. reference_step is None unless `fast` is
+        measured.
+    loop_ratio, speedup: the loop's rate over the bare step's, and over the usual loop's.
+    fast_ratio: the bare step's rate in `fast` over that in `reference`.
+    own_microseconds, own_share: the loop's own cost per image, and as a share of the bare step's time. None on a GPU and
+        for hand-written passes.
+    spread: lowest and highest of the turns.
+    flops_per_image, bytes_per_image: lower bounds of a training step.
+    gflops, matrix_gflops: 1e9 operations/s of the loop, and of a large matrix product.
+    memory_gbytes: 1e9 bytes/s of a large copy.
+    arithmetic_share, memory_share: the loop's share of the machine's two rates.
+    startup_seconds: from the start of the process to the end of the first step.
+    cpu_share: the share of its cores that the process got. None on a GPU.
     """
     torch.set_num_threads(question.options.threads)
     subject = subject_of(question)
@@ -118,19 +129,20 @@ def measure(question: Question) -> dict[str, Any]:
     available = question.seconds / ((4 + fast) * (question.repeats + 1))
     fitting = fitting_batch(batch, step_seconds, available)
     step_seconds *= fitting / batch
-    steps = max(
-        updates, min(round(available / step_seconds), len(subject.prepared.train) // fitting)
-    )  # at least one call
+    # At least one call of the step.
+    steps = max(updates, min(round(available / step_seconds), len(subject.prepared.train) // fitting))
     images = steps * fitting
-    timed = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
-    if isinstance(timed.optimizer, DiagonalLM):  # a short epoch measures curvature on proportionally fewer images
-        curvature_images = max(1, timed.optimizer.images * images // len(subject.prepared.train))
-        timed = dataclasses.replace(timed, optimizer=dataclasses.replace(timed.optimizer, images=curvature_images))
+    turn_recipe = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=fitting)
+    if isinstance(turn_recipe.optimizer, DiagonalLM):  # a short epoch measures curvature on proportionally fewer images
+        curvature_images = max(1, turn_recipe.optimizer.images * images // len(subject.prepared.train))
+        turn_recipe = dataclasses.replace(
+            turn_recipe, optimizer=dataclasses.replace(turn_recipe.optimizer, images=curvature_images)
+        )
 
     # --- by turns ---
     matrix_type = torch.bfloat16 if switches["autocast"] != "off" else torch.float32
     turns = {
-        "bare_step": bare_turn(subject, timed, steps),
+        "bare_step": bare_turn(subject, turn_recipe, steps),
         "evaluation": evaluation_turn(subject, min(images, len(subject.prepared.test))),
         "matrix": matrix_turn(device, matrix_type),
         "memory": memory_turn(device),
@@ -140,10 +152,9 @@ def measure(question: Question) -> dict[str, Any]:
         switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu, subject.spec.bitwise),
     )
     if fast:
-        turns["reference_step"] = bare_turn(
-            reference, timed, steps
-        )  # last, because it leaves its profile's switches set
-    usual = UsualLoop(subject, timed)
+        # Last, because it leaves its profile's switches set.
+        turns["reference_step"] = bare_turn(reference, turn_recipe, steps)
+    usual = UsualLoop(subject, turn_recipe)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
     cpu_rates: dict[str, list[float]] = {name: [] for name in (*turns, "loop")}  # images/s of processor time
     loop_began = [time.process_time()]
@@ -172,7 +183,7 @@ def measure(question: Question) -> dict[str, Any]:
         time.sleep(SETTLE_SECONDS)
         loop_began[0] = time.process_time()
 
-    trained, saves = run_loop(subject, timed, images, between)
+    trained, saves = run_loop(subject, turn_recipe, images, between)
     checkpoint = statistics.median(saves)
     checkpoint_share = checkpoint / train.CHECKPOINT_SECONDS
     rates["loop"] = [row["images_per_second"] / (1 + checkpoint_share) for row in trained.curve]

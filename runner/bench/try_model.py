@@ -250,11 +250,11 @@ def prepare(asked: TrialRun, messages: Console) -> Trial:
     loaded = cache.load(dataset, data_folder(asked.options.data_dir), asked.options.allow_unverified_data, log)
     prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
     # The end of an epoch evaluates on training images, so that no choice depends on the test set.
-    seen = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
+    trial_data = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
     whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))
     labels = prepared.train.labels
     chance = spec.constant_loss(labels), 100 * (1 - labels.bincount().max().item() / len(labels))
-    return Trial(job, spec, recipe, seen, device, switches, min(asked.steps, whole), chance)
+    return Trial(job, spec, recipe, trial_data, device, switches, min(asked.steps, whole), chance)
 
 
 def train_first_steps(

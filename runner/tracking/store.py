@@ -108,8 +108,8 @@ def create_store(client_class: Any, path: Path) -> None:
     A kill during the migrations, which take seconds, would leave a store that MLflow can neither open nor repair.
     """
     if path.parent == runs_folder():  # here the lock excludes other writers
-        for left in path.parent.glob(f".{path.name}.*.tmp*"):
-            left.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
+            leftover.unlink(missing_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     os.close(os.open(fresh, os.O_CREAT | os.O_WRONLY, 0o666))  # else SQLite makes it 0644, whatever the umask
     client_class(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)

@@ -42,9 +42,8 @@ class Checkpoint:
     device: str = "cpu"
     forced_resume: bool = False
     precision: dict[str, bool | str] = field(default_factory=dict)  # the switches in force
-    trail: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # hardware, versions and sources of all attempts, without repeats
+    # Hardware, versions and sources of all attempts, without repeats.
+    trail: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def at_start(

@@ -19,9 +19,8 @@ from runner.training import winograd
 
 PATCH_BYTES = 2**21  # size of the patches of a chunk of images
 
-Layer = tuple[
-    int, int, str, torch.memory_format
-]  # stride, padding, ways, and the memory layout of output and gradients
+# Stride, padding, letters of the implementations, memory layout of output and gradients.
+Layer = tuple[int, int, str, torch.memory_format]
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class ResumeRefused(Exception):
 
 @dataclass(frozen=True)
 class Hooks:
-    """The loop's calls into the process around it. An exception of a hook ends the training."""
+    """The loop's calls into the process around it, all in the loop's thread. An exception ends the training."""
 
     stop: Callable[[], bool]  # called before the first step, after each step, and between an evaluation's batches
     save: Callable[[Checkpoint], None]  # the checkpoint is durable when it returns

@@ -26,8 +26,8 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             "params": [parameter for _, parameter in members],
             "names": [name for name, _ in members],
             "lr": rule.learning_rate * multiplier,
-            "rate": rule.learning_rate
-            * multiplier,  # same as `lr`, but always a float: a captured graph makes `lr` a tensor
+            # The same as `lr`, but always a float: a captured graph makes `lr` a tensor.
+            "rate": rule.learning_rate * multiplier,
             "multiplier": multiplier,
             "weight_decay": decay,
         }

@@ -188,8 +188,8 @@ class Smoothed:
 def training_loss(spec: ModelSpec, recipe: Recipe) -> Callable[[Any, Tensor], Tensor]:
     """Return the training loss. Raise UserError if the recipe needs a target that this loss cannot take."""
     plain = spec.loss is cross_entropy_of
-    for name, asked in (("labels", recipe.labels), ("augmentation.mixup", recipe.augmentation.mixup)):
-        if asked and not plain:
+    for name, setting in (("labels", recipe.labels), ("augmentation.mixup", recipe.augmentation.mixup)):
+        if setting and not plain:
             raise UserError(
                 f"{spec.name}: {name} needs the plain cross-entropy; this model has a loss of its own: leave it out"
             )

@@ -16,15 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-POINTS = (
-    0.0,
-    1.0,
-    -1.0,
-    2.0,
-    -2.0,
-    0.5,
-    -0.5,
-)  # evaluation points, besides infinity; small numbers keep rounding errors small
+# Evaluation points, besides infinity. Small numbers keep rounding errors small.
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # sides of a tile's outputs, by kernel; larger tiles round worse
 CHUNK_BYTES = 12 * 2**20  # size of a chunk's transformed tiles
 

@@ -74,7 +74,7 @@ def _run_job(paths: JobPaths, worker: Worker) -> str:
         paths.set_aside(keep=(paths.log, paths.lease))
     run = last_run(attempts) or secrets.token_hex(16)
     log = Log(paths.log, worker.echo)
-    ended: dict[str, Any] = {"outcome": "infrastructure"}
+    ending: dict[str, Any] = {"outcome": "infrastructure"}
     with log.capture() if worker.own_process else contextlib.nullcontext():
         append_line(paths.attempts, _start_line(paths, run, worker.options))
         try:
@@ -82,14 +82,14 @@ def _run_job(paths: JobPaths, worker: Worker) -> str:
             log(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {job.key}  {job.fingerprint[:8]}  pid {os.getpid()}")
             attempt = JobAttempt(paths, job, run, worker, log)
             with attempt.lease, sampling(paths.system, worker.options.device):
-                ended = {"outcome": attempt.execute()}
+                ending = {"outcome": attempt.execute()}
         except Exception as error:
-            ended = _failed(paths, error, log, worker.options.device)
+            ending = _failed(paths, error, log, worker.options.device)
         finally:
             with contextlib.suppress(OSError):  # on a full disk: an attempt without an end line counts as killed
-                append_line(paths.attempts, {"event": "end", "time": now_ms(), **ended})
+                append_line(paths.attempts, {"event": "end", "time": now_ms(), **ending})
             paths.lease.unlink(missing_ok=True)
-    return str(ended["outcome"])
+    return str(ending["outcome"])
 
 
 def _start_line(paths: JobPaths, run: str, options: RunOptions) -> dict[str, Any]:
@@ -210,8 +210,8 @@ class JobAttempt:
         switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu, spec.bitwise)
         profiles.apply(switches)
         recipe = recipe_of(job)
-        needed = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
-        if self.worker.shared.get("needed") != needed:
+        data_key = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
+        if self.worker.shared.get("needed") != data_key:
             self.worker.shared.clear()
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # otherwise the memory of the last data set counts as used
@@ -222,7 +222,7 @@ class JobAttempt:
             log(
                 f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
             )
-            self.worker.shared.update(needed=needed, loaded=loaded, prepared=prepared)
+            self.worker.shared.update(needed=data_key, loaded=loaded, prepared=prepared)
         loaded, prepared = self.worker.shared["loaded"], self.worker.shared["prepared"]
         known = self._known(loaded, device, switches)
         facts = self._facts(known)

@@ -108,10 +108,8 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, line: str) -> None:
-        with (
-            contextlib.suppress(OSError),
-            self.path.open("a", encoding="utf-8") as file,
-        ):  # a full disk must not end a training
+        # A full disk must not end a training.
+        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as file:
             file.write(line.rstrip("\n") + "\n")
         if self.echo is not None:
             self.echo(line)

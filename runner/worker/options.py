@@ -45,9 +45,8 @@ class RunOptions(JsonModel):
     data_dir: Path | None = None
     allow_unverified_data: bool = False
     force_resume: bool = False
-    on_other_device: Literal["resume", "restart", "refuse"] = (
-        "refuse"  # for `reference` and a checkpoint of another GPU model
-    )
+    # For `reference` and a checkpoint of another GPU or processor model.
+    on_other_device: Literal["resume", "restart", "refuse"] = "refuse"
     submission: str = ""
     submitted_by: Submitter | None = None
 

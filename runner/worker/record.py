@@ -150,9 +150,9 @@ def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: An
     from runner.training.loop import Trained
 
     row = dict.fromkeys(CURVE_COLUMNS, 0.0) | {"epoch": 1}
-    ended = Trained("finished", [row], 0, 1, {}, 1.0, 1, 1.0, 1, forced_resume=False, trail=[facts])
+    result = Trained("finished", [row], 0, 1, {}, 1.0, 1, 1.0, 1, forced_resume=False, trail=[facts])
     try:
-        record_json(make_record(job, run, ended, recipe, **known)).encode()
+        record_json(make_record(job, run, result, recipe, **known)).encode()
     except ValidationError as error:
         raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
     except UnicodeEncodeError as error:
