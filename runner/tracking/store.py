@@ -176,7 +176,8 @@ def is_about_the_store(error: Exception) -> bool:
 def line_of(error: BaseException) -> str:
     """Return the error's first line, without credentials.
 
-    For a line of more than 200 characters, as for a failed connection, return the system's message inside it.
+    A line of more than 200 characters, as for a failed connection, is reduced to the system's message inside it. Without
+    one it is cut off.
     """
     text = without_password(" ".join(str(error).split("\n")[0].split())) or type(error).__name__
     if len(text) <= 200:

@@ -11,7 +11,7 @@ from runner.worker.process import STOP_SIGNALS, prepare_environment
 
 
 def main(argv: list[str]) -> int:
-    """Run the bundle in a file and return the exit code: 0, or 2 for a usage error.
+    """Run the bundle in a file and return the exit code: 2 for a usage error or an unreadable bundle, else 0.
 
     A stop signal leads to a checkpoint after the current step and a clean exit.
     """
