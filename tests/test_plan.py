@@ -150,7 +150,7 @@ def test_wrong_overrides_are_one_line(text, says):
         ({"seeds": [-1]}, "seed -1"),
         ({"overrides": {"epochs": 0}}, "epochs is 0"),
         ({"overrides": {"holdout": 60_000}}, "expected less than its 60000"),
-        ({"overrides": {"preprocessing": "zca"}}, "unknown preprocessing 'zca'"),
+        ({"overrides": {"preprocessing": "zca"}}, "preprocessing is 'zca': did you mean 'gcn_zca'"),
         ({"overrides": {"drop_last": True, "batch_size": 70_000}}, "drop_last leaves no batch"),
     ],
 )
