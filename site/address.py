@@ -87,17 +87,17 @@ def liveliest(board: pd.DataFrame, names: Sequence[str]) -> str:
     Among data sets that are only measured, those with figures from sources come first, because readers look for these.
     """
     ran = board[board["runs"] > 0]
-    judged = ran[ran["verdict"].isin(CHECKED)]["dataset"].value_counts()
-    beside = ran[ran["reported"].notna()]["dataset"].value_counts()
+    judged_rows = ran[ran["verdict"].isin(CHECKED)]["dataset"].value_counts()
+    rows_with_figure = ran[ran["reported"].notna()]["dataset"].value_counts()
     rows_per_dataset = ran["dataset"].value_counts()
     reported = set(board.loc[board["reported"].notna(), "dataset"])
 
-    def life(name: str) -> tuple[int, int, bool, int, bool]:
+    def priority(name: str) -> tuple[int, int, bool, int, bool]:
         count = int(rows_per_dataset.get(name, 0))
-        both = (int(judged.get(name, 0)), int(beside.get(name, 0)))
-        return (*both, bool(count) and name in reported, count, name == "cifar10")
+        compared = (int(judged_rows.get(name, 0)), int(rows_with_figure.get(name, 0)))
+        return (*compared, bool(count) and name in reported, count, name == "cifar10")
 
-    return max(names, key=life)
+    return max(names, key=priority)
 
 
 def liveliest_model(board: pd.DataFrame, dataset: str | None) -> str:
@@ -108,21 +108,21 @@ def liveliest_model(board: pd.DataFrame, dataset: str | None) -> str:
     ours = board[board["model"].notna()]
     here = ours[ours["dataset"] == dataset]
     rows = here if len(here) else ours
-    life = rows.assign(
+    candidates = rows.assign(
         _judged=rows["verdict"].isin(CHECKED) & (rows["data"] != "unverified"), _reported=rows["reported"].notna()
     )
     order = ["_judged", "n", "_reported", "model"]
-    return str(life.sort_values(order, ascending=[False, False, False, True]).iloc[0]["model"])
+    return str(candidates.sort_values(order, ascending=[False, False, False, True]).iloc[0]["model"])
 
 
 def datasets_of_model(board: pd.DataFrame, model: str) -> list[str]:
     """Return the data sets on which a model has a row: judged first, then those with the most seeds."""
     rows = board[board["model"] == model]
-    life = {
+    priority = {
         name: (bool(some["verdict"].isin(CHECKED).any()), int(some["n"].max()), bool(some["reported"].notna().any()))
         for name, some in rows.groupby("dataset")
     }
-    return sorted(life, key=lambda name: (*(-int(part) for part in life[name]), list(DATASETS).index(name)))
+    return sorted(priority, key=lambda name: (*(-int(part) for part in priority[name]), list(DATASETS).index(name)))
 
 
 # --- the menu -----------------------------------------------------------------------------------------------------------

@@ -16,9 +16,8 @@ st.set_page_config(page_title="reprozoo", page_icon=ICON, layout="wide")
 
 st.logo(ICON, size="large")
 st.html(f"<style>{render.style()}</style>")
-st.html(
-    f"<script>{render.script()}</script>", unsafe_allow_javascript=True
-)  # our own script: it contains nothing from a record
+# The script is our own and contains nothing from a record.
+st.html(f"<script>{render.script()}</script>", unsafe_allow_javascript=True)
 
 PAGES = [
     st.Page("views/leaderboard.py", title="Leaderboard", default=True),

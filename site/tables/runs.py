@@ -56,9 +56,9 @@ def runs_table(runs: pd.DataFrame, links: Links = LIVE, key: bool = False) -> pd
         )
     table = pd.DataFrame(rows, columns=[name for name in RUN_CELLS if key or name != "Job"])
     table["Ended (UTC)"] = naive_utc(table["Ended (UTC)"])
-    plain = [name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()]
-    plain += ["Standing"] if (table["Standing"] == STANDING["counted"]).all() else []
-    return table.drop(columns=plain)
+    defaults = [name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()]
+    defaults += ["Standing"] if (table["Standing"] == STANDING["counted"]).all() else []
+    return table.drop(columns=defaults)
 
 
 RUN_FORMATS = {"Took": escape.duration, "Images/s": escape.count}  # formats of columns that two decimals do not suit
@@ -72,9 +72,8 @@ def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
     own = runs[runs["standing"].isin(["counted", "duplicate"])]
     rows = []
     for (hardware, profile), some in own.groupby(["hardware", "profile"], sort=False):
-        seconds = statistics.median(
-            some["train_seconds"].tolist()
-        )  # also handles infinity in hostile records without a warning
+        # statistics.median handles infinity, which a hostile record may have, without a warning.
+        seconds = statistics.median(some["train_seconds"].tolist())
         rows.append(
             {
                 "Hardware": escape.short(hardware, 80),
