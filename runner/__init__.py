@@ -1,1 +1,1 @@
-"""Runs jobs: plan, start, train, record, track."""
+"""Run jobs: plan, start, train, record, track."""

@@ -1,4 +1,4 @@
-"""`python -m runner` is `runner`."""
+"""Run the command line: `python -m runner` is the same as `runner`."""
 
 from runner.cli import main
 

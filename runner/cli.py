@@ -1,7 +1,7 @@
-"""The commands, in the order of `runner --help`. Each imports what it needs when it's called.
+"""Define the command line: the commands in the order of `runner --help`. Each imports what it needs when it is called.
 
-So `--help` and `status` load neither torch nor mlflow nor pandas. A user's mistake is one line on stderr and exit code 2;
-a job that failed is exit code 1; Ctrl-C is 130.
+`--help` and `status` therefore load neither torch nor mlflow nor pandas. Exit codes: 1 if a job failed, 2 for a user's mistake
+(with one line on stderr), 130 after Ctrl-C.
 """
 
 import io
@@ -17,7 +17,7 @@ from runner.commands import data, jobs, models, results, submit
 
 
 class _Commands(typer.core.TyperGroup):
-    """Lists each command with the whole first line of its help, which click would cut off."""
+    """Lists each command with the whole first line of its help; click would truncate it."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
@@ -78,10 +78,10 @@ data_app.command("status")(data.status_)
 
 
 def main() -> None:
-    """Entry point of `runner`."""
+    """Run the command line and exit with its code."""
     from runner.sources import check_modules
 
-    for stream in (sys.stdout, sys.stderr):  # a terminal that has no ✓ shows ?
+    for stream in (sys.stdout, sys.stderr):  # a terminal without ✓ shows ?
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
@@ -92,15 +92,15 @@ def main() -> None:
         code = _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:  # `runner ... | head`: nobody reads on
+    except BrokenPipeError:  # `runner ... | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
-    except SyntaxError as error:  # in a file of ours that all share; one of a single model is zoo/__init__.py's to name
+    except SyntaxError as error:  # in a shared file of ours; zoo/__init__.py reports one in a model's file
         code = _fail(f"{error.filename}:{error.lineno}: {error.msg}")
     except OSError as error:  # a root that is a file, a folder that can't be written, a full disk
         code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except Exception as error:
-        message = getattr(error, "format_message", None)  # a mistyped option or command, as typer words it
+        message = getattr(error, "format_message", None)  # a mistyped option or command, in typer's words
         if message is None:
             raise
         if message().startswith("Usage:"):  # no command was given

@@ -1,4 +1,4 @@
-"""The console of the commands, and where its output goes when whoever read it has left: `| head`, a dead tee, no terminal."""
+"""Print a command's output, and redirect it to a file when its reader is gone: `| head`, a dead tee, no terminal."""
 
 import os
 import stat
@@ -9,24 +9,27 @@ from typing import Any
 
 import rich.console
 
-STDERR = 2  # its descriptor
+STDERR = 2  # file descriptor
 NOBODY = "runner: nobody reads this output any more; the work goes on, and what it says goes to"
 
 
 class Console(rich.console.Console):
-    """Prints lines. A command that has work to do gives `elsewhere`, the file that takes the rest when the reader leaves."""
+    """Prints lines. `elsewhere` returns the file for the remaining output if the reader closes the pipe."""
 
     def __init__(self, elsewhere: Callable[[], Path] | None = None, **options: Any) -> None:
         super().__init__(highlight=False, **options)
         self.elsewhere = elsewhere
 
     def on_broken_pipe(self) -> None:
-        """Go on in the file `elsewhere`, without a lost line; raise BrokenPipeError where there is none: the command ends."""
+        """Redirect the output to the file `elsewhere` without losing a line.
+
+        Raise BrokenPipeError, which ends the command, if there is no such file.
+        """
         if self.elsewhere is None:
             raise BrokenPipeError
         path = self.elsewhere()
         lead([self.file.fileno()], path)
-        del self._buffer[:]  # the file object holds it too, and writes it now
+        del self._buffer[:]  # the file object has the same text and writes it now
         self.file.flush()
         try:
             print(f"{NOBODY} {path}", file=sys.stderr, flush=True)
@@ -35,7 +38,7 @@ class Console(rich.console.Console):
 
 
 def lead(descriptors: Iterable[int], path: Path) -> None:
-    """Lead open descriptors to a file from now on; those of files stay as they are."""
+    """Redirect open descriptors to the end of a file. Descriptors of regular files are left alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for descriptor in descriptors:

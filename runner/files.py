@@ -1,4 +1,4 @@
-"""Read and write JSON and JSON lines as other processes write and read them: torn lines and missing files are no error."""
+"""Read and write JSON and JSON lines that several processes share. Torn lines and missing files are not errors."""
 
 import json
 import os
@@ -7,15 +7,15 @@ from typing import Any
 
 from pydantic_core import from_json
 
-LINE_BYTES = 4096  # more than a line of metrics.jsonl and one torn after it take
+LINE_BYTES = 4096  # more than one line of metrics.jsonl plus a torn one after it
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Append one JSON line in a single write, so that a reader never sees half of one from a living writer."""
+    """Append one JSON line in a single write, so that no reader sees half a line of a running writer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         if file.tell() and not _ends_with_newline(path):
-            file.write(b"\n")  # a line torn by a crash stays alone
+            file.write(b"\n")  # end a line that a crash tore
         file.write(json.dumps(value, sort_keys=True).encode() + b"\n")
 
 
@@ -26,7 +26,7 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole JSON object of a .jsonl file; a torn line is passed over, a missing file is empty."""
+    """Return every complete JSON object of a .jsonl file. Torn lines are skipped; a missing file is empty."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -35,7 +35,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_last_line(path: Path) -> dict[str, Any]:
-    """The last whole JSON object of a .jsonl file, {} where there is none; reads no more than the file's end."""
+    """Return the last complete JSON object of a .jsonl file, or {}. Only the last LINE_BYTES are read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LINE_BYTES))
@@ -46,7 +46,7 @@ def read_last_line(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A small JSON object, or None where it is missing or torn."""
+    """Return the JSON object in a small file; None if it is missing or torn."""
     try:
         return _parse(path.read_bytes())
     except OSError:
@@ -54,9 +54,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:
-    """A JSON object, or None where it's torn; pydantic's parser, since a status may read tens of thousands.
+    """Return a JSON object; None if it is torn. pydantic's parser is used because a status may read tens of thousands.
 
-    An integer beyond 64 bits was never written here, and can't be made a float: such an object counts as torn.
+    An integer beyond 64 bits is never written here and cannot become a float, so such an object counts as torn.
     """
     try:
         value = from_json(text)

@@ -1,4 +1,4 @@
-"""Every file lock (flock). The kernel frees a lock with the process that holds it, also after `kill -9`."""
+"""Lock files (flock). The kernel releases a lock when the process that holds it ends, also after `kill -9`."""
 
 import errno
 import fcntl
@@ -14,9 +14,9 @@ from benchmarks.errors import UserError
 
 @contextmanager
 def locked_within(path: Path, patience: float) -> Iterator[bool]:
-    """Hold a file's exclusive lock; yield False where another process holds it for longer than `patience` seconds.
+    """Hold a file's exclusive lock; yield False if another process holds it for longer than `patience` seconds.
 
-    No child process inherits the lock.
+    Child processes do not inherit the lock. Raise UserError if the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(path)
@@ -33,8 +33,8 @@ def locked_within(path: Path, patience: float) -> Iterator[bool]:
 def locked(path: Path, if_busy: Callable[[], Any] = lambda: None) -> Iterator[None]:
     """Hold a file's exclusive lock, waiting for it; `if_busy` is called once before a wait.
 
-    Where the file system has no locks, go on without one: what is built under this lock is renamed into place whole, so two
-    builders only waste time.
+    If the file system has no locks, continue without one. What is built under this lock is renamed into place at the
+    end, so two builders only waste time.
     """
     with path.open("a") as file:
         try:
@@ -49,7 +49,7 @@ def locked(path: Path, if_busy: Callable[[], Any] = lambda: None) -> Iterator[No
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold a file's shared lock: as many processes as like may hold it at once."""
+    """Hold a file's shared lock. Any number of processes may hold it at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(path)
     try:
@@ -60,9 +60,9 @@ def shared(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path, *, or_shared: bool = False) -> bool:
-    """Return whether a process holds the exclusive lock of a file, which need not exist; with `or_shared`, any lock.
+    """Return whether a process holds the exclusive lock of a file (with `or_shared`, any lock). The file need not exist.
 
-    The probe takes the lock for an instant.
+    The probe itself takes the lock for an instant.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -75,14 +75,14 @@ def is_held(path: Path, *, or_shared: bool = False) -> bool:
 
 
 class InheritableLock:
-    """A file's exclusive lock that child processes can inherit: it is held while any of them lives."""
+    """A file's exclusive lock that child processes can inherit. It is held until all of them have ended."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock; return False where another process holds it."""
+        """Take the lock; return False if another process holds it."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = _open(self.path, 0o600)
         if not _try(descriptor):
@@ -92,11 +92,11 @@ class InheritableLock:
         return True
 
     def descriptors(self) -> tuple[int, ...]:
-        """Return what a child has to inherit (`pass_fds`)."""
+        """Return the descriptors that a child has to inherit (`pass_fds`)."""
         return () if self._descriptor is None else (self._descriptor,)
 
     def release(self) -> None:
-        """Let go of the lock; a child that inherited it goes on holding it."""
+        """Release the lock. A child that inherited it continues to hold it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -111,7 +111,7 @@ def _try(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _flock(descriptor: int, kind: int) -> bool:
-    """Take a lock; return False where another process holds it. Raises UserError where the file system has no locks."""
+    """Take a lock; return False if another process holds it. Raise UserError if the file system has no locks."""
     try:
         fcntl.flock(descriptor, kind)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""`runner new-model NAME`: the two files that a model is made of, from templates that run before anything is changed.
+"""Write the two files of a new model (`runner new-model NAME`) from templates that run unchanged.
 
-What a contributor has to write is marked by TODO; the contract tests name each that is left.
+TODO marks what the contributor has to write. The contract tests name each TODO that is left.
 """
 
 import keyword
@@ -100,10 +100,10 @@ CONTRIBUTING.md walks through an example."""
 
 
 def create(name: str, say: Callable[[str], object], paper: str | None = None) -> None:
-    """Write zoo/NAME.py and benchmarks/papers/PAPER.toml, named as the model where no `paper` is given.
+    """Write zoo/NAME.py and benchmarks/papers/PAPER.toml; without `paper`, the source is named as the model.
 
-    A source that is there already stays as it is: two models may be of one paper. Raises UserError for a name that can't be
-    one, or is taken.
+    An existing source is not changed: two models may come from one paper. Raise UserError for an invalid name or one
+    that exists.
     """
     model, source = paths_of(name, paper)
     files = {model: MODEL.format(name=name, paper=source.stem)}
@@ -119,7 +119,7 @@ def create(name: str, say: Callable[[str], object], paper: str | None = None) ->
 
 
 def paths_of(name: str, paper: str | None = None) -> tuple[Path, Path]:
-    """The model's file and its source's; raises UserError for a name that can't be one, or is taken."""
+    """Return the paths of the model's file and its source's. Raise UserError for an invalid or existing name."""
     for word, what in ((name, "a model's name"), (paper or name, "the key of a source")):
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", word) or keyword.iskeyword(word):
             raise UserError(f"'{word}' can't be {what}: expected small letters, digits and _, such as my_network")

@@ -1,4 +1,4 @@
-"""Every call of NVML, the library of NVIDIA's driver. Without the library, a driver or a GPU there is nothing to report."""
+"""Call NVML, the library of NVIDIA's driver. Without library, driver or GPU the functions report that there is none."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Instance:
-    """A part of a GPU that is split by MIG. Drivers before R470 call it by `older_name`: MIG-GPU-<uuid>/<part>/<compute>."""
+    """A part of a GPU that is split by MIG.
+
+    Drivers before R470 call it by `older_name`: MIG-GPU-<uuid>/<part>/<compute>.
+    """
 
     uuid: str
     older_name: str
@@ -17,7 +20,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Card:
-    """One GPU as NVML describes it; memory in bytes. What the card does not tell is None."""
+    """One GPU as NVML describes it; memory in bytes. None for what the card does not report."""
 
     name: str
     free: int
@@ -25,17 +28,18 @@ class Card:
     uuid: str = ""
     capability: tuple[int, int] | None = None  # compute capability: (9, 0) for an H100
     compute_mode: int = 0  # see PROHIBITED and EXCLUSIVE
-    instances: tuple[Instance, ...] | None = None  # of a GPU in MIG mode; None: in one piece
+    instances: tuple[Instance, ...] | None = None  # parts in MIG mode; None if the GPU is not split
 
 
-PROHIBITED, EXCLUSIVE = 2, 3  # compute modes, as nvml.h numbers them: no process may compute; one at a time
+PROHIBITED, EXCLUSIVE = 2, 3  # compute modes in nvml.h: no process, one process at a time
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """The driver and its cards, in the order of their bus, as nvidia-smi lists them.
+    """The driver and its cards in PCI bus order, as nvidia-smi lists them.
 
-    `cuda` is the newest CUDA that the driver knows, as 12080 for 12.8. `lost` says why each card that does not answer doesn't.
+    `cuda` is the newest CUDA that the driver supports, as 12080 for 12.8. `lost` has a message for each card that does
+    not answer.
     """
 
     driver: str
@@ -46,7 +50,7 @@ class Gpus:
 
 @contextlib.contextmanager
 def _library() -> Iterator[Any]:
-    """Yield pynvml, ready to be asked. NVML has an exception for each way to have no GPU."""
+    """Yield pynvml, initialised. NVML raises a different exception for each way to have no GPU."""
     import pynvml
 
     pynvml.nvmlInit()
@@ -54,7 +58,7 @@ def _library() -> Iterator[Any]:
 
 
 def gpus() -> Gpus | str | None:
-    """Return the driver and its cards; why NVML fails where there seems to be a card; None where there is none."""
+    """Return the driver and its cards; NVML's error if it fails although there seems to be a card; None without one."""
     try:
         with _library() as nvml:
             cards: list[Card] = []
@@ -62,7 +66,7 @@ def gpus() -> Gpus | str | None:
             for index in range(nvml.nvmlDeviceGetCount()):
                 try:
                     cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
-                except Exception as error:  # one lost GPU doesn't hide the others
+                except Exception as error:  # one lost GPU must not hide the others
                     lost.append(f"GPU {index} doesn't answer: {error}")
             driver = _text(nvml.nvmlSystemGetDriverVersion())
             return Gpus(driver, nvml.nvmlSystemGetCudaDriverVersion_v2(), cards, lost)
@@ -71,14 +75,15 @@ def gpus() -> Gpus | str | None:
 
 
 def device_files() -> Iterator[Path]:
-    """Yield /dev/nvidia0 and so on. /proc tells of the host's driver, also in a container that was given no GPU."""
+    """Yield /dev/nvidia0 and so on.
+
+    /proc describes the host's driver even in a container without a GPU, so it is not used.
+    """
     return Path("/dev").glob("nvidia[0-9]*")
 
 
 def _card(nvml: Any, handle: Any) -> Card:
-    memory = _or_none(
-        lambda: nvml.nvmlDeviceGetMemoryInfo(handle)
-    )  # a GPU that shares the machine's has none of its own
+    memory = _or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))  # None for a GPU that uses the machine's memory
     uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     return Card(
         name=_text(nvml.nvmlDeviceGetName(handle)),
@@ -92,7 +97,7 @@ def _card(nvml: Any, handle: Any) -> Card:
 
 
 def _instances(nvml: Any, handle: Any, uuid: str) -> tuple[Instance, ...] | None:
-    """Return the parts of a GPU in MIG mode, perhaps none; None for a GPU that is in one piece, or can't be split."""
+    """Return the MIG parts of a GPU, possibly none; None for a GPU that is not in MIG mode."""
     mode = _or_none(lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
     if mode != nvml.NVML_DEVICE_MIG_ENABLE:
         return None
@@ -106,14 +111,14 @@ def _instances(nvml: Any, handle: Any, uuid: str) -> tuple[Instance, ...] | None
 
 
 def driver_version() -> str | None:
-    """Return the driver's version; None where NVML cannot say it."""
+    """Return the driver's version; None if NVML cannot report it."""
     with contextlib.suppress(Exception), _library() as nvml:
         return _text(nvml.nvmlSystemGetDriverVersion())
     return None
 
 
 class GpuSampler:
-    """Samples this process's GPU, or part of one. A metric that it does not have is left out; the others stand."""
+    """Samples this process's GPU, or its part of one. Metrics that the GPU does not have are left out."""
 
     def __init__(self, uuid: str) -> None:
         self._handle: Any = None
@@ -136,7 +141,7 @@ class GpuSampler:
 
 
 def _or_none(read: Callable[[], Any]) -> Any:
-    """Return what a metric says; None where the card doesn't have it."""
+    """Return the result of `read`; None if it fails, as for a metric that the card does not have."""
     with contextlib.suppress(Exception):
         return read()
     return None

@@ -1,4 +1,4 @@
-"""`runner quickstart`: the product on a laptop. Train a paper's whole recipe, and show it beside the published seeds."""
+"""Run `runner quickstart`: train a paper's whole recipe on a laptop, and compare it with the published seeds."""
 
 import pandas as pd
 from rich.console import Console
@@ -20,12 +20,12 @@ from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
 from zoo import load_models
 
-CLASSIC = "quickstart-mnist"  # the suite of a whole published recipe that takes the fewest minutes
-HASTY = Patience(silence=8.0, tries=1, pause=0.5, longest_pause=1.0)  # without a network nobody waits
+CLASSIC = "quickstart-mnist"  # the fastest suite of a whole published recipe
+HASTY = Patience(silence=8.0, tries=1, pause=0.5, longest_pause=1.0)  # fail quickly without a network
 
 
 def run(settings: Settings, console: Console) -> int:
-    """Train the digits and, where MNIST is to be had, a classic; print both boards. Returns the exit code of the training."""
+    """Train the digits and, if MNIST is available, a classic; print both boards. Return the training's exit code."""
     with_mnist = _mnist(settings, console)
     jobs = make_jobs(get_suite("quickstart"), load_models())
     if with_mnist:
@@ -44,7 +44,7 @@ def run(settings: Settings, console: Console) -> int:
 
 
 def _mnist(settings: Settings, console: Console) -> bool:
-    """Tell whether MNIST is here, after a try to download it; say in one line where it isn't."""
+    """Return whether MNIST is here, after one attempt to download it. Print a line if it is not."""
     folder = data_folder(settings.options.data_dir)
     if not lacking(get_dataset("mnist"), folder):
         return True
@@ -61,7 +61,10 @@ def _mnist(settings: Settings, console: Console) -> bool:
 
 
 def own_lines(jobs: list[Job]) -> list[str]:
-    """Return a line a model: this checkout's runs of the jobs, the published seeds, the printed figure and the verdict."""
+    """Return one line per model that has runs here.
+
+    A line has this checkout's runs of the jobs, the published seeds, the printed figure and the verdict.
+    """
     evidence = read(results_folder(), runs_folder())
     board = make_board(evidence)
     lines = []
@@ -79,7 +82,7 @@ def own_lines(jobs: list[Job]) -> list[str]:
 
 
 def _in_words(runs: pd.DataFrame) -> str:
-    """Return '0.91 ± 0.04 of 5 seeds' over the finished runs of whole recipes; '' where there is none."""
+    """Return '0.91 ± 0.04 of 5 seeds' over the finished runs of whole recipes; '' if there are none."""
     errors = runs[runs["standing"].isin(["counted", "duplicate"]) & runs["test_error"].notna()]
     by_seed = errors.groupby("seed")["test_error"].mean().tolist()
     if not by_seed:

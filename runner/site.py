@@ -1,7 +1,7 @@
-"""`runner site`: starts the Streamlit scripts of site/, or has them written as plain HTML.
+"""Start the Streamlit site (`runner site`), or export it as plain HTML.
 
-site/ is no package and imports nothing of the runner: it is started as a program, and hears what only the runner knows
-(which root, how to open MLflow) through its environment.
+site/ is not a package and imports nothing of the runner. It is started as a program and gets what only the runner knows
+(the root, the command for MLflow) as environment variables.
 """
 
 import os
@@ -22,7 +22,10 @@ SITE = Path(__file__).resolve().parent.parent / "site"
 def serve(
     port: int, address: str, base_path: str = "", repository: str = "", title: str = "", base_url: str = ""
 ) -> None:
-    """Become the server; returns only by UserError: a port that is taken, missing scripts, options that do nothing here."""
+    """Replace this process by the server.
+
+    Raise UserError for a port in use, missing scripts, and options that have no effect here. Does not return otherwise.
+    """
     _check_scripts()
     _refuse({"--title": title, "--base-url": base_url}, "it belongs to --export DIR")
     if base_path and not re.fullmatch(r"/?[\w.~-]+(/[\w.~-]+)*/?", base_path):
@@ -44,7 +47,7 @@ def serve(
 
 
 def export(folder: Path, title: str = "", base_url: str = "", repository: str = "", base_path: str = "") -> int:
-    """Write the boards as HTML files into a folder; returns the exit code."""
+    """Write the boards as HTML files into a folder; return the exit code."""
     _check_scripts()
     _refuse({"--base-path": base_path}, "exported pages work below any path")
     options = {"--title": title, "--base-url": base_url, "--repository": repository}
@@ -67,7 +70,10 @@ def _check_scripts() -> None:
 
 
 def _environment(repository: str = "") -> dict[str, str]:
-    """The variables of the site's process: it imports its own modules and ours, and none of the current folder."""
+    """Return the environment of the site's process.
+
+    It imports the site's own modules and ours, but nothing from the current folder.
+    """
     folders = [str(SITE), str(SITE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"REPROZOO_ROOT": str(root()), "REPROZOO_MLFLOW": ui_command(), "PYTHONPATH": os.pathsep.join(folders)}
     own |= {"REPROZOO_REPOSITORY": repository} if repository else {}

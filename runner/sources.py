@@ -1,4 +1,4 @@
-"""Which code runs here: refuse modules from another place, start processes on the same ones, and name them in records."""
+"""Identify the code that runs: reject modules from elsewhere, start processes on the same code, describe it for records."""
 
 import hashlib
 import os
@@ -18,20 +18,20 @@ PACKAGES = ("benchmarks", "zoo", "runner")
 
 
 def python(*words: str) -> list[str]:
-    """Return the command of a Python process that does not import from the folder in which it is started."""
+    """Return the command of a Python process that does not import from its working directory."""
     return [sys.executable, "-P", *words]
 
 
 def child_variables() -> dict[str, str]:
-    """Return the variables with which a Python process, and its own children, import the modules that this one has."""
+    """Return the variables with which a Python process and its children import this process's modules."""
     variables = {"PYTHONSAFEPATH": "1"}
-    if HERE.name not in ("site-packages", "dist-packages"):  # those would come before the standard library
+    if HERE.name not in ("site-packages", "dist-packages"):  # these must not precede the standard library
         variables["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return variables
 
 
 def check_modules() -> None:
-    """Raise UserError where a package of ours is imported from another place than this runner, as from PYTHONPATH."""
+    """Raise UserError if a package of ours is imported from another place than this runner, as by PYTHONPATH."""
     for name in PACKAGES:
         spec = find_spec(name)
         places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
@@ -53,10 +53,10 @@ def _refuse_elsewhere(name: str, place: Path | None) -> None:
 
 @cache
 def source() -> Source:
-    """The commit (or variable REPROZOO_COMMIT), whether our sources differ from it, and a digest of the sources.
+    """Return the commit (or REPROZOO_COMMIT), whether our sources differ from it, and a digest of the sources.
 
-    Asked for first when a bundle starts: the files may change while it trains. Raises UserError where a module was loaded
-    from another place, and for a REPROZOO_COMMIT that no record can hold.
+    Call it first when a bundle starts, because the files may change while it trains. Raise UserError if a module was
+    loaded from another place, or for a REPROZOO_COMMIT that no record can hold.
     """
     check_modules()
     digest = hashlib.sha256()

@@ -1,10 +1,10 @@
-"""Texts of numbers and tables, the same wherever they are printed."""
+"""Format numbers and tables as text, the same wherever they are printed."""
 
 from collections.abc import Sequence
 
 
 def duration(seconds: float | None) -> str:
-    """Return '72 days', '1 h 50 min', '12 min' or '40 s'; '?' where it is not known."""
+    """Return '72 days', '1 h 50 min', '12 min' or '40 s'; '?' for None."""
     if seconds is None:
         return "?"
     minutes = round(seconds / 60)
@@ -16,7 +16,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Return '3 days ago'."""
+    """Return how long ago something was, such as '3 days ago'."""
     for unit, scale in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= scale:
             count = int(seconds // scale)
@@ -30,12 +30,12 @@ def number(count: int, noun: str) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Return an error as it is shown: '10.41 %'; '-' where there is none."""
+    """Return an error as '10.41 %'; '-' for None or NaN."""
     return "-" if value is None or value != value else f"{value:.2f} %"
 
 
 def amount(count: float) -> str:
-    """Return bytes as '171 MB': decimal units, as disks and data sets are given."""
+    """Return bytes as '171 MB', in decimal units, as for disks and data sets."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
@@ -43,19 +43,19 @@ def amount(count: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text that someone else wrote, printable and on one line."""
+    """Return a foreign text with only printable characters, on one line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line, or its type where it says nothing."""
+    """Return an error's first line; its type if it has no message."""
     return one_line(str(error).strip().split("\n")[0]) or type(error).__name__
 
 
 def columns(table: Sequence[Sequence[str]], left: int | None = None) -> list[str]:
-    """Return a line for each row, its cells in columns: the first `left` columns (None: all) align left, the others right.
+    """Return one line per row, its cells in columns: the first `left` columns (None: all) align left, the others right.
 
-    Not done by rich, which takes a millisecond for a row and cuts cells off where the output is piped.
+    rich is not used: it takes a millisecond per row and truncates cells if the output is piped.
     """
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
@@ -68,7 +68,7 @@ def columns(table: Sequence[Sequence[str]], left: int | None = None) -> list[str
 
 
 def markdown_table(table: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return a Markdown table whose first row is its heading: the first `left` columns align left, the others right."""
+    """Return a Markdown table with the first row as heading: the first `left` columns align left, the others right."""
     lines = ["| " + " | ".join(row) + " |" for row in table]
     lines.insert(1, "|" + "|".join("---" if place < left else "---:" for place in range(len(table[0]))) + "|")
     return "\n".join(lines)

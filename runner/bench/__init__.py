@@ -1,1 +1,1 @@
-"""Measure the speed of a model's training."""
+"""Measure the training speed of models."""

@@ -1,7 +1,7 @@
-"""`runner bench`: how near the loop is to what this machine can do, and whether `fast` gives the errors of `reference`.
+"""Run `runner bench`: measure how close the loop is to the machine's limit, and print the results.
 
-Each model is measured in a process of its own (throughput.py says what and how), so that start-up time and peak memory
-are one model's and one slot's. Here is the rest: which models, the tables, what a suite would take.
+Each model is measured in a process of its own (see throughput.py), so that start-up time and peak memory belong to one
+model and one slot. This module chooses the models, formats the tables and estimates the time of whole suites.
 """
 
 import json
@@ -25,7 +25,7 @@ from runner.sources import child_variables, python
 from runner.submit import plan
 from runner.text import columns, duration, markdown_table
 
-FAST_HEADINGS = ("reference step", "fast/reference")  # where `fast` is measured
+FAST_HEADINGS = ("reference step", "fast/reference")  # only if `fast` is measured
 HEADINGS = (
     "model",
     "batch",
@@ -52,23 +52,28 @@ EXPLANATION = (
     "product and a large copy reach here. Start: from the process's start to the end of its first step. One seed: all epochs "
     "of the recipe on one slot, with their evaluations."
 )
-DISTURBED = 0.9  # a process that got less than this share of its cores was disturbed by others
+DISTURBED = 0.9  # below this share of its cores a process counts as disturbed by others
 
 
 def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
-    """The row of one model, as `--json` prints it; None, with what its process said, where it can't be measured."""
+    """Return one model's row, as `--json` prints it; None if the measurement fails.
+
+    The messages of the measuring process are printed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         question.write(Path(folder) / "question.json")
         command = python("-m", "runner.bench.throughput", str(Path(folder) / "question.json"))
-        done = subprocess.run(command, env=os.environ | child_variables(), capture_output=True, text=True, check=False)
-    said = done.stderr.strip().splitlines()
-    if done.returncode:
-        why = said[-1] if said else f"exit code {done.returncode}"
+        process = subprocess.run(
+            command, env=os.environ | child_variables(), capture_output=True, text=True, check=False
+        )
+    output = process.stderr.strip().splitlines()
+    if process.returncode:
+        why = output[-1] if output else f"exit code {process.returncode}"
         messages.print(f"runner: {question.dataset}/{question.model} can't be measured: {why}", soft_wrap=True)
         return None
-    for line in said:
+    for line in output:
         messages.print(f"  {line}", soft_wrap=True)
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    row: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     if row["cpu_share"] is not None and row["cpu_share"] < DISTURBED:
         messages.print(f"  {disturbed(row)}", soft_wrap=True)
     messages.print(f"  {in_short(row)}", soft_wrap=True)
@@ -76,9 +81,9 @@ def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
 
 
 def add_concurrent(row: dict[str, Any], question: Question, counts: Sequence[int], messages: Console) -> bool:
-    """Measure so many jobs of the model at once, into `concurrent` of its row: their images/s together, times one alone.
+    """Measure `counts` jobs of the model side by side, and add their total images/s and gain to the row as `concurrent`.
 
-    False, and a line, where they can't be: there may be no memory for so many.
+    Return False, after printing a line, if the measurement fails, for example for lack of memory.
     """
     try:
         alone, *several = measure_concurrency(question, counts)
@@ -86,20 +91,23 @@ def add_concurrent(row: dict[str, Any], question: Question, counts: Sequence[int
         messages.print(f"runner: {max(counts)} side by side can't be measured: {error}", soft_wrap=True)
         return False
     row["concurrent"] = [
-        {"jobs": found.jobs, "images_per_second": round(found.rate, 3), "gain": round(found.gain(alone), 4)}
-        for found in (alone, *several)
+        {"jobs": result.jobs, "images_per_second": round(result.rate, 3), "gain": round(result.gain(alone), 4)}
+        for result in (alone, *several)
     ]
-    for found in row["concurrent"][1:]:
+    for result in row["concurrent"][1:]:
         messages.print(
-            f"  {found['jobs']} side by side: {_rate(found['images_per_second'])} images/s, "
-            f"{found['gain']:.2f} times one alone",
+            f"  {result['jobs']} side by side: {_rate(result['images_per_second'])} images/s, "
+            f"{result['gain']:.2f} times one alone",
             soft_wrap=True,
         )
     return True
 
 
 def in_short(row: Mapping[str, Any]) -> str:
-    """What came out, in a line: said at once, so that a long run that is stopped has not been for nothing."""
+    """Return the result in one line.
+
+    It is printed at once, so that a long run that is stopped has already shown its results.
+    """
     own = "" if row["own_share"] is None else f" (the loop itself costs {100 * row['own_share']:.2f} %)"
     return (
         f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} of the bare step's rate{own}, "
@@ -108,34 +116,37 @@ def in_short(row: Mapping[str, Any]) -> str:
 
 
 def disturbed(row: Mapping[str, Any]) -> str:
-    """That others used the machine."""
+    """Return the note that other processes used the machine."""
     return f"disturbed by others: it got {100 * row['cpu_share']:.0f} % of its cores"
 
 
-# --- what it would take --------------------------------------------------------------------------------------------------
+# --- estimated time --------------------------------------------------------------------------------------------------------
 
 
 def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
-    """Seconds for one job at the measured rates (images/s): its epochs' training and their evaluations."""
+    """Return the seconds for one job at the measured rates (images/s): training and evaluation of all epochs."""
     facts, recipe = get_dataset(job.dataset), job.effective_recipe
     holdout = recipe.get("holdout", 0)
-    trained = facts.training_images(holdout)
+    images = facts.training_images(holdout)
     order = recipe.get("order", {})
     if order.get("drop_last"):
-        trained -= trained % recipe["batch_size"]
+        images -= images % recipe["batch_size"]
     elif order.get("updates"):
-        trained = order["updates"] * recipe["batch_size"]
-    return float((job.most_epochs or 1) * (trained / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
+        images = order["updates"] * recipe["batch_size"]
+    return float((job.most_epochs or 1) * (images / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
 
 
 def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], slots: int) -> dict[str, float]:
-    """For each suite whose every model was measured on each of its data sets: hours for all its jobs on so many slots."""
+    """Return the hours for all jobs of a suite on `slots` slots, by suite name.
+
+    Only suites whose every model was measured on each of its data sets are included.
+    """
     known = {(row["dataset"], row["model"]): row for row in rows}
     hours = {}
     for suite in SUITES.values():
-        wanted = plan.make_jobs(suite, models) if plan.models_of(suite, models) else []
-        if wanted and all((job.dataset, job.model) in known for job in wanted):
-            hours[suite.name] = sum(seed_seconds(known[job.dataset, job.model], job) for job in wanted) / slots / 3600
+        jobs = plan.make_jobs(suite, models) if plan.models_of(suite, models) else []
+        if jobs and all((job.dataset, job.model) in known for job in jobs):
+            hours[suite.name] = sum(seed_seconds(known[job.dataset, job.model], job) for job in jobs) / slots / 3600
     return hours
 
 
@@ -143,13 +154,13 @@ def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], sl
 
 
 def headings(row: Mapping[str, Any]) -> list[str]:
-    """The headings of a table with this row."""
+    """Return the headings of a table that contains this row."""
     fast = () if row["fast_ratio"] is None else FAST_HEADINGS
     return [*HEADINGS[:3], *fast, *HEADINGS[3:]]
 
 
 def cells(row: Mapping[str, Any], job: Job) -> list[str]:
-    """A row of the table: one text for each of HEADINGS, and of FAST_HEADINGS after the bare step's in a row of `fast`."""
+    """Return a row of the table: one text per heading of `headings(row)`."""
     batch = str(row["batch_size"])
     if row["batch_size"] != row["recipe_batch_size"]:
         batch += f" of {row['recipe_batch_size']}"
@@ -176,12 +187,13 @@ def _rate(value: float) -> str:
 
 
 def caption(rows: Sequence[Mapping[str, Any]]) -> str:
-    """On what it was measured: hardware, threads, versions, profile with what it switches on, images; what disturbed it."""
+    """Return what was measured where: images, hardware, threads, versions, profile with its switches, disturbance."""
     row = rows[0]
     where = row["hardware"] if row["device"] == "cuda" else f"{row['hardware']}, {row['threads']} thread(s)"
     versions = [f"torch {row['torch']}", f"CUDA {row['cuda']}" if row["cuda"] else "", f"Python {row['python']}"]
     common = [(name, on) for name, on in row["switches"].items() if on and all(r["switches"][name] == on for r in rows)]
-    switches = [name if on is True else f"{name} {on}" for name, on in common]  # the memory layout is a model's own
+    # Only the switches that all rows share: the memory layout differs by model.
+    switches = [name if on is True else f"{name} {on}" for name, on in common]
     text = (
         f"{row['dataset']} ({row['images']} images) on {where}; {', '.join(filter(None, versions))}; profile {row['profile']}: "
         f"{', '.join(switches)}; matrix rate up to {_rate(max(r['matrix_gflops'] for r in rows))} GFLOP/s, memory rate up to "
@@ -193,7 +205,7 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
-    """What a whole suite would take."""
+    """Return one line per suite with its estimated hours."""
     return [
         f"Suite {name}: about {value:,.1f} h on {slots} slot(s), if they don't slow each other."
         for name, value in hours.items()
@@ -201,32 +213,32 @@ def hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
 
 
 def markdown(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:
-    """The README's section: caption, tables, notes."""
+    """Return the README's section: caption, tables, notes."""
     blocks = [f"{captions}.", *map(markdown_table, tables), "\n".join(notes)]
     return "\n\n".join(blocks)
 
 
 def plain(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Sequence[str]) -> str:
-    """The same for a terminal: columns as wide as they need to be, so that nothing is cut off where it's piped."""
+    """Return the section as plain text. Columns are as wide as needed, so piped output is not truncated."""
     blocks = ["\n".join(columns(table, left=1)) for table in tables]
     return "\n\n".join([*blocks, "\n".join([f"{captions}.", *notes])])
 
 
 def concurrency_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line for each number of jobs of each model: what they get done together."""
+    """Return the table of total images/s, with one row per model and number of jobs."""
     lines = [["model", "jobs side by side", "images/s together", "times one alone"]]
     for row in rows:
-        for found in row.get("concurrent", ()):
-            rate, gain = _rate(found["images_per_second"]), f"{found['gain']:.2f}"
-            lines.append([row["model"], str(found["jobs"]), rate, gain])
+        for result in row.get("concurrent", ()):
+            rate, gain = _rate(result["images_per_second"]), f"{result['gain']:.2f}"
+            lines.append([row["model"], str(result["jobs"]), rate, gain])
     return lines
 
 
 def show(asked: Question, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()) -> int:
-    """Measure the models `names` as `asked` says (its model and device aside), print as 'table', 'markdown' or 'json'.
+    """Measure the models `names` as `asked` says (except its model and device); print as 'table', 'markdown' or 'json'.
 
-    `concurrent`: also with so many jobs of each model side by side on one GPU, or each on its own share of the processor. The
-    exit code: 1 where a model couldn't be measured. Raises UserError for what can't be asked.
+    `concurrent`: also measure these numbers of jobs side by side, on one GPU or each on its own share of the processor.
+    Return the exit code: 1 if a model could not be measured. Raise UserError for invalid options.
     """
     from zoo import load_models
 
@@ -237,12 +249,12 @@ def show(asked: Question, names: Sequence[str], format_: str, messages: Console,
     if concurrent and min(concurrent) < 2:
         raise UserError(f"--concurrent is {min(concurrent)}, expected 2 or more")
     models, threads = load_models(), threads_per_slot()
-    chosen = choose(asked.dataset, names, models)
+    model_names = choose(asked.dataset, names, models)
     slots = make_slots(1, threads, asked.options.device, messages.print)
     lock = take_one(slots, threads)
     rows, complete = [], True
-    for number, name in enumerate(chosen, 1):
-        messages.print(f"{number}/{len(chosen)} {asked.dataset}/{name}", soft_wrap=True)
+    for number, name in enumerate(model_names, 1):
+        messages.print(f"{number}/{len(model_names)} {asked.dataset}/{name}", soft_wrap=True)
         here = {"device": lock.slot.device, "threads": threads}
         question = asked.model_copy(update={"model": name, "options": asked.options.model_copy(update=here)})
         row = measure_one(question, messages)

@@ -1,13 +1,13 @@
-"""How much several jobs get done side by side: `runner bench --concurrent`.
+"""Measure the throughput of several jobs side by side: `runner bench --concurrent`.
 
     python -m runner.bench.concurrency QUESTION.json
 
-One small network doesn't fill a large GPU, and one thread doesn't fill a processor: seeds that run at once may get more
-done than one after another, or fight for memory. Here each of them is a process with the whole loop, as slots are, and all
-train during the same seconds. Those with fewer neighbours are measured in between, by turns, with the same processes.
+One small network does not fill a large GPU, and one thread does not fill a processor. Seeds that run at once may
+therefore be faster than one after another, or compete for memory. Each job is a process with the whole loop, as in a
+slot, and all train during the same seconds. Smaller numbers of jobs are measured in turns with the same processes.
 
-Parent and children speak in lines: a child says `ready` once it has trained a few steps, trains for `seconds` at each empty
-line that it is sent, says how many images a second that were, and ends with its input.
+Parent and children talk in lines. A child prints `ready` after a few warm-up steps. For each empty line on its input it
+trains for `seconds` and prints its images/s. It ends when its input ends.
 """
 
 import contextlib
@@ -26,63 +26,66 @@ from benchmarks.errors import UserError
 from runner.bench.question import Question
 from runner.sources import child_variables, python
 
-WARM_UP = 3  # steps before the first turn: kernels chosen, graphs captured, memory taken
+WARM_UP = 3  # steps before the first turn, for choice of kernels, graph capture and allocation
 
 
 @dataclasses.dataclass(frozen=True)
 class ConcurrentRuns:
-    """What so many jobs got done together: `rates` are all jobs' images/s, one for each turn."""
+    """The throughput of `jobs` jobs side by side: `rates` has their total images/s for each turn."""
 
     jobs: int
     rates: tuple[float, ...]
 
     @property
     def rate(self) -> float:
-        """The median turn's images/s of all jobs."""
+        """The median of the turns' total images/s."""
         return statistics.median(self.rates)
 
     def gain(self, alone: "ConcurrentRuns") -> float:
-        """Times the throughput of one job after another: the median of the turns' own ratios."""
+        """Return the throughput relative to one job alone: the median of the turns' own ratios."""
         return statistics.median(many / one for many, one in zip(self.rates, alone.rates, strict=True))
 
 
 def measure_concurrency(question: Question, counts: Sequence[int]) -> list[ConcurrentRuns]:
-    """Throughput with one job, then with each of `counts` at once. Raises UserError, with its last line, if a child ends."""
+    """Return the throughput of one job, then of each of `counts` jobs at once.
+
+    Raise UserError with the last line of stderr if a child ends early.
+    """
     counts = sorted({1, *counts})
     seconds = question.seconds / len(counts) / question.repeats
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryFile("w+") as stderr, tempfile.TemporaryDirectory() as folder:
         question.model_copy(update={"seconds": seconds}).write(Path(folder) / "question.json")
         command = python("-m", "runner.bench.concurrency", str(Path(folder) / "question.json"))
         own = os.environ | child_variables()
         children = [
-            subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
+            subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
             for _ in range(counts[-1])
         ]
         try:
             for child in children:
-                _answer(child, said)
+                _answer(child, stderr)
             rates: dict[int, list[float]] = {count: [] for count in counts}
             for _ in range(question.repeats):
                 for count in counts:
                     for child in children[:count]:
                         _write(child)
-                    rates[count].append(sum(float(_answer(child, said)) for child in children[:count]))
+                    rates[count].append(sum(float(_answer(child, stderr)) for child in children[:count]))
         finally:
             for child in children:
                 child.kill()
                 child.communicate()
-    return [ConcurrentRuns(count, tuple(found)) for count, found in rates.items()]
+    return [ConcurrentRuns(count, tuple(values)) for count, values in rates.items()]
 
 
 def _write(child: "subprocess.Popen[str]") -> None:
     assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it has ended: its answer will say so
+    with contextlib.suppress(BrokenPipeError):  # the child has ended; `_answer` reports it
         child.stdin.write("\n")
         child.stdin.flush()
 
 
 def _answer(child: "subprocess.Popen[str]", said: IO[str]) -> str:
-    """A child's next line; raises UserError with the last that any of them complained of."""
+    """Return a child's next line. Raise UserError with the last line of the children's stderr if there is none."""
     assert child.stdout is not None
     line = child.stdout.readline()
     if not line:
@@ -95,7 +98,7 @@ def _answer(child: "subprocess.Popen[str]", said: IO[str]) -> str:
 
 
 class _Turns:
-    """The hook of the loop: after each step it counts, or tells and waits."""
+    """The loop's progress hook. It counts steps; at the end of a turn it prints the rate and waits for the next turn."""
 
     def __init__(self, batch: int, seconds: float, synchronise: Callable[[], None]) -> None:
         self.batch, self.seconds, self.synchronise = batch, seconds, synchronise
@@ -117,7 +120,7 @@ class _Turns:
 
 
 def main(path: str) -> int:
-    """Train for as long as there are lines to read."""
+    """Train until the input ends. Return the exit code."""
     import torch
 
     from runner.bench import subject as subjects

@@ -1,4 +1,4 @@
-"""`runner bench --equivalence`: whether `fast` gives the errors of `reference`, by training both."""
+"""Test whether `fast` gives the errors of `reference`, by training both: `runner bench --equivalence`."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ from zoo import load_models
 def equivalence_study(
     dataset: str, model: str, seeds: int, settings: Any, console: Console, *, dry_run: bool = False
 ) -> int:
-    """Train the missing ones of `seeds` seeds in each profile, and print what two one-sided tests say. Return the exit code."""
+    """Train the missing ones of `seeds` seeds in each profile, and print the result of two one-sided tests (TOST).
+
+    With `dry_run` print the jobs only. Return the exit code. Raise UserError for fewer than two seeds.
+    """
     if seeds < 2:
         raise UserError(f"--seeds is {seeds}, expected 2 or more")
     models = load_models()
@@ -34,14 +37,14 @@ def equivalence_study(
     if code:
         return code
     board = leaderboard.make_board(leaderboard.read(results_folder(), runs_folder()), {dataset}, {model})
-    found = leaderboard.make_equivalences(board)
-    for row in found.to_dict("records"):
+    equivalences = leaderboard.make_equivalences(board)
+    for row in equivalences.to_dict("records"):
         interval = "" if row["low"] is None else f", 90 % interval {row['low']:+.2f} to {row['high']:+.2f}"
         console.print(
             f"{dataset}/{model}, {row['data']} data: {row['profile']} is {row['verdict']} beside reference "
             f"(margin {row['margin']:.2f}{interval}). {row['reason']}",
             soft_wrap=True,
         )
-    if found.empty:
+    if equivalences.empty:
         console.print(f"{dataset}/{model}: too few finished runs to set fast beside reference", soft_wrap=True)
     return 0

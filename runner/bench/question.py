@@ -1,4 +1,4 @@
-"""What to measure: a model on a data set, for how long; which models and suites can be asked for."""
+"""Define what to measure: a model on a data set, for how long. Choose the models and suites that can be measured."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from runner.worker.options import JsonModel, RunOptions
 
 
 class Question(JsonModel):
-    """What to measure of one model, and how long: about so many seconds once it has started up."""
+    """What to measure of one model, and for how long: about `seconds` seconds after start-up."""
 
     model: str
     dataset: str
@@ -22,9 +22,9 @@ class Question(JsonModel):
 
 
 def choose(dataset: str, names: Sequence[str], models: Mapping[str, Any]) -> list[str]:
-    """The models to measure on a data set: those named, else its headline models.
+    """Return the models to measure on a data set: `names`, or its headline models if `names` is empty.
 
-    Raises UserError for a model that the zoo doesn't have, or that has no recipe for the data set.
+    Raise UserError for a model that is not in the zoo or has no recipe for the data set.
     """
     get_dataset(dataset)
     for name in names:
@@ -39,7 +39,7 @@ def choose(dataset: str, names: Sequence[str], models: Mapping[str, Any]) -> lis
 
 
 def suite_of(dataset: str, model: str, models: Mapping[str, Any]) -> Suite:
-    """A suite that trains the model's whole recipe on the data set; raises UserError where there is none."""
+    """Return a suite that trains the model's whole recipe on the data set. Raise UserError if there is none."""
     choose(dataset, [model], models)
     for suite in SUITES.values():
         whole = suite.datasets == (dataset,) and not suite.overrides and suite.sweep == ({},)

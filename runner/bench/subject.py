@@ -1,4 +1,4 @@
-"""What `runner bench` measures: a model with its images on a device, and `train()` itself on them."""
+"""Prepare what `runner bench` measures: a model with its images on a device. Run `train()` on them."""
 
 import dataclasses
 import sys
@@ -29,12 +29,12 @@ from zoo import load_models
 from zoo.recipe import Constant, Recipe, Shuffled
 from zoo.spec import ModelSpec, Variant, initialise
 
-RANDOM_IMAGES = 5_000  # where the data set isn't here
+RANDOM_IMAGES = 5_000  # used if the data set is missing
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model on a data set on a device."""
+    """A model, a data set and a device."""
 
     question: Question
     facts: Dataset
@@ -42,37 +42,37 @@ class Subject:
     variant: Variant
     device: torch.device
     switches: dict[str, bool | str]
-    raw: np.ndarray  # uint8 (N, C, H, W): what (c) makes its PIL images of
+    raw: np.ndarray  # uint8 (N, C, H, W), the source of the PIL images of (c) in throughput.py
     labels: np.ndarray
     prepared: Prepared
     real: bool  # whether these are the data set's images, or random ones
 
     @property
     def layout(self) -> torch.memory_format:
-        """In which `train()` keeps network and images."""
+        """The memory layout in which `train()` keeps network and images."""
         return torch.channels_last if self.switches["channels_last"] else torch.contiguous_format
 
     def swapped_network(self) -> nn.Module:
-        """The network in its layout, with the arithmetic that the switches name."""
+        """Return the network in `layout`, with the arithmetic of the switches."""
         model = self.network().to(memory_format=self.layout)
         arithmetic.install(model, str(self.switches["arithmetic"]), self.layout)
         return model
 
     def network(self) -> nn.Module:
-        """The network as the recipe begins with it, in training mode and torch's own layout."""
+        """Return the network as the recipe initialises it, in training mode and torch's default layout."""
         torch.manual_seed(0)
         model = self.variant.build()
         initialise(model, self.variant.recipe)
         return model.to(self.device).train()
 
     def synchronise(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
 def subject_of(question: Question) -> Subject:
-    """Load the images and put them on the device; random ones, with a line on stderr, where the data set can't be had."""
+    """Return the model with its images on the device: random images, with a line on stderr, if the data set is missing."""
     device = torch.device(question.options.device)
     facts, spec = get_dataset(question.dataset), load_models()[question.model]
     switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu, spec.bitwise)
@@ -96,7 +96,7 @@ def subject_of(question: Question) -> Subject:
 
 
 def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
-    """The recipe without what only a whole training has: milestones, a hold-out, a batch that is left out."""
+    """Return the recipe for a short training: constant rate, no hold-out, shuffled, at most half the images per batch."""
     batch = min(subject.variant.recipe.batch_size, len(subject.prepared.train) // 2)
     return dataclasses.replace(
         subject.variant.recipe, epochs=epochs, schedule=Constant(), holdout=0, order=Shuffled(), batch_size=batch
@@ -106,9 +106,10 @@ def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
 def run_loop(
     subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
 ) -> tuple[train.Trained, list[float]]:
-    """`train()` with a worker's hooks on the first `images` images: what it gives, and seconds for each checkpoint.
+    """Run `train()` with a worker's hooks on the first `images` images; return its result and the seconds of each checkpoint.
 
-    `on_step` gets what the hook for progress gets, after it. The test set is one batch: evaluation is timed apart.
+    `on_step` is called with the progress hook's argument, after that hook. The test set is one batch, because
+    evaluation is timed separately.
     """
     prepared = Prepared(subject.prepared.train.first(images), subject.prepared.test.first(recipe.batch_size))
     job = Job(

@@ -1,9 +1,9 @@
-"""`runner try MODEL`: the first steps of a recipe, to see whether it learns at all before hours are spent on it.
+"""Train a recipe's first steps, to see whether it learns at all before hours are spent on it: `runner try MODEL`.
 
-The loop is `train()` itself on the data set's own images, at the recipe's own batch size and rate. No job, no record and no
-checkpoint comes of it, and the test set isn't looked at. Many recipes of these papers stay at chance for some hundred steps,
-some for good: a wrong start, a rate that kills the last ReLU and a picture that is scaled twice all look the same on the
-board, and show here within minutes.
+The loop is `train()` itself on the data set's own images, at the recipe's batch size and learning rate. It leaves no
+job, no record and no checkpoint, and never uses the test set. Many recipes of these papers stay at chance for some
+hundred steps, some forever. A wrong initialisation, a rate that kills the last ReLU and images that are scaled twice
+look the same on the board; here they show within minutes.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ from runner.worker.options import RunOptions
 from zoo import load_models
 from zoo.spec import ModelSpec, Recipe, initialise
 
-DEVIATIONS = 4.0  # of a constant answer's error: by so many a window's error has to lie below it, not to be luck
+DEVIATIONS = 4.0  # standard deviations by which an error must be below a constant answer's to count
 HEADINGS = ("steps", "loss", "error", "images/s")
 
 
 @dataclass(frozen=True)
 class TrialRun:
-    """What to try: `every` steps are a window, whose mean loss and error are shown."""
+    """What to try. Mean loss and error are shown for each window of `every` steps."""
 
     model: str
     dataset: str | None = None  # None: the model's first
@@ -52,7 +52,7 @@ class TrialRun:
 
 @dataclass(frozen=True)
 class Window:
-    """Some steps: the last one's number, their images, mean loss, share of wrong answers in percent, speed."""
+    """A window of steps: number of its last step, images, mean loss, error in percent, images/s."""
 
     steps: int
     images: int
@@ -61,7 +61,7 @@ class Window:
     images_per_second: float
 
     def cells(self) -> tuple[str, ...]:
-        """A text for each of HEADINGS."""
+        """Return one text per heading of HEADINGS."""
         return (
             str(self.steps),
             "not finite" if self.loss is None else f"{self.loss:.4f}",
@@ -70,20 +70,24 @@ class Window:
         )
 
     def learned(self, chance_error: float) -> bool:
-        """Whether fewer answers are wrong than luck explains where `chance_error` percent of a constant answer's are."""
+        """Return whether the error is significantly below chance.
+
+        `chance_error` is the error of a constant answer in percent. The error has to be DEVIATIONS standard deviations
+        below it.
+        """
         share = chance_error / 100
         deviation = 100 * math.sqrt(share * (1 - share) / self.images)
         return self.loss is not None and self.error < chance_error - DEVIATIONS * deviation
 
 
 class EnoughError(Exception):
-    """The steps asked for are done."""
+    """Raised when all requested steps are done."""
 
 
 class FirstSteps:
-    """The loop's hook: cuts the steps into windows, over the end of an epoch too, and ends the training after the last.
+    """The loop's hook: divides the steps into windows, also across epochs, and ends the training after the last one.
 
-    Steps that are left over make the last window longer: a short one would tell little.
+    Left-over steps make the last window longer, because a short window says little.
     """
 
     def __init__(self, last: int, every: int, show: Callable[[Window], None]) -> None:
@@ -93,11 +97,15 @@ class FirstSteps:
         self.began = time.perf_counter()
 
     def __call__(self, left: int, sums: Tensor) -> None:
-        """`left`: steps that the epoch still has; `sums`: its loss, wrong answers and images. Raises EnoughError at the end."""
+        """Count a step, and show the window if it ends here.
+
+        `left` is the number of steps left in the epoch, `sums` the epoch's loss, wrong answers and images. Raise
+        EnoughError after the last step.
+        """
         self.steps += 1
         ends = self.steps == self.last or (self.steps % self.every == 0 and self.last - self.steps >= self.every)
         if not ends and left:
-            return  # nothing is fetched from the device
+            return  # without fetching anything from the device
         now = sums.tolist()
         self.window = [had + new - old for had, new, old in zip(self.window, now, self.counted, strict=True)]
         self.counted = now if left else [0.0] * 3
@@ -107,8 +115,8 @@ class FirstSteps:
         loss, wrong, images = self.window
         spent = time.perf_counter() - self.began
         mean = loss / images if math.isfinite(loss) else None
-        shown = Window(self.steps, round(images), mean, 100 * wrong / images, images / spent)
-        self.show(shown)
+        window = Window(self.steps, round(images), mean, 100 * wrong / images, images / spent)
+        self.show(window)
         self.diverged = mean is None
         if self.steps == self.last or self.diverged:
             raise EnoughError
@@ -116,9 +124,9 @@ class FirstSteps:
 
 
 def show(asked: TrialRun, console: Console, *, as_json: bool = False) -> int:
-    """Train the first steps and print a line a window, or all as JSON. The exit code: 1 where nothing was learned.
+    """Train the first steps; print one line per window, or everything as JSON. Return the exit code: 1 if nothing was learned.
 
-    Raises UserError for what can't be asked, or where the data set isn't there.
+    Raise UserError for invalid options or a missing data set.
     """
     messages = Console(stderr=True, highlight=False)
     trial = prepare(asked, messages)
@@ -138,7 +146,7 @@ def show(asked: TrialRun, console: Console, *, as_json: bool = False) -> int:
             console.print(_line(window.cells()))
 
     watch = FirstSteps(trial.steps, asked.every, note)
-    with (messages if as_json else console).status("the first step ...") as status:  # shown on a terminal alone
+    with (messages if as_json else console).status("the first step ...") as status:  # visible only on a terminal
 
         def tick(told: dict[str, Any]) -> None:
             status.update(f"step {watch.steps + 1} of {trial.steps}, {told['images_per_second']:,.1f} images/s")
@@ -161,7 +169,10 @@ def show(asked: TrialRun, console: Console, *, as_json: bool = False) -> int:
 
 
 def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
-    """The end of the first window from which on all were better than a constant answer; None if the last wasn't."""
+    """Return the last step of the first window from which on every window was better than a constant answer.
+
+    Return None if the last window was not.
+    """
     since = None
     for window in reversed(windows):
         if not window.learned(chance_error):
@@ -171,7 +182,7 @@ def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
 
 
 def verdict(windows: Sequence[Window], since: int | None, diverged: bool) -> str:
-    """What came of it, in a line."""
+    """Return the result in one line."""
     if diverged:
         return f"The loss isn't finite after {windows[-1].steps} steps: it diverged."
     if since is None:
@@ -188,7 +199,7 @@ def _line(cells: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Trial:
-    """A job with everything that its training takes, on the device."""
+    """A job with everything that its training needs, on the device."""
 
     job: Job
     spec: ModelSpec
@@ -201,7 +212,10 @@ class Trial:
 
 
 def prepare(asked: TrialRun, messages: Console) -> Trial:
-    """Data and job, on the first GPU or, with all cores, on the processor; raises UserError for what can't be tried."""
+    """Return job and data on the first GPU, or on the processor with all cores.
+
+    Raise UserError for what cannot be tried.
+    """
     for name in ("steps", "every"):
         if getattr(asked, name) < 1:
             raise UserError(f"--{name} is {getattr(asked, name)}, expected 1 or more")
@@ -235,22 +249,22 @@ def prepare(asked: TrialRun, messages: Console) -> Trial:
     log = messages.print
     loaded = cache.load(dataset, data_folder(asked.options.data_dir), asked.options.allow_unverified_data, log)
     prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
-    # An epoch's end evaluates: on training images, so that nothing is ever chosen by the test set.
-    seen = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
+    # The end of an epoch evaluates on training images, so that no choice depends on the test set.
+    trial_data = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
     whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))
     labels = prepared.train.labels
     chance = spec.constant_loss(labels), 100 * (1 - labels.bincount().max().item() / len(labels))
-    return Trial(job, spec, recipe, seen, device, switches, min(asked.steps, whole), chance)
+    return Trial(job, spec, recipe, trial_data, device, switches, min(asked.steps, whole), chance)
 
 
 def train_first_steps(
     trial: Trial, watch: FirstSteps, tick: Callable[[dict[str, Any]], None] = lambda told: None
 ) -> bool:
-    """`train()` until the watch has seen enough; it saves nothing. Gives whether it diverged.
+    """Run `train()` until the watch has all its steps. Nothing is saved. Return whether the training diverged.
 
-    `tick` hears after each step what a worker's lease would.
+    `tick` is called after each step with the progress that a worker would write to its lease.
 
-    Raises UserError where the memory doesn't suffice, and whatever the model raises.
+    Raise UserError if memory is short, and whatever the model raises.
     """
     hooks = train.Hooks(
         stop=lambda: False,

@@ -1,4 +1,4 @@
-"""The turns of `runner bench`: the bare step, the loop that people write, evaluation, and the machine's own rates."""
+"""Define the turns of `runner bench`: bare step, usual loop, evaluation, and the machine's own rates."""
 
 import dataclasses
 import os
@@ -20,21 +20,24 @@ from runner.training.step import Step, autocast_of, make_step, training_loss, up
 from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
-WORKERS = 4  # of the DataLoader, at most: one a core
-OWN_STEPS, OWN_TURNS = 200, 5  # of the loop around a network that does nothing
-MATRIX = {"cpu": 1024, "cuda": 8192}  # rows of the square matrices whose product gives the matrix rate
-COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes of the copy that gives the memory rate: more than most caches hold
+WORKERS = 4  # most DataLoader workers; at most one per core
+OWN_STEPS, OWN_TURNS = 200, 5  # for the loop around the trivial network
+MATRIX = {"cpu": 1024, "cuda": 8192}  # side of the square matrices for the matrix rate
+COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes copied for the memory rate, more than most caches hold
 
 
 class BareStep(Step):
-    """The update alone, without the sums."""
+    """The update alone, without the totals."""
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         self.update(images, labels)
 
 
 def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
-    """A turn of (a): so many updates on one batch, or on the images of one call of a step that makes many; their images."""
+    """Return a function that runs one turn of (a), about `steps` updates, and returns the number of images.
+
+    All updates use the same batch, or the same images of one call if a call makes many updates.
+    """
     shifts = torch.Generator(device=subject.device).manual_seed(0)
     updates = min(steps, updates_a_call(subject.spec, recipe, subject.device))
     data = subject.prepared.train.first(updates * recipe.batch_size)
@@ -61,7 +64,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
 
 
 def averaging(subject: Subject) -> Subject:
-    """The subject with a network that does next to nothing: it averages each channel's pixels and has one dense layer."""
+    """Return the subject with a trivial network: it averages each channel's pixels and has one dense layer."""
     channels, classes = subject.facts.shape[0], subject.facts.classes
 
     def build() -> nn.Module:
@@ -75,7 +78,10 @@ def averaging(subject: Subject) -> Subject:
 
 
 def own_seconds(subject: Subject) -> float:
-    """What the loop itself costs, in seconds an image: an epoch's, less its steps', with a network that does nothing."""
+    """Return the loop's own cost in seconds per image, measured with a trivial network.
+
+    It is the median over epochs of the epoch's time minus the time of its steps, at least 0.
+    """
     nothing = averaging(subject)
     recipe = plain_recipe(nothing, epochs=OWN_TURNS + 1)
     steps = min(OWN_STEPS, len(subject.prepared.train) // recipe.batch_size)
@@ -90,12 +96,12 @@ def own_seconds(subject: Subject) -> float:
             bare.append((time.perf_counter() - began) / images)
 
     trained, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
-    spent = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
-    return max(0.0, statistics.median(spent[1:]))  # the first turns warm up
+    overheads = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
+    return max(0.0, statistics.median(overheads[1:]))  # the first turns warm up
 
 
 def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
-    """Evaluate that many images of the test set, as after each epoch; gives their number."""
+    """Return a function that evaluates `images` test images, as after each epoch, and returns their number."""
     model = subject.swapped_network()
     test = subject.prepared.test.first(images)
     autocast = autocast_of(subject.switches, subject.device)
@@ -109,7 +115,7 @@ def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
 
 
 def usual_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return torch's optimizer as people make it: one rate, one weight decay, torch's own choice of kernels."""
+    """Return torch's optimizer with its usual settings: one rate, one weight decay, torch's choice of kernels."""
     rule, decay = recipe.optimizer, recipe.decay_of("weight", dimensions=2)
     if isinstance(rule, Adam):
         kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
@@ -120,14 +126,14 @@ def usual_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 class UsualLoop:
-    """(c): what people write, with one set of DataLoader workers for all turns."""
+    """The usual training loop, (c), with one set of DataLoader workers for all turns."""
 
     def __init__(self, subject: Subject, recipe: Recipe) -> None:
         self.subject, self.batch = subject, recipe.batch_size
         self.model = subject.network()
         self.optimizer = usual_optimizer(self.model, recipe)
         workers = min(WORKERS, os.cpu_count() or 1)
-        self.ahead = 2 * workers  # batches that DataLoader's workers make before anyone asks for them
+        self.ahead = 2 * workers  # batches that DataLoader's workers prefetch
         images = UsualImages(subject.raw, subject.labels, recipe)
         endless = torch.utils.data.RandomSampler(images, replacement=True, num_samples=2**40)
         self.batches: Iterator[Any] = iter(
@@ -137,7 +143,10 @@ class UsualLoop:
         )
 
     def seconds(self, steps: int) -> float:
-        """Seconds for so many steps, after as many as use up what the workers made while others had their turns."""
+        """Return the seconds for `steps` steps.
+
+        It first uses up the batches that the workers made during other turns.
+        """
         for _ in range(min(self.ahead, steps)):
             self._step()
         began = time.perf_counter()
@@ -157,7 +166,7 @@ class UsualLoop:
 
 
 class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """PIL images through torchvision's transforms, one by one, as torchvision's CIFAR10 and MNIST do it."""
+    """PIL images through torchvision's transforms, one by one, as in torchvision's CIFAR10 and MNIST."""
 
     def __init__(self, raw: np.ndarray, labels: np.ndarray, recipe: Recipe) -> None:
         from torchvision import transforms
@@ -165,8 +174,8 @@ class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
         self.raw, self.labels = raw, labels
         augmentation = recipe.augmentation
         shifts = [transforms.RandomCrop(raw.shape[-1], padding=augmentation.translate)] * bool(augmentation.translate)
-        chosen = shifts + [transforms.RandomHorizontalFlip()] * augmentation.flip
-        self.transform = transforms.Compose([*chosen, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
+        steps = shifts + [transforms.RandomHorizontalFlip()] * augmentation.flip
+        self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -180,7 +189,7 @@ class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 def matrix_turn(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
-    """A few large matrix products; gives their operations."""
+    """Return a function that multiplies a few large matrices and returns the floating-point operations."""
     side, times = MATRIX[device.type], 4
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
 
@@ -195,7 +204,7 @@ def matrix_turn(device: torch.device, dtype: torch.dtype) -> Callable[[], float]
 
 
 def memory_turn(device: torch.device) -> Callable[[], float]:
-    """A large copy; gives the bytes that it reads and writes."""
+    """Return a function that copies a large array and returns the bytes read and written."""
     source = torch.zeros(COPIED[device.type] // 4, device=device)
     target = torch.zeros_like(source)
 

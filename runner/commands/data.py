@@ -58,8 +58,8 @@ def status_(data_dir: DataDir = None, json_: JsonOption = False) -> None:
     from runner.data import status
     from runner.data.folder import data_folder
 
-    found = status.status(data_folder(data_dir))
+    report = status.status(data_folder(data_dir))
     if json_:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(report, indent=2))
         return
-    status.show_status(found, make_console())
+    status.show_status(report, make_console())

@@ -27,7 +27,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs or waits in a queue.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """What was submitted here, and how far it is."""
+    """Show what was submitted here, and how far it is."""
     from runner.jobs.find import read_jobs
     from runner.jobs.state import state_of, status_json
     from runner.submit.watch import QueueView
@@ -36,12 +36,12 @@ def status(
 
     def look() -> list[tuple[Any, Any, Any]]:
         jobs, problems = read_jobs(submitted(suite))
-        found = [(job, paths, state_of(paths)) for job, paths in jobs]
+        rows = [(job, paths, state_of(paths)) for job, paths in jobs]
         if not json_:
-            queue.refresh([(paths, state) for _, paths, state in found])
+            queue.refresh([(paths, state) for _, paths, state in rows])
         if not watch:
             _warn_unreadable(problems)
-        return found
+        return rows
 
     if json_:
         sys.stdout.write(status_json(look()))
@@ -54,15 +54,15 @@ def status(
 
     with Live(console=make_console(), refresh_per_second=2) as live:
         while True:
-            found = look()
-            live.update(Text(_status_text(found, queue), no_wrap=True, overflow="ellipsis"))
-            if not any(queue.will_run(paths, state) for _, paths, state in found):
+            job_rows = look()
+            live.update(Text(_status_text(job_rows, queue), no_wrap=True, overflow="ellipsis"))
+            if not any(queue.will_run(paths, state) for _, paths, state in job_rows):
                 return
             time.sleep(1)
 
 
 def _warn_unreadable(problems: list[str]) -> None:
-    """Say on stderr which jobs are left out."""
+    """Print to stderr which jobs are left out."""
     for line in problems[:3]:
         print(f"runner: {line}", file=sys.stderr)
     if len(problems) > 3:
@@ -70,7 +70,7 @@ def _warn_unreadable(problems: list[str]) -> None:
 
 
 def _status_text(found: list[tuple[Any, Any, Any]], queue: Any) -> str:
-    """The jobs as a table, a line each; there may be 10,000."""
+    """Return the jobs as a table, one line each; there may be 10,000."""
     from runner.jobs.state import TO_RUN, progress_of
     from runner.submit.progress import SYMBOLS
     from runner.text import columns, number, percent
@@ -107,7 +107,7 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Go on until the job has ended, or nothing will run it.")
     ] = False,
 ) -> None:
-    """A job's log."""
+    """Print a job's log."""
     from runner.jobs.find import find_job
     from runner.jobs.state import state_of
     from runner.submit.watch import QueueView
@@ -143,17 +143,17 @@ def stop(
 
     if (key is not None) + (suite is not None) + all_ != 1:
         raise UserError("say what to stop: a KEY, or --suite S, or --all")
-    found = [find_job(key)] if key is not None else submitted(suite)
-    asked = [paths for paths in found if state_of(paths) not in ("done", "failed")]
-    for paths in asked:
+    all_paths = [find_job(key)] if key is not None else submitted(suite)
+    to_stop = [paths for paths in all_paths if state_of(paths) not in ("done", "failed")]
+    for paths in to_stop:
         paths.stop.touch()
-    running = sum(state_of(paths) == "running" for paths in asked)
+    running = sum(state_of(paths) == "running" for paths in to_stop)
     _stop_in_slurm()
-    print(f"{len(asked)} stopped, {running} of them running: they end after a checkpoint")
+    print(f"{len(to_stop)} stopped, {running} of them running: they end after a checkpoint")
 
 
 def _stop_in_slurm() -> None:
-    """Take the waiting tasks of stopped jobs out of SLURM's queue; a SLURM that is away changes nothing that matters."""
+    """Cancel the waiting SLURM tasks of stopped jobs. If SLURM does not answer, the tasks end when they start."""
     from runner.engines import slurm
 
     try:
@@ -181,18 +181,20 @@ def retry(
     if failed == (key is not None):
         raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
     settings = settings_from(locals())
-    found = [find_job(key)] if key is not None else submitted(suite)
-    again = [paths for paths in found if state_of(paths) == "failed"]
-    if not again:
+    candidates = [find_job(key)] if key is not None else submitted(suite)
+    failed_paths = [paths for paths in candidates if state_of(paths) == "failed"]
+    if not failed_paths:
         raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
     suites = suites_of_jobs()
-    pairs, problems = read_jobs(again)
+    pairs, problems = read_jobs(failed_paths)
     if not pairs:
         raise UserError(problems[0])
     _warn_unreadable(problems)
     planned = [job for job, _ in pairs]
-    named = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
-    raise typer.Exit(submitting.run(planned, named, settings, make_console(stderr=json_, submits=True), afresh=True))
+    suite_name = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
+    raise typer.Exit(
+        submitting.run(planned, suite_name, settings, make_console(stderr=json_, submits=True), afresh=True)
+    )
 
 
 def sync(suite: AnySuite = None) -> None:

@@ -21,7 +21,7 @@ from runner.commands.shared import (
 
 
 class BenchFormat(StrEnum):
-    """How a benchmark is written."""
+    """The output format of a benchmark."""
 
     table = "table"
     markdown = "markdown"
@@ -29,7 +29,7 @@ class BenchFormat(StrEnum):
 
 
 def suites(json_: JsonOption = False) -> None:
-    """The suites: data sets, models, seeds, number of jobs."""
+    """List the suites: data sets, models, seeds, number of jobs."""
     from runner.submit.plan import suites_table
     from zoo import load_models
 
@@ -54,7 +54,7 @@ def models(
     write_cards: Annotated[bool, typer.Option("--write-cards", help="Write results/cards/*.json.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """The zoo: parameters and multiply-accumulates of each model, or one model's layers."""
+    """Show the zoo: parameters and multiply-accumulates of each model, or one model's layers."""
     from runner.reporting import cards
 
     cards.show(name, dataset, write_cards=write_cards, as_json=json_, console=make_console())
@@ -105,10 +105,10 @@ def bench(
     from runner.bench.question import Question
 
     if not equivalence:
-        given = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
-        for option in [name for name, value in (given | {"engine": engine is not None}).items() if value]:
+        flags = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
+        for option in [name for name, value in (flags | {"engine": engine is not None}).items() if value]:
             raise UserError(f"--{option} goes with --equivalence")
-        asked = Question(
+        question = Question(
             model="",
             dataset=dataset,
             profile=profile.value,
@@ -117,7 +117,7 @@ def bench(
             options=options_from(locals()),
         )
         shape = "json" if json_ else format_.value
-        raise typer.Exit(benching.show(asked, model, shape, make_console(stderr=True), concurrent))
+        raise typer.Exit(benching.show(question, model, shape, make_console(stderr=True), concurrent))
     for option in (
         ["concurrent"] * bool(concurrent) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table)
     ):
@@ -158,8 +158,8 @@ def try_(
     from runner.submit import plan
 
     overrides = plan.parse_overrides(changes)
-    asked = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
-    raise typer.Exit(try_model.show(asked, make_console(), as_json=json_))
+    trial = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
+    raise typer.Exit(try_model.show(trial, make_console(), as_json=json_))
 
 
 def new_model(

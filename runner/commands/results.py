@@ -24,7 +24,7 @@ from runner.commands.shared import (
 
 
 class Format(StrEnum):
-    """How a report is written."""
+    """The output format of a report."""
 
     table = "table"
     markdown = "markdown"
@@ -50,7 +50,7 @@ def report(
         bool, typer.Option("--holdout", help="What was tried on held-out images: settings and their errors.")
     ] = False,
 ) -> None:
-    """The board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
+    """Show the board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
     from runner.reporting import report as reporting
 
     reporting.show(reporting.Asked(suite, measured, paper, table, holdout), format_.value)
@@ -83,7 +83,7 @@ def site(
         str, typer.Option("--base-url", metavar="URL", help="With --export: where it will be published.")
     ] = "",
 ) -> None:
-    """The leaderboard in the browser: boards, models, runs, claims, costs. With --export, as files for any web server."""
+    """Serve the leaderboard in the browser: boards, models, runs, claims, costs. With --export, as files for any web server."""
     from runner import site as showing
 
     if export is not None:
@@ -135,7 +135,7 @@ def reproduce(
     """
     from runner.reporting import reproduce as reproducing
 
-    settings = dataclasses.replace(settings_from(locals()), json=False)  # it prints an object of its own
+    settings = dataclasses.replace(settings_from(locals()), json=False)  # reproduce prints its own JSON object
     raise typer.Exit(
         reproducing.run(key, settings, make_console(stderr=json_, submits=True), force=force, as_json=json_)
     )

@@ -1,4 +1,4 @@
-"""What several commands share: options that read the same everywhere, and what is made of their flags."""
+"""Options that several commands share, and the objects built from their flags."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,14 +9,14 @@ import typer
 
 
 class Profile(StrEnum):
-    """How the arithmetic is done."""
+    """The arithmetic profile."""
 
     reference = "reference"
     fast = "fast"
 
 
 class Device(StrEnum):
-    """What to train on."""
+    """The device to train on."""
 
     auto = "auto"
     cpu = "cpu"
@@ -60,7 +60,7 @@ ForceResume = Annotated[
 
 
 def make_console(stderr: bool = False, *, submits: bool = False) -> Any:
-    """Return a console; that of a command which submits goes on in a file when whoever reads it leaves."""
+    """Return a console. With `submits`, its output goes to a file once the reader closes the pipe."""
     from runner.console import Console
     from runner.jobs.paths import output_file
 
@@ -68,30 +68,30 @@ def make_console(stderr: bool = False, *, submits: bool = False) -> Any:
 
 
 def options_from(flags: Mapping[str, Any]) -> Any:
-    """Return the options of a run among a command's flags (its `locals()`)."""
+    """Return the run options from a command's flags (its `locals()`)."""
     from runner.worker.options import RunOptions
 
     return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
 
 
 def settings_from(flags: Mapping[str, Any]) -> Any:
-    """Return how to run jobs, by a command's flags (its `locals()`); raise UserError for an engine that is not there."""
+    """Return the submit settings from a command's flags (its `locals()`); raise UserError for an unknown engine."""
     from runner.submit.run import Settings
 
     engine = flags["engine"] or "local"
     settings = Settings(options_from(flags), engine, flags["slots_per_gpu"], flags.get("json_", False))
-    settings.table()  # its mistakes first
+    settings.table()  # report mistakes in engines.toml first
     return settings
 
 
 def submitted(suite: str | None) -> list[Any]:
-    """The folders of the jobs submitted here, of one suite or all."""
+    """Return the folders of the jobs submitted here, of one suite or all."""
     from benchmarks.suites import get_suite
     from runner.jobs.find import all_jobs, suites_of_jobs
 
-    found = all_jobs()
+    folders = all_jobs()
     if suite is None:
-        return found
+        return folders
     get_suite(suite)
     of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
-    return [paths for paths in found if paths.folder.name[-8:] in of_suite]
+    return [paths for paths in folders if paths.folder.name[-8:] in of_suite]

@@ -110,10 +110,10 @@ def submit(
     if dry_run:
         _show_plan(planned, ["pending" if force else state for state in states], settings)
         return
-    if detach and settings.table().kind == "slurm":  # its queue is the one that lasts: nothing needs to go on here
+    if detach and settings.table().kind == "slurm":  # SLURM's queue outlives this process: nothing needs to run here
         settings = dataclasses.replace(settings, follow=False)
     elif detach:
-        for job in planned:  # so that `status` knows them at once
+        for job in planned:  # so that `status` lists them immediately
             JobPaths.of(job).write_job(job)
         _detach()
         return
@@ -138,14 +138,14 @@ def _until_decided(
     from runner.submit import sequential
     from zoo import load_models
 
-    chosen, models = get_suite(suite), load_models()
+    suite_facts, models = get_suite(suite), load_models()
     max_seeds = sequential.INTERIM_SIZES[-1] if max_seeds is None else max_seeds
     sequential.check_max_seeds(max_seeds)
     if detach and not dry_run:
         _detach()
         return
     console = make_console(stderr=settings.json, submits=not dry_run)
-    code, planned = sequential.run(chosen, models, only, profile, max_seeds, settings, console, dry_run)
+    code, planned = sequential.run(suite_facts, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
         _show_plan(planned, submitting.states_of(planned), settings)
     elif settings.json:
@@ -169,9 +169,9 @@ def _show_plan(planned: Any, states: Any, settings: Any) -> None:
 
 
 def _detach() -> None:
-    """The same command without --detach, in a session of its own, its output in a file.
+    """Start the same command without --detach in a new session, with its output in a file.
 
-    Returns once it is at work; if it ends before that, with what it said and its exit code.
+    Returns once it has registered its submission. If it ends earlier, print its output and exit with its code.
     """
     from runner.jobs.find import read_submissions
     from runner.jobs.paths import host, now_ms, runs_folder
@@ -194,6 +194,6 @@ def _detach() -> None:
             print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
             return
         time.sleep(0.1)
-    said = output.read_text(encoding="utf-8", errors="replace")
-    print(said, end="", file=sys.stderr if child.returncode else sys.stdout)
+    text = output.read_text(encoding="utf-8", errors="replace")
+    print(text, end="", file=sys.stderr if child.returncode else sys.stdout)
     raise typer.Exit(child.returncode)

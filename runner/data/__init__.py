@@ -1,1 +1,1 @@
-"""The data sets: their folder, their files and the cached arrays."""
+"""Find, download, check, parse and cache the data sets."""

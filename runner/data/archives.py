@@ -1,6 +1,6 @@
-"""Unpack gzip and tar archives, within bounds: a small archive may unpack into anything.
+"""Unpack gzip and tar archives with size limits, because a small archive can unpack into any number of bytes.
 
-File names come from our own facts, never from an archive.
+File names come from the data set's definition, never from an archive.
 """
 
 import gzip
@@ -22,22 +22,26 @@ from runner.text import one_line
 
 @dataclass(frozen=True)
 class Member:
-    """One file to parse: where it lies, unpacked, and what to call it in an error."""
+    """One unpacked file to parse: its path, and its name in error messages."""
 
     path: Path
     shown: str
 
 
 def most_bytes(dataset: Dataset) -> int:
-    """No unpacked file of a data set is larger: twice its larger split's pixels, and 1 MiB."""
+    """Return the size limit of any unpacked file of a data set, in bytes.
+
+    The limit is twice the pixels of the larger split, plus 1 MiB.
+    """
     return 2 * max(dataset.train_size, dataset.test_size) * math.prod(dataset.shape) + 2**20
 
 
 @contextmanager
 def unpacked(dataset: Dataset, folder: Path, found: list[FileOnDisk], scratch: Path) -> Iterator[dict[str, Member]]:
-    """Every file to parse by its path below the data folder; packed ones are unpacked into `scratch` for the while.
+    """Yield every file to parse, by its path below the data folder.
 
-    File names come from our own facts, never from an archive.
+    Packed files are unpacked into `scratch`, which is removed afterwards. File names come from the data set's definition,
+    never from an archive. Raises UserError for a file that cannot be unpacked or is too large.
     """
     members: dict[str, Member] = {}
     for form in found:
@@ -66,13 +70,13 @@ def unpacked(dataset: Dataset, folder: Path, found: list[FileOnDisk], scratch: P
 
 
 class Bounded:
-    """A file to read that ends in an error after `limit` bytes: a small archive may unpack into anything."""
+    """A readable file that raises ValueError after `limit` bytes."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.file, self.left = file, limit
 
     def read(self, size: int = -1) -> bytes:
-        """Like any file's; raises ValueError past the limit."""
+        """Read up to `size` bytes; raise ValueError past the limit."""
         data = self.file.read(self.left + 1 if size < 0 else min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
@@ -87,7 +91,7 @@ def _gunzip(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
 
 
 def _untar(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
-    """Take the wanted files out of an archive; raises ValueError where it tries to leave its folder or lacks one."""
+    """Unpack the files in `targets`; raise ValueError if one is missing or a name leaves the archive's folder."""
     with gzip.open(source) as file:
         left = dict(targets)
         for name, content in tar_members(cast(BinaryIO, file), (len(targets) + 1) * most_bytes):
@@ -99,7 +103,7 @@ def _untar(source: Path, targets: dict[str, Path], most_bytes: int) -> None:
 
 
 def name_inside(name: str) -> PurePosixPath:
-    """A name in an archive; raises ValueError where it leaves the archive's own folder."""
+    """Return a name from an archive as a path; raise ValueError if it leaves the archive's own folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"it holds {name[:100]!r}, outside of its own folder")
@@ -107,10 +111,10 @@ def name_inside(name: str) -> PurePosixPath:
 
 
 def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO]]:
-    """An archive's plain files by name, in its order, each to be read before the next; nothing is extracted.
+    """Yield the name and content of each plain file of an archive, in order, without extracting anything.
 
-    Raises ValueError where a name leaves the archive's own folder, or it holds more than `most_bytes` in all; links and
-    devices are passed over.
+    Read each content before asking for the next. Links and devices are skipped. Raises ValueError if a name leaves the
+    archive's own folder or the archive holds more than `most_bytes` in all.
     """
     bounded = cast(Any, Bounded(file, most_bytes))
     with tarfile.open(fileobj=bounded, mode="r|", tarinfo=_TarInfo) as archive:
@@ -119,12 +123,12 @@ def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO
             content = archive.extractfile(member) if member.isfile() else None
             if content is not None:
                 yield str(name), cast(BinaryIO, content)
-        while bounded.read(2**18):  # to the very end, where a .gz has its checksum
+        while bounded.read(2**18):  # to the end, where a .gz has its checksum
             pass
 
 
 class _TarInfo(tarfile.TarInfo):
-    """Refuses headers without measure: tarfile reads a long name, or PAX's words, into memory as long as they say."""
+    """Refuse oversized headers: tarfile reads long names and PAX headers into memory at their declared size."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if not self.isreg() and self.size > 2**20:
@@ -133,5 +137,5 @@ class _TarInfo(tarfile.TarInfo):
 
 
 def detail(error: BaseException) -> str:
-    """An exception in some words, on one line."""
+    """Return an exception's message on one line, at most 160 characters."""
     return (one_line(str(error)) or type(error).__name__)[:160]

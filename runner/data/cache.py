@@ -1,11 +1,10 @@
-"""Data sets as uint8 arrays: parsed once into a cache of .npy files, which every later call maps into memory.
+"""Load data sets as uint8 arrays, parsed once into .npy files that later calls map into memory.
 
-Files whose md5 isn't the official one are refused, or marked as unverified on request. Light: torch is imported only to
-parse.
+Files whose md5 is not the official one are refused, or marked as unverified on request. torch is imported only for parsing.
 
-<root>/<data set>/<key>/ holds {train,test}_{images,labels}.npy and manifest.json. The key is a digest of our facts and of
-the files' sizes and times: an entry is renamed into place whole, never changed, and dropped when an entry from changed
-files is built.
+<root>/<data set>/<key>/ holds {train,test}_{images,labels}.npy and manifest.json. The key is a digest of the data set's
+definition and of the files' sizes and times. An entry is renamed into place when complete and never changed. It is removed
+when an entry from changed files is built.
 """
 
 import dataclasses
@@ -43,18 +42,18 @@ from runner.files import read_json
 from runner.locks import locked
 
 Log = Callable[[str], Any]
-VERSION = 1  # of the cache: raised whenever the same files would be parsed into something else
+VERSION = 1  # of the cache; increase it when the same files are parsed differently
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """A data set, mapped into memory: images uint8 (N, C, H, W), labels int64 (N,).
 
-    The last `validation_size` training images are set aside by the data set's own protocol and never trained on.
-    `train_coarse` and `test_coarse` are the superclasses' labels, where there are any.
+    The last `validation_size` training images are held out by the data set's own protocol and never trained on.
+    `train_coarse` and `test_coarse` are the superclass labels, None if the data set has no superclasses.
 
-    The maps are private to the process (writing to one changes no file), so `torch.from_numpy` takes them as they are.
-    `cache_folder` is where what is computed from the data may be kept, dropped with it; None where none is writable.
+    The maps are copy-on-write: writing to one changes no file, so `torch.from_numpy` accepts them without a warning.
+    `cache_folder` is for arrays computed from the data and is removed with the entry. It is None if no folder is writable.
     """
 
     train_images: np.ndarray
@@ -69,10 +68,11 @@ class Data:
 
 
 def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, log: Log = print) -> Data:
-    """Open a data set; the first call parses its files and caches the arrays, later ones map the cache into memory.
+    """Open a data set. The first call parses its files and caches the arrays; later calls map the cache into memory.
 
-    Raises UserError, one line each, where files are missing, truncated, of wrong counts or shapes, or not the official
-    ones; the last is overruled by `allow_unverified`, and then the facts say so.
+    `log` receives a line before parsing and while waiting for another process. Raises UserError, one line each, if files
+    are missing, truncated, of wrong counts or shapes, or not the official ones. With `allow_unverified`, unofficial files
+    are accepted and the facts say so.
     """
     dataset = get_dataset(dataset) if isinstance(dataset, str) else dataset
     with os_errors_in_words(dataset, folder):
@@ -84,27 +84,30 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
         entry, manifest = cached
         if manifest["unofficial"] and not allow_unverified:
             raise refusal(dataset, folder, manifest["unofficial"])
-        kept = [entry, *(root / dataset.name / entry.name for root in cache_roots(folder)[1:])]
+        candidates = [entry, *(root / dataset.name / entry.name for root in cache_roots(folder)[1:])]
         return Data(
             **_map_arrays(dataset, entry, manifest),
             validation_size=dataset.validation_size,
             facts=DataFacts(**manifest["facts"]),
-            cache_folder=next((place for place in kept if _can_write(place, create=True)), None),
+            cache_folder=next((place for place in candidates if _can_write(place, create=True)), None),
         )
 
 
 def lacking(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> list[File]:
-    """The files that still have to be fetched: missing, or (unless those will do) not the official ones."""
+    """Return the files to fetch: missing ones, and unofficial ones unless `allow_unverified`."""
     refuse_file(folder)
     cached = find_entry(dataset, folder, stamp_of(dataset, folder))
     if cached is not None and (allow_unverified or not cached[1]["unofficial"]):
         return []
-    found = {file: find_file(dataset, file, folder) for file in dataset.files}
-    return [file for file, form in found.items() if form is None or (form.unofficial and not allow_unverified)]
+    forms = {file: find_file(dataset, file, folder) for file in dataset.files}
+    return [file for file, form in forms.items() if form is None or (form.unofficial and not allow_unverified)]
 
 
 def stamp_of(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    """What the cache is trusted by: every file's size and time of change, or scikit-learn's version; None if absent."""
+    """Return what identifies the files a cache entry was built from: [size, modification time in ns] by path.
+
+    The value is None for an absent file. For scikit-learn's data it is the installed version.
+    """
     if dataset.format == "sklearn":
         with suppress(importlib.metadata.PackageNotFoundError):
             return {"scikit-learn": importlib.metadata.version("scikit-learn")}
@@ -119,7 +122,7 @@ def stamp_of(dataset: Dataset, folder: Path) -> dict[str, Any]:
 
 
 def cache_roots(folder: Path) -> list[Path]:
-    """Where cached arrays may lie: beside the data, else (a read-only folder) in the user's own cache."""
+    """Return the folders for cached arrays: next to the data first, then the user's cache for read-only data folders."""
     roots = [folder / ".reprozoo"]
     with suppress(RuntimeError):  # a user without a home
         own = Path("~/.cache/reprozoo/.reprozoo").expanduser()
@@ -133,7 +136,7 @@ def _key(dataset: Dataset, stamp: dict[str, Any]) -> str:
 
 
 def find_entry(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """The cache entry of these very files and its manifest, if there is a whole one."""
+    """Return the complete cache entry of these files and its manifest, or None."""
     for root in cache_roots(folder):
         entry = root / dataset.name / _key(dataset, stamp)
         manifest = read_json(entry / "manifest.json")
@@ -141,7 +144,7 @@ def find_entry(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[P
             continue
         with suppress(
             OSError, ValueError, KeyError, TypeError, EOFError
-        ):  # not as we write it, or arrays missing or torn
+        ):  # a foreign or damaged manifest, or missing or truncated arrays
             DataFacts(**manifest["facts"])
             _map_arrays(dataset, entry, manifest)
             return entry, manifest
@@ -149,7 +152,7 @@ def find_entry(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[P
 
 
 def _map_arrays(dataset: Dataset, entry: Path, manifest: dict[str, Any]) -> Arrays:
-    """The entry's arrays as memory maps; raises ValueError where one isn't what the manifest says."""
+    """Return the entry's arrays as memory maps; raise ValueError if one does not match the manifest."""
     arrays = {}
     for name in arrays_of(dataset):
         # 'c': copy-on-write. A read-only map would make torch.from_numpy warn.
@@ -163,9 +166,12 @@ def _map_arrays(dataset: Dataset, entry: Path, manifest: dict[str, Any]) -> Arra
 def _build(
     dataset: Dataset, folder: Path, stamp: dict[str, Any], allow_unverified: bool, log: Log
 ) -> tuple[Path, dict[str, Any]]:
-    """Check, parse and cache, once even where several processes ask at once; gives the entry and its manifest."""
-    found = find_all(dataset, folder)
-    unofficial = [item for form in found for item in form.unofficial]
+    """Check, parse and cache the files; return the entry and its manifest.
+
+    A lock makes processes that ask at the same time build it once.
+    """
+    forms = find_all(dataset, folder)
+    unofficial = [item for form in forms for item in form.unofficial]
     if unofficial and not allow_unverified:
         raise refusal(dataset, folder, unofficial)
     root = next((root for root in cache_roots(folder) if _can_write(root, create=True)), None)
@@ -183,15 +189,15 @@ def _build(
         try:
             count = dataset.train_size + dataset.validation_size + dataset.test_size
             log(f"{dataset.name}: reading {count:,} images, once; the arrays are kept in {place}")
-            manifest = _parse_into(building, dataset, folder, found)
+            manifest = _parse_into(building, dataset, folder, forms)
             if stamp_of(dataset, folder) != stamp:
                 raise UserError(f"{dataset.name}: files in {folder} changed while they were read: run it again")
             entry = place / _key(dataset, stamp)
-            shutil.rmtree(entry, ignore_errors=True)  # a torn one, else it had been taken
+            shutil.rmtree(entry, ignore_errors=True)  # a truncated entry: a complete one would have been used
             building.rename(entry)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        for other in place.iterdir():  # from files that have changed since, or left half built by a kill
+        for other in place.iterdir():  # entries of changed files, and half-built ones of killed processes
             with suppress(OSError):
                 half_built = other.name.startswith(".building-") and time.time() - other.stat().st_mtime < 3600
                 if other != entry and other.is_dir() and not half_built:
@@ -200,7 +206,7 @@ def _build(
 
 
 def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[FileOnDisk]) -> dict[str, Any]:
-    """Parse the files into .npy files in a folder; gives the manifest, which is written last."""
+    """Parse the files into .npy files in a folder; return the manifest, which is written last."""
     with unpacked(dataset, folder, found, building / "unpacked") as members:
         arrays = READERS[dataset.format](dataset, members)
     _check(dataset, arrays)
@@ -228,12 +234,12 @@ def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[File
 
 
 def _check(dataset: Dataset, arrays: Arrays) -> None:
-    """Hold parsed arrays to the facts; raises UserError naming the first that is off."""
+    """Check parsed arrays against the data set's definition; raise UserError for the first mismatch."""
     for split, count in (("train", dataset.train_size + dataset.validation_size), ("test", dataset.test_size)):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         if images.shape != (count, *dataset.shape) or images.dtype != np.uint8:
-            found = f"{images.dtype} {images.shape}"
-            raise UserError(f"{dataset.name}: {split} images are {found}, expected uint8 {(count, *dataset.shape)}")
+            actual = f"{images.dtype} {images.shape}"
+            raise UserError(f"{dataset.name}: {split} images are {actual}, expected uint8 {(count, *dataset.shape)}")
         if labels.shape != (count,) or labels.dtype != np.int64:
             raise UserError(f"{dataset.name}: {len(labels):,} {split} labels, expected {count:,}")
         if labels.min() < 0 or labels.max() >= dataset.classes:
@@ -244,7 +250,7 @@ def _check(dataset: Dataset, arrays: Arrays) -> None:
 
 
 def _check_coarse(dataset: Dataset, arrays: Arrays) -> None:
-    """Every class lies in one superclass, the same in both splits."""
+    """Check that each class belongs to one superclass, the same in both splits; raise UserError otherwise."""
     fine = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
     coarse = np.concatenate([arrays[name] for name in COARSE])
     pairs = len(np.unique(fine * dataset.coarse_classes + coarse))
@@ -255,7 +261,7 @@ def _check_coarse(dataset: Dataset, arrays: Arrays) -> None:
 
 
 def _sha256_of_arrays(arrays: Arrays) -> str:
-    """sha256 over name, dtype, shape and bytes of each array: which data, whatever files it came in."""
+    """Return the sha256 of name, dtype, shape and bytes of each array, which does not depend on the file format."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
         array = np.ascontiguousarray(array)

@@ -1,8 +1,8 @@
-"""`runner data prepare`: the files of the data sets from their mirrors, ahead of time.
+"""Download the files of the data sets from their mirrors for `runner data prepare`.
 
-Mirrors are tried in order, several files at once. What has arrived lies in NAME.part beside its place, and NAME.part.json
-says where it came from; the next connection, mirror or `prepare` goes on from there. Only size and md5 make a file: it is
-renamed into place once both are official, whatever a server said of it.
+Mirrors are tried in order, several files in parallel. Received bytes are in NAME.part next to the target, and
+NAME.part.json records their source; the next connection, mirror or `prepare` resumes from there. A file is renamed into
+place only when its size and md5 are the official ones, whatever the server reported.
 """
 
 import math
@@ -25,8 +25,8 @@ from runner.text import amount, duration
 
 Log = Callable[[str], Any]
 
-AT_ONCE = 4  # files on their way at once
-PLAIN_SECONDS = 10.0  # between two lines on how far it is, where there is no terminal
+AT_ONCE = 4  # files downloaded in parallel
+PLAIN_SECONDS = 10.0  # between two progress lines without a terminal
 
 
 def prepare(
@@ -36,31 +36,31 @@ def prepare(
     log: Log = print,
     patience: Patience = PATIENCE,
 ) -> None:
-    """Make data sets ready ahead of time: download what is missing or not official, check it, build the cache.
+    """Download missing and unofficial files, check them, and build the cache.
 
-    Files that aren't the official ones stay where they are; a download under the same name moves them aside. With
-    `allow_unverified` they are taken as they are. One call at a time downloads into a folder; another waits. Raises
-    UserError where no mirror gives a file (then the other data sets are ready all the same), or the disk hasn't room.
+    Unofficial files stay in place unless a download of the same name replaces them; then they are renamed. With
+    `allow_unverified` they are used. Only one call at a time downloads into a folder; others wait. Raises UserError if no
+    mirror provides a file (the other data sets are still prepared) or if the disk has too little space.
     """
-    chosen = [get_dataset(given) if isinstance(given, str) else given for given in datasets]
+    sets = [get_dataset(name) if isinstance(name, str) else name for name in datasets]
 
     stop = threading.Event()
 
     def wanted() -> list[Transfer]:
-        found: dict[str, tuple[Dataset, File]] = {}  # by path: two data sets may share a file
-        for dataset in chosen:
+        files: dict[str, tuple[Dataset, File]] = {}  # by path, because two data sets may share a file
+        for dataset in sets:
             with os_errors_in_words(dataset, folder):
-                found |= {file.path: (dataset, file) for file in lacking(dataset, folder, allow_unverified)}
-        return [Transfer(dataset, file, folder, patience, stop) for dataset, file in found.values()]
+                files |= {file.path: (dataset, file) for file in lacking(dataset, folder, allow_unverified)}
+        return [Transfer(dataset, file, folder, patience, stop) for dataset, file in files.values()]
 
     failed: list[Transfer] = []
     if wanted():
-        with sole_writer(chosen[0], folder, lambda: log(f"another process downloads into {folder}; waiting")):
-            transfers = wanted()  # what the other one has left
-            _make_sure_of_room(chosen, transfers, folder)
+        with sole_writer(sets[0], folder, lambda: log(f"another process downloads into {folder}; waiting")):
+            transfers = wanted()  # what the other process has not downloaded
+            _make_sure_of_room(sets, transfers, folder)
             failed = _download(transfers, stop, log)
     lost = {transfer.file.path for transfer in failed}
-    for dataset in chosen:
+    for dataset in sets:
         if not lost.intersection(file.path for file in dataset.files):
             data = load(dataset, folder, allow_unverified, log)
             log(f"{dataset.name}: ready in {folder} ({'verified' if data.facts.verified else data.facts.provenance})")
@@ -69,7 +69,7 @@ def prepare(
 
 
 def _failure_of(failed: Sequence[Transfer], log: Log) -> UserError:
-    """Return what to say of the files that no mirror gave: the mirrors once, and before it, in the log, a line a file."""
+    """Return the error for files that no mirror provided. With several files, log one line for each first."""
     if len(failed) == 1:
         return UserError(failed[0].failure)
     for transfer in failed:
@@ -84,7 +84,7 @@ def _failure_of(failed: Sequence[Transfer], log: Log) -> UserError:
 
 
 def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfer"], folder: Path) -> None:
-    """Raises UserError where the disk can't hold what is to come: the rest of the files, and the arrays made of them."""
+    """Raise UserError if the disk cannot hold the remaining downloads and the parsed arrays."""
     rest = sum(max(0, (transfer.file.size or 0) - transfer.arrived) for transfer in transfers)
     # Packed files are unpacked for as long as they are parsed: their arrays' size twice.
     arrays = {
@@ -100,7 +100,7 @@ def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfe
 
 @dataclass(frozen=True)
 class MirrorLeft:
-    """A mirror that did not give a file, and why."""
+    """A mirror that did not provide a file, and why."""
 
     file: str
     reason: str
@@ -110,13 +110,14 @@ class MirrorLeft:
 
 
 def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) -> list[Transfer]:
-    """Fetch files, `AT_ONCE` at a time, and show how far they are; gives those that weren't to be had.
+    """Fetch files, `AT_ONCE` in parallel, and show progress; return the failed transfers.
 
-    The threads are daemons: at Ctrl-C nobody waits for a silent server. Every byte is in its part file already.
+    The threads are daemons, so that Ctrl-C does not wait for a silent server. Every received byte is already in its part
+    file.
     """
     todo: queue.SimpleQueue[Transfer] = queue.SimpleQueue()
-    said: queue.SimpleQueue[str | MirrorLeft | Transfer | BaseException] = queue.SimpleQueue()
-    left_for: set[str] = set()  # mirrors and why: said once, however many files it concerns
+    events: queue.SimpleQueue[str | MirrorLeft | Transfer | BaseException] = queue.SimpleQueue()
+    left_for: set[str] = set()  # reasons already logged: each once, however many files it concerns
     for transfer in transfers:
         todo.put(transfer)
 
@@ -125,26 +126,26 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
             while not stop.is_set():
                 transfer = todo.get_nowait()
                 try:
-                    _fetch(transfer, said.put)
-                    said.put(transfer)
+                    _fetch(transfer, events.put)
+                    events.put(transfer)
                 except BaseException as error:
-                    said.put(error)
+                    events.put(error)
                     return
 
-    failed, left = [], len(transfers)
+    failed, remaining = [], len(transfers)
     show = _Show(transfers, log)
     with show.progress:
         try:
-            for _ in range(min(AT_ONCE, left)):
+            for _ in range(min(AT_ONCE, remaining)):
                 threading.Thread(target=work, daemon=True).start()
-            while left:
+            while remaining:
                 show.tick()
                 with suppress(queue.Empty):
-                    event = said.get(timeout=0.2)
+                    event = events.get(timeout=0.2)
                     if isinstance(event, BaseException):
-                        raise event  # the disk's fault: no other file would fare better
+                        raise event  # a disk error would stop every other file too
                     if isinstance(event, Transfer):
-                        left -= 1
+                        remaining -= 1
                         failed += [event] if event.failure else []
                     elif isinstance(event, MirrorLeft):
                         if event.reason not in left_for:
@@ -162,9 +163,9 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
 
 
 def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
-    """Get one file from the first mirror that has the right one, or say in `failure` why there is none.
+    """Download one file from the first mirror that has it, or set `failure` to the reason.
 
-    Slow mirrors come again, the fastest first, once the others have failed: slow is better than nothing.
+    Slow mirrors are tried again, the fastest first, after all others have failed.
     """
     dataset, file = transfer.dataset, transfer.file
     with transfer.disk():
@@ -190,18 +191,18 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
         say(f"{dataset.name}: {file.name} from {mirror} after all, slow as it is")
         if fetched_from(mirror, 0.0):
             return
-    kept = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
+    resume = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
     transfer.failure = (
-        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(transfer.reasons) or 'no mirror is known'}): {kept}"
+        f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(transfer.reasons) or 'no mirror is known'}): {resume}"
         f"put it at {transfer.target} yourself (md5 {file.md5}), or name what has it to `runner data import`"
     )
 
 
-# --- what is shown ---------------------------------------------------------------------------------------------------
+# --- progress display ------------------------------------------------------------------------------------------------
 
 
 class _Show:
-    """How far the files are: bars on a terminal, a line now and then anywhere else."""
+    """Show download progress: bars on a terminal, otherwise a line every `PLAIN_SECONDS`."""
 
     def __init__(self, transfers: Sequence[Transfer], log: Log) -> None:
         from rich.console import Console
@@ -236,7 +237,7 @@ class _Show:
         return None if None in totals else sum(total or 0 for total in totals)
 
     def tick(self) -> None:
-        """Show what has changed."""
+        """Update the display."""
         for task, transfer in zip(self.tasks, self.transfers, strict=True):
             self._move(task, transfer.arrived, transfer.total)
         if self.sum is not None:
@@ -248,7 +249,7 @@ class _Show:
                     self.log(_line(row))
 
     def _move(self, task: Any, arrived: int, total: float | None) -> None:
-        if arrived < self.shown.get(task, 0):  # from its first byte again: the rate so far says nothing
+        if arrived < self.shown.get(task, 0):  # restarted from the first byte, so the rate so far is meaningless
             self.progress.reset(task, completed=arrived, total=total)
         else:
             self.progress.update(task, completed=arrived, total=total)

@@ -1,6 +1,6 @@
-"""The data folder: which files of a data set lie there, and whether they are the official ones.
+"""Find the files of a data set in the data folder and check whether they are the official ones.
 
-Files lie where torchvision puts them. Light: no torch.
+Files are at the paths that torchvision uses. Does not import torch.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from benchmarks.errors import UserError
 from runner.locks import locked
 from runner.text import amount, one_line
 
-PROVENANCE = "PROVENANCE.txt"  # beside the files: a sentence on where they come from, shown with every number
+PROVENANCE = "PROVENANCE.txt"  # next to the files: a sentence on their origin, shown with every number
 
 
 def data_folder(given: Path | None = None) -> Path:
-    """Where the data lies: the flag, else variable REPROZOO_DATA, else ~/.cache/reprozoo.
+    """Return the data folder: the flag, else the variable REPROZOO_DATA, else ~/.cache/reprozoo.
 
-    Raises UserError where that is a file. The folder need not exist.
+    The folder need not exist. Raises UserError if it is a file.
     """
-    chosen = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
+    location = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
     try:
-        folder = Path(chosen).expanduser().absolute()
+        folder = Path(location).expanduser().absolute()
     except RuntimeError as error:  # ~nobody
-        raise UserError(f"data folder {chosen}: {error}") from error
+        raise UserError(f"data folder {location}: {error}") from error
     refuse_file(folder)
     return folder
 
@@ -39,7 +39,7 @@ def data_folder(given: Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class FileOnDisk:
-    """An official file on disk: itself (packed), or what it holds, unpacked."""
+    """An official file on disk, either packed or as its unpacked contents."""
 
     file: File
     packed: bool
@@ -48,13 +48,13 @@ class FileOnDisk:
 
 
 def paths_of(dataset: Dataset) -> list[str]:
-    """Every path below the data folder that may be read for this data set, provenance included."""
+    """Return every path below the data folder that may be read for this data set, including PROVENANCE.txt."""
     files = [path for file in dataset.files for path in (file.path, *(member for member, _ in file.unpacked))]
     return files + sorted({str(PurePosixPath(path).with_name(PROVENANCE)) for path in files})
 
 
 def find_file(dataset: Dataset, file: File, folder: Path) -> FileOnDisk | None:
-    """The first form of a file that is official, else the first that is there at all, else None."""
+    """Return the first official form of a file (unpacked, then packed), else the first form present, else None."""
     forms = [(False, file.unpacked)] if file.unpacked else []
     present = []
     for packed, members in [*forms, (True, ((file.path, file.md5),))]:
@@ -68,28 +68,28 @@ def find_file(dataset: Dataset, file: File, folder: Path) -> FileOnDisk | None:
 
 
 def find_all(dataset: Dataset, folder: Path) -> list[FileOnDisk]:
-    """Return every file of a data set; raise UserError, naming them, where some are missing."""
-    found = {file.path: find_file(dataset, file, folder) for file in dataset.files}
-    missing = [file for file in dataset.files if found[file.path] is None]
+    """Return every file of a data set; raise UserError that names the missing ones."""
+    forms = {file.path: find_file(dataset, file, folder) for file in dataset.files}
+    missing = [file for file in dataset.files if forms[file.path] is None]
     if missing:
-        wanted = [str(folder / file.path) for file in missing]
+        paths = [str(folder / file.path) for file in missing]
         some = next((path for path, _ in missing[0].unpacked if not (folder / path).is_file()), None)
         raise UserError(
-            f"{dataset.name}: {len(missing)} of {len(dataset.files)} files missing: {', '.join(wanted)}"
+            f"{dataset.name}: {len(missing)} of {len(dataset.files)} files missing: {', '.join(paths)}"
             + (f" (or, unpacked, {folder / some}{' and others' * (len(missing[0].unpacked) > 1)})" if some else "")
             + f": run `runner data prepare --suite {dataset.name}`, put them there, or name another folder with --data-dir"
         )
-    return [form for form in found.values() if form is not None]
+    return [form for form in forms.values() if form is not None]
 
 
 def md5_of(path: Path) -> str:
-    """In hexadecimal; raises OSError."""
+    """Return the md5 of a file in hexadecimal; raise OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> UserError:
-    """Which files aren't the official ones, and what to do."""
+    """Return the error that names the unofficial files and what to do about them."""
     first, *others = unofficial
     if not dataset.files:
         what = f"scikit-learn's images aren't the expected ones (sha256 {first['found']}, expected {first['expected']})"
@@ -103,7 +103,10 @@ def refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) ->
 
 
 def provenance_of(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> str | None:
-    """The sentence to show beside numbers from unofficial files: PROVENANCE.txt's, else which files they are."""
+    """Return the sentence to show with numbers from unofficial files, or None if all files are official.
+
+    It is the text of PROVENANCE.txt, else a list of the unofficial files; at most 300 characters.
+    """
     if not unofficial:
         return None
     for path in {str(PurePosixPath(item["path"]).with_name(PROVENANCE)): None for item in unofficial}:
@@ -120,12 +123,12 @@ def provenance_of(dataset: Dataset, folder: Path, unofficial: list[dict[str, str
 
 
 def nearest(path: Path) -> Path:
-    """The path itself, or the nearest above it that is there."""
+    """Return the path itself or its nearest existing parent."""
     return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
 def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
-    """Raises UserError where the disk of a folder (it need not exist yet) has less free than is needed."""
+    """Raise UserError if the disk of a folder has fewer than `needed` bytes free. The folder need not exist."""
     free = shutil.disk_usage(nearest(folder)).free
     if needed > free:
         raise UserError(
@@ -135,7 +138,7 @@ def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
 
 
 def put_in_place(temporary: Path, target: Path) -> None:
-    """Rename a checked file to its place; another one that lies there moves aside, to NAME.unofficial."""
+    """Rename a checked file to its final path. An existing file there is renamed to NAME.unofficial."""
     if target.exists():
         target.replace(target.with_name(f"{target.name}.unofficial"))
     temporary.replace(target)
@@ -143,7 +146,10 @@ def put_in_place(temporary: Path, target: Path) -> None:
 
 @contextmanager
 def sole_writer(dataset: Dataset, folder: Path, if_busy: Callable[[], Any]) -> Iterator[None]:
-    """Within: no other process downloads or imports into the data folder. `dataset` is named where the disk refuses."""
+    """Hold the lock that allows one process at a time to download or import into the data folder.
+
+    Calls `if_busy` before waiting. `dataset` is named in disk errors.
+    """
     lock = folder / ".reprozoo" / "download.lock"
     with os_errors_in_words(dataset, folder):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +159,7 @@ def sole_writer(dataset: Dataset, folder: Path, if_busy: Callable[[], Any]) -> I
 
 @contextmanager
 def os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
-    """A full disk, a refused permission, a vanished file: one line naming the file."""
+    """Convert an OSError into a UserError of one line that names the file."""
     try:
         yield
     except OSError as error:
@@ -162,7 +168,7 @@ def os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
 
 
 def refuse_file(folder: Path) -> None:
-    """Raise UserError where the data folder is a file."""
+    """Raise UserError if the data folder is a file."""
     with suppress(OSError):
         if folder.is_file():
             raise UserError(f"data folder {folder} is a file: --data-dir (or REPROZOO_DATA) names a folder")

@@ -1,8 +1,8 @@
-"""`runner data import PATH...`: the official files, taken out of what a user already has.
+"""Import official files from what a user already has, for `runner data import PATH...`.
 
-Whatever lies there (the folder of torchvision or keras, an archive, a file under another name) is known by its bytes: md5
-first, then size. Archives are read as streams, each plain file in them at most once and up to a bound; no name in them is
-ever used as a path. Nothing is written before every path has turned out to hold something official.
+Files are recognised by their bytes (md5 and size), not by name: a folder of torchvision or keras, an archive, a renamed
+file. Archives are read as streams, each plain file in them at most once and up to a size limit. A name in an archive is
+never used as a path. Nothing is written until every path has turned out to hold an official file.
 """
 
 import gzip
@@ -35,14 +35,14 @@ Log = Callable[[str], Any]
 AS_THEY_ARE = (
     "To train on such files as they are, with a mark in every record: --data-dir FOLDER --allow-unverified-data"
 )
-MOST_FILES = 10_000  # below the given folders: more is no folder of data sets
-# What an archive or a file in it may raise when it's damaged, encrypted, or not what its first bytes say.
+MOST_FILES = 10_000  # below the given paths: a folder with more is not a folder of data sets
+# What a damaged, encrypted or mislabelled archive may raise when it is read.
 DAMAGED = (EOFError, ValueError, OSError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """One official file, packed or out of its package, and its place below the data folder."""
+    """One official file, packed or unpacked, and its path below the data folder."""
 
     dataset: Dataset
     file: File
@@ -56,11 +56,11 @@ class OfficialFile:
 
 @dataclass(frozen=True)
 class Content:
-    """Some bytes that a user has: a file, or one inside an archive."""
+    """The bytes of one file of the user, or of one file inside an archive."""
 
     source: Path
     member: str | None
-    number: int  # of the file inside the archive: names may come twice
+    number: int  # of the file inside the archive, because a name may occur twice
     bytes: int
     md5: str
 
@@ -75,28 +75,31 @@ def import_files(
     log: Log = print,
     datasets: Iterable[Dataset] | None = None,
 ) -> None:
-    """Bring the official files found at the paths to their places in the data folder, and say what each one is.
+    """Copy the official files found at the paths into the data folder, and log what each one is.
 
-    Official files that are there already stay; others of their names move aside. With `link` whole files become hard
-    links where the file system can. Raises UserError, before anything is written, where a path holds nothing official.
+    Official files that are already there are kept; unofficial files of the same names are renamed. With `link`, whole files
+    become hard links where the file system allows it. Raises UserError, before anything is written, if a path holds no
+    official file.
     """
     datasets = tuple(DATASETS.values() if datasets is None else datasets)
     known = _known(datasets)
-    found: dict[str, Content] = {}  # by official path
+    contents: dict[str, Content] = {}  # by official path
     refused: list[Path] = []
     for path in paths:
         for content in _official_below(path, known, log, refused):
-            found.setdefault(known[content.md5].path, content)
-    wanted = _wanted(datasets, folder, [item for item in known.values() if item.path in found], log)
-    needed = sum(found[item.path].bytes for item in wanted)
-    make_sure_of_room(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in wanted)))
-    touched = dict.fromkeys(known[content.md5].dataset.name for content in found.values())
-    if wanted:
-        with sole_writer(wanted[0].dataset, folder, lambda: log(f"another process writes into {folder}; waiting")):
-            for item in wanted:
+            contents.setdefault(known[content.md5].path, content)
+    missing_items = _wanted(datasets, folder, [item for item in known.values() if item.path in contents], log)
+    needed = sum(contents[item.path].bytes for item in missing_items)
+    make_sure_of_room(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in missing_items)))
+    touched = dict.fromkeys(known[content.md5].dataset.name for content in contents.values())
+    if missing_items:
+        with sole_writer(
+            missing_items[0].dataset, folder, lambda: log(f"another process writes into {folder}; waiting")
+        ):
+            for item in missing_items:
                 with os_errors_in_words(item.dataset, folder):
-                    how = _take(found[item.path], folder / item.path, item.md5, link, _limits(datasets))
-                log(f"{item.dataset.name}: {item.path} {how} {found[item.path]}")
+                    how = _take(contents[item.path], folder / item.path, item.md5, link, _limits(datasets))
+                log(f"{item.dataset.name}: {item.path} {how} {contents[item.path]}")
     for dataset in datasets:
         if dataset.name in touched:
             missing = lacking(dataset, folder)
@@ -107,7 +110,7 @@ def import_files(
 
 
 def _known(datasets: Iterable[Dataset]) -> dict[str, OfficialFile]:
-    """Every official file by its md5."""
+    """Return every official file by its md5."""
     known: dict[str, OfficialFile] = {}
     for dataset in datasets:
         for file in dataset.files:
@@ -117,33 +120,33 @@ def _known(datasets: Iterable[Dataset]) -> dict[str, OfficialFile]:
 
 
 def _limits(datasets: Iterable[Dataset]) -> tuple[int, int]:
-    """Bytes: no official file is larger; no archive of them holds more."""
+    """Return two limits in bytes: for one official file, and for one archive of them."""
     each = [max(most_bytes(d), *(file.size or 0 for file in d.files), 0) for d in datasets if d.files]
     return max(each), 2 * sum(each)
 
 
 def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[OfficialFile], log: Log) -> list[OfficialFile]:
-    """What to bring of what was found: nothing that is official here already; the package rather than its contents."""
+    """Return which of the files to import: those missing here, and a package rather than its contents."""
     lack = set()
     for dataset in datasets:
         if any(item.dataset is dataset for item in found):
             with os_errors_in_words(dataset, folder):
                 lack |= {file.path for file in lacking(dataset, folder)}
     whole = {item.file.path for item in found if item.packed}
-    wanted = [item for item in found if item.file.path in lack and (item.packed or item.file.path not in whole)]
+    to_import = [item for item in found if item.file.path in lack and (item.packed or item.file.path not in whole)]
     here = {item.file.path: item for item in found if item.file.path not in lack}
     for item in here.values():
         log(f"{item.dataset.name}: {item.file.name} is here already")
-    return wanted
+    return to_import
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- inspecting ------------------------------------------------------------------------------------------------------
 
 
 def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refused: list[Path]) -> list[Content]:
-    """What is official of a path; raises UserError, one line, where nothing is.
+    """Return the official contents at a path; raise UserError, one line, if there are none.
 
-    Files that have an official one's name and other bytes are added to `refused`.
+    Files with the name of an official file but other bytes are added to `refused`.
     """
     datasets = {item.dataset.name: item.dataset for item in known.values()}.values()
     titles = _titles(datasets)
@@ -152,22 +155,26 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refuse
     sources = _files_below(path)
     if len(sources) > 1:
         log(f"{path}: looking at {len(sources):,} files")
-    found: list[Content] = []
+    contents: list[Content] = []
     reasons: dict[Path, str] = {}
     for source in sources:
         try:
             official, reason = _inspect(source, known, limits)
         except DAMAGED as error:
             official, reason = [], f"can't be read ({detail(error)})"
-        found += official
+        contents += official
         if not official:
-            named = names.get(source.name)
-            what = f"the official {source.name} of {named.dataset.title}" if named else f"an official file of {titles}"
-            reasons[source] = f"isn't {what} ({reason}{f', expected {named.md5}' if named else ''})"
-    if not found and len(sources) == 1:
+            namesake = names.get(source.name)
+            what = (
+                f"the official {source.name} of {namesake.dataset.title}"
+                if namesake
+                else f"an official file of {titles}"
+            )
+            reasons[source] = f"isn't {what} ({reason}{f', expected {namesake.md5}' if namesake else ''})"
+    if not contents and len(sources) == 1:
         way_out = f". {AS_THEY_ARE}" if sources[0].name in names else ""
         raise UserError(f"{sources[0]} {reasons[sources[0]]}{way_out}")
-    if not found:
+    if not contents:
         some = next(
             (f": {source} {reason}. {AS_THEY_ARE}" for source, reason in reasons.items() if source.name in names), ""
         )
@@ -179,7 +186,7 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refuse
     others = sum(source.name not in names for source in reasons)
     if others:
         log(f"{path}: {others:,} other file{'s' * (others > 1)} left alone")
-    return found
+    return contents
 
 
 def _titles(datasets: Iterable[Dataset]) -> str:
@@ -188,7 +195,7 @@ def _titles(datasets: Iterable[Dataset]) -> str:
 
 
 def _files_below(path: Path) -> list[Path]:
-    """The plain files at a path; raises UserError where there is none."""
+    """Return the plain files at a path; raise UserError if there are none or more than MOST_FILES."""
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -196,20 +203,20 @@ def _files_below(path: Path) -> list[Path]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"{path}: neither a plain file nor a folder")
         return [path]
-    found: list[Path] = []
+    files: list[Path] = []
     for place, folders, names in os.walk(path):  # follows no links to folders
         folders[:] = sorted(name for name in folders if name != ".reprozoo")
         with_place = (Path(place) / name for name in sorted(names))
-        found += [file for file in with_place if file.is_file()]
-        if len(found) > MOST_FILES:
+        files += [file for file in with_place if file.is_file()]
+        if len(files) > MOST_FILES:
             raise UserError(f"{path}: more than {MOST_FILES:,} files: name the folder of the data sets itself")
-    if not found:
+    if not files:
         raise UserError(f"{path}: holds no file")
-    return found
+    return files
 
 
 def _inspect(source: Path, known: dict[str, OfficialFile], limits: tuple[int, int]) -> tuple[list[Content], str]:
-    """What is official of one file: itself, else what it holds; and, where nothing is, why not."""
+    """Return the official contents of one file (the file itself, else its members), and the reason if there are none."""
     size = source.stat().st_size
     if size > limits[0]:
         return [], f"{size:,} bytes, more than any official file has"
@@ -239,9 +246,10 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _members(source: Path, limits: tuple[int, int]) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """What an archive holds: name and bytes, one after the other. Nothing where the file is no archive.
+    """Yield the name and bytes of each member of an archive, in order; nothing if the file is not an archive.
 
-    Raises one of DAMAGED; ValueError also where a name leaves the archive's own folder, or the bytes are too many.
+    Raises one of DAMAGED. ValueError also means that a name leaves the archive's own folder or that there are too many
+    bytes.
     """
     most, most_in_all = limits
     with source.open("rb") as file:
@@ -282,9 +290,9 @@ def _members_of_zip(file: BinaryIO, most: int, most_in_all: int) -> Iterator[tup
 
 
 def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
-    """A saved array of bytes as an idx file, as which MNIST came: keras's mnist.npz holds the same pixels and labels.
+    """Yield a saved uint8 array as an idx file, the format of MNIST; keras's mnist.npz holds the same pixels and labels.
 
-    Gives the bytes as they are where it's another array; raises ValueError where it's none.
+    Another array is yielded without the idx header. Raises ValueError if the file is not an array.
     """
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     major, _ = np.lib.format.read_magic(file)
@@ -296,11 +304,11 @@ def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
     yield from _chunks(file)
 
 
-# --- taking ----------------------------------------------------------------------------------------------------------
+# --- copying ---------------------------------------------------------------------------------------------------------
 
 
 def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[int, int]) -> str:
-    """Bring some bytes to their place; gives how, in words. Raises UserError where they aren't the official ones now."""
+    """Write a content to its path; return how, in words. Raises UserError if its md5 has changed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -311,10 +319,10 @@ def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[in
                 how = "linked to"
         if how == "linked to":
             with content.source.open("rb") as file:
-                found = _measure(content.source, None, 0, _chunks(file)).md5
+                actual_md5 = _measure(content.source, None, 0, _chunks(file)).md5
         else:
-            found = _write(content, temporary, limits)
-        if found != md5:
+            actual_md5 = _write(content, temporary, limits)
+        if actual_md5 != md5:
             raise UserError(f"{content}: changed while it was read: run it again")
         put_in_place(temporary, target)
     finally:
@@ -323,7 +331,7 @@ def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[in
 
 
 def _write(content: Content, temporary: Path, limits: tuple[int, int]) -> str:
-    """Copy the bytes into a file; gives their md5."""
+    """Copy a content into a file; return its md5."""
     digest = hashlib.md5(usedforsecurity=False)
     with content.source.open("rb") as file, temporary.open("xb") as out:
         members = iter([("", _chunks(file))]) if content.member is None else _members(content.source, limits)

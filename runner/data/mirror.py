@@ -1,4 +1,4 @@
-"""A file from one address, over as many connections as it takes: ranges, retries, slow and broken servers."""
+"""Download a file from one address over several connections: ranges, retries, slow and broken servers."""
 
 import http.client
 import re
@@ -15,23 +15,26 @@ from runner.data.folder import md5_of, put_in_place
 from runner.data.transfer import Crawls, Interrupted, Left, Transfer
 from runner.text import one_line
 
-LATER = (429, 500, 502, 503, 504)  # "not now": worth asking again
+LATER = (429, 500, 502, 503, 504)  # temporary errors: retry
 
 
 def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
-    """Get the file from one address, over several connections if need be; raises Left where that has no sense."""
+    """Download the file from one address, reconnecting as needed; raise Left when the mirror should be given up.
+
+    `floor` is the lowest accepted rate in bytes/s. Raises Interrupted when `transfer.stop` is set.
+    """
     size, patience = transfer.file.size, transfer.patience
     vain, reached = 0, transfer.here()
-    gave = False  # this mirror works, so that it is worth waiting for the end of a breakdown
-    afresh = False  # the file comes from its first byte again, because what we had wasn't right
+    gave = False  # this mirror has sent data, so a later error is probably temporary
+    afresh = False  # the download was restarted from the first byte after a wrong md5
     while True:
-        begun = transfer.here()
-        if size is not None and begun > size:
+        start = transfer.here()
+        if size is not None and start > size:
             transfer.drop()
-            begun = 0
+            start = 0
         pause, transfer.gained = None, 0
         try:
-            resumed = begun == size or _connect(url, transfer, floor)
+            resumed = start == size or _connect(url, transfer, floor)
         except _Later as error:
             if error.pause is not None and error.pause > patience.longest_pause:
                 raise Left(f"{error}, and asks to wait {error.pause:,.0f} s") from error
@@ -43,14 +46,14 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
                 raise Left(reason) from error
         else:
             with transfer.disk():
-                found = md5_of(transfer.part)
-                if found == transfer.file.md5:
+                md5 = md5_of(transfer.part)
+                if md5 == transfer.file.md5:
                     put_in_place(transfer.part, transfer.target)
             transfer.drop()
-            if found == transfer.file.md5:
+            if md5 == transfer.file.md5:
                 return
             if afresh or not resumed:
-                raise Left(f"gave a file with md5 {found}, official {transfer.file.md5}")
+                raise Left(f"gave a file with md5 {md5}, official {transfer.file.md5}")
             afresh = True
             continue
         if transfer.here() - reached >= patience.worth:
@@ -66,7 +69,7 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
 
 
 class _Later(Exception):
-    """The server says "not now"; `pause`: for how many seconds, if it says so."""
+    """The server asks to retry later; `pause` is the requested wait in seconds, None if it names none."""
 
     def __init__(self, message: str, pause: float | None) -> None:
         super().__init__(message)
@@ -78,12 +81,12 @@ class _BrokeOff(OSError):
 
 
 def _connect(url: str, transfer: Transfer, floor: float) -> bool:
-    """One connection: add to the part until the file ends; gives whether it went on from an older part.
+    """Append to the part file over one connection until the file ends; return whether it resumed an older part.
 
-    Raises Left, _Later, or whatever a network may raise (OSError, HTTPException); the part keeps what has arrived.
+    Raises Left, _Later, or a network error (OSError, HTTPException). The part file keeps what has arrived.
     """
     size, start = transfer.file.size, transfer.here()
-    # The bytes as they lie there: a server may call a .gz "encoded", and a client that knows better would unpack it.
+    # Ask for the stored bytes: a server may label a .gz as encoded, and a client would then unpack it.
     headers = {"User-Agent": "reprozoo", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -94,17 +97,17 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
         response = _opener().open(urllib.request.Request(url, headers=headers), timeout=transfer.patience.silence)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416 and start:  # no such range: the part isn't of this file
+            if error.code == 416 and start:  # no such range: the part is from another file
                 transfer.drop()
                 return _connect(url, transfer, floor)
             if error.code in LATER:
                 raise _Later(_words(error), _retry_after(error.headers)) from error
             raise Left(_words(error)) from error
-    except ValueError as error:  # an address that isn't one
+    except ValueError as error:  # an invalid address
         raise Left(_words(error)) from error
     with response:
         at, total = _offered(response)
-        if at != start and response.status == 206:  # another range than the one asked for: do without
+        if at != start and response.status == 206:  # another range than the requested one: start over without a range
             if not start:
                 raise Left("answers with a part of the file, unasked")
             transfer.drop()
@@ -121,10 +124,13 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
 
 
 def _copy(response: Any, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
-    """The body into the part; raises Crawls, Left where it is too long, Interrupted, and what the network raises."""
+    """Write the response body to the part file.
+
+    Raises Crawls below `floor` bytes/s, Left for a body that is too long, Interrupted, and network errors.
+    """
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived
-    while chunk := response.read1(2**18):  # what is there, without waiting for more: a rate can be told
+    while chunk := response.read1(2**18):  # returns what has arrived, so that the rate can be measured
         if transfer.stop.is_set():
             raise Interrupted
         write(chunk)
@@ -142,7 +148,7 @@ def _copy(response: Any, write: Callable[[bytes], None], transfer: Transfer, flo
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """urllib's, proxies from the environment and redirects included, but for http and https only."""
+    """Return urllib's opener with proxies from the environment and redirects, limited to http and https."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -158,17 +164,17 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _offered(response: Any) -> tuple[int, int | None]:
-    """From which byte on a response is (-1: no telling), and how many the whole file has (None: not said)."""
+    """Return the first byte of a response (-1 if unknown) and the size of the whole file (None if unknown)."""
     if response.status != 206:
         return 0, response.length
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", (response.headers.get("Content-Range") or "").strip())
-    if found is None:
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", (response.headers.get("Content-Range") or "").strip())
+    if match is None:
         return -1, None
-    return int(found[1]), None if found[2] == "*" else int(found[2])
+    return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
 def _validator(response: Any) -> str | None:
-    """What to recognise this file by at this address: its strong ETag, else its date."""
+    """Return the value for If-Range: the strong ETag, else the Last-Modified date, else None."""
     etag = response.headers.get("ETag")
     if etag and not etag.startswith("W/"):
         return str(etag)
@@ -176,17 +182,17 @@ def _validator(response: Any) -> str | None:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Seconds that a server asks to wait: it says so in seconds or as a date; None where it doesn't, or not in order."""
-    said = headers.get("Retry-After") or ""
-    if said.strip().isdecimal():
-        return float(said)
+    """Return the wait in seconds from Retry-After, given there in seconds or as a date; None if absent or malformed."""
+    value = headers.get("Retry-After") or ""
+    if value.strip().isdecimal():
+        return float(value)
     with suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     return None
 
 
 def _words(error: BaseException) -> str:
-    """An exception in some words, on one line, whatever a server put into it."""
+    """Return a description of an exception on one line, at most 160 characters."""
     if isinstance(error, urllib.error.HTTPError):
         text = f"answers {error.code} ({error.reason})"
     elif isinstance(error, urllib.error.URLError):

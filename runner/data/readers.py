@@ -1,6 +1,6 @@
-"""Parse the files of a data set into arrays: idx, CIFAR's batches, SVHN's .mat files, scikit-learn's digits.
+"""Parse data set files into arrays: idx, CIFAR batches, SVHN's .mat files, scikit-learn's digits.
 
-Whatever is wrong with a file is one line (`UserError`), and nothing in a file is ever run.
+A bad file raises UserError of one line. No code in a file is executed.
 """
 
 import io
@@ -19,7 +19,7 @@ from runner.data.archives import Member, detail
 
 Arrays = dict[str, np.ndarray]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-COARSE = ("train_coarse", "test_coarse")  # where a data set has superclasses
+COARSE = ("train_coarse", "test_coarse")  # only for data sets with superclasses
 
 
 def arrays_of(dataset: Dataset) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def arrays_of(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _read_sklearn(dataset: Dataset, members: dict[str, Member]) -> Arrays:
-    """The digits inside scikit-learn. Their grey values 0 to 16 are stored times 15 (0 to 240), so none is rounded."""
+    """Return scikit-learn's digits. Grey values 0 to 16 are multiplied by 15 (0 to 240), so none is rounded."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -43,7 +43,7 @@ def _read_sklearn(dataset: Dataset, members: dict[str, Member]) -> Arrays:
 
 
 def _read_idx(dataset: Dataset, members: dict[str, Member]) -> Arrays:
-    """MNIST's four idx files."""
+    """Return the arrays of MNIST's four idx files."""
     arrays: Arrays = {}
     for path, member in members.items():
         name = PurePosixPath(path).name
@@ -56,12 +56,12 @@ def _read_idx(dataset: Dataset, members: dict[str, Member]) -> Arrays:
 
 
 def read_idx(member: Member, shape: tuple[int, ...]) -> np.ndarray:
-    """One idx file of unsigned bytes, by torchvision's reader; raises UserError where it isn't one of that shape."""
+    """Return an idx file of unsigned bytes with torchvision's reader; raise UserError if it does not have this shape."""
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
     try:
         array = read_sn3_pascalvincent_tensor(str(member.path)).numpy()
-    except Exception as error:  # the reader asserts, indexes and views: whatever fails, it isn't an idx file
+    except Exception as error:  # the reader asserts, indexes and views: any failure means that it isn't an idx file
         reason = f"not a whole idx file ({detail(error)})"
         raise UserError(f"{member.shown}: {reason}: truncated, or another file") from error
     if array.dtype != np.uint8 or array.shape != shape:
@@ -70,7 +70,7 @@ def read_idx(member: Member, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _read_cifar(dataset: Dataset, members: dict[str, Member]) -> Arrays:
-    """CIFAR's pickled batches, in the order of the facts; those whose name starts with 'test' are the test set."""
+    """Return the arrays of CIFAR's pickled batches, in the order of the definition. Files named 'test...' are the test set."""
     arrays: Arrays = {}
     for split in ("train", "test"):
         batches = [
@@ -86,10 +86,10 @@ def _read_cifar(dataset: Dataset, members: dict[str, Member]) -> Arrays:
 
 
 def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, ...]:
-    """One batch: images uint8 (n, C, H, W), stored as channel planes in row-major order, and labels int64 (n,).
+    """Return one batch: images uint8 (n, C, H, W) and labels int64 (n,).
 
-    Where the data set has superclasses, their labels int64 (n,) follow. Raises UserError where the file isn't a batch, or
-    asks for anything but numpy arrays.
+    The file stores channel planes in row-major order. If the data set has superclasses, their labels int64 (n,) follow.
+    Raises UserError if the file is not a batch or asks for anything but numpy arrays.
     """
     try:
         batch = unpickle_arrays(member.path.read_bytes())
@@ -100,12 +100,12 @@ def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, ...]
         pixels = math.prod(dataset.shape)
         if images.ndim != 2 or images.shape[1] != pixels:
             raise ValueError(f"'data' has the shape {images.shape}, expected (n, {pixels})")
-        wanted = [(dataset.labels, dataset.classes)]
+        label_keys = [(dataset.labels, dataset.classes)]
         if dataset.coarse_labels:
-            wanted.append((dataset.coarse_labels, dataset.coarse_classes))
-        labels = [_cifar_labels(batch, key, classes, len(images)) for key, classes in wanted]
+            label_keys.append((dataset.coarse_labels, dataset.coarse_classes))
+        labels = [_cifar_labels(batch, key, classes, len(images)) for key, classes in label_keys]
         return images.reshape(-1, *dataset.shape), *labels
-    except Exception as error:  # arbitrary bytes: whatever fails, the file isn't a batch
+    except Exception as error:  # arbitrary bytes: any failure means that the file isn't a batch
         raise UserError(f"{member.shown}: not a whole CIFAR batch ({detail(error)})") from error
 
 
@@ -117,40 +117,40 @@ def _cifar_labels(batch: dict[str, Any], key: str, classes: int, count: int) -> 
         raise ValueError(f"{count:,} images, but {len(labels):,} {one}s")
     for label in labels:
         if type(label) is not int or not 0 <= label < classes:
-            found = label if type(label) is int else type(label).__name__
-            raise ValueError(f"a {one} is {found}, expected 0 to {classes - 1}")
+            shown = label if type(label) is int else type(label).__name__
+            raise ValueError(f"a {one} is {shown}, expected 0 to {classes - 1}")
     return np.array(labels, dtype=np.int64)
 
 
 def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
-    """SVHN's .mat files: all but the test file's images, and behind them those set aside for validation.
+    """Return the arrays of SVHN's .mat files. The held-out validation images are the last training images.
 
-    Which images these are is drawn as pylearn2's `splitted_train` draws them (datasets/svhn.py): seed 322, the digits 1 to
-    9 and then 0, file by file, as maxout's code draws them; which ones NiN left out isn't published. Takes 4.3 GB at its peak
-    for the 630,420 images (measured), most of it the images themselves.
+    They are drawn as pylearn2's `splitted_train` does (datasets/svhn.py): seed 322, the digits 1 to 9 and then 0, file by
+    file, as in maxout's code. Which images NiN held out is not published. Takes 4.3 GB at its peak for the 630,420 images
+    (measured), most of it the images themselves.
     """
     random = np.random.RandomState(322)
     set_aside = dict(dataset.validation)
     arrays: Arrays = {}
-    read = []
+    parts = []
     for path, member in members.items():
         images, labels = read_mat(member, dataset)
         if PurePosixPath(path).name.startswith("test"):
             arrays |= {"test_images": np.ascontiguousarray(images), "test_labels": labels}
             continue
-        aside = np.zeros(len(labels), dtype=bool)
+        is_held_out = np.zeros(len(labels), dtype=bool)
         for digit in (*range(1, dataset.classes), 0):
             indices = np.flatnonzero(labels == digit)
             random.shuffle(indices)
-            aside[indices[: set_aside.get(path, 0)]] = True
-        read.append((images, labels, aside))
-    count = sum(len(labels) for _, labels, _ in read)
+            is_held_out[indices[: set_aside.get(path, 0)]] = True
+        parts.append((images, labels, is_held_out))
+    count = sum(len(labels) for _, labels, _ in parts)
     arrays["train_images"] = np.empty((count, *dataset.shape), dtype=np.uint8)
     arrays["train_labels"] = np.empty(count, dtype=np.int64)
     start = 0
-    for wanted in (False, True):
-        for images, labels, aside in read:
-            for block in np.array_split(np.flatnonzero(aside == wanted), 1 + len(labels) // 20_000):
+    for held_out in (False, True):
+        for images, labels, is_held_out in parts:
+            for block in np.array_split(np.flatnonzero(is_held_out == held_out), 1 + len(labels) // 20_000):
                 stop = start + len(block)
                 arrays["train_images"][start:stop] = images[block]
                 arrays["train_labels"][start:stop] = labels[block]
@@ -159,9 +159,9 @@ def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
 
 
 def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """One .mat file of SVHN: images uint8 (n, C, H, W), a view, and labels int64 (n,), where the file's 10 is the digit 0.
+    """Return one .mat file of SVHN: images uint8 (n, C, H, W), a view, and labels int64 (n,). The file's label 10 becomes 0.
 
-    Raises UserError where the file isn't one: its variables' shapes are looked at before their content is read.
+    The shapes of its variables are checked before their content is read. Raises UserError if it is not a file of SVHN.
     """
     import scipy.io
 
@@ -183,7 +183,7 @@ def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         return images.transpose(3, 2, 0, 1), labels.astype(np.int64) % dataset.classes
     except MemoryError:
         raise
-    except Exception as error:  # arbitrary bytes: whatever fails, the file isn't one of SVHN's
+    except Exception as error:  # arbitrary bytes: any failure means that the file isn't one of SVHN's
         raise UserError(f"{member.shown}: not a whole .mat file of SVHN ({detail(error)})") from error
 
 
@@ -191,7 +191,7 @@ def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Array:
-    """Stands in for numpy.ndarray while unpickling: keeps what the file says, runs nothing of numpy's."""
+    """Replace numpy.ndarray while unpickling: keep the pickled state, and run no code of numpy."""
 
     def __init__(self, *arguments: Any) -> None:
         self.state: Any = None
@@ -200,7 +200,7 @@ class _Array:
         self.state = state
 
     def value(self) -> np.ndarray:
-        """The array; raises ValueError (or TypeError) where the file's words don't make one of bytes."""
+        """Return the array; raise ValueError or TypeError if the state is not an array of unsigned bytes."""
         *_, shape, dtype, fortran, raw = self.state
         if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "|u1", "uint8", "B"):
             raise ValueError("an array isn't of unsigned bytes")
@@ -209,7 +209,7 @@ class _Array:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: only its first argument counts."""
+    """Replace numpy.dtype while unpickling; only the first argument is used."""
 
     def __init__(self, code: Any, *arguments: Any) -> None:
         self.code = code
@@ -219,7 +219,7 @@ class _Dtype:
 
 
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    """Stands in for numpy's function of pickle protocol 5."""
+    """Replace numpy's `_frombuffer` of pickle protocol 5."""
     array = _Array()
     array.state = (shape, dtype, order == "F", raw)
     return array
@@ -234,7 +234,7 @@ _ALLOWED = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows numpy's arrays under their old and new names, and nothing else."""
+    """Accept numpy arrays under their old and new module names, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
@@ -243,10 +243,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def unpickle_arrays(content: bytes) -> Any:
-    """Unpickle plain values and arrays of bytes (as `_Array`); raises an exception for whatever else a pickle wants."""
-    for opcode, argument, _ in pickletools.genops(content):  # also makes sure that every length is that of real bytes
+    """Unpickle plain values and uint8 arrays (as `_Array`); raise an exception for any other content."""
+    for opcode, argument, _ in pickletools.genops(content):  # also checks each declared length against the content
         if "PUT" in opcode.name and cast(int, argument) > len(content):
-            raise ValueError("a memo index out of all proportion")  # the C unpickler would make room for it
+            raise ValueError("a memo index out of all proportion")  # the C unpickler would allocate memory for it
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 

@@ -1,4 +1,4 @@
-"""Which data sets are here, whole or in part: `runner data status`."""
+"""Report which data sets are present, complete or partial, for `runner data status`."""
 
 import shutil
 import time
@@ -13,13 +13,13 @@ from runner.text import ago, amount
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """What is there, for `runner data status`.
+    """Return the state of the data folder for `runner data status`.
 
-    Keys: folder, free_bytes, datasets, others: [path] (files of the folder that nothing reads). Of each data set: name,
-    title, present (everything needed is there), verified (None while unknown), provenance, cached, cache_bytes, sha256
-    (of the parsed arrays, once cached), files: [{path, bytes, md5, official, changed}], missing: [path], and parts:
-    [{path, bytes, of, changed}], downloads that aren't through. Times are seconds since 1970; `of` is None while unknown.
-    md5 sums come from the cache where the files haven't changed, else they are computed.
+    Keys: folder, free_bytes, datasets, others: [path] (unused files in the folder). Each data set: name, title, present
+    (all needed files exist), verified (None if unknown), provenance, cached, cache_bytes, sha256 (of the parsed arrays,
+    once cached), files: [{path, bytes, md5, official, changed}], missing: [path], and parts: [{path, bytes, of, changed}],
+    unfinished downloads. Times are seconds since 1970; `of` is the full size in bytes, None if unknown. md5 sums come from
+    the cache if the files have not changed; otherwise they are computed.
     """
     refuse_file(folder)
     return {
@@ -38,9 +38,9 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
         if cached:
             md5s, missing, unofficial = cached[1]["md5s"], [], cached[1]["unofficial"]
         else:
-            found = {file.path: find_file(dataset, file, folder) for file in dataset.files}
-            forms = [form for form in found.values() if form is not None]
-            missing = [path for path, form in found.items() if form is None]
+            forms_by_path = {file.path: find_file(dataset, file, folder) for file in dataset.files}
+            forms = [form for form in forms_by_path.values() if form is not None]
+            missing = [path for path, form in forms_by_path.items() if form is None]
             some = [m for file in dataset.files if file.path in missing for m in file.unpacked if stamp[m[0]]]
             md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
             md5s |= {path: md5_of(folder / path) for path, _ in some}
@@ -76,20 +76,20 @@ def _size_and_time(folder: Path, path: str) -> dict[str, Any]:
 
 
 def _others(folder: Path) -> list[str]:
-    """Files in the folder, or where a data set's files lie, that nothing reads: label names, what moved aside, strays."""
+    """Return unused files in the folder and next to data set files: label names, renamed files, unrelated files."""
     known = {path for dataset in DATASETS.values() for path in paths_of(dataset)}
     known |= {
         f"{file.path}.part{end}" for dataset in DATASETS.values() for file in dataset.files for end in ("", ".json")
     }
-    found: set[str] = set()
+    files: set[str] = set()
     for place in {folder, *((folder / path).parent for path in known)}:
         with suppress(OSError):
-            found |= {str(path.relative_to(folder)) for path in place.iterdir() if path.is_file()}
-    return sorted(found - known)
+            files |= {str(path.relative_to(folder)) for path in place.iterdir() if path.is_file()}
+    return sorted(files - known)
 
 
 def show_status(found: dict[str, Any], console: Any) -> None:
-    """Print what `status` found as a table, and below it what it can't say."""
+    """Print the result of `status` as a table, followed by provenance, unused files and disk space."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""One file on its way from a mirror: what has arrived of it, and for how long a mirror is waited for."""
+"""The state of one download: its part file, its progress, and the timeouts and retry limits."""
 
 import json
 import os
@@ -18,15 +18,15 @@ from runner.text import amount
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a mirror is borne with."""
+    """Timeouts and retry limits of a mirror."""
 
-    silence: float = 30.0  # seconds without a byte, or without an answer
-    floor: float = 100_000.0  # bytes/s: a mirror slower than that is left while another one hasn't been tried
-    window: float = 20.0  # seconds over which the rate is taken
-    tries: int = 4  # times in a row that a mirror may say "later", or break off with less than `worth` gained
+    silence: float = 30.0  # seconds without a byte or an answer
+    floor: float = 100_000.0  # bytes/s: a slower mirror is given up while others are untried
+    window: float = 20.0  # seconds over which the rate is measured
+    tries: int = 4  # consecutive retries with fewer than `worth` new bytes
     worth: int = 2**20  # bytes
     pause: float = 1.0  # seconds before the second try, then twice as many each time
-    longest_pause: float = 60.0  # a mirror that asks for more (Retry-After) is left
+    longest_pause: float = 60.0  # seconds; a mirror that asks for more (Retry-After) is given up
 
 
 PATIENCE = Patience()
@@ -34,7 +34,7 @@ PATIENCE = Patience()
 
 @dataclass
 class Transfer:
-    """One file to fetch. Its thread alone writes here; the main one looks at it to show how far it is."""
+    """One file to download. Only its own thread changes it; the main thread reads it to show progress."""
 
     dataset: Dataset
     file: File
@@ -43,9 +43,9 @@ class Transfer:
     stop: threading.Event
     arrived: int = 0
     total: int | None = None
-    gained: int = 0  # bytes of the present connection
-    failure: str = ""  # why it isn't to be had; empty while it may be
-    reasons: list[str] = field(default_factory=list)  # why each mirror was left: 'https://...: answers 404'
+    gained: int = 0  # bytes of the current connection
+    failure: str = ""  # why the download failed; empty otherwise
+    reasons: list[str] = field(default_factory=list)  # why each mirror was given up: 'https://...: answers 404'
 
     def __post_init__(self) -> None:
         self.target = self.folder / self.file.path
@@ -54,27 +54,27 @@ class Transfer:
         self.arrived, self.total = self.here(), self.file.size
 
     def here(self) -> int:
-        """Bytes in the part file."""
+        """Return the size of the part file in bytes, 0 if there is none."""
         return self.part.stat().st_size if self.part.exists() else 0
 
     def disk(self) -> AbstractContextManager[None]:
-        """Within: an OSError is the disk's, no mirror's; it becomes a UserError."""
+        """Convert an OSError of the disk into a UserError, so that it is not mistaken for a network error."""
         return os_errors_in_words(self.dataset, self.folder)
 
     def validator(self, url: str) -> str | None:
-        """By what this very address tells whether it still has the file that the part is of (RFC 9110, If-Range)."""
+        """Return the If-Range value (RFC 9110) under which this address served the part file, or None."""
         note = read_json(self.note) or {}
         known = note.get("validator") if note.get("url") == url else None
         return known if isinstance(known, str) else None
 
     @contextmanager
     def writer(self, at: int, note: dict[str, Any]) -> Iterator[Callable[[bytes], None]]:
-        """Gives a function that adds bytes to the part; `at` is 0 where the file comes from its first byte again."""
+        """Yield a function that appends bytes to the part file. With `at` 0 the file is emptied first."""
 
         def write(chunk: bytes) -> None:
             with self.disk():
                 out.write(chunk)
-                out.flush()  # whatever ends us, the bytes stay
+                out.flush()  # the bytes survive a crash of this process
 
         with self.disk():
             out = self.part.open("ab" if at else "wb")
@@ -87,7 +87,7 @@ class Transfer:
             out.close()
 
     def drop(self) -> None:
-        """Away with the part."""
+        """Delete the part file and its note."""
         with self.disk():
             self.part.unlink(missing_ok=True)
             self.note.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class Left(Exception):
 
 
 class Crawls(Left):
-    """A mirror is given up for now because it is slow."""
+    """A mirror is given up for now because it is slow; `rate` is in bytes/s."""
 
     def __init__(self, rate: float) -> None:
         super().__init__(f"only {amount(rate)}/s")
@@ -106,4 +106,4 @@ class Crawls(Left):
 
 
 class Interrupted(BaseException):
-    """Ctrl-C: the thread ends, the part stays."""
+    """Stop the thread after Ctrl-C; the part file is kept."""

@@ -1,4 +1,4 @@
-"""What a check finds, and what several of them share."""
+"""The result of a check, and helpers that several checks share."""
 
 import contextlib
 import secrets
@@ -9,12 +9,12 @@ from typing import Literal
 
 Status = Literal["ok", "warning", "problem"]
 GIB = 2**30
-CLOCK_WARNING, CLOCK_PROBLEM = 5.0, 60.0  # seconds between two clocks; leases are believed for 180
+CLOCK_WARNING, CLOCK_PROBLEM = 5.0, 60.0  # seconds between two clocks; leases are valid for 180
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found: `says` is one line; `mend` what to do, empty where there is nothing to do."""
+    """The result of a check: `says` is one line; `mend` is what to do, empty if nothing."""
 
     name: str
     status: Status
@@ -23,23 +23,23 @@ class Check:
 
 
 def ok(name: str, says: str) -> Check:
-    """Nothing to do."""
+    """Return a result that needs no action."""
     return Check(name, "ok", says)
 
 
 def warning(name: str, says: str, mend: str) -> Check:
-    """Work goes on, less well."""
+    """Return a result that lets work go on with a limitation."""
     return Check(name, "warning", says, mend)
 
 
 def problem(name: str, says: str, mend: str) -> Check:
-    """Something won't run."""
+    """Return a result that keeps something from running."""
     return Check(name, "problem", says, mend)
 
 
 @contextlib.contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A new file for a check, removed afterwards."""
+    """Yield a new file of one byte in the folder and remove it afterwards."""
     path = folder / f".doctor-{secrets.token_hex(6)}"
     try:
         path.write_bytes(b"x")
@@ -49,7 +49,7 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def compare_clocks(name: str, apart: float, whose: str) -> Check:
-    """Judge two clocks that are `apart` seconds apart."""
+    """Return the check of two clocks that differ by `apart` seconds."""
     says = f"{whose} are {apart:.1f} s apart"
     if apart > CLOCK_PROBLEM:
         return problem(

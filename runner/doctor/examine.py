@@ -1,7 +1,7 @@
-"""Looks at everything a training needs here, and says for each thing what is wrong and how to mend it.
+"""Check everything that training needs on this machine, and say how to fix each problem.
 
-Nothing is changed: what a check writes, it removes. torch is imported only where there is a GPU; `--engine` proves in a
-worker of that engine that torch finds its device, and that the worker's lock and files are seen from here.
+Nothing is changed: a check removes the files it writes. torch is imported only if there is a GPU. `--engine` starts a
+worker of that engine to show that torch finds its device and that the worker's lock and files are visible from here.
 """
 
 import json
@@ -26,17 +26,17 @@ SYMBOLS: dict[Status, str] = {"ok": "✓", "warning": "!", "problem": "✗"}
 
 
 def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None]) -> list[Check]:
-    """Every check, one after another; one that fails itself is a problem, and the others still run.
+    """Run every check in turn. A check that raises becomes a problem, and the others still run.
 
-    Raises UserError for an engine that isn't there.
+    Raises UserError for an unknown engine.
     """
     table = engine_named(engine) if engine is not None else None
-    found = nvml.gpus()
+    gpus = nvml.gpus()
     needs_slurm = isinstance(table, Slurm)
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
-        ("torch", lambda: check_torch(torch_versions(), found)),
-        ("gpu", lambda: check_gpus(found)),
+        ("torch", lambda: check_torch(torch_versions(), gpus)),
+        ("gpu", lambda: check_gpus(gpus)),
         ("slots", check_slots),
         ("disk", lambda: check_disk("disk", runs_folder(), needed=True)),
         ("locks", check_locks),
@@ -48,20 +48,20 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
         ("slurm", lambda: check_slurm(needed=needs_slurm)),
         ("leftovers", check_leftovers),
     ]
-    done = [_guarded(name, check) for name, check in checks]
+    results = [_guarded(name, check) for name, check in checks]
     if engine is not None and table is not None:
-        if needs_slurm and next(check for check in done if check.name == "slurm").status == "problem":
-            done.append(problem("engine", f"engine '{engine}' can't be tried without SLURM", "mend SLURM first"))
+        if needs_slurm and next(check for check in results if check.name == "slurm").status == "problem":
+            results.append(problem("engine", f"engine '{engine}' can't be tried without SLURM", "mend SLURM first"))
         else:
             try:
-                done += check_engine(engine, table, say)
+                results += check_engine(engine, table, say)
             except Exception as error:
-                done.append(
+                results.append(
                     problem(
                         "engine", f"engine '{engine}': {_what(error)}", f"see [engine.{engine}] in {engines_file()}"
                     )
                 )
-    return done
+    return results
 
 
 def _data_folder(data_dir: Path | None) -> Path:
@@ -84,18 +84,18 @@ def _what(error: Exception) -> str:
 
 
 def run(engine: str | None, data_dir: Path | None, as_json: bool, console: Any) -> int:
-    """Print every check; exit code 1 where one of them is a problem."""
-    found = examine(engine, data_dir, lambda line: print(line, file=sys.stderr))
-    counts = {status: sum(check.status == status for check in found) for status in SYMBOLS}
+    """Print every check; return exit code 1 if one is a problem, else 0."""
+    checks = examine(engine, data_dir, lambda line: print(line, file=sys.stderr))
+    counts = {status: sum(check.status == status for check in checks) for status in SYMBOLS}
     if as_json:
-        print(json.dumps({"checks": [asdict(check) for check in found], "counts": counts}, indent=2))
+        print(json.dumps({"checks": [asdict(check) for check in checks], "counts": counts}, indent=2))
     else:
-        for check in found:
+        for check in checks:
             console.print(f"{SYMBOLS[check.status]} {check.name:<10} {check.says}", markup=False, soft_wrap=True)
             if check.mend:
                 console.print(f"  {'':<10} -> {check.mend}", markup=False, soft_wrap=True)
-        words = ", ".join(
+        totals = ", ".join(
             f"{n} {status}{'s' if status != 'ok' and n != 1 else ''}" for status, n in counts.items() if n
         )
-        console.print(f"{len(found)} checks: {words}", markup=False)
+        console.print(f"{len(checks)} checks: {totals}", markup=False)
     return 1 if counts["problem"] else 0

@@ -1,4 +1,4 @@
-"""Checks of files: disks, locks, clocks, data sets, and what dead processes left in .runs."""
+"""Checks of files: disks, locks, clocks, data sets, and leftovers of dead processes in .runs."""
 
 import shutil
 import subprocess
@@ -16,11 +16,14 @@ from runner.jobs.state import is_locked, leased_elsewhere, state_of
 from runner.sources import python
 from runner.text import number
 
-DISK_WARNING, DISK_PROBLEM = 10 * GIB, GIB  # free bytes: a suite's weights and logs; a checkpoint and its successor
+DISK_WARNING, DISK_PROBLEM = (
+    10 * GIB,
+    GIB,
+)  # free bytes: for a suite's weights and logs; for a checkpoint and its successor
 
 
 def file_system(path: Path) -> tuple[str, bool]:
-    """The type of the file system that holds a path, and whether several machines may share it."""
+    """Return the type of the file system of a path, and whether several machines may share it."""
     best, kind = "", "unknown"
     for part in psutil.disk_partitions(all=True):
         if path.is_relative_to(part.mountpoint) and len(part.mountpoint) >= len(best):
@@ -32,7 +35,10 @@ def file_system(path: Path) -> tuple[str, bool]:
 
 
 def check_disk(name: str, path: Path, *, needed: bool) -> Check:
-    """Whether a folder can be written, and how much is free there."""
+    """Check that a folder is writable and how many bytes are free.
+
+    `needed` makes a read-only folder or a full disk a problem.
+    """
     there = nearest(path)
     free = shutil.disk_usage(there).free
     kind, _ = file_system(there.resolve())
@@ -55,7 +61,7 @@ def check_disk(name: str, path: Path, *, needed: bool) -> Check:
 
 
 def check_locks() -> Check:
-    """Whether flock works in .runs: a lock that another process holds is refused, and freed by its end."""
+    """Check that flock works in .runs: a lock held by another process is refused, and released when that process ends."""
     folder = nearest(runs_folder())
     kind, shared = file_system(folder.resolve())
     code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
@@ -80,14 +86,14 @@ def check_locks() -> Check:
 
 
 def check_clock() -> Check:
-    """This machine's clock beside the one that dates the files of .runs: other hosts' leases are believed by it."""
+    """Check this machine's clock against the file system's, because the validity of other hosts' leases depends on it."""
     with scratch(nearest(runs_folder())) as path:
         apart = abs(path.stat().st_mtime - time.time())
     return compare_clocks("clock", apart, "the clock and the file system's")
 
 
 def check_data(data_dir: Path | None) -> Check:
-    """Which data sets are here, and whether their files are the official ones."""
+    """Check which data sets are present and whether their files are the official ones."""
     from runner.data import status
     from runner.data.folder import data_folder
 
@@ -108,24 +114,26 @@ def check_data(data_dir: Path | None) -> Check:
 
 
 def check_leftovers() -> Check:
-    """Jobs that nobody will take up by himself, and what dead processes left."""
+    """Check for jobs that will not start by themselves and for leftovers of dead processes."""
     from runner.submit.watch import QueueView
 
-    found = [(paths, state_of(paths)) for paths in all_jobs()]
+    job_states = [(paths, state_of(paths)) for paths in all_jobs()]
     queue = QueueView()
-    queue.refresh(found)
-    states = [state for paths, state in found if state != "done" and not queue.will_run(paths, state)]
+    queue.refresh(job_states)
+    states = [state for paths, state in job_states if state != "done" and not queue.will_run(paths, state)]
     counts = {state: states.count(state) for state in ("killed", "interrupted", "failed") if state in states}
-    stale = sum(_stale_lease(paths) for paths, state in found if state != "running")
-    half = sum(1 for paths, state in found if state != "running" for _ in paths.folder.glob(".*.tmp"))
+    stale = sum(_stale_lease(paths) for paths, state in job_states if state != "running")
+    half_written = sum(1 for paths, state in job_states if state != "running" for _ in paths.folder.glob(".*.tmp"))
     parts = [f"{n} {state}" for state, n in counts.items()]
-    parts += [f"{stale} leases of dead processes"] * bool(stale) + [f"{half} half-written files"] * bool(half)
+    parts += [f"{stale} leases of dead processes"] * bool(stale) + [f"{half_written} half-written files"] * bool(
+        half_written
+    )
     if not parts:
-        return ok("leftovers", f"{number(len(found), 'job')}, nothing left behind")
+        return ok("leftovers", f"{number(len(job_states), 'job')}, nothing left behind")
     mend = (
         "runner retry --failed, once mended" if set(counts) == {"failed"} else "the same `runner submit` takes them up"
     )
-    return warning("leftovers", f"{number(len(found), 'job')}: {', '.join(parts)}", mend)
+    return warning("leftovers", f"{number(len(job_states), 'job')}: {', '.join(parts)}", mend)
 
 
 def _stale_lease(paths: JobPaths) -> bool:

@@ -15,11 +15,11 @@ from runner.engines import hardware
 from runner.engines.hardware import Build
 from runner.nvml import EXCLUSIVE, Gpus
 
-GPU_MEMORY = 3 * GIB  # free bytes that the largest network here needs, with its data
+GPU_MEMORY = 3 * GIB  # free bytes that the largest network of the zoo needs, with its data
 
 
 def check_python() -> Check:
-    """The interpreter."""
+    """Check that the interpreter runs in a virtual environment."""
     says = f"Python {platform.python_version()} at {sys.executable}"
     if sys.prefix == sys.base_prefix:
         return warning("python", f"{says}, no environment of its own", "make setup; then .venv/bin/runner")
@@ -27,22 +27,21 @@ def check_python() -> Check:
 
 
 def torch_versions() -> tuple[str, str | None] | None:
-    """The version of torch and the CUDA it was built for, read from its files; None where torch isn't installed."""
-    found = util.find_spec("torch")
-    if found is None or not found.submodule_search_locations:
+    """Return torch's version and the CUDA version of its build, read from its files; None if torch is not installed."""
+    spec = util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
         return None
-    facts: dict[str, Any] = {}
-    with contextlib.suppress(
-        Exception
-    ):  # the file is code of torch's own; without it the version still stands in the metadata
+    namespace: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # the file is torch's own code; without it the version comes from the metadata
         exec(
-            compile((Path(found.submodule_search_locations[0]) / "version.py").read_text(), "version.py", "exec"), facts
+            compile((Path(spec.submodule_search_locations[0]) / "version.py").read_text(), "version.py", "exec"),
+            namespace,
         )
-    return facts.get("__version__") or metadata.version("torch"), facts.get("cuda")
+    return namespace.get("__version__") or metadata.version("torch"), namespace.get("cuda")
 
 
 def check_torch(versions: tuple[str, str | None] | None, found: Gpus | str | None) -> Check:
-    """torch, and whether the driver is new enough for the CUDA it was built for."""
+    """Check torch, and whether the driver supports the CUDA version of its build."""
     if versions is None:
         return problem("torch", "torch isn't installed", "make setup")
     version, cuda = versions
@@ -69,7 +68,7 @@ def check_torch(versions: tuple[str, str | None] | None, found: Gpus | str | Non
 
 
 def check_gpus(found: Gpus | str | None, build: Build | None = None) -> Check:
-    """The cards, their free memory, and what keeps torch from using them. torch is loaded only where there is a card."""
+    """Check the GPUs, their free memory, and what keeps torch from using them. Imports torch only if there is a GPU."""
     if isinstance(found, str):
         return problem(
             "gpu", f"there is a driver, but it doesn't answer: {found}",
@@ -110,7 +109,7 @@ def check_gpus(found: Gpus | str | None, build: Build | None = None) -> Check:
 
 
 def check_slots() -> Check:
-    """How many jobs run at once with `--engine local`."""
+    """Check how many jobs run in parallel with `--engine local`."""
     from runner.engines.slots import make_slots, threads_per_slot
 
     threads = threads_per_slot()

@@ -1,8 +1,8 @@
-"""Starts a worker through an engine and looks at it from here.
+"""Start a worker through an engine and check it from here.
 
     python -m runner.doctor.probe FOLDER
 
-is that worker. It proves that torch finds its device, and that its lock and its files are seen from here.
+is that worker. It shows that torch finds its device, and that its lock and its files are visible from here.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from runner.files import read_json
 from runner.jobs.paths import boot_id, host, runs_folder
 from runner.sources import child_variables, python
 
-PROBE_SECONDS = 180.0  # for so long a task is waited for in SLURM's queue
+PROBE_SECONDS = 180.0  # how long to wait for a task in SLURM's queue
 
 
 def probe(folder: str) -> None:
-    """What the engine's worker does: take a lock, say what it is, wait for the answer, say that it saw it."""
+    """Run as the engine's worker: hold a lock, write hello.json, wait up to 120 s for the answer, report whether it came."""
     place = Path(folder)
     with locks.locked(place / "lock"):
         facts: dict[str, Any] = {
@@ -42,19 +42,19 @@ def probe(folder: str) -> None:
             import torch
 
             facts |= {"torch": str(torch.__version__), "gpus": torch.cuda.device_count()}
-        except Exception as error:  # whatever torch raises when it can't be loaded
+        except Exception as error:  # any error that importing torch raises
             facts["trouble"] = f"{type(error).__name__}: {error}".splitlines()[0]
         facts["time"] = time.time()
         write_atomically(place / "hello.json", canonical_json(facts))
         deadline = time.monotonic() + 120
         while not (place / "answer").exists() and time.monotonic() < deadline:
-            list(place.iterdir())  # so that a shared file system looks again
+            list(place.iterdir())  # listing the folder makes a shared file system refresh its cache
             time.sleep(0.2)
     write_atomically(place / "end.json", canonical_json({"saw": (place / "answer").exists()}))
 
 
 def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Check]:
-    """Start a worker through the engine and look at it from here."""
+    """Start a worker through the engine and check it from here. Waits at most PROBE_SECONDS for it to start."""
     place = runs_folder() / "doctor" / secrets.token_hex(6)
     place.mkdir(parents=True)
     stop: Callable[[], None] = lambda: None  # noqa: E731
@@ -88,7 +88,7 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
         shutil.rmtree(place, ignore_errors=True)
         for folder in (place.parent, runs_folder()):
             with contextlib.suppress(OSError):
-                folder.rmdir()  # only where nothing else is in it
+                folder.rmdir()  # only if it is empty
 
 
 def _no_answer(name: str, table: Table) -> str:
@@ -108,9 +108,9 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
     freed = not locks.is_held(place / "lock")
     saw = (read_json(place / "end.json") or {}).get("saw") is True
     where = f"a worker on {hello.get('host')}, torch {hello.get('torch')}, {hello.get('gpus')} GPUs"
-    found = []
+    checks = []
     if hello.get("trouble"):
-        found.append(
+        checks.append(
             problem(
                 "engine",
                 f"a worker on {hello.get('host')} can't load torch: {hello['trouble']}",
@@ -118,7 +118,7 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
             )
         )
     elif isinstance(table, Slurm) and table.gpus > (hello.get("gpus") or 0):
-        found.append(
+        checks.append(
             problem(
                 "engine",
                 f"{where}, where {table.gpus} were asked for",
@@ -126,7 +126,7 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
             )
         )
     elif not saw:
-        found.append(
+        checks.append(
             problem(
                 "engine",
                 f"{where}, doesn't see the files that are written here",
@@ -134,7 +134,7 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
             )
         )
     elif not (seen and freed):
-        found.append(
+        checks.append(
             warning(
                 "engine",
                 f"{where}: its files are seen, its lock isn't",
@@ -142,8 +142,8 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
             )
         )
     else:
-        found.append(ok("engine", f"{where}: its lock and its files are seen here, and ours there"))
-    return [*found, compare_clocks("clocks", apart, f"the clocks here and on {hello.get('host')}")]
+        checks.append(ok("engine", f"{where}: its lock and its files are seen here, and ours there"))
+    return [*checks, compare_clocks("clocks", apart, f"the clocks here and on {hello.get('host')}")]
 
 
 def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:

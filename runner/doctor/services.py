@@ -1,4 +1,4 @@
-"""Checks of what jobs talk to: MLflow's store, SLURM, engines.toml."""
+"""Checks of the services that jobs use: MLflow's store, SLURM, engines.toml."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from runner.engines.config import engines_file, read_engines
 
 
 def check_mlflow() -> Check:
-    """Whether MLflow is installed and its store answers: the SQLite file opens, or the server is reachable."""
+    """Check that MLflow is installed and its store answers: the SQLite file opens, or the server responds within 5 s."""
     from runner.tracking import store
 
     uri = store.store_uri()
@@ -55,7 +55,7 @@ def check_mlflow() -> Check:
 
 
 def check_slurm(*, needed: bool) -> Check:
-    """SLURM's commands and its controller; munge is asked only where the controller doesn't answer."""
+    """Check SLURM's commands and its controller. munge is tested only if the controller does not answer."""
     from runner.engines import slurm
 
     tools = ("sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -88,7 +88,7 @@ def check_slurm(*, needed: bool) -> Check:
 
 
 def check_engines() -> Check:
-    """engines.toml."""
+    """Check that engines.toml can be read."""
     path = engines_file()
     engines = read_engines()
     if not path.exists():

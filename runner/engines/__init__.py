@@ -1,1 +1,1 @@
-"""Start worker processes; nothing else."""
+"""Start worker processes on this machine or through SLURM."""

@@ -1,6 +1,6 @@
-"""Reads engines.toml: the tables `[engine.NAME]` that say how `--engine NAME` runs jobs on this site.
+"""Read engines.toml: the tables `[engine.NAME]` that configure `--engine NAME` on this site.
 
-The file lies at the root, or where the variable REPROZOO_ENGINES says. `inline`, `local` and `slurm` need no table.
+The file is at the root, or where the variable REPROZOO_ENGINES points. `inline`, `local` and `slurm` need no table.
 """
 
 import os
@@ -28,19 +28,19 @@ class _Table(BaseModel):
 
 
 class Inline(_Table):
-    """Every job in the process of the submit."""
+    """Run every job in the process of the submit."""
 
     kind: Literal["inline"] = "inline"
 
 
 class Local(_Table):
-    """A worker per slot of this machine."""
+    """Run one worker per slot of this machine."""
 
     kind: Literal["local"] = "local"
 
 
 class Slurm(_Table):
-    """An array of SLURM tasks. What is left out, SLURM's own defaults decide."""
+    """Run an array of SLURM tasks. SLURM's own defaults apply to fields that are left out."""
 
     kind: Literal["slurm"] = "slurm"
     partition: str | None = None
@@ -81,12 +81,15 @@ BUILT_IN: dict[str, Table] = {"inline": Inline(), "local": Local(), "slurm": Slu
 
 
 def walltime_seconds(text: str) -> int:
-    """The seconds of a time as SLURM writes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:...]."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
-    if not found:
+    """Return the seconds of a SLURM time: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:...].
+
+    Raises ValueError for another form or less than a minute.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not match:
         raise ValueError("expected hours:minutes:seconds, days-hours, or minutes")
-    days, first, second, third = (int(part) if part else 0 for part in found.groups())
-    if found[1] is not None or found[4] is not None:  # hours first
+    days, first, second, third = (int(part) if part else 0 for part in match.groups())
+    if match[1] is not None or match[4] is not None:  # hours first
         seconds = 86_400 * days + 3600 * first + 60 * second + third
     else:  # minutes first
         seconds = 60 * first + second
@@ -96,15 +99,15 @@ def walltime_seconds(text: str) -> int:
 
 
 def engines_file() -> Path:
-    """Where the tables are: variable REPROZOO_ENGINES, else engines.toml at the root."""
-    given = os.environ.get("REPROZOO_ENGINES")
-    return Path(given).expanduser().absolute() if given else root() / "engines.toml"
+    """Return the path of engines.toml: the variable REPROZOO_ENGINES, else engines.toml at the root."""
+    variable = os.environ.get("REPROZOO_ENGINES")
+    return Path(variable).expanduser().absolute() if variable else root() / "engines.toml"
 
 
 def read_engines() -> dict[str, Table]:
-    """Every engine by its name: the built-in ones and those of the file.
+    """Return every engine by its name: the built-in ones and those of the file.
 
-    Raises UserError naming file, table and field for whatever can't be read.
+    Raises UserError that names file, table and field of the first error.
     """
     path = engines_file()
     try:
@@ -115,7 +118,10 @@ def read_engines() -> dict[str, Table]:
         return dict(BUILT_IN)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8; brackets nested by the thousand
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not TOML or not UTF-8; RecursionError from thousands of nested brackets
         raise UserError(f"{path}: not TOML: {error}") from error
     strange = sorted(set(content) - {"engine"})
     if strange or not isinstance(content.get("engine", {}), dict):
@@ -153,7 +159,7 @@ def _read(path: Path, name: str, table: Any) -> Table:
 
 
 def engine_named(name: str) -> Table:
-    """The engine of that name; raises UserError naming the nearest one."""
+    """Return the engine of this name; raise UserError that names the nearest one if it is unknown."""
     engines = read_engines()
     if name not in engines:
         raise unknown("engine", name, engines)

@@ -1,4 +1,4 @@
-"""Which GPUs there are for us: what CUDA_VISIBLE_DEVICES names, read as CUDA reads it, less what this torch cannot use."""
+"""Find the usable GPUs: those that CUDA_VISIBLE_DEVICES names, read as CUDA reads it, less those this torch cannot use."""
 
 import os
 import re
@@ -15,7 +15,7 @@ INSIST = "`--device cpu` trains on the processor instead"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, or a part of one in MIG mode. `uuid` is NVML's, whatever name it was asked for by."""
+    """A GPU, or one MIG instance of it. `uuid` is NVML's, whatever name selected it."""
 
     uuid: str
     card: Card
@@ -23,11 +23,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Build:
-    """What torch was compiled for: its version, its CUDA ('13.2'; None for the processor alone), its architectures."""
+    """What torch was compiled for: its version, its CUDA version ('13.2'; None for CPU only), its architectures."""
 
     version: str
     cuda: str | None
-    architectures: Sequence[str]  # 'sm_90': machine code; 'compute_90': PTX, which a driver compiles for newer ones
+    architectures: Sequence[str]  # 'sm_90': machine code; 'compute_90': PTX, which a driver compiles for newer GPUs
 
 
 def torch_build() -> Build:
@@ -38,10 +38,10 @@ def torch_build() -> Build:
 
 
 def code_runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
-    """Tell whether a GPU of this compute capability has code among the architectures.
+    """Return whether one of the architectures has code for a GPU of this compute capability.
 
-    Machine code runs on GPUs of its own major version and the same or a later minor one; PTX on any later one. A suffix
-    (sm_90a) binds the code to that very architecture.
+    Machine code runs on GPUs of its own major version and the same or a later minor one. PTX runs on any later one. A
+    suffix (sm_90a) restricts the code to exactly that architecture.
     """
     major, minor = capability
     for text in architectures:
@@ -58,7 +58,7 @@ def code_runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> b
 
 
 def unfit_driver(gpus: Gpus, build: Build) -> str | None:
-    """Return why this torch can't speak to the driver at all; None where it can."""
+    """Return why this torch cannot use the driver; None if it can."""
     if build.cuda is None:
         return f"torch {build.version} is built without CUDA: `make setup TORCH=auto` installs the one for this driver"
     major, knows = int(build.cuda.split(".")[0]), gpus.cuda // 1000
@@ -71,7 +71,7 @@ def unfit_driver(gpus: Gpus, build: Build) -> str | None:
 
 
 def unfit_card(card: Card, build: Build) -> str | None:
-    """Return why torch can't compute on this card; None where it can."""
+    """Return why torch cannot compute on this card; None if it can."""
     if card.compute_mode == PROHIBITED:
         return f"{card.name} is in compute mode PROHIBITED: `nvidia-smi -c DEFAULT`"
     if card.instances == ():
@@ -88,37 +88,37 @@ def unfit_card(card: Card, build: Build) -> str | None:
 def named(cards: Sequence[Card], variable: str | None) -> list[Gpu]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order; None names all.
 
-    As CUDA reads it: the list ends at the first entry that is no GPU; one that stands twice leaves none; a UUID may be cut
-    short while it is the only one. Numbers count the GPUs that answer, in the order of their bus. A GPU in MIG mode stands
-    for all its parts, of which CUDA itself would take the first: each worker is given one.
+    It is read as CUDA reads it: the list ends at the first invalid entry, a duplicate leaves no GPU, and a UUID may be
+    shortened to a unique prefix. Numbers count the GPUs that respond, in bus order. A GPU in MIG mode counts as all its
+    instances, of which CUDA itself would use only the first; each worker gets one.
     """
     if variable is None:
         return [part for card in cards for part in _parts(card)]
-    chosen: list[Gpu] = []
+    gpus: list[Gpu] = []
     by_name = variable.strip().startswith(("GPU-", "MIG-"))
     for entry in variable.split(","):
         parts = _by_name(cards, entry.strip()) if by_name else _by_number(cards, entry.strip())
         if parts is None:
             break
-        if any(part in chosen for part in parts):
+        if any(part in gpus for part in parts):
             return []
-        chosen += parts
-    return chosen
+        gpus += parts
+    return gpus
 
 
 def hides_all(variable: str | None) -> bool:
-    """Tell whether CUDA_VISIBLE_DEVICES says that no GPU is wanted: empty, -1, or SLURM's word for none."""
+    """Return whether CUDA_VISIBLE_DEVICES excludes every GPU: empty, -1, or SLURM's NoDevFiles."""
     return variable is not None and variable.split(",")[0].strip() in ("", "-1", "NoDevFiles")
 
 
 def _parts(card: Card) -> list[Gpu]:
-    if not card.instances:  # in one piece, or split into nothing
+    if not card.instances:  # not in MIG mode, or without instances
         return [Gpu(card.uuid, card)]
     return [Gpu(instance.uuid, card) for instance in card.instances]
 
 
 def _by_number(cards: Sequence[Card], entry: str) -> list[Gpu] | None:
-    number = re.match(r"[+-]?\d+", entry)  # CUDA takes what a number begins with: '1gpu' is 1
+    number = re.match(r"[+-]?\d+", entry)  # CUDA reads the leading number: '1gpu' is 1
     if number is None or not 0 <= int(number[0]) < len(cards):
         return None
     return _parts(cards[int(number[0])])
@@ -137,9 +137,9 @@ def _by_name(cards: Sequence[Card], entry: str) -> list[Gpu] | None:
 
 @dataclass(frozen=True)
 class Found:
-    """The GPUs to train on, and why each other one that was named can't be used.
+    """The GPUs to train on, and why each other selected GPU cannot be used.
 
-    `on_cpu`: that there is none is as it should be: no driver, no GPU, or CUDA_VISIBLE_DEVICES says that none is wanted.
+    `on_cpu` means that training on the CPU is expected: no driver, no GPU, or CUDA_VISIBLE_DEVICES excludes all.
     """
 
     gpus: list[Gpu]
@@ -148,15 +148,15 @@ class Found:
 
 
 def find(machine: Gpus | str | None, variable: str | None, build: Build | None = None) -> Found:
-    """Return which of a machine's GPUs can be used; `build` is asked of torch where there is something to ask for."""
+    """Return which of a machine's GPUs can be used. Without `build`, torch is imported if there is a GPU to check."""
     if machine is None or hides_all(variable):
         return Found([], [], on_cpu=True)
     if isinstance(machine, str):
         return Found([], [f"the driver doesn't answer: {machine}"])
     if not machine.cards:
         return Found([], machine.lost, on_cpu=not machine.lost)
-    chosen = named(machine.cards, variable)
-    if not chosen:
+    candidates = named(machine.cards, variable)
+    if not candidates:
         there = "1 GPU" if len(machine.cards) == 1 else f"{len(machine.cards)} GPUs"
         return Found(
             [], [*machine.lost, f"CUDA_VISIBLE_DEVICES is '{variable}', which CUDA reads as none of the {there}"]
@@ -165,31 +165,31 @@ def find(machine: Gpus | str | None, variable: str | None, build: Build | None =
     driver = unfit_driver(machine, build)
     if driver is not None:
         return Found([], [driver])
-    reasons = {gpu.uuid: unfit_card(gpu.card, build) for gpu in chosen}
+    reasons = {gpu.uuid: unfit_card(gpu.card, build) for gpu in candidates}
     unfit = [reason for reason in reasons.values() if reason is not None]
-    return Found([gpu for gpu in chosen if reasons[gpu.uuid] is None], [*machine.lost, *dict.fromkeys(unfit)])
+    return Found([gpu for gpu in candidates if reasons[gpu.uuid] is None], [*machine.lost, *dict.fromkeys(unfit)])
 
 
 def usable_gpus() -> Found:
-    """Return the GPUs that this process may train on; raises UserError where a driver has GPUs and none can be used."""
-    found = find(nvml.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if not found.gpus and not found.on_cpu:
-        raise UserError(f"no GPU can be used: {'; '.join(found.unfit)}. {INSIST}")
-    return found
+    """Return the GPUs that this process may train on; raise UserError if a driver has GPUs and none can be used."""
+    usable = find(nvml.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not usable.gpus and not usable.on_cpu:
+        raise UserError(f"no GPU can be used: {'; '.join(usable.unfit)}. {INSIST}")
+    return usable
 
 
 def numbers_differ(cards: Sequence[Card]) -> bool:
-    """Tell whether CUDA may number these cards otherwise than nvidia-smi: it takes the fastest first, unless told."""
+    """Return whether CUDA may number these cards differently from nvidia-smi: by default it puts the fastest first."""
     return len({card.name for card in cards}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
 
 
 def shared_by_mps() -> bool:
-    """Tell whether CUDA's Multi-Process Service runs, which lets several processes into a GPU in exclusive mode."""
+    """Return whether CUDA's Multi-Process Service runs, which lets several processes use a GPU in exclusive mode."""
     return (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control").exists()
 
 
 def check_shares(gpus: Sequence[Gpu], slots_per_gpu: int) -> None:
-    """Raise UserError for several slots on a GPU that lets one process in."""
+    """Raise UserError for several slots on a GPU that admits only one process."""
     exclusive = [gpu.card.name for gpu in gpus if gpu.card.compute_mode == EXCLUSIVE]
     if exclusive and slots_per_gpu > 1 and not shared_by_mps():
         raise UserError(

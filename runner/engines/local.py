@@ -1,8 +1,8 @@
-"""Starts workers and keeps the slots busy until every job of a submit has ended.
+"""Start workers and keep the slots busy until every job of a submit has ended.
 
-A slot is a share of a GPU, or some cores. Whenever one is free it gets a worker on the group of jobs, those of one
-(dataset, model), with the most work left per worker already on it; the jobs' locks decide who runs which. So nothing
-idles while work is left, and no state is kept here that a crash could lose: states are read from the files.
+A slot is a share of a GPU, or some cores. A free slot gets a worker for one group of jobs, those of one (dataset, model):
+the group with the most remaining work per worker. The jobs' locks decide which worker runs which job. So no slot idles
+while work is left. No state is kept in memory that a crash could lose, because states are read from the files.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from runner.worker.options import Bundle, RunOptions
 from runner.worker.process import signals_held_back
 
 POLL_SECONDS = 0.2
-STOP_PATIENCE = 120.0  # seconds for which a worker may go on to its checkpoint before it's killed
+STOP_PATIENCE = 120.0  # seconds a worker may take to save its checkpoint before it is killed
 
 
 # --- one submit ----------------------------------------------------------------------------------------------------------
@@ -36,36 +36,36 @@ STOP_PATIENCE = 120.0  # seconds for which a worker may go on to its checkpoint 
 
 @dataclass
 class Work:
-    """The jobs of one submit, and what is known of them while they run."""
+    """The jobs of one submit, and their progress."""
 
     jobs: list[tuple[Job, JobPaths]]
     options: RunOptions
     stopping: threading.Event = field(default_factory=threading.Event)
-    ended: set[Path] = field(default_factory=set)  # jobs of which nothing more is expected here
+    ended: set[Path] = field(default_factory=set)  # jobs that need no more work here
 
     def open_jobs(self) -> Iterator[tuple[Job, JobPaths, State]]:
-        """The jobs that still have to end, with their states."""
+        """Yield the jobs that have not ended, with their states."""
         for job, paths in self.jobs:
             if paths.folder in self.ended:
                 continue
             state = state_of(paths)
-            tired = state in TO_RUN and given_up(paths, self.options.submission)
-            if state in ("done", "failed") or tired or (state != "running" and paths.stop.exists()):
+            has_given_up = state in TO_RUN and given_up(paths, self.options.submission)
+            if state in ("done", "failed") or has_given_up or (state != "running" and paths.stop.exists()):
                 self.ended.add(paths.folder)
                 continue
             yield job, paths, state
 
     def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
-        """Those of the open jobs to begin with."""
+        """Return the open jobs to start first."""
         return open_now
 
     def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
-        """Whether to stay while no worker runs: also for a job that runs elsewhere, which may be killed there."""
+        """Return whether to keep waiting although no worker runs here. A job that runs elsewhere may be killed there."""
         return bool(open_now)
 
 
 def epochs_left(job: Job, paths: JobPaths) -> float:
-    """How much of a job is still to do, in epochs times batches: longest first needs no more than an order."""
+    """Return the remaining epochs of a job, at least 0.1. Used only to start the longest jobs first."""
     done = (read_json(paths.lease) or {}).get("epoch", 0)
     return max((job.most_epochs or 1) - done, 0.1)
 
@@ -73,7 +73,7 @@ def epochs_left(job: Job, paths: JobPaths) -> float:
 def choose_group(
     open_jobs: Sequence[tuple[Job, JobPaths, State]], busy: Sequence[tuple[str, str]]
 ) -> list[tuple[Job, JobPaths]]:
-    """The jobs for a free slot: the group with the most left to do for each worker that it has or would have."""
+    """Return the jobs for a free slot: those of the group with the most remaining epochs per worker, including this one."""
     groups: dict[tuple[str, str], list[tuple[Job, JobPaths]]] = {}
     for job, paths, state in open_jobs:
         if state in TO_RUN:
@@ -86,7 +86,10 @@ def choose_group(
 
 
 def run_inline(work: Work, slot: Slot, tick: Callable[[], None], echo: Callable[[str], None] | None = None) -> None:
-    """Every job in this process, one after another: for debugging. Jobs that run elsewhere are left to where they run."""
+    """Run every job in this process, one after another, for debugging. Jobs that run elsewhere are left alone.
+
+    Raises UserError if another submit holds the slot.
+    """
     lock = SlotLock(slot)
     if not lock.acquire():
         raise UserError(f"the slot {slot.name} is taken by another submit: wait for it, or use --slots-per-gpu 2")
@@ -110,23 +113,28 @@ class _Child:
 
 
 def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Callable[[str], None]) -> None:
-    """A child per slot, until every job has ended or the submit is asked to stop (then each child saves a checkpoint)."""
+    """Run one child per slot until every job has ended or `work.stopping` is set; then each child saves a checkpoint.
+
+    Raises UserError if MAX_FAILURES workers in a row end before they start a job.
+    """
     children: list[_Child] = []
-    stillborn = 0  # workers in a row that died before they began a job
+    failed_starts = 0  # consecutive workers that ended before they started a job
     free = [SlotLock(slot) for slot in slots]
-    taken: dict[int, SlotLock] = {}
-    told: set[Slot] = set()  # slots that others were said to have
+    locks_by_pid: dict[int, SlotLock] = {}
+    busy_slots: set[Slot] = set()  # slots reported as held by another submit
     last_tick = 0.0
     try:
         while True:
             for child in [c for c in children if c.process.poll() is not None]:
                 children.remove(child)
-                lock = taken.pop(child.process.pid)
+                lock = locks_by_pid.pop(child.process.pid)
                 lock.release()
                 free.append(lock)
-                stillborn = stillborn + 1 if _died_between_jobs(child, work, warn) else 0
-                if stillborn >= MAX_FAILURES:
-                    raise UserError(f"{stillborn} workers in a row ended before they began a job; see {child.output}")
+                failed_starts = failed_starts + 1 if _died_between_jobs(child, work, warn) else 0
+                if failed_starts >= MAX_FAILURES:
+                    raise UserError(
+                        f"{failed_starts} workers in a row ended before they began a job; see {child.output}"
+                    )
             if work.stopping.is_set():
                 break
             open_now = list(work.open_jobs())
@@ -137,13 +145,13 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                 if not group:
                     continue
                 if not lock.acquire():
-                    if lock.slot not in told:
+                    if lock.slot not in busy_slots:
                         warn(f"slot {lock.slot.name} is taken by another submit: waiting for it")
-                        told.add(lock.slot)
+                        busy_slots.add(lock.slot)
                     continue
                 child = _start(lock, group, work)
                 free.remove(lock)
-                taken[child.process.pid] = lock
+                locks_by_pid[child.process.pid] = lock
                 children.append(child)
             if time.monotonic() - last_tick > 5 * POLL_SECONDS:
                 tick()
@@ -152,14 +160,14 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
     finally:
         _stop(children, tick)
         for child in children:
-            taken.pop(child.process.pid).release()
+            locks_by_pid.pop(child.process.pid).release()
 
 
 def _claimable(open_now: list[tuple[Job, JobPaths, State]], children: list[_Child]) -> list[tuple[Job, JobPaths]]:
-    """The group for one more worker: jobs that wait, less one for each child that is still on its way to its first lock."""
-    starting = [c.group for c in children if not _has_begun(c, open_now)]
+    """Return the group for one more worker. Each child that has not started a job yet counts as one waiting job less."""
+    starting_groups = [c.group for c in children if not _has_begun(c, open_now)]
     waiting = list(open_now)
-    for group in starting:
+    for group in starting_groups:
         mine = next((item for item in waiting if (item[0].dataset, item[0].model) == group and item[2] in TO_RUN), None)
         if mine is not None:
             waiting.remove(mine)
@@ -167,17 +175,17 @@ def _claimable(open_now: list[tuple[Job, JobPaths, State]], children: list[_Chil
 
 
 def _has_begun(child: _Child, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
-    """Whether some running job says that this child runs it."""
+    """Return whether the lease of a running job names this child."""
     return any(state == "running" and _is_of((read_json(paths.lease) or {}), child) for _, paths, state in open_now)
 
 
 def _is_of(line: dict[str, Any], child: _Child) -> bool:
-    """Whether a lease or an attempt's start was written by this child: another host has the same pids."""
+    """Return whether this child wrote a lease or a start line. The host is compared too, because another host reuses pids."""
     return (line.get("host"), line.get("pid")) == (host(), child.process.pid)
 
 
 def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Child:
-    """A worker on a bundle, in a session of its own: Ctrl-C and a closed terminal reach the submit alone."""
+    """Start a worker on a bundle in its own session, so that Ctrl-C and a closed terminal reach only the submit."""
     slot = lock.slot
     bundle = Bundle(
         options=work.options.model_copy(update={"device": slot.device, "shares": slot.shares}),
@@ -196,13 +204,13 @@ def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Ch
             stderr=target,
             env=environment,
             start_new_session=True,
-            pass_fds=lock.descriptors(),  # the slot stays taken for as long as the worker lives
+            pass_fds=lock.descriptors(),  # the slot stays locked while the worker lives
         )
     return _Child(slot, (group[0][0].dataset, group[0][0].model), process, output)
 
 
 def _died_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -> bool:
-    """Look at how a worker ended: leaves a failure for the job that it was running; True where it was running none."""
+    """Record how a worker ended, as a failure of the job it was running; return True if it was running none."""
     code = child.process.returncode
     if code == 0:
         return False
@@ -221,7 +229,7 @@ def _died_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -
 
 
 def note_death(paths: JobPaths, what: str, where: str) -> bool:
-    """Leave a failure of infrastructure for an attempt that began and never ended; False where there is none."""
+    """Record an infrastructure failure for an attempt that started and never ended; return False if there is none."""
     attempts = read_lines(paths.attempts)
     if not attempts or attempts[-1].get("event") != "start":
         return False
@@ -232,7 +240,7 @@ def note_death(paths: JobPaths, what: str, where: str) -> bool:
 
 
 def _stop(children: list[_Child], tick: Callable[[], None]) -> None:
-    """Ask every child for a checkpoint and wait for it; kill only what doesn't answer."""
+    """Ask every child to save a checkpoint and wait for at most STOP_PATIENCE; kill those still running."""
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             child.process.send_signal(signal.SIGTERM)

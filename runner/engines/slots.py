@@ -1,4 +1,4 @@
-"""Where workers run: a share of a GPU, or some cores."""
+"""The slots in which workers run: a share of a GPU, or some cores."""
 
 import os
 import re
@@ -19,9 +19,10 @@ MEMORY_PER_SLOT = 3 * 2**30  # bytes: a whitened CIFAR-10 in float32, torch and 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one worker runs. `visible` is the UUID of the GPU, or of its MIG instance; None on a CPU.
+    """The place of one worker. `visible` is the UUID of the GPU or its MIG instance; None on a CPU.
 
-    `locked`: whether the GPU's share is taken by a lock while it's used. `shares`: how many slots share the device's memory.
+    `locked` means that a lock guards the GPU share while it is in use. `shares` is the number of slots that share the
+    device's memory.
     """
 
     name: str
@@ -32,7 +33,10 @@ class Slot:
 
 
 def threads_per_slot(default: int = 1) -> int:
-    """Threads of one worker on a CPU: variable REPROZOO_THREADS, else 1, which gives the most per core on small networks."""
+    """Return the threads of one CPU worker: the variable REPROZOO_THREADS, else `default`.
+
+    One thread gives the highest throughput per core on small networks. Raises UserError for an invalid variable.
+    """
     text = os.environ.get("REPROZOO_THREADS", str(default))
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"REPROZOO_THREADS is '{text}', expected a whole number from 1")
@@ -42,22 +46,22 @@ def threads_per_slot(default: int = 1) -> int:
 def make_slots(
     slots_per_gpu: int, threads: int, device: str = "auto", warn: Callable[[str], None] = lambda line: None
 ) -> list[Slot]:
-    """Return one slot for each share of a GPU; without a GPU one for every `threads` cores; always at least one.
+    """Return one slot for each share of a GPU; without a GPU, one for every `threads` cores; always at least one.
 
-    No more than fit into the machine's memory. `device` is "auto", "cpu" or "cuda"; the last two insist. `warn` hears why
-    a GPU, or a share, is left out. Raises UserError where there are GPUs and none can be used.
+    The number is limited by the machine's memory. `device` is "auto", "cpu" or "cuda"; the last two are binding. `warn`
+    receives why a GPU or a share is left out. Raises UserError if there are GPUs and none can be used.
     """
     by_memory = max(1, psutil.virtual_memory().available // MEMORY_PER_SLOT)
-    found = Found([], [], on_cpu=True) if device == "cpu" else usable_gpus()
-    if not found.gpus:
+    available = Found([], [], on_cpu=True) if device == "cpu" else usable_gpus()
+    if not available.gpus:
         if device == "cuda":
             raise UserError("--device cuda: there is no GPU here, or CUDA_VISIBLE_DEVICES hides it")
         count = max(1, min(usable_cores() // threads, by_memory))
         return [Slot(f"cpu{i}", "cpu", shares=count) for i in range(count)]
-    check_shares(found.gpus, slots_per_gpu)
-    for line in found.unfit:
+    check_shares(available.gpus, slots_per_gpu)
+    for line in available.unfit:
         warn(f"not used: {line}")
-    numbered = list(enumerate(found.gpus))
+    numbered = list(enumerate(available.gpus))
     slots = [
         Slot(f"gpu{i}.{k}", "cuda", g.uuid, shares=slots_per_gpu) for k in range(slots_per_gpu) for i, g in numbered
     ]
@@ -77,9 +81,9 @@ def enter(slot: Slot, threads: int) -> None:
 
 
 def take_one(slots: Sequence[Slot], threads: int) -> "SlotLock":
-    """Enter the first slot that nobody uses and return its lock, held until this process ends or releases it.
+    """Enter the first free slot and return its lock, held until this process ends or releases it.
 
-    Raises UserError where all are used.
+    Raises UserError if all slots are in use.
     """
     for slot in slots:
         lock = SlotLock(slot)
@@ -92,16 +96,16 @@ def take_one(slots: Sequence[Slot], threads: int) -> "SlotLock":
 
 
 def usable_cores() -> int:
-    """How many cores this process may use; inside SLURM's allocation no more than its, whether it binds processes or not."""
+    """Return how many cores this process may use. Within a SLURM allocation, it is at most the allocated number."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    return min(cores, int(given)) if given.isdigit() else cores
+    allocated = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return min(cores, int(allocated)) if allocated.isdigit() else cores
 
 
 class SlotLock:
-    """The lock of a GPU slot, per host and user, outside .runs: two clones share a GPU without collisions.
+    """The lock of a GPU slot, per host and user, outside .runs, so that two clones share a GPU without collisions.
 
-    Slots on a CPU have none: the system shares cores well.
+    CPU slots have no lock, because the system shares cores well.
     """
 
     def __init__(self, slot: Slot) -> None:
@@ -114,14 +118,14 @@ class SlotLock:
             self._lock = InheritableLock(folder / f"{name}.{share}.lock")
 
     def acquire(self) -> bool:
-        """Take the slot; return False where another submit has it."""
+        """Take the slot; return False if another submit holds it."""
         return self._lock is None or self._lock.acquire()
 
     def descriptors(self) -> tuple[int, ...]:
-        """Return what a worker inherits, so that the slot is taken while either lives."""
+        """Return the file descriptors that a worker inherits, so that the slot stays locked while either process lives."""
         return () if self._lock is None else self._lock.descriptors()
 
     def release(self) -> None:
-        """Let the slot go."""
+        """Release the slot."""
         if self._lock is not None:
             self._lock.release()

@@ -1,10 +1,10 @@
-"""The engine `slurm`: an array of tasks through submitit, one task a bundle, and what SLURM's queue says of them.
+"""The engine `slurm`: an array of tasks through submitit, one task per bundle, and the state of SLURM's queue.
 
-A task is a small `local` engine on what SLURM gave it: it runs its own bundle, then helps with the rest of the array, and
-ends when nothing is left to begin. Before its time is up, or when it is preempted, its workers save checkpoints and it
-goes back into the queue. States come from the jobs' files; the queue is asked for one thing only, whether a task that
-will run a job is still in it. Which jobs a task has stands in .runs/slurm/NAME/bundles.json, written before sbatch, and
-NAME is the array's name in SLURM: a submit killed between the two leaves nothing that is wrong.
+A task is a small `local` engine on the resources of its allocation. It runs its own bundle, then helps with the rest of the
+array, and ends when no job is left to start. Before the walltime ends, or when it is preempted, its workers save
+checkpoints and the task is requeued. Job states come from the jobs' files; the queue only tells whether a task that will
+run a job is still in it. The jobs of each task are in .runs/slurm/NAME/bundles.json, written before sbatch, and NAME is the
+array's name in SLURM. A submit killed between the two leaves nothing inconsistent.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import JsonModel, RunOptions
 
-LOOK_SECONDS = 15.0  # how often a following submit asks for the queue
-GONE_SECONDS = 45.0  # for so long a job is missed in the queue before it's queued again: shared files are seen late
+LOOK_SECONDS = 15.0  # how often a following submit reads the queue
+GONE_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
 SIGNAL_SECONDS = 120  # before the walltime ends; SLURM may give the signal up to a minute earlier
 NAME = "reprozoo-"
 # States of a task from which SLURM doesn't bring it back.
@@ -51,21 +51,21 @@ ENDED = {
 
 
 class SlurmAway(Exception):
-    """SLURM's commands are missing or its controller doesn't answer; one line says which."""
+    """SLURM's commands are missing or its controller does not answer; the message says which in one line."""
 
 
 def ask(*words: str) -> str:
-    """What one of SLURM's commands prints; raises SlurmAway."""
+    """Return the output of a SLURM command; raise SlurmAway if it fails or takes more than 60 s."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError as error:
         raise SlurmAway(f"{words[0]} isn't installed here") from error
     except subprocess.TimeoutExpired as error:
         raise SlurmAway(f"{words[0]} gave no answer within a minute") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        raise SlurmAway(f"{words[0]}: {said[-1]}")
-    return done.stdout.strip()
+    if process.returncode:
+        output_lines = (process.stderr or process.stdout).strip().splitlines() or [f"exit code {process.returncode}"]
+        raise SlurmAway(f"{words[0]}: {output_lines[-1]}")
+    return process.stdout.strip()
 
 
 # --- the queue ---------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def ask(*words: str) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """One task as the queue shows it: '17_3', its state and SLURM's reason for it."""
+    """One task in the queue: its id ('17_3'), its state and SLURM's reason."""
 
     id: str
     state: str
@@ -81,7 +81,7 @@ class Task:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs or will run."""
+        """Return whether it runs or will run."""
         return self.state not in ENDED
 
     def __str__(self) -> str:
@@ -89,28 +89,28 @@ class Task:
 
 
 class TaskArray(JsonModel):
-    """bundles.json: what the tasks of an array have to know, each by its index."""
+    """The content of bundles.json: what the tasks of an array need, with bundles by task index."""
 
     options: RunOptions
     bundles: tuple[tuple[str, ...], ...]  # folders below .runs
     slots_per_gpu: int
-    gpus: int  # that each task asked for
+    gpus: int  # requested by each task
 
 
 def _bundles(name: str) -> list[list[Path]]:
-    """The folders of each task of an array, by its index."""
-    found = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
-    return [[runs_folder() / key for key in bundle] for bundle in found.get("bundles", [])]
+    """Return the job folders of each task of an array, by task index."""
+    content = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
+    return [[runs_folder() / key for key in bundle] for bundle in content.get("bundles", [])]
 
 
 def tasks_of_jobs() -> dict[Path, Task]:
-    """The task that has each job in its own bundle: job's folder -> a living one, else the last that ended lately.
+    """Return the task whose own bundle contains each job, by job folder: a live one, else the last that ended recently.
 
-    Raises SlurmAway. Asks nothing where no array was ever queued here.
+    Runs no command if no array was ever queued here. Raises SlurmAway.
     """
     if not (runs_folder() / "slurm").is_dir():
         return {}
-    found: dict[Path, Task] = {}
+    tasks: dict[Path, Task] = {}
     bundles: dict[str, list[list[Path]]] = {}
     listing = ask("squeue", "--noheader", "--me", "--array", "--states=all", "--sort=i", "--format=%j|%F|%K|%T|%r")
     for line in listing.splitlines():
@@ -121,22 +121,22 @@ def tasks_of_jobs() -> dict[Path, Task]:
         number = int(index) if index.isdigit() else 0
         task = Task(f"{array}_{index}" if index.isdigit() else array, state, reason)
         for folder in mine[number] if number < len(mine) else []:
-            if task.alive or folder not in found or not found[folder].alive:
-                found[folder] = task
-    return found
+            if task.alive or folder not in tasks or not tasks[folder].alive:
+                tasks[folder] = task
+    return tasks
 
 
 def scancel_stopped() -> None:
-    """Take out of the queue the waiting tasks whose own jobs are all done or stopped. Raises SlurmAway.
+    """Cancel the waiting tasks whose own jobs are all done or stopped. Raises SlurmAway.
 
-    Running ones see the request themselves, at the next step.
+    Running tasks read the stop request themselves at the next step.
     """
-    left: dict[str, bool] = {}
+    is_needed: dict[str, bool] = {}
     for folder, task in tasks_of_jobs().items():
         paths = JobPaths(folder)
         if task.state == "PENDING":
-            left[task.id] = left.get(task.id, False) or not (paths.stop.exists() or paths.record.exists())
-    needless = [id_ for id_, needed in left.items() if not needed]
+            is_needed[task.id] = is_needed.get(task.id, False) or not (paths.stop.exists() or paths.record.exists())
+    needless = [id_ for id_, needed in is_needed.items() if not needed]
     if needless:
         ask("scancel", "--state=PENDING", *needless)
 
@@ -145,9 +145,9 @@ def scancel_stopped() -> None:
 
 
 def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[list[JobPaths]]:
-    """The bundles of an array, longest first: each of one (dataset, model), as equal as may be, about `most` at the most.
+    """Return the bundles of an array, longest first: each of one (dataset, model), of nearly equal size, about `most` in all.
 
-    A job each, as long as that is no more than `most`: whatever number of tasks SLURM runs at once, each has work.
+    If there are at most `most` jobs, each bundle is one job. Then each task has work, however many SLURM runs in parallel.
     """
     ordered = sorted(waiting, key=lambda pair: (pair[0].dataset, pair[0].model))
     size = -(-len(ordered) // most)
@@ -160,7 +160,7 @@ def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[lis
 
 
 def sbatch_options(table: Slurm) -> dict[str, Any]:
-    """The options of sbatch that a table stands for, without dashes. A job that was requeued is no other job."""
+    """Return the sbatch options of a table, without dashes."""
     options = {
         "partition": table.partition,
         "account": table.account,
@@ -174,12 +174,15 @@ def sbatch_options(table: Slurm) -> dict[str, Any]:
 
 
 def signal_seconds(table: Slurm) -> int:
-    """How long before the walltime the workers are told: two minutes, or a quarter of a short walltime."""
+    """Return how many seconds before the walltime the workers are signalled: 120, or a quarter of a short walltime."""
     return min(SIGNAL_SECONDS, walltime_seconds(table.walltime) // 4) if table.walltime else SIGNAL_SECONDS
 
 
 def executor_for(table: Slurm, name: str, folder: Path) -> Any:
-    """The executor of submitit with the table's options, for an array of that name; its files go to `folder`."""
+    """Return submitit's executor with the table's options, for an array of this name; its files go to `folder`.
+
+    Raises UserError if SLURM is not installed.
+    """
     from submitit import SlurmExecutor
 
     try:
@@ -189,10 +192,10 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
             "SLURM isn't installed here (no srun): submit on a login node, or use --engine local"
         ) from error
     exports = [f"export {name}={shlex.quote(value)}" for name, value in child_variables().items()]
-    cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun doesn't take it over from sbatch
+    cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun does not inherit it from sbatch
     executor.update_parameters(
         job_name=name,
-        time=None,  # submitit's own defaults would stand in the way of SLURM's
+        time=None,  # override submitit's defaults, so that SLURM's apply
         wckey=None,
         signal_delay_s=signal_seconds(table),
         stderr_to_stdout=True,
@@ -205,32 +208,34 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
 
 
 def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
-    """One array of these calls (function, arguments); the tasks' ids. Raises UserError where sbatch refuses them."""
+    """Queue one array of these calls (function, arguments); return the task ids. Raises UserError if sbatch refuses them."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
-        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises as well
-            queued = [executor.submit(*call) for call in calls]
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit also prints the errors it raises
+            submitted_jobs = [executor.submit(*call) for call in calls]
     except (FailedJobError, FailedSubmissionError) as error:
-        said = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(error).splitlines()
-        raise UserError(f"SLURM refuses the tasks: {said[-1]}") from error
-    return [job.job_id for job in queued]
+        error_lines = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(
+            error
+        ).splitlines()
+        raise UserError(f"SLURM refuses the tasks: {error_lines[-1]}") from error
+    return [job.job_id for job in submitted_jobs]
 
 
 @dataclass
 class Queue:
-    """The jobs of one submit and SLURM's queue."""
+    """The jobs of one submit in SLURM's queue."""
 
     table: Slurm
     options: RunOptions
-    _missing: dict[Path, float] = field(default_factory=dict)  # since when a job isn't in the queue
-    _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without an attempt since
+    _missing: dict[Path, float] = field(default_factory=dict)  # when a job was first missing from the queue
+    _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without a new attempt
     _starts: dict[Path, int] = field(default_factory=dict)
-    _away: bool = False  # it was said that SLURM doesn't answer
+    _away: bool = False  # it was reported that SLURM doesn't answer
 
     def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
-        """Queue the jobs to run that no living task has; says what was done. Raises SlurmAway, or UserError by sbatch."""
-        with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits at once queue nothing twice
+        """Queue the waiting jobs that no live task has; return what was done. Raises SlurmAway, or UserError from sbatch."""
+        with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits in parallel queue no job twice
             if not held:
                 raise SlurmAway("another submit of this checkout has been queueing for a minute")
             tasks = tasks_of_jobs()
@@ -240,13 +245,13 @@ class Queue:
                 if state in TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
             ]
             already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
-            said = [f"{already} in SLURM's queue already"] * bool(already)
+            parts = [f"{already} in SLURM's queue already"] * bool(already)
             if waiting:
                 bundles = make_bundles(waiting, self.table.tasks)
                 id_, log = self._sbatch(bundles)
                 many = f"{len(bundles)} task{'s' if len(bundles) > 1 else ''}"
-                said.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; their output: {log})")
-        return ", ".join(said)
+                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; their output: {log})")
+        return ", ".join(parts)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
         for bundle in bundles:
@@ -255,7 +260,7 @@ class Queue:
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
         executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
-        # A node may not get our environment; each task looks for itself which device it was given.
+        # A node may not inherit our environment; each task finds its device itself.
         changes = {"data_dir": data_folder(self.options.data_dir)}
         array = TaskArray(
             options=self.options.model_copy(update=changes),
@@ -268,7 +273,7 @@ class Queue:
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
 
     def _count_round(self, paths: JobPaths) -> None:
-        """Note that a job is queued once more; raises UserError where nothing came of it several times in a row."""
+        """Count that a job is queued once more; raise UserError after MAX_FAILURES rounds in which it did not start."""
         starts = _starts(paths)
         before = self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
         self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
@@ -279,17 +284,17 @@ class Queue:
             )
 
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
-        """Until every job has ended, or the submit is asked to stop: the tasks need nobody who follows them."""
-        looked = time.monotonic()
+        """Wait until every job has ended or the submit is asked to stop. The tasks run without it."""
+        last_look = time.monotonic()
         while not work.stopping.is_set() and any(True for _ in work.open_jobs()):
-            if time.monotonic() - looked > LOOK_SECONDS:
+            if time.monotonic() - last_look > LOOK_SECONDS:
                 self.look(work, warn)
-                looked = time.monotonic()
+                last_look = time.monotonic()
             tick()
             work.stopping.wait(1.0)
 
     def look(self, work: Work, warn: Callable[[str], None]) -> None:
-        """Queue again what SLURM lost: jobs that wait, whose task has been gone for a while without having been cancelled."""
+        """Queue lost jobs again: waiting jobs whose task has been gone for GONE_SECONDS without being cancelled."""
         open_now = list(work.open_jobs())
         try:
             tasks = tasks_of_jobs()
@@ -300,9 +305,9 @@ class Queue:
                         paths, "its SLURM task ended without a word: node lost, killed, or out of memory", "SLURM"
                     ):
                         warn(f"{job.key}: its SLURM task ended without a word; log: {paths.log}")
-                said = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
-                if said:
-                    warn(f"SLURM has lost {len(lost)} jobs: {said}")
+                summary = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
+                if summary:
+                    warn(f"SLURM has lost {len(lost)} jobs: {summary}")
             self._away = False
         except SlurmAway as error:
             if not self._away:
@@ -331,21 +336,21 @@ def _starts(paths: JobPaths) -> int:
 
 @dataclass
 class TaskWork(Work):
-    """The work of one task: its own bundle first, then whatever of the array waits."""
+    """The work of one task: its own bundle first, then any waiting job of the array."""
 
     own: frozenset[Path] = frozenset()
     _leases: dict[Path, Any] = field(default_factory=dict)
 
     def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
-        """The task's own jobs while one of them waits, else all."""
+        """Return the task's own jobs while one of them waits, else all."""
         own = [item for item in open_now if item[1].folder in self.own]
         return own if any(state in TO_RUN for *_, state in own) else open_now
 
     def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
-        """Whether there may be something to begin: a job that waits, or an own one whose lease nobody renews.
+        """Return whether a job may still start here: a waiting job, or an own job whose lease is no longer renewed.
 
-        A node that was lost left its lease behind, which is believed for three minutes; the task that ran there is
-        requeued at once. Jobs that truly run elsewhere are left to where they run.
+        A lost node leaves its lease behind, which is valid for three minutes; its task is requeued immediately. Jobs that
+        really run elsewhere are left alone.
         """
         return any(
             state in TO_RUN or (paths.folder in self.own and self._looks_dead(paths)) for _, paths, state in open_now
@@ -357,11 +362,14 @@ class TaskWork(Work):
 
 
 def run_task(root: str, name: str, number: int) -> None:
-    """What submitit calls in a task of the array: a `local` engine on what SLURM gave. Raises UserError without its GPU."""
+    """Run one task of the array, called by submitit: a `local` engine on its allocation. Raises UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
     array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
     options, stopping = array.options, threading.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGUSR2):  # preempted, or the walltime is near; instead of submitit's
+    for signal_number in (
+        signal.SIGTERM,
+        signal.SIGUSR2,
+    ):  # preempted, or close to the walltime; replaces submitit's handlers
         signal.signal(signal_number, lambda *_: stopping.set())
     bundles = _bundles(name)
     slots = _slots(array.slots_per_gpu, options)
@@ -386,21 +394,21 @@ def run_task(root: str, name: str, number: int) -> None:
 
 
 def _slots(slots_per_gpu: int, options: RunOptions) -> list[Slot]:
-    """Return the slots of what SLURM gave; who shares a GPU SLURM knows, so they need no locks."""
+    """Return the slots of the allocation. They need no locks, because SLURM decides who shares a GPU."""
     slots = make_slots(slots_per_gpu, options.threads, options.device, lambda line: print(line, flush=True))
     return [replace(slot, locked=False) for slot in slots]
 
 
 def task_id() -> str:
-    """This task as SLURM's commands name it: '17_3', or '17' where it is alone."""
+    """Return this task's id as in SLURM's commands: '17_3', or '17' if it is not in an array."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def requeue_if_running() -> None:
-    """Go back into the queue, unless SLURM has already decided: a cancelled task must not return.
+    """Requeue this task, unless SLURM has already decided: a cancelled task must not return.
 
-    Preempted without a grace time, a task is already on its way back into the queue and no longer RUNNING.
+    A task that was preempted without a grace time is already requeued and no longer RUNNING.
     """
     try:
         state = ask("squeue", "--noheader", f"--jobs={task_id()}", "--format=%T")

@@ -1,1 +1,1 @@
-"""A job's files and its state."""
+"""The files of a job and its state."""

@@ -1,4 +1,4 @@
-"""Find jobs: all that were submitted here, those of a suite, and the one that a key means."""
+"""Find jobs: all that were submitted here, those of a suite, and the one that a key names."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,12 +13,12 @@ Item = TypeVar("Item")
 
 
 def all_jobs(runs: Path | None = None) -> list[JobPaths]:
-    """Every job that was submitted here, sorted by folder."""
+    """Return every job that was submitted here, sorted by folder."""
     return [JobPaths(path.parent) for path in sorted((runs or runs_folder()).glob("*/*/*/job.json"))]
 
 
 def read_jobs(folders: Iterable[JobPaths]) -> tuple[list[tuple[Job, JobPaths]], list[str]]:
-    """Return the jobs of these folders, and a line for each job.json that can't be read: it hides no other job."""
+    """Return the jobs of these folders, and one line for each unreadable job.json, which does not affect the other jobs."""
     jobs, problems = [], []
     for paths in folders:
         try:
@@ -29,17 +29,17 @@ def read_jobs(folders: Iterable[JobPaths]) -> tuple[list[tuple[Job, JobPaths]], 
 
 
 def record_submission(line: dict[str, Any]) -> None:
-    """Note one submit: time, suite, the jobs' fingerprints."""
+    """Append one submit to submissions.jsonl: time, suite, fingerprints of the jobs."""
     append_line(runs_folder() / "submissions.jsonl", line)
 
 
 def read_submissions() -> list[dict[str, Any]]:
-    """Every submit of this checkout, oldest first."""
+    """Return every submit of this checkout, oldest first."""
     return read_lines(runs_folder() / "submissions.jsonl")
 
 
 def suites_of_jobs() -> dict[str, set[str]]:
-    """The suites under which each fingerprint was submitted."""
+    """Return the suites under which each fingerprint was submitted."""
     suites: dict[str, set[str]] = {}
     for line in read_submissions():
         for fingerprint in line.get("fingerprints", []):
@@ -48,29 +48,29 @@ def suites_of_jobs() -> dict[str, set[str]]:
 
 
 def sequential_jobs() -> set[str]:
-    """The fingerprints that were submitted because the seeds before them didn't decide the verdict."""
+    """Return the fingerprints submitted because the earlier seeds did not decide the verdict."""
     return {fingerprint for line in read_submissions() for fingerprint in line.get("sequential", [])}
 
 
 def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
-    """Return the one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix means.
+    """Return the one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix names.
 
-    A key means its newest revision. Raises UserError naming the candidates, or the nearest key.
+    A key names its newest revision. Raises UserError that lists the candidates or the nearest key.
     """
     candidates = all_jobs() if candidates is None else candidates
-    named = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
-    if not named:
+    by_name = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
+    if not by_name:
         raise UserError(
             f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart"
         )
-    return find_one(text, named, "job", lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
+    return find_one(text, by_name, "job", lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
 
 
 def find_one(text: str, named: Mapping[str, Item], kind: str, rank: Callable[[Item], Any]) -> Item:
-    """Return the one item that a key, its whole name `KEY-` + 8 hexadecimal digits, or an unambiguous prefix means.
+    """Return the one item that a key, its full name `KEY-` + 8 hexadecimal digits, or an unambiguous prefix names.
 
-    Of the items with that very key those of the highest rank count. Raises UserError naming the candidates, or the nearest
-    key.
+    Of several items with the same key, those of the highest rank are considered. Raises UserError that lists the candidates
+    or the nearest key.
     """
     if text in named:
         return named[text]

@@ -1,4 +1,4 @@
-"""The folders of this checkout and the files of a job. Light: no torch, mlflow or pandas."""
+"""The folders of this checkout and the files of a job. Does not import torch, mlflow or pandas."""
 
 import shutil
 import socket
@@ -16,39 +16,39 @@ from benchmarks.errors import UserError
 from benchmarks.records import Job, problems_of, write_atomically
 from runner.locks import locked_within
 
-LOCK_PATIENCE = 2.0  # seconds: a probe holds the lock for an instant, so a refused worker tries again for so long
+LOCK_PATIENCE = 2.0  # seconds a refused worker retries, because a probe holds the lock for an instant
 
 
 def runs_folder() -> Path:
-    """This checkout's own runs."""
+    """Return the folder of this checkout's own runs."""
     return root() / ".runs"
 
 
 def results_folder() -> Path:
-    """The published records."""
+    """Return the folder of the published records."""
     return root() / "results"
 
 
 def output_file() -> Path:
-    """A file of .runs for what a submit says where nobody sees it, named by the time."""
+    """Return a path in .runs, named by the time, for the output of a submit without a terminal."""
     return runs_folder() / f"submit-{now_ms()}.txt"
 
 
 @cache
 def boot_id() -> str:
-    """Names this boot of this machine: a pid means nothing across reboots."""
+    """Return the id of this boot of the machine, because a pid is not unique across reboots."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return "unknown"
 
 
 def host() -> str:
-    """This machine's name in leases and attempts."""
+    """Return this machine's name for leases and attempts."""
     return socket.gethostname()
 
 
 def now_ms() -> int:
-    """Wall clock, milliseconds since 1970."""
+    """Return the wall-clock time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -60,7 +60,7 @@ class JobPaths:
 
     @classmethod
     def of(cls, job: Job, runs: Path | None = None) -> "JobPaths":
-        """Where a job lies: .runs/<key>-<fingerprint8>/."""
+        """Return the paths of a job: .runs/<key>-<fingerprint8>/."""
         return cls((runs or runs_folder()) / f"{job.key}-{job.fingerprint[:8]}")
 
     @property
@@ -120,7 +120,7 @@ class JobPaths:
         return self.folder / "old"
 
     def read_job(self) -> Job:
-        """The job of this folder; raises UserError where job.json is missing or torn."""
+        """Return the job of this folder; raise UserError if job.json is missing or damaged."""
         try:
             return Job.model_validate_json(self.job.read_bytes())
         except OSError as error:
@@ -129,10 +129,10 @@ class JobPaths:
             raise UserError(f"{self.job}: {problems_of(error)[0]}; the same submit writes it anew") from error
 
     def write_job(self, job: Job) -> None:
-        """Lay the job down, once, and again where what lies there can't be read: its text is the fingerprint's own.
+        """Write job.json if it is missing or unreadable. Its text is the one that the fingerprint is computed from.
 
-        Under the job's lock, which the caller must not hold: a worker that another submit has started meanwhile tidies
-        what is half-written.
+        Takes the job's lock, which the caller must not hold, because a worker of another submit may be removing
+        half-written files.
         """
         if self._holds(job):
             return
@@ -141,36 +141,36 @@ class JobPaths:
                 write_atomically(self.job, job.canonical())
 
     def _holds(self, job: Job) -> bool:
-        """Whether job.json is there and can be read; most often it has just this job's text."""
+        """Return whether job.json exists and can be read. The common case, identical text, is tested first."""
         try:
             return self.job.read_text(encoding="utf-8") == job.canonical() or bool(self.read_job())
         except (OSError, ValueError, UserError):
             return False
 
     def set_aside(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
-        """Move one file, or everything but the job (and `keep`), into old/<utc>/: it starts afresh and nothing is lost.
+        """Move one file, or every file but job.json and `keep`, to old/<utc>/, so that the job restarts.
 
-        To be called under the job's lock. A request to stop stays: it may have come a moment ago.
+        Call it under the job's lock. A stop request is kept, because it may have just been made.
         """
         kept = {self.job, self.lock, self.stop, self.old, *keep}
-        moved = [path for path in self.folder.iterdir() if path == only or (only is None and path not in kept)]
-        # A kill in between: without attempts the next one is another run, and sets aside what is left.
-        moved.sort(key=lambda path: (path != self.attempts, path != self.record))
-        if moved:
+        to_move = [path for path in self.folder.iterdir() if path == only or (only is None and path not in kept)]
+        # Attempts first: if a kill interrupts this, the next attempt is a new run and moves the rest.
+        to_move.sort(key=lambda path: (path != self.attempts, path != self.record))
+        if to_move:
             target = self.old / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             target.mkdir(parents=True)
-            for path in moved:
+            for path in to_move:
                 shutil.move(path, target / path.name)
 
     def tidy(self) -> None:
-        """Remove what a killed process left behind and nobody reads; to be called under the job's lock."""
-        left = list(self.folder.glob(".*.tmp"))
+        """Remove leftovers of a killed process; call it under the job's lock."""
+        leftovers = list(self.folder.glob(".*.tmp"))
         if self.record.exists():
-            left += [self.checkpoint, self.failure, self.lease]
-        for path in left:
+            leftovers += [self.checkpoint, self.failure, self.lease]
+        for path in leftovers:
             path.unlink(missing_ok=True)
 
 
 def job_lock(paths: JobPaths) -> AbstractContextManager[bool]:
-    """The job's exclusive lock, with the patience that outlasts a probe; False where another process has it."""
+    """Return a context manager that takes the job's exclusive lock, waiting LOCK_PATIENCE; it yields False if that fails."""
     return locked_within(paths.lock, LOCK_PATIENCE)

@@ -1,6 +1,6 @@
-"""A job's state, which is never stored: each question is answered from the job's files.
+"""Derive a job's state from its files on every call; it is never stored.
 
-So `kill -9`, a power cut or a full disk cannot leave a wrong state behind. Light: no torch, mlflow or pandas.
+So `kill -9`, a power cut or a full disk cannot leave it inconsistent. Does not import torch, mlflow or pandas.
 """
 
 import json
@@ -18,8 +18,8 @@ from runner.jobs.paths import JobPaths, host, runs_folder
 State = Literal["done", "running", "failed", "interrupted", "killed", "pending"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "killed", "pending")
 TO_RUN: frozenset[State] = frozenset({"pending", "interrupted", "killed"})
-LEASE_SECONDS = 30  # how often a quiet worker renews its lease
-LEASE_TRUSTED = 180  # seconds for which another host's lease is believed
+LEASE_SECONDS = 30  # seconds between two renewals of a lease
+LEASE_TRUSTED = 180  # seconds for which another host's lease is valid
 LOG_TAIL = 20  # lines of the log that a failure quotes
 MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, within one submit
 
@@ -28,14 +28,14 @@ MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, 
 
 
 def is_locked(paths: JobPaths) -> bool:
-    """Whether a living process of this host holds the job: a shared, non-blocking probe that keeps nothing."""
+    """Return whether a live process of this host holds the job's lock, tested by a shared, non-blocking probe."""
     return locks.is_held(paths.lock)
 
 
 def leased_elsewhere(paths: JobPaths) -> bool:
-    """Whether another host says, recently enough, that it runs the job (locks may not be seen across file systems).
+    """Return whether a recent lease of another host exists, because locks may not be visible across file systems.
 
-    A time that is as far ahead is as little believed: one of the two clocks jumped.
+    A lease from as far in the future is ignored too: one of the two clocks jumped.
     """
     lease = read_json(paths.lease)
     if lease is None or lease.get("host") == host():
@@ -49,12 +49,12 @@ def _submits() -> Path:
 
 
 def submitting() -> AbstractContextManager[None]:
-    """Be known as a submit at work: a shared lock, held by each of them and gone with its process."""
+    """Hold the shared lock of submits at work; it is released when the process ends."""
     return locks.shared(_submits())
 
 
 def someone_submits() -> bool:
-    """Whether a submit of this checkout is at work, so that waiting jobs may start by themselves."""
+    """Return whether a submit of this checkout is at work, so that waiting jobs may start by themselves."""
     return locks.is_held(_submits(), or_shared=True)
 
 
@@ -62,15 +62,15 @@ def someone_submits() -> bool:
 
 
 def last_run(attempts: list[dict[str, Any]]) -> str | None:
-    """The random id of the run that the attempts belong to: a resumed job is the same run."""
+    """Return the random id of the run that the attempts belong to. A resumed job keeps its run id."""
     return next((line["run"] for line in reversed(attempts) if line.get("event") == "start" and line.get("run")), None)
 
 
 def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
-    """How often infrastructure failed since the last submit and the last new checkpoint; an attempt without an end was killed.
+    """Return the number of infrastructure failures since the last submit and the last new checkpoint.
 
-    Each start names its submission and the checkpoint it went on from, so progress between two failures starts the count
-    anew.
+    An attempt without an end was killed and counts. Each start names its submission and the checkpoint it resumed from, so
+    that progress between two failures resets the count.
     """
     starts = [(number, line) for number, line in enumerate(attempts) if line.get("event") == "start"]
     count = 0
@@ -84,16 +84,16 @@ def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
 
 
 def given_up(paths: JobPaths, submission: str) -> bool:
-    """Whether this submit has tried often enough, also where a full disk had no room for failure.json."""
+    """Return whether this submit has used up its attempts, even if a full disk prevented failure.json."""
     attempts = read_lines(paths.attempts)
     last = next((line.get("submission") for line in reversed(attempts) if line.get("event") == "start"), None)
     return bool(submission) and last == submission and failures_in_a_row(attempts) >= MAX_FAILURES
 
 
 def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
-    """The state, read from the files: record, lock or lease, failure, checkpoint, unfinished attempt, else pending.
+    """Return the state, read from the files: record, lock or lease, failure, checkpoint, unfinished attempt, else pending.
 
-    A worker that holds the job's lock passes `holding_lock`, since a probe would only meet its own lock.
+    A worker that holds the job's lock passes `holding_lock`, because the probe would find its own lock.
     """
     if paths.record.exists():
         return "done"
@@ -111,7 +111,7 @@ def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
 
 
 def log_tail(paths: JobPaths, lines: int = LOG_TAIL) -> list[str]:
-    """The log's last lines; empty where there is none."""
+    """Return the last lines of the log; an empty list if there is none."""
     try:
         return paths.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
     except OSError:
@@ -122,7 +122,7 @@ def log_tail(paths: JobPaths, lines: int = LOG_TAIL) -> list[str]:
 
 
 def plan_row(job: Job, state: State) -> dict[str, Any]:
-    """What --json says of a job whether it has run or not: stable keys."""
+    """Return what --json shows of a job, run or not, with stable keys."""
     return {
         "key": job.key,
         "dataset": job.dataset,
@@ -136,9 +136,9 @@ def plan_row(job: Job, state: State) -> dict[str, Any]:
 
 
 def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
-    """How far a job is; None where there is nothing yet. `epoch` counts whole epochs, `test_error` is in percent.
+    """Return a job's progress; None for values not known yet. `epoch` counts whole epochs, `test_error` is in percent.
 
-    Without what costs time among 10,000 jobs and is only seldom wanted: their fingerprints.
+    Fingerprints are left out, because computing them for 10,000 jobs is slow and they are rarely needed.
     """
     epochs = job.most_epochs
     attempts = [line for line in read_lines(paths.attempts) if line.get("event") == "start"]
@@ -165,7 +165,7 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
 
 
 def status_json(found: Iterable[tuple[Job, JobPaths, State]]) -> str:
-    """The text of `status --json`: a line for each job with stable keys, and how many are in each state."""
+    """Return the text of `status --json`: a line for each job with stable keys, and the number of jobs in each state."""
     rows = [plan_row(job, state) | progress_of(job, paths, state) for job, paths, state in found]
     lines = ",\n".join("    " + json.dumps(row) for row in rows)
     counts = json.dumps(count_states([row["state"] for row in rows]))
@@ -173,6 +173,6 @@ def status_json(found: Iterable[tuple[Job, JobPaths, State]]) -> str:
 
 
 def count_states(states: Sequence[State]) -> dict[str, int]:
-    """The object `counts` of --json: how many jobs in all, to run, and in each state."""
+    """Return the object `counts` of --json: how many jobs in all, to run, and in each state."""
     counts = {"total": len(states), "to_run": sum(state in TO_RUN for state in states)}
     return counts | {state: states.count(state) for state in STATES}

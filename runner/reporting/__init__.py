@@ -1,1 +1,1 @@
-"""From records to text and back: cards, published records, checks, reports."""
+"""Report results, publish and verify records, and check models before a pull request."""

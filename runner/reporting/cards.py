@@ -1,4 +1,4 @@
-"""What `runner models` shows: layers, parameters, multiply-accumulates; and the cards that spare the site torch."""
+"""Show layers, parameters and multiply-accumulates for `runner models`, and write the cards that the site reads."""
 
 import functools
 import json
@@ -22,14 +22,14 @@ from zoo.anatomy import Unfilled, agrees, count_parameters, take_apart
 from zoo.plain import to_plain
 from zoo.spec import Anatomy, ModelSpec, Printed, Variant
 
-Place = Callable[[], AbstractContextManager[Any]]  # of a network that is only looked at
+Place = Callable[[], AbstractContextManager[Any]]  # the context in which a network is built for inspection
 META: Place = functools.partial(torch.device, "meta")
 
 
 def card_of(spec: ModelSpec, only: str | None = None, place: Place = META) -> dict[str, Any]:
-    """A model's card: everything about it that its code says, as JSON data; of the data set `only`, where it's named.
+    """Return a model's card as JSON data: every fact that its code declares. `only` limits it to one data set.
 
-    Its networks are built in the context `place`: anatomy.Unfilled is the quicker one for a single model.
+    Its networks are built in the context `place`; anatomy.Unfilled is faster for a single model.
     """
     return {
         "name": spec.name,
@@ -59,7 +59,10 @@ def _trained(spec: ModelSpec, dataset: str, place: Place) -> dict[str, Any]:
 
 
 def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int], place: Place) -> dict[str, Any]:
-    """Layers, stages and counts, each stage with what the paper prints of it; `parameters` includes training's heads."""
+    """Return layers, stages and counts, each stage with the paper's figures. `parameters` includes training-only heads.
+
+    `shape` is (C, H, W). Raises ValueError if the paper's figures name an unknown stage.
+    """
     with place():
         model = what.build()
     layers, stages = take_apart(model, shape)
@@ -79,25 +82,25 @@ def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int], place: Pl
 
 
 def _paper(printed: Printed | None, ours: dict[str, Any]) -> dict[str, Any]:
-    """What the paper prints of a stage, and in which of it ours differs; nothing where it prints nothing."""
+    """Return the paper's figures of a stage and the names of those that ours do not match; empty if it prints none."""
     if printed is None:
         return {}
-    said = {name: to_plain(value) for name, value in vars(printed).items() if value is not None}
+    figures = {name: to_plain(value) for name, value in vars(printed).items() if value is not None}
     differs = [
         name
-        for name, value in said.items()
+        for name, value in figures.items()
         if not (agrees(value, ours[name]) if isinstance(value, str) else value == ours[name])
     ]
-    return {"paper": said, "differs": differs}
+    return {"paper": figures, "differs": differs}
 
 
 def _facts(card: dict[str, Any]) -> dict[str, Any]:
-    """A card's facts by data set, also where the model is only taken apart."""
+    """Return a card's facts by data set, including networks that are declared for inspection only."""
     return card["datasets"] | card["anatomy"]
 
 
 def listing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of `models --json`."""
+    """Return the rows of `models --json`."""
     return [
         {
             "name": card["name"],
@@ -112,12 +115,12 @@ def listing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def card_json(card: dict[str, Any]) -> str:
-    """A card's file."""
+    """Return the text of a card's file."""
     return json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: bool, console: Any) -> None:
-    """Print the zoo, or one model, whose JSON holds its card too; write the cards where asked.
+    """Print the zoo or one model; write the cards on request. The JSON of one model includes its card.
 
     Raises UserError for an unknown name.
     """
@@ -125,20 +128,20 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
     if name is not None and name not in models:
         raise unknown("model", name, models)
     if dataset is not None:
-        among = models.values() if name is None else [models[name]]
-        known = {d for spec in among for d in (*spec.variants, *spec.anatomy)}
+        searched = models.values() if name is None else [models[name]]
+        known = {d for spec in searched for d in (*spec.variants, *spec.anatomy)}
         if dataset not in known:
             raise unknown("data set" if name is None else f"data set of {name}", dataset, known)
-    chosen = [models[name]] if name else [s for s in models.values() if dataset in (None, *s.variants, *s.anatomy)]
+    specs = [models[name]] if name else [s for s in models.values() if dataset in (None, *s.variants, *s.anatomy)]
     place = Unfilled if name and not write_cards else META
-    cards = [card_of(spec, None if write_cards else dataset, place) for spec in chosen]
+    cards = [card_of(spec, None if write_cards else dataset, place) for spec in specs]
     if write_cards:
         for card in cards:
             write_atomically(results_folder() / "cards" / f"{card['name']}.json", card_json(card))
         console.print(f"{number(len(cards), 'card')} written to {results_folder() / 'cards'}", soft_wrap=True)
     elif as_json:
-        whole = [{} if name is None else {part: card[part] for part in ("datasets", "anatomy")} for card in cards]
-        print(json.dumps([row | more for row, more in zip(listing(cards), whole, strict=True)], indent=2))
+        details = [{} if name is None else {part: card[part] for part in ("datasets", "anatomy")} for card in cards]
+        print(json.dumps([row | more for row, more in zip(listing(cards), details, strict=True)], indent=2))
     elif name is None:
         _show_all(cards, console)
     else:
@@ -202,13 +205,13 @@ def _show_one(card: dict[str, Any], dataset: str, console: Any) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """Layer, kind, output, depth, parameters and MACs of a row; a count of 0 is left blank."""
+    """Return layer, kind, output, depth, parameters and MACs of a row; a count of 0 is left blank."""
     counts = [f"{row[name]:,}" if row[name] else "" for name in ("depth", "parameters", "macs")]
     return [row["name"], row["kind"], "x".join(map(str, row["output"])), *counts]
 
 
 def _printed(row: dict[str, Any]) -> str:
-    """What the paper prints of a stage, in words, differences marked."""
+    """Return the paper's figures of a stage as text, with differences marked by ≠."""
     words = {"output": "", "depth": "depth ", "parameters": "", "macs": ""}
     ends = {"output": "", "depth": "", "parameters": "", "macs": " MACs"}
     parts = []

@@ -1,7 +1,7 @@
-"""`runner check NAME`: everything that a model needs before a pull request, and what of it is missing.
+"""Check everything that a model needs before a pull request, for `runner check NAME`, and report what is missing.
 
-It writes what can be made from the code alone, the model's card and its digest. Then it runs the contract tests that are
-about the model, and verifies its published records. Nothing is trained.
+It writes what can be derived from the code alone, the model's card and its digest. Then it runs the contract tests of the
+model and verifies its published records. Nothing is trained.
 """
 
 import io
@@ -31,7 +31,7 @@ FILES = ("tests/test_zoo.py", "tests/test_papers.py", "tests/test_architecture.p
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the answer. `wrong`: a pull request with it would not pass."""
+    """One line of the report. `wrong` means that a pull request would not pass."""
 
     topic: str
     text: str
@@ -39,9 +39,10 @@ class Line:
 
 
 def run(names: Sequence[str], dry_run: bool, say: Any = print) -> int:
-    """Check models, all where none is named, and say in a line each what was written, is right or is missing.
+    """Check models, or all without names, and print one line for each item that was written, is right or is missing.
 
-    Returns the exit code: 1 where something is wrong. `dry_run` writes nothing: what would be written counts as missing.
+    Returns exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raises
+    UserError for an unknown model or outside a checkout.
     """
     models = zoo.load_models()
     for name in names:
@@ -49,27 +50,27 @@ def run(names: Sequence[str], dry_run: bool, say: Any = print) -> int:
             raise unknown("model", name, models)
     if not (root() / FILES[0]).is_file():
         raise UserError(f"{root()} has no {FILES[0]}: run this in a checkout of the repository")
-    chosen = [models[name] for name in (dict.fromkeys(names) or models)]
-    lines = {spec.name: [card_line(spec, dry_run), digest_line(spec, dry_run), source_line(spec)] for spec in chosen}
+    specs = [models[name] for name in (dict.fromkeys(names) or models)]
+    lines = {spec.name: [card_line(spec, dry_run), digest_line(spec, dry_run), source_line(spec)] for spec in specs}
     errors, warnings = verify(results_folder())
-    for spec in chosen:
+    for spec in specs:
         lines[spec.name] += record_lines(spec, errors, warnings)
-    for topic, text in contract_problems(chosen):
+    for topic, text in contract_problems(specs):
         lines.setdefault(topic, []).append(Line("contract", text, wrong=True))
-    for name, found in lines.items():
+    for name, model_lines in lines.items():
         say(name or "every model")
-        for line in found:
+        for line in model_lines:
             say(f"  {'✗' if line.wrong else ' '} {line.topic:<9} {line.text}")
-    wrong = sum(line.wrong for found in lines.values() for line in found)
+    wrong = sum(line.wrong for model_lines in lines.values() for line in model_lines)
     say("Nothing is missing." if not wrong else f"{wrong} to mend: the lines with ✗")
     return 1 if wrong else 0
 
 
-# --- what is made from the code ------------------------------------------------------------------------------------------
+# --- derived from the code -------------------------------------------------------------------------------------------
 
 
 def card_line(spec: ModelSpec, dry_run: bool) -> Line:
-    """Write the model's card where it isn't what the code says."""
+    """Write the model's card if it differs from the code; return the line to report."""
     file, content = results_folder() / "cards" / f"{spec.name}.json", card_json(card_of(spec))
     if file.exists() and file.read_text(encoding="utf-8") == content:
         return Line("card", f"{short(file)} is what the code says")
@@ -80,7 +81,7 @@ def card_line(spec: ModelSpec, dry_run: bool) -> Line:
 
 
 def digest_line(spec: ModelSpec, dry_run: bool) -> Line:
-    """Write the digest of each data set that has none of the model's revision."""
+    """Write the model's missing or outdated digests; return the line to report."""
     if not spec.variants:
         return Line("digest", "none: the network is taken apart and never trained")
     file = short(digests.digest_file(spec.name))
@@ -93,11 +94,11 @@ def digest_line(spec: ModelSpec, dry_run: bool) -> Line:
     return Line("digest", f"written: {file} ({', '.join(changed)})")
 
 
-# --- what others wrote ---------------------------------------------------------------------------------------------------
+# --- sources and records ---------------------------------------------------------------------------------------------
 
 
 def source_line(spec: ModelSpec) -> Line:
-    """Say which printed errors stand beside the model's."""
+    """Return the line that says how many printed errors the model is compared with."""
     if spec.paper is None:
         return Line("source", "none: its rows have no paper figure")
     papers = load_papers()
@@ -112,7 +113,7 @@ def source_line(spec: ModelSpec) -> Line:
 
 
 def record_lines(spec: ModelSpec, errors: Iterable[str], warnings: Iterable[str]) -> list[Line]:
-    """Say how many records are published, and what `runner verify` has against them."""
+    """Return the lines that say how many records are published and what `runner verify` finds wrong with them."""
     folders = [results_folder() / dataset / spec.name for dataset in spec.variants]
     records = [file for folder in folders for file in folder.glob("*.json")]
     own = tuple(f"{folder}/" for folder in folders)
@@ -131,7 +132,10 @@ def record_lines(spec: ModelSpec, errors: Iterable[str], warnings: Iterable[str]
 
 
 def contract_problems(models: Sequence[ModelSpec]) -> list[tuple[str, str]]:
-    """Run the contract tests of these models; return (model, problem) for each that fails, "" where it is no one model's."""
+    """Run the contract tests of these models; return (model, problem) for each failure.
+
+    The model is "" if a failure concerns no single model. Raises UserError without pytest, or if pytest itself fails.
+    """
     try:
         import pytest
     except ImportError as error:
@@ -158,7 +162,7 @@ def contract_problems(models: Sequence[ModelSpec]) -> list[tuple[str, str]]:
 
 
 class Contracts:
-    """A plugin of pytest: keeps the tests that are about some models and their files, and collects what fails."""
+    """A pytest plugin that selects the tests of some models and their files, and collects failures."""
 
     def __init__(self, models: Iterable[str], files: Iterable[str]) -> None:
         names = "|".join(map(re.escape, models))
@@ -167,22 +171,24 @@ class Contracts:
         self.problems: list[tuple[str, str]] = []
 
     def wants(self, test: str, marked: bool = False) -> bool:
-        """Tell whether a test, by its id, is one to run; `marked` where it is about every model at once, and cheap."""
+        """Return whether to run the test with this id. `marked` tests cover every model and are cheap."""
         return marked or bool(self._about.search(test) or self._files.search(test))
 
     def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
-        """Keep the tests that are wanted."""
-        chosen = [item for item in items if self.wants(item.nodeid, item.get_closest_marker("contract") is not None)]
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        items[:] = chosen
+        """Deselect the other tests."""
+        contract_items = [
+            item for item in items if self.wants(item.nodeid, item.get_closest_marker("contract") is not None)
+        ]
+        config.hook.pytest_deselected(items=[item for item in items if item not in contract_items])
+        items[:] = contract_items
 
     def pytest_collectreport(self, report: Any) -> None:
-        """Note a file of tests that can't be read."""
+        """Record a test file that cannot be loaded."""
         if report.failed:
             self.problems.append(("", f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}"))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Note a test that failed, by the first line of its message."""
+        """Record a failed test with the first line of its message."""
         if report.failed:
             match = self._about.search(report.nodeid)
             self.problems.append(
@@ -191,24 +197,26 @@ class Contracts:
 
 
 def first_line(report: Any) -> str:
-    """Return what an assertion says, without the name of its class."""
+    """Return the first line of an assertion's message, without its class name."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr)
     return text.strip().partition("\n")[0].removeprefix("AssertionError: ")
 
 
-# --- small things --------------------------------------------------------------------------------------------------------
+# --- helpers ---------------------------------------------------------------------------------------------------------
 
 
 def file_of(spec: ModelSpec) -> str:
-    """Return the file that declares a model, from the top of the checkout: 'zoo/nin.py'."""
+    """Return the file that declares a model, relative to the checkout: 'zoo/nin.py'. Raises ValueError if none does."""
     for module in pkgutil.iter_modules(zoo.__path__):
-        declared = getattr(sys.modules.get(f"zoo.{module.name}"), "MODELS", ())  # a file that can't be loaded has none
+        declared = getattr(
+            sys.modules.get(f"zoo.{module.name}"), "MODELS", ()
+        )  # a module that failed to load has no MODELS
         if any(one is spec for one in declared):
             return f"zoo/{module.name}.py"
     raise ValueError(f"no module of the zoo declares {spec.name}")
 
 
 def short(path: Path) -> str:
-    """Return a path from the top of the checkout."""
+    """Return a path relative to the checkout."""
     return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)

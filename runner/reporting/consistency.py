@@ -1,4 +1,4 @@
-"""Fields of a record that have to fit each other: speed and time, the best epoch, the trail of attempts."""
+"""Check fields of a record against each other: speed and time, the best epoch, the trail of attempts."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from benchmarks.records import RunRecord
 
 Note = Callable[[str, str], None]  # (field, problem)
-SPEED_SHARE = 0.01  # by so much a speed may differ from images over seconds: both are rounded
+SPEED_SHARE = 0.01  # relative tolerance of the speed, because images and seconds are rounded
 
 
 def differ(one: float | None, other: float | None) -> bool:
-    """Tell whether two values of a record or a curve differ; errors are rounded to 6 decimals."""
+    """Return whether two values of a record or a curve differ, to within 1e-6, because errors are rounded to 6 decimals."""
     if one is None or other is None:
         return one is not other
     return not math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)
 
 
 def check_best(record: RunRecord, errors: Mapping[int, float], curve: str, error: Note) -> None:
-    """Note a best epoch that isn't the curve's; `errors` are its test errors by epoch, in percent."""
+    """Report a best epoch that does not match the curve. `errors` are its test errors in percent by epoch."""
     best = record.best_epoch
     if (best is None) != (record.best_test_error is None):
         error("best_epoch", f"is {best}, best_test_error {record.best_test_error}: expected both or neither")
@@ -28,7 +28,10 @@ def check_best(record: RunRecord, errors: Mapping[int, float], curve: str, error
 
 
 def check_speed(record: RunRecord, epochs: int, error: Note) -> None:
-    """Note a speed that isn't the images of so many epochs over the seconds of training."""
+    """Report a speed that differs from the images of `epochs` epochs per training second.
+
+    The tolerance is SPEED_SHARE plus the rounding of both values.
+    """
     images = images_trained(record, epochs)
     if images is None:
         return
@@ -44,14 +47,14 @@ def check_speed(record: RunRecord, epochs: int, error: Note) -> None:
 
 
 def images_trained(record: RunRecord, epochs: int) -> int | None:
-    """Return how many training images so many epochs have by the job's recipe; None where it can't be read."""
+    """Return the number of training images in `epochs` epochs of the job's recipe; None if the recipe cannot be read."""
     from runner.training.batches import images_an_epoch
     from zoo.recipe import recipe_from
 
     try:
         recipe = recipe_from(record.job.effective_recipe)
     except ValueError:
-        return None  # said elsewhere
+        return None  # reported by verify
     total = 0
     for first, last in ((0, min(epochs, recipe.epochs)), (recipe.epochs, epochs)):
         if last > first:
@@ -61,7 +64,7 @@ def images_trained(record: RunRecord, epochs: int) -> int | None:
 
 
 def check_trail(record: RunRecord, error: Note) -> None:
-    """Note a trail that isn't this record's: whose last words contradict it, or that changes without a forced resume."""
+    """Report a trail that contradicts the record, or that changes without a forced resume."""
     if not record.trail:
         return
     environment = record.environment

@@ -1,4 +1,4 @@
-"""What the zoo, the sources and the suites say of each other: each problem is one line with file, place and nearest name."""
+"""Check zoo, sources and suites against each other; each problem is one line with file, place and nearest name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +10,18 @@ from zoo.spec import ModelSpec
 
 
 def problems(papers: Path = FOLDER) -> list[str]:
-    """Return a line for each problem of this zoo and these sources; raises PaperError for a source that can't be read."""
+    """Return a line for each problem of this zoo and these sources; raise PaperError for an unreadable source."""
     import zoo
 
     models, sources = zoo.load_models(), load_papers(papers)
-    if zoo.problems():  # sources may well name a model of such a file
+    if zoo.problems():  # sources may name a model of a file that failed to load
         return list(zoo.problems())
     lines = unknown_names(sources, {name: spec.paper for name, spec in models.items()})
     return lines + suite_problems(models) + target_problems(models, sources)
 
 
 def suite_problems(models: Mapping[str, ModelSpec]) -> list[str]:
-    """Return a line for each suite that a model declares and that is not there, or has none of the model's data sets."""
+    """Return a line for each suite that a model declares and that is unknown or has none of the model's data sets."""
     lines = []
     for model, spec in models.items():
         for name in spec.suites:
@@ -34,7 +34,7 @@ def suite_problems(models: Mapping[str, ModelSpec]) -> list[str]:
 
 
 def target_problems(models: Mapping[str, ModelSpec], papers: Mapping[str, Paper]) -> list[str]:
-    """Return a line for each figure that judges a model without a recipe, or with one that doesn't say where it departs."""
+    """Return a line for each paper figure that judges a model without a recipe, or a recipe without declared departures."""
     lines = []
     for (dataset, name), (paper, row) in targets(papers).items():
         here = f"benchmarks/papers/{paper.key}.toml: '{row.label}' ({row.printed}) judges {name} on {dataset}"

@@ -1,7 +1,7 @@
-"""The digest of a trained function: initial weights and the first losses, held to the model's revision.
+"""Digests of what a model computes: initial weights and first losses, tied to the model's revision.
 
-`tests/digests/NAME.json` has one for each data set of a model: a file of its own, so that two pull requests never touch the
-same one. The contract tests compare; `runner check NAME` writes what is missing.
+`tests/digests/NAME.json` has one digest for each data set of a model. Each model has its own file, so that two pull
+requests never change the same one. The contract tests compare digests; `runner check NAME` writes missing ones.
 """
 
 import functools
@@ -32,7 +32,7 @@ def digest_file(model: str) -> Path:
 
 
 def built(spec: ModelSpec, dataset: str, seed: int = 0) -> nn.Module:
-    """Return the model as a training with this seed starts it."""
+    """Return the model as a training with this seed would start it."""
     torch.manual_seed(seed)
     model = spec.variants[dataset].build()
     initialise(model, spec.variants[dataset].recipe)
@@ -49,7 +49,7 @@ def batch(dataset: str, n: int, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def images_for(model: str, dataset: str) -> int:
-    """Return how many images a test can afford of a network: 2 to 16, by its multiply-accumulates."""
+    """Return how many images a test uses for a network: 2 to 16, by its multiply-accumulates."""
     with torch.device("meta"):
         network = load_models()[model].variants[dataset].build()
     macs = sum(layer.macs for layer in layers_of(network, get_dataset(dataset).shape))
@@ -57,9 +57,10 @@ def images_for(model: str, dataset: str) -> int:
 
 
 def few_steps(spec: ModelSpec, dataset: str, losses: int = LOSSES) -> tuple[dict[str, float], list[float]]:
-    """Return the initial weights' mean magnitude by tensor, and the losses before, between and after updates on one batch.
+    """Return the mean magnitude of each initial weight tensor, and `losses` losses with an update on one batch between them.
 
-    In float64: a few steps at a high rate magnify last bits, which differ between processors, threads and layouts.
+    In float64, because a few steps at a high learning rate amplify rounding, which differs between processors, threads and
+    layouts.
     """
     recipe = spec.variants[dataset].recipe
     model = built(spec, dataset).train().double()
@@ -81,7 +82,7 @@ def few_steps(spec: ModelSpec, dataset: str, losses: int = LOSSES) -> tuple[dict
 
 
 def read_digests(model: str) -> dict[str, Any]:
-    """Return a model's digests by data set; empty where it has no file."""
+    """Return a model's digests by data set; empty if it has no file."""
     file = digest_file(model)
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
@@ -97,7 +98,7 @@ def digest_of(spec: ModelSpec, dataset: str) -> dict[str, Any]:
 
 
 def agrees(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two digests are of the same function: equal revisions, and numbers equal to one part in 10,000."""
+    """Return whether two digests are of the same function: equal revisions, and numbers within a relative 1e-4."""
     start, other_start = one["mean_magnitude"], other["mean_magnitude"]
     if one["revision"] != other["revision"] or start.keys() != other_start.keys():
         return False
@@ -111,14 +112,14 @@ def agrees(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def refresh(spec: ModelSpec, results: Path) -> tuple[dict[str, Any], list[str]]:
     """Return a model's digests as its file should have them, and the data sets whose digests are new in it.
 
-    A digest of the model's revision stays as it is where records of the data set are published: whoever changes the
-    function then has to raise the revision. Where none are, there is nothing to tell apart, and the digest follows the model.
+    A digest of the model's revision is kept if records of the data set are published: a change to the function then
+    requires a new revision. Without published records the digest follows the model.
     """
-    held = read_digests(spec.name)
+    current = read_digests(spec.name)
     digests: dict[str, Any] = {}
     fresh = []
     for dataset, variant in spec.variants.items():
-        old = held.get(dataset)
+        old = current.get(dataset)
         published = any((results / dataset / spec.name).glob("*.json"))
         if old is not None and published and old["revision"] == variant.revision:
             digests[dataset] = old

@@ -1,4 +1,4 @@
-"""What `runner models NAME` begins with on each data set: source, reported figure, cost, and the command."""
+"""The first lines of `runner models NAME` for each data set: source, reported figure, cost, and the command."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def header(
     runs: pd.DataFrame,
     papers: Mapping[str, Paper],
 ) -> list[str]:
-    """Return the lines. `board` and `runs` are the read-model's, `card` the model's own."""
+    """Return the lines. `board` and `runs` are frames of the read-model, `card` is the model's own."""
     view = default_view(board)
     rows = view[(view["dataset"] == dataset) & (view["model"] == name)]
     row: Any = next(rows.itertuples(index=False), None)
@@ -44,7 +44,7 @@ def header(
 
 
 def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -> str:
-    """Return what a training takes: multiply-accumulates, and minutes on every kind of hardware that records have."""
+    """Return the cost of a training: multiply-accumulates, and median minutes on each kind of hardware with records."""
     facts = card["datasets"].get(dataset) or card["anatomy"][dataset]
     parts = [f"{facts['macs']:,} multiply-accumulates an image"]
     if "recipe" in facts and isinstance(facts["recipe"].get("epochs"), int):

@@ -1,4 +1,4 @@
-"""The report in LaTeX: one booktabs table a data set, its figures cited by the keys of `--format bibtex`."""
+"""Write the report in LaTeX: one booktabs table per data set, with citations by the keys of `--format bibtex`."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ HEAD = "% needs \\usepackage{booktabs}; the entries: runner report --format bibt
 
 
 def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
-    """Return the default view of a board; ends with a newline."""
+    """Return the default view of a board, ending with a newline."""
     view = with_cited_rows(board)
     tables = []
     for dataset, rows in view.groupby("dataset", sort=False):

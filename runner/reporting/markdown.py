@@ -1,4 +1,4 @@
-"""The report in Markdown."""
+"""Write the report in Markdown."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from runner.reporting.texts import about, measured_with, notes_of, profiles_text
 
 
 def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:
-    """Return the default view with its reasons and claims; ends with a newline."""
+    """Return the default view with its reasons and claims, ending with a newline."""
     view = with_cited_rows(board)
     lines = [f"# {suite or 'Everything'}", ""]
     for dataset, rows in view.groupby("dataset", sort=False):
@@ -56,7 +56,7 @@ def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of
 
 
 def _markdown_cells(row: Any) -> list[str]:
-    """Model, error, trained, paper, gap, verdict."""
+    """Return model, error, trained, paper, gap, verdict."""
     marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
     error = error_text(row) + (f" ({marks})" if marks else "")
     source = "" if pd.isna(row.reported) else f"{reported_text(row)} ({escape(row.paper)}, {escape(row.where)})"
@@ -64,7 +64,7 @@ def _markdown_cells(row: Any) -> list[str]:
 
 
 def measured_table(board: pd.DataFrame) -> str:
-    """One Markdown table of all data sets' rows that have runs: what a README shows."""
+    """Return one Markdown table of every row with runs, for a README."""
     lines = ["| Data set | Model | Error | Trained | Paper | Gap | Verdict |", "|---|---|--:|--:|--:|--:|---|"]
     for row in with_cited_rows(board[board["runs"] > 0]).itertuples(index=False):
         lines.append("| " + " | ".join([get_dataset(row.dataset).title, *_markdown_cells(row)]) + " |")
@@ -72,12 +72,12 @@ def measured_table(board: pd.DataFrame) -> str:
 
 
 def escape(value: Any) -> str:
-    """Text that Markdown shows as it is: no table cell, link, emphasis or HTML of its own."""
+    """Return text in which Markdown finds no table cell, link, emphasis or HTML."""
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in clean(value))
 
 
 def cells_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return a headed table: `left` columns of text, then numbers, the last one text again."""
+    """Return a table with a heading: `left` columns of text, then numbers, and text in the last column."""
     rules = ["---" if i < left or i == len(heads) - 1 else "--:" for i in range(len(heads))]
     lines = [f"## {escape(title)}", "", f"| {' | '.join(heads)} |", f"|{'|'.join(rules)}|"]
     lines += [f"| {' | '.join(map(escape, row))} |" for row in rows]

@@ -1,7 +1,7 @@
-"""Copies this checkout's records from .runs to results/, where the board of everyone reads them.
+"""Copy this checkout's records from .runs to results/, which every board reads.
 
-Published are runs of a whole recipe, whatever their outcome, and hold-out runs (protocol `validation`, other overrides
-allowed), which back a choice and stand on no board. Doing it again changes nothing.
+Runs of a whole recipe are published, whatever their outcome. So are hold-out runs (protocol `validation`, other overrides
+allowed), which document a choice and are on no board. Repeating it changes nothing.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from runner.jobs.paths import JobPaths, results_folder
 
 @dataclass(frozen=True)
 class Published:
-    """What became of one job: published now, there already, or skipped, and why."""
+    """The result for one job: published now, already there, or skipped with a reason."""
 
     key: str
     action: Literal["published", "already", "skipped"]
@@ -27,7 +27,7 @@ class Published:
 
 
 def of_models(jobs: Sequence[JobPaths], models: Sequence[str]) -> list[JobPaths]:
-    """Return the jobs of these models, all for none; raises UserError for a model that has no job here."""
+    """Return the jobs of these models, or all without models; raise UserError for a model without jobs here."""
     present = {paths.folder.parts[-2] for paths in jobs}
     for model in models:
         if model not in present:
@@ -36,18 +36,18 @@ def of_models(jobs: Sequence[JobPaths], models: Sequence[str]) -> list[JobPaths]
 
 
 def show(jobs: Sequence[JobPaths], dry_run: bool = False) -> None:
-    """Publish, and say what was published, what was there already and what was skipped, and why."""
+    """Publish, and print what was published, what was already there, and what was skipped and why."""
     if not jobs:
         print("nothing to publish: no job was submitted here yet; start with: runner submit --suite quickstart")
         return
-    done = publish(jobs, results_folder(), dry_run)
-    for item in done:
+    outcomes = publish(jobs, results_folder(), dry_run)
+    for item in outcomes:
         if item.action == "published":
             print(f"{'would publish' if dry_run else 'published'} {item.path}")
-    for item in done:
+    for item in outcomes:
         if item.action == "skipped":
             print(f"skipped {item.key}: {item.reason}")
-    counts = {action: sum(item.action == action for item in done) for action in ("published", "already", "skipped")}
+    counts = {action: sum(item.action == action for item in outcomes) for action in ("published", "already", "skipped")}
     verb = "to publish" if dry_run else "published"
     print(f"{counts['published']} {verb}, {counts['already']} there already, {counts['skipped']} skipped")
     if counts["published"] and not dry_run:
@@ -55,7 +55,7 @@ def show(jobs: Sequence[JobPaths], dry_run: bool = False) -> None:
 
 
 def publish(jobs: Iterable[JobPaths], results: Path, dry_run: bool = False) -> list[Published]:
-    """Publish every record of these jobs that may be; a job without a record yet is skipped. `dry_run` copies nothing."""
+    """Publish every eligible record of these jobs; jobs without a record are skipped. `dry_run` copies nothing."""
     return [_publish(paths, results, dry_run) for paths in jobs]
 
 
@@ -86,13 +86,13 @@ def _publish(paths: JobPaths, results: Path, dry_run: bool) -> Published:
             return Published(record.key, "skipped", f"{target} holds another run", target)
     if dry_run:
         return Published(record.key, "published", path=target)
-    write_atomically(curve_path(target), curve)  # first, as in .runs: a record is never without its curve
+    write_atomically(curve_path(target), curve)  # the curve first, as in .runs, so that a record is never without it
     save(record, target)
     return Published(record.key, "published", path=target)
 
 
 def refusal(record: RunRecord) -> str:
-    """Why a record isn't one to publish; empty where it is."""
+    """Return why a record may not be published; an empty string if it may."""
     if record.protocol.evaluation == "validation" or not record.job.overrides:
         return ""
     changed = ", ".join(f"{name}={value}" for name, value in record.job.overrides.items())
@@ -103,4 +103,4 @@ def _same_run(path: Path, record: RunRecord) -> bool:
     try:
         return load(path).run == record.run
     except RecordError:
-        return True  # a torn copy of what is to be written again under its name
+        return True  # a damaged copy, which will be overwritten

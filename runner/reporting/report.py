@@ -1,6 +1,6 @@
-"""`runner report`: the leaderboard as a table for the terminal, Markdown, LaTeX, CSV, JSON, and BibTeX of what is behind it.
+"""Print the leaderboard for `runner report`: terminal table, Markdown, LaTeX, CSV, JSON, and BibTeX of its sources.
 
-Table, Markdown and LaTeX show the default view, CSV and JSON every row and column.
+Table, Markdown and LaTeX show the default view; CSV and JSON have every row and column.
 """
 
 import io
@@ -29,7 +29,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json", "bibtex")
 
 @dataclass(frozen=True)
 class Asked:
-    """What of the results a report is to show."""
+    """The part of the results to report."""
 
     suite: str | None = None
     measured: bool = False  # only rows with runs
@@ -38,7 +38,7 @@ class Asked:
     holdout: bool = False  # the choices made on held-out images instead of the board
 
     def check(self) -> None:
-        """Raises UserError for options that don't go together."""
+        """Raise UserError for options that exclude each other."""
         if self.table is not None and self.paper is None:
             raise UserError(f"--table '{self.table}' needs its source: --paper KEY")
         if self.paper is not None and (self.holdout or self.measured or self.suite):
@@ -61,7 +61,7 @@ def show(asked: Asked, fmt: str) -> None:
 
 
 def _special(asked: Asked, evidence: Evidence, fmt: str) -> str | None:
-    """A source's own tables, or the choices on held-out images; None where it was printed."""
+    """Return a source's own tables, or the choices on held-out images; None if they were printed."""
     board = make_board(evidence)
     as_of = as_of_line(board, commit_of(root()))
     if asked.paper is not None:
@@ -82,7 +82,7 @@ def _special(asked: Asked, evidence: Evidence, fmt: str) -> str | None:
 
 
 def _board(asked: Asked, evidence: Evidence, fmt: str) -> str | None:
-    """The board of a suite, or of everything; None where it was printed."""
+    """Return the board of a suite, or of everything; None if it was printed."""
     runs, datasets, models = _of_suite(asked.suite, evidence.runs)
     board = make_board(evidence, datasets, models)
     claims = make_claims(board, evidence.papers)
@@ -102,7 +102,7 @@ def _board(asked: Asked, evidence: Evidence, fmt: str) -> str | None:
 
 
 def _of_suite(suite: str | None, runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...] | None, set[str] | None]:
-    """The runs of a suite's data sets and models, with both; all runs and None for no suite."""
+    """Return the runs of a suite's data sets and models, with both; all runs and None without a suite."""
     if suite is None:
         return runs, None, None
     from runner.submit.plan import models_of
@@ -122,7 +122,7 @@ def render(
     width: int = 80,
     as_of: str = "",
 ) -> str:
-    """Return the report of a suite (None: of everything), ending with a newline; raises UserError for an unknown format."""
+    """Return the report of a suite (None: everything), ending with a newline; raise UserError for an unknown format."""
     if fmt == "json":
         return as_json(board)
     if fmt == "csv":

@@ -1,7 +1,7 @@
-"""`runner reproduce KEY`: trains a published record's job again, here, and says how the two results differ.
+"""Train a published record's job again on this machine, for `runner reproduce KEY`, and compare the results.
 
-Nothing of the record is believed or evaluated: the job is built anew from this zoo's own recipe, and has to have the
-fingerprint that the record's job gives. Nothing is checked out: a record of another revision or recipe is refused.
+Nothing in the record is trusted or executed: the job is rebuilt from this zoo's own recipe and must have the fingerprint of
+the record's job. Nothing is checked out: a record of another revision or recipe is refused.
 """
 
 import dataclasses
@@ -28,22 +28,22 @@ from runner.submit.run import Settings
 from runner.submit.run import run as run_jobs
 from runner.text import percent
 
-SUITE = "reproduce"  # under which such jobs are submitted: no suite of benchmarks/suites.py
+SUITE = "reproduce"  # the suite name of these jobs; not in benchmarks/suites.py
 
 
 # --- which record, which job -------------------------------------------------------------------------------------------
 
 
 def find_record(text: str, records: Sequence[RunRecord]) -> RunRecord:
-    """Return the one published record that a key, a prefix of one, or `KEY-RUN8` means; raise UserError as `find_one` does."""
+    """Return the one published record that a key, a prefix, or `KEY-RUN8` names; raise UserError as `find_one` does."""
     if not records:
         raise UserError(f"no record '{text}': nothing is published below {results_folder()}")
-    named = {f"{record.job.dataset}/{record.job.model}/{record.file_stem}": record for record in records}
-    return find_one(text, named, "published record", lambda record: record.job.revision)
+    by_name = {f"{record.job.dataset}/{record.job.model}/{record.file_stem}": record for record in records}
+    return find_one(text, by_name, "published record", lambda record: record.job.revision)
 
 
 def rebuild(record: RunRecord, models: Mapping[str, Any]) -> Job:
-    """The record's job from this zoo's own recipe; raises UserError, in one line, where it isn't the same job."""
+    """Return the record's job, rebuilt from this zoo's own recipe; raise UserError, in one line, if it is not the same job."""
     job = record.job
     if job.model not in models:
         raise unknown("model", job.model, models)
@@ -69,7 +69,7 @@ def rebuild(record: RunRecord, models: Mapping[str, Any]) -> Job:
 
 
 def _commit(record: RunRecord) -> str:
-    """Its commit where it names a plausible one: a record may hold anything."""
+    """Return the record's commit as text, if it is plausible: a record may contain anything."""
     commit = record.source.commit or ""
     return f"commit {commit[:12]}" if re.fullmatch(r"[0-9a-f]{7,64}", commit) else "the code of its time"
 
@@ -79,7 +79,7 @@ def _commit(record: RunRecord) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How our run differs from the published one. Errors and differences in percentage points."""
+    """The difference between our run and the published one. Errors and differences are in percentage points."""
 
     word: (
         str  # identical weights | same error | within the spread | beyond the spread | different error | other outcome
@@ -91,7 +91,7 @@ class Comparison:
 
 
 def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) -> Comparison:
-    """Set two records of one job beside each other; `published` are all records, of which like ones give the spread."""
+    """Compare two records of one job. The spread comes from those of `published` that differ from `theirs` only in the seed."""
     differing = environment_differences(theirs, ours)
     if theirs.outcome != ours.outcome:
         return Comparison("other outcome", f"theirs {theirs.outcome}, ours {ours.outcome}", environment=differing)
@@ -127,20 +127,20 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
 
 
 def like(record: RunRecord, published: Sequence[RunRecord]) -> list[RunRecord]:
-    """The finished runs that differ from it by the seed alone, equal weights once."""
+    """Return the finished runs that differ from this one only in the seed; runs with equal weights count once."""
     place = record.job.model_copy(update={"seed": 0})
-    found = [
+    others = [
         other
         for other in published
         if other.outcome == "finished"
         and other.data.verified == record.data.verified
         and other.job.model_copy(update={"seed": 0}) == place
     ]
-    return list({other.weights_sha256: other for other in found}.values())
+    return list({other.weights_sha256: other for other in others}.values())
 
 
 def environment_differences(theirs: RunRecord, ours: RunRecord) -> tuple[tuple[str, Any, Any], ...]:
-    """(what, theirs, ours) for each part of environment, code and data that isn't the same."""
+    """Return (what, theirs, ours) for each part of environment, code and data that differs."""
 
     def parts(record: RunRecord) -> dict[str, Any]:
         environment = record.environment.model_dump()
@@ -160,7 +160,11 @@ def environment_differences(theirs: RunRecord, ours: RunRecord) -> tuple[tuple[s
 
 
 def run(text: str, settings: Settings, console: Console, *, force: bool, as_json: bool) -> int:
-    """Find the record, run its job here, print the comparison. Returns the exit code: 0 whatever the comparison says."""
+    """Find the record, train its job here and print the comparison; return exit code 0 for any comparison.
+
+    Returns the submit's exit code if the job does not finish. Raises UserError for a run published from this checkout,
+    unless `force`.
+    """
     from zoo import load_models
 
     published, _ = load_all(results_folder())
@@ -175,16 +179,16 @@ def run(text: str, settings: Settings, console: Console, *, force: bool, as_json
     if code or state_of(paths) != "done":
         return code
     ours = load(paths.record)
-    found = compare(theirs, ours, published)
+    comparison = compare(theirs, ours, published)
     if as_json:
-        print(json.dumps(as_object(theirs, ours, found), indent=2, ensure_ascii=False))
+        print(json.dumps(as_object(theirs, ours, comparison), indent=2, ensure_ascii=False))
     else:
-        show(theirs, ours, found, paths.record, console)
+        show(theirs, ours, comparison, paths.record, console)
     return 0
 
 
 def as_object(theirs: RunRecord, ours: RunRecord, found: Comparison) -> dict[str, Any]:
-    """What `reproduce --json` prints."""
+    """Return the object that `reproduce --json` prints."""
     return {
         "key": ours.key,
         "fingerprint": ours.fingerprint,
@@ -204,7 +208,7 @@ def _side(record: RunRecord) -> dict[str, Any]:
 
 
 def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, console: Console) -> None:
-    """The comparison for people."""
+    """Print the comparison as a table."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`runner show KEY`: one record in words, this checkout's or a published one."""
+"""Show one record, local or published, for `runner show KEY`."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ MOST_NAMED = 8  # candidates that an error lists
 
 
 def show(text: str, as_json: bool, console: Console) -> None:
-    """Print the record that a key means, as a table or as the JSON of its file; raises UserError where it isn't one record."""
+    """Print the record that a key names, as a table or as the JSON of its file; raise UserError if it is not one record."""
     path, record = find(text, results_folder(), runs_folder())
     if as_json:
         print(record_json(record), end="")
@@ -31,17 +31,17 @@ def show(text: str, as_json: bool, console: Console) -> None:
 
 
 def find(text: str, results: Path, runs: Path) -> tuple[Path, RunRecord]:
-    """Return the one record that a key, the beginning of one, a published file's name or a run id means, and its file.
+    """Return the file and the record that a key, its prefix, a published file's name or a run id names.
 
-    A published record comes before the local one of the same run. Raises UserError naming the candidates.
+    A published record takes precedence over the local one of the same run. Raises UserError that lists the candidates.
     """
     files = [*record_files(results), *sorted(runs.glob("*/*/*/record.json"))]
-    named: dict[str, tuple[str, Path]] = {}  # name of the record -> (key, file)
+    by_name: dict[str, tuple[str, Path]] = {}  # name of the record -> (key, file)
     for path in files:
         name = _name(path, results, runs)
-        named[name] = (name.rpartition("-")[0], path)
-    exact = [path for name, (key, path) in named.items() if text in (name, key)]
-    paths = exact or [path for name, (_, path) in named.items() if name.startswith(text)]
+        by_name[name] = (name.rpartition("-")[0], path)
+    exact = [path for name, (key, path) in by_name.items() if text in (name, key)]
+    paths = exact or [path for name, (_, path) in by_name.items() if name.startswith(text)]
     records: dict[str, tuple[Path, RunRecord]] = {}
     for path in paths:
         try:
@@ -59,18 +59,18 @@ def find(text: str, results: Path, runs: Path) -> tuple[Path, RunRecord]:
         raise UserError(f"'{text}' means {len(names)} records: {', '.join(names[:MOST_NAMED])}{more}; name one of them")
     if not files:
         raise UserError(f"no record '{text}': nothing has run here yet, and nothing is published in {results}")
-    raise unknown("record", text, {key for key, _ in named.values()})
+    raise unknown("record", text, {key for key, _ in by_name.values()})
 
 
 def _name(path: Path, results: Path, runs: Path) -> str:
-    """`mnist/lenet/reference-seed0-1a2b3c4d`: of a published file, or of a job's folder, which ends in its fingerprint."""
+    """Return a record's name, `mnist/lenet/reference-seed0-1a2b3c4d`, from its published file or its job's folder."""
     if path.name == "record.json":
         return path.parent.relative_to(runs).as_posix()
     return path.relative_to(results).with_suffix("").as_posix()
 
 
 def facts(record: RunRecord, path: Path) -> list[tuple[str, str]]:
-    """Return what a reader wants to know of a record, as (name, value); the whole of it stands in the file."""
+    """Return the main facts of a record as (name, value); the complete record is in the file."""
     environment, protocol, source = record.environment, record.protocol, record.source
     error = "none: the loss was not finite" if record.test_error is None else f"{record.test_error:.2f} %"
     if record.test_error is not None:

@@ -1,4 +1,4 @@
-"""`runner report --paper` and `--holdout`: a source's own tables, and the choices made on held-out images, in any format."""
+"""Write the tables of `runner report --paper` and `--holdout` in any format: a source's own tables, and hold-out choices."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ Cells = tuple[str, Sequence[str], list[list[str]], int]  # title, headings, rows
 
 
 def paper_cells(frame: pd.DataFrame, paper: Paper) -> list[Cells]:
-    """Return a table a place of the source, with the data set's column where it has several."""
+    """Return one table for each place of the source, with a data set column if it has several."""
     tables: list[Cells] = []
     for where, rows in frame.groupby("where", sort=False):
         several = rows["dataset"].nunique() > 1
@@ -34,7 +34,7 @@ def paper_cells(frame: pd.DataFrame, paper: Paper) -> list[Cells]:
 
 
 def choice_cells(frame: pd.DataFrame) -> list[Cells]:
-    """Return a table a model and data set: settings with their errors on held-out images, the best first."""
+    """Return one table for each model and data set: settings with their errors on held-out images, the best first."""
     tables: list[Cells] = []
     for (dataset, model), rows in frame.groupby(["dataset", "model"], sort=False):
         title = f"{model} on {get_dataset(dataset).title}: errors on held-out training images"
@@ -51,7 +51,7 @@ def choice_cells(frame: pd.DataFrame) -> list[Cells]:
 
 
 def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: str) -> str | None:
-    """Return the text of a frame in a format; None where it was printed as a table. Raises UserError for BibTeX."""
+    """Return the text of a frame in a format; None if it was printed as a table. Raises UserError for BibTeX."""
     if fmt == "json":
         return as_json(frame)
     if fmt == "csv":

@@ -1,4 +1,4 @@
-"""The report as a table for the terminal, on a console that knows its own width and colours."""
+"""Print the report as tables on a terminal."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ from benchmarks.labels import (
 from benchmarks.leaderboard import make_equivalences
 from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
 
-COLOURS = {  # beside symbol and word, which say it without
+COLOURS = {  # in addition to symbol and word, which suffice without colour
     "reproduced": "green",
     "better": "green",
     "worse": "red",
@@ -44,7 +44,7 @@ COLOURS = {  # beside symbol and word, which say it without
 def print_table(
     console: Console, suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str = ""
 ) -> None:
-    """The default view with its reasons, the claims, and what to type next."""
+    """Print the default view with its reasons, the claims, and the next commands."""
     view = with_cited_rows(board)
     for dataset, rows in view.groupby("dataset", sort=False):
         facts = get_dataset(str(dataset))
@@ -62,7 +62,7 @@ def print_table(
     _print_claims(console, claims)
     _print_equivalences(console, make_equivalences(board))
     for note in notes_of(suite, board, view):
-        console.print(Text(note), soft_wrap=True)  # a command has to stay whole to be copied
+        console.print(Text(note), soft_wrap=True)  # soft wrap keeps a command in one piece for copying
     if as_of:
         console.print(Text(as_of, style="dim"), soft_wrap=True)
 
@@ -108,8 +108,8 @@ def _print_claims(console: Console, claims: pd.DataFrame) -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     for claim in claims.itertuples(index=False):
-        said = f"{clean(claim.text)} ({clean(claim.paper)}, {clean(claim.where)})"
-        table.add_row(Text(verdict_words(claim.verdict), style=COLOURS[claim.verdict]), Text(said))
+        claim_text = f"{clean(claim.text)} ({clean(claim.paper)}, {clean(claim.where)})"
+        table.add_row(Text(verdict_words(claim.verdict), style=COLOURS[claim.verdict]), Text(claim_text))
         if claim.verdict != "not run":
             table.add_row("", Text(f"{clean(claim.reason)}{measured_with(claim)}.", style="dim"))
     console.print(table)
@@ -131,7 +131,7 @@ def _print_equivalences(console: Console, found: pd.DataFrame) -> None:
 def print_cells(
     console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> None:
-    """Print a plain table: `left` columns of text on the left side, numbers right-aligned, the last one text again."""
+    """Print a plain table: `left` columns of text, then right-aligned numbers, and text in the last column."""
     console.print(Text(title, style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for position, head in enumerate(heads):

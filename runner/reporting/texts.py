@@ -1,4 +1,4 @@
-"""Sentences and cells of a report that the terminal, Markdown and LaTeX share."""
+"""Sentences and cells of a report, shared by terminal, Markdown and LaTeX."""
 
 from typing import Any
 
@@ -10,28 +10,28 @@ SUBMIT = "runner submit --suite"
 
 
 def reported_text(row: Any) -> str:
-    """The reported error as printed; '' where there is none."""
+    """Return the reported error as printed; '' if there is none."""
     return "" if pd.isna(row.reported) else row.printed
 
 
 def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
-    """The rows of one data set with their ranks."""
+    """Return the rows of one data set with their ranks."""
     pairs = zip(ranks(rows), rows.itertuples(index=False), strict=True)
     return [("" if rank is None else str(rank), row) for rank, row in pairs]
 
 
 def about(row: Any) -> str:
-    """Which row a reason is about."""
+    """Return the name of the row that a reason belongs to."""
     return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
 
 
 def with_reasons(view: pd.DataFrame) -> list[Any]:
-    """The rows whose verdict needs a sentence."""
+    """Return the rows whose verdict needs a sentence."""
     return [row for row in view.itertuples(index=False) if row.runs and not pd.isna(row.reported)]
 
 
 def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[str]:
-    """What a reader has to know beside the numbers, and what to type next."""
+    """Return the notes below the tables: caveats, and the commands to run next."""
     notes = []
     for row in board[board["data"] == "unverified"].drop_duplicates(["dataset", "provenance"]).itertuples(index=False):
         if row.runs:
@@ -41,9 +41,9 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
         notes.append(repeats)
     if outdated := int(board["outdated"].sum()):
         notes.append(f"Not counted: {outdated} of another revision or recipe.")
-    chosen = f" --suite {suite}" if suite else ""
+    flags = f" --suite {suite}" if suite else ""
     if more := len(board) - len(view):
-        notes.append(f"{more} more of other profiles, data or sources: runner report{chosen} --format csv")
+        notes.append(f"{more} more of other profiles, data or sources: runner report{flags} --format csv")
     models = view[view["model"].notna()]
     waiting = list(dict.fromkeys(models.loc[models["runs"] == 0, "model"]))
     if not models["runs"].any():
@@ -56,9 +56,9 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
     for profile, rows in open_.groupby("profile", sort=False):
         counts = ", ".join(f"{clean(row.model)} {int(row.seeds_to_go)}" for row in rows.itertuples(index=False))
         names = " ".join(f"--model {clean(name)}" for name in dict.fromkeys(rows["model"]))
-        chosen = f"{suite} {names}" if suite else f"SUITE {names}"
+        flags = f"{suite} {names}" if suite else f"SUITE {names}"
         flag = "" if profile == "reference" else f" --profile {profile}"
-        notes.append(f"Seeds to go: {counts}. Run them: {SUBMIT} {chosen}{flag} --until-decided")
+        notes.append(f"Seeds to go: {counts}. Run them: {SUBMIT} {flags}{flag} --until-decided")
     if not suite and (models["runs"] == 0).sum() > 20:
         notes.append("Only what has run: runner report --measured")
     if view["reported"].isna().all():
@@ -67,12 +67,12 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
 
 
 def profiles_text(row: Any) -> str:
-    """Which two profiles of what an equivalence is about."""
+    """Return which two profiles an equivalence compares, and on what."""
     unverified = " on unverified data" if row.data == "unverified" else ""
     return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} beside reference"
 
 
 def measured_with(claim: Any) -> str:
-    """On which rows a claim was judged, where they aren't the plain ones."""
+    """Return the profile and data on which a claim was judged; '' for reference on verified data."""
     parts = ["profile fast"] * (claim.profile == "fast") + ["unverified data"] * (claim.data == "unverified")
     return f" ({', '.join(parts)})" if parts else ""

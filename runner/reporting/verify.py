@@ -1,6 +1,6 @@
-"""Checks published records: every problem of a folder at once, each a line `path: field: problem`.
+"""Check published records and report every problem of a folder at once, each as a line `path: field: problem`.
 
-Errors are what can't be true, or can't be checked; warnings what a reader should know: an older revision, a dirty or
+Errors are what cannot be true or cannot be checked. Warnings are what a reader should know: an older revision, a dirty or
 unknown commit, the same weights twice.
 """
 
@@ -25,30 +25,30 @@ from runner.reporting.consistency import Note, check_best, check_speed, check_tr
 from runner.submit.plan import resolve_field
 from runner.text import number
 
-LEAST_CHANCE = 0.95  # of ln C: no data set here has classes so unequal that a constant answer has less
-CLOCK_SKEW = timedelta(minutes=5)  # two machines' clocks may differ by so much
+LEAST_CHANCE = 0.95  # of ln C: no data set here is so unbalanced that a constant answer has a lower loss
+CLOCK_SKEW = timedelta(minutes=5)  # tolerated difference between two machines' clocks
 
 
 @dataclass
 class Findings:
-    """What was found so far: lines `path: field: problem`."""
+    """The problems so far, as lines `path: field: problem`."""
 
     errors: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def error(self, path: Path, field: str, problem: str) -> None:
-        """What can't be true, or can't be checked."""
+        """Add a statement that cannot be true or cannot be checked."""
         self.errors.append(f"{path}: {field}: {problem}")
 
     def warn(self, path: Path, field: str, problem: str) -> None:
-        """What a reader should know."""
+        """Add a fact that a reader should know."""
         self.warnings.append(f"{path}: {field}: {problem}")
 
 
 def show(path: Path | None) -> int:
-    """Verify a folder or a record and print every problem; the exit code: 1 for errors.
+    """Verify a folder or a record and print every problem; return exit code 1 for errors, else 0.
 
-    None stands for this checkout's results; then sources and zoo are held against each other too.
+    None means this checkout's results; then sources and zoo are checked against each other too.
     """
     folder = results_folder() if path is None else path
     errors, warnings = verify(folder) if path is not None or folder.exists() else ([], [])
@@ -63,57 +63,57 @@ def show(path: Path | None) -> int:
 
 
 def verify(folder: Path) -> tuple[list[str], list[str]]:
-    """(errors, warnings) of every file below a results folder, of one data set's or model's folder, or of one record.
+    """Return (errors, warnings) of a results folder, of one data set's or model's folder, or of one record.
 
-    Raises UserError where there is no such path.
+    Raises UserError if the path does not exist.
     """
     if not folder.exists():
         raise UserError(f"{folder}: no such file or folder")
-    found = Findings()
+    findings = Findings()
     records: list[tuple[Path, RunRecord]] = []
     files = Listing(records=[folder]) if folder.is_file() else listing(folder)
     for path in files.strays:
-        found.error(path, "file", "is no record, curve or card in its place, and no board reads it: remove it")
+        findings.error(path, "file", "is no record, curve or card in its place, and no board reads it: remove it")
     if files.cards:
-        found.errors += read_cards(files.cards[0].parent)[1]
+        findings.errors += read_cards(files.cards[0].parent)[1]
     for path in files.records:
         try:
             record = load(path)
         except RecordError as problem:
-            found.errors += str(problem).splitlines()
+            findings.errors += str(problem).splitlines()
             continue
         records.append((path, record))
-        error, warn = partial(found.error, path), partial(found.warn, path)
+        error, warn = partial(findings.error, path), partial(findings.warn, path)
         _check_identity(path, record, error)
         _check_recipe(record, error, warn)
         _check_values(record, error)
         _check_origin(record, error, warn)
         _check_curve(path, record, error)
-    _check_doubles(records, found)
-    known = {curve_path(path) for path in files.records}
+    _check_doubles(records, findings)
+    curves = {curve_path(path) for path in files.records}
     for path in files.curves:
-        if path not in known:
-            found.warn(path, "file", "a curve without its record")
-    return found.errors, found.warnings
+        if path not in curves:
+            findings.warn(path, "file", "a curve without its record")
+    return findings.errors, findings.warnings
 
 
 def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
-    """What names the record: fingerprint, key, recipe digest, and where the file lies."""
+    """Check fingerprint, key, recipe digest, and the path of the file."""
     job = record.job
-    for field, found, expected in (
+    for field, actual, expected in (
         ("fingerprint", record.fingerprint, job.fingerprint),
         ("key", record.key, job.key),
         ("recipe_sha256", record.recipe_sha256, job.recipe_sha256),
     ):
-        if found != expected:
-            error(field, f"is '{found}', its job gives '{expected}'")
+        if actual != expected:
+            error(field, f"is '{actual}', its job gives '{expected}'")
     place = "/".join(path.resolve().parts[-3:])
     if place != record.place:
         error("file", f"lies at {place}, the record's own names give {record.place}")
 
 
 def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
-    """The job against the zoo: model, revision, recipe, overrides, parameters, augmentation."""
+    """Check the job against the zoo: model, revision, recipe, overrides, parameters, augmentation."""
     from zoo import load_models, problems
     from zoo.plain import to_plain_at
     from zoo.recipe import recipe_from
@@ -159,7 +159,7 @@ def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
 
 
 def _check_values(record: RunRecord, error: Note) -> None:
-    """Numbers against the data set's facts and against each other."""
+    """Check numbers against the data set's definition and against each other."""
     from runner.training.loop import CHANCE_SHARE
 
     job, protocol = record.job, record.protocol
@@ -168,14 +168,14 @@ def _check_values(record: RunRecord, error: Note) -> None:
         return
     dataset = get_dataset(job.dataset)
     holdout = job.effective_recipe.get("holdout", 0)
-    for field, found, expected in (
+    for field, actual, expected in (
         ("protocol.holdout", protocol.holdout, holdout),
         ("protocol.evaluation", protocol.evaluation, "validation" if holdout else "test"),
         ("protocol.training_images", protocol.training_images, dataset.training_images(holdout)),
         ("test_images", record.test_images, holdout or dataset.test_size),
     ):
-        if found not in (expected, None):
-            error(field, f"is {found}, job and data set give {expected}")
+        if actual not in (expected, None):
+            error(field, f"is {actual}, job and data set give {expected}")
 
     equal, most = _constant_losses(job.model, dataset.classes)
     if record.chance_loss is not None and not LEAST_CHANCE * equal < record.chance_loss < most:
@@ -194,9 +194,9 @@ def _check_values(record: RunRecord, error: Note) -> None:
 
 
 def _constant_losses(model: str, classes: int) -> tuple[float, float]:
-    """Return the loss of a constant answer on equally frequent classes, and the most it can be on the data sets here.
+    """Return the loss of a constant answer on equally frequent classes, and its upper limit on the data sets here.
 
-    Of a cross-entropy the former is ln C, and nothing is more.
+    For a cross-entropy the first is ln C, which is also the maximum.
     """
     import torch
 
@@ -211,7 +211,7 @@ def _constant_losses(model: str, classes: int) -> tuple[float, float]:
 
 
 def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
-    """When and from what: dates, commit, data."""
+    """Check dates, commit, data and the trail of attempts."""
     latest = datetime.now(UTC) + CLOCK_SKEW
     for field in ("started", "finished"):
         moment = getattr(record, field)
@@ -240,7 +240,7 @@ def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
 
 
 def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
-    """The curve file: there, unchanged, a row an epoch, ending where the record says."""
+    """Check the curve file: present, unchanged, one row per epoch, and a last row that matches the record."""
     file = curve_path(path)
     try:
         content = file.read_bytes()
@@ -284,9 +284,9 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
 
 
 def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
-    """Tell whether the recipe's own rule ends a training with just these rows of the curve.
+    """Return whether the recipe's own rule ends a training after exactly these rows of the curve.
 
-    When a second stage ends isn't in the curve: there any number from its first epoch on will do.
+    The curve does not tell when a second stage ends, so any number of rows from its first epoch on is accepted.
     """
     from zoo.recipe import recipe_from
 
@@ -301,12 +301,12 @@ def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
 
 
 def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> None:
-    """A run id names one run; equal final weights are one measurement. An error of two records is reported for both."""
+    """Check that a run id names one run and that equal final weights count once. Report an error of two records for both."""
     runs: dict[str, Path] = {}
     weights: dict[str, Path] = {}
     digests: dict[str, tuple[str, Path]] = {}
     for path, record in records:
-        if record.data.verified:  # the official files give one digest, whoever reads them
+        if record.data.verified:  # the official files have one digest on every machine
             digest, first = digests.setdefault(record.job.dataset, (record.data.sha256, path))
             if digest != record.data.sha256:
                 for one, other in ((path, first), (first, path)):

@@ -1,1 +1,1 @@
-"""From a suite to jobs, and following them."""
+"""Plan the jobs of a suite, submit them and follow them."""

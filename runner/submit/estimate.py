@@ -1,4 +1,4 @@
-"""How long jobs will train: by what the same models took here before, else roughly by their arithmetic."""
+"""Estimate training times from earlier runs on this machine, or roughly from multiply-accumulates."""
 
 import contextlib
 import statistics
@@ -10,32 +10,35 @@ from runner.jobs.find import all_jobs
 from runner.jobs.paths import results_folder
 
 OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
-CPU_RATE = 6e10  # operations a second: what `runner bench` measured for the larger networks on one core
+CPU_RATE = 6e10  # operations per second: measured by `runner bench` for the larger networks on one core
 
 
 def expected_seconds(planned: Sequence[Job]) -> float | None:
-    """Training seconds by what the same models took here before; None where one of them never ran here."""
-    known: dict[tuple[str, str, str], list[float]] = {}
+    """Return training seconds from earlier runs of the same models here; None if one of them never ran here."""
+    seconds_per_epoch: dict[tuple[str, str, str], list[float]] = {}
     for paths in all_jobs():
         if not paths.record.exists():
             continue
-        with contextlib.suppress(RecordError):  # a later version's, or torn: `runner verify` says so
+        with contextlib.suppress(RecordError):  # damaged or of a later version: `runner verify` reports it
             record = load(paths.record)
             epochs = record.job.most_epochs
             if epochs:
                 trained = (record.job.dataset, record.job.model, record.job.profile)
-                known.setdefault(trained, []).append(record.train_seconds / epochs)
+                seconds_per_epoch.setdefault(trained, []).append(record.train_seconds / epochs)
     total = 0.0
     for job in planned:
-        seen = known.get((job.dataset, job.model, job.profile))
-        if seen is None:
+        earlier = seconds_per_epoch.get((job.dataset, job.model, job.profile))
+        if earlier is None:
             return None
-        total += statistics.median(seen) * (job.most_epochs or 1)
+        total += statistics.median(earlier) * (job.most_epochs or 1)
     return total
 
 
 def rough_seconds(planned: Sequence[Job]) -> float:
-    """Training seconds on one CPU slot by the multiply-accumulates on the models' cards; models without a card add none."""
+    """Return training seconds on one CPU slot, from the multiply-accumulates on the models' cards.
+
+    A model without a card adds 0.
+    """
     from benchmarks.leaderboard import read_cards
 
     cards, _ = read_cards(results_folder() / "cards")

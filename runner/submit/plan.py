@@ -1,4 +1,4 @@
-"""Suite x zoo -> jobs -> jobs still to do: pure functions."""
+"""Derive the jobs of a suite from the zoo: pure functions."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from zoo.plain import paths_of, to_plain_at, with_value
 from zoo.recipe import Moment, Recipe, Shuffled, Stage
 from zoo.spec import ModelSpec, Variant
 
-# What other tools call these fields: too far from our names for a guess by letters.
+# Other tools' names of these fields, too different from ours for a guess by spelling.
 ELSEWHERE = {
     "lr": "learning_rate",
     "wd": "weight_decay",
@@ -29,17 +29,17 @@ ELSEWHERE = {
 
 
 def unknown_field(name: str, known: Iterable[str]) -> UserError:
-    """Return the error for a recipe field that is not there: with our word for it, else the nearest one."""
+    """Return the error for an unknown recipe field: with our name for another tool's field, else with the nearest name."""
     if name.lower() in ELSEWHERE:
         return UserError(f"unknown recipe field '{name}': did you mean '{ELSEWHERE[name.lower()]}'?")
     return unknown("recipe field", name, known)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Return the name and the value of `FIELD=VALUE`; the value is JSON where it can be read as JSON, else the text itself.
+    """Return the name and the value of `FIELD=VALUE`; the value is parsed as JSON if possible, else it is the text itself.
 
-    Whether a recipe has the field, and what may stand in it, is `override`'s to say. Raises UserError for another form, or a
-    name that is no field of any recipe.
+    `override` checks whether a recipe has the field and accepts the value. Raises UserError for another form, or for a name
+    that is no field of any recipe.
     """
     name, equals, value = text.partition("=")
     if not equals:
@@ -53,7 +53,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """Return the fields of several `FIELD=VALUE`; raises UserError where one field is set twice: the first would be lost."""
+    """Return the fields of several `FIELD=VALUE`; raise UserError if one field is set twice."""
     overrides: dict[str, Any] = {}
     for name, value in map(parse_override, texts):
         if name in overrides:
@@ -63,14 +63,14 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_sweep(texts: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the settings of several `FIELD=A,B,C`: every combination of their values. One empty setting for no text.
+    """Return the settings of several `FIELD=A,B,C`: every combination of their values; one empty setting without texts.
 
-    A value that holds commas itself is written as JSON: `milestones=[10,15],[20,25]`. Raises UserError as `parse_override`.
+    Write values that contain commas as JSON: `milestones=[10,15],[20,25]`. Raises UserError as `parse_override` does.
     """
     settings: list[dict[str, Any]] = [{}]
     for text in texts:
         name, _, listed = text.partition("=")
-        parse_override(text)  # refuses another form, and an unknown field
+        parse_override(text)  # raises for another form or an unknown field
         if name in settings[0]:
             raise UserError(f"--sweep {name} is given twice; give all its values at once: --sweep {name}=A,B,C")
         try:
@@ -85,7 +85,7 @@ def parse_sweep(texts: Iterable[str]) -> list[dict[str, Any]]:
 
 @cache
 def field_names() -> list[str]:
-    """Return every field that a recipe or a part of one can have, without its part's name."""
+    """Return every field that a recipe or a part of one can have, without the part's name."""
     parts = [
         value for value in vars(zoo.recipe).values() if isinstance(value, type) and dataclasses.is_dataclass(value)
     ]
@@ -95,7 +95,7 @@ def field_names() -> list[str]:
 def resolve_field(recipe: Recipe, name: str) -> str:
     """Return the dotted name of a recipe's field: `name` itself, or the one that ends with it ('learning_rate').
 
-    Raises UserError for a name that no field of this recipe has, or that several have.
+    Raises UserError if no field of this recipe matches, or several do.
     """
     paths = paths_of(recipe)
     if name in paths:
@@ -109,9 +109,9 @@ def resolve_field(recipe: Recipe, name: str) -> str:
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe with `changes` (JSON values by field) laid over it, and those that change it, by dotted name.
+    """Return the recipe with `changes` (JSON values by field) applied, and those that have an effect, by dotted name.
 
-    A whole part is laid over before its fields. Raises UserError, in one line, for what the recipe can't have.
+    A whole part is replaced before its fields. Raises UserError, in one line, for a value that the recipe does not accept.
     """
     effective, paths = recipe, list[str]()
     for name in sorted(changes, key=lambda name: (name not in Recipe.__dataclass_fields__, name.count("."), name)):
@@ -129,11 +129,11 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> tuple[Recipe, dict[s
     return effective, {path: value for path, value in different.items() if own.get(path, _NOTHING) != value}
 
 
-_NOTHING = object()  # no value of a recipe's field
+_NOTHING = object()  # differs from every value of a recipe field
 
 
 def models_of(suite: Suite, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
-    """The models whose spec declares this suite; of one for every model, those with a recipe for a data set of it."""
+    """Return the models that declare this suite. For a suite of every model: those with a recipe for one of its data sets."""
     if suite.every_model:
         return {name: spec for name, spec in models.items() if not spec.variants.keys().isdisjoint(suite.datasets)}
     return {name: spec for name, spec in models.items() if suite.name in spec.suites}
@@ -149,16 +149,16 @@ def make_jobs(
     overrides: Mapping[str, Any] | None = None,
     sweep: Iterable[Mapping[str, Any]] = ({},),
 ) -> list[Job]:
-    """Every job of a suite, in the order dataset, model, setting of the sweep, seed.
+    """Return every job of a suite, in the order dataset, model, setting of the sweep, seed.
 
-    `only` narrows the models, `seeds` replaces the suite's, `overrides` (by recipe field) are laid over the suite's own and
-    over its sweep, whose settings may become equal by that: equal jobs are one. `sweep` multiplies the settings by its own,
-    laid over all that. An override equal to the recipe's own value
-    is dropped. Raises UserError for a model outside the suite or a value that can't be trained with.
+    `only` limits the models and `seeds` replaces the suite's. `overrides` (by recipe field) replace the suite's own and
+    those of its sweep; jobs that become equal are merged. `sweep` is combined with all settings and replaces their values.
+    An override equal to the recipe's own value is dropped. Raises UserError for a model outside the suite or a value that
+    cannot be trained with.
     """
     members = models_of(suite, models)
-    wanted = list(only) or list(members)
-    for name in wanted:
+    names = list(only) or list(members)
+    for name in names:
         if name not in models:
             raise unknown("model", name, members)
         if name not in members:
@@ -172,20 +172,20 @@ def make_jobs(
         for setting in suite.sweep
         for own in sweep
     ]
-    made: dict[str, Job] = {}
+    jobs: dict[str, Job] = {}
     for dataset in suite.datasets:
         for name in members:
             variant = members[name].variants.get(dataset)
-            if name not in wanted or variant is None:
+            if name not in names or variant is None:
                 continue
             for changes in settings:
                 different = _checked(f"{dataset}/{name}", dataset, variant.recipe, changes)
                 for seed in dict.fromkeys(seeds or suite.seeds):
                     job = _job(dataset, name, variant, different, profile, seed)
-                    made.setdefault(job.fingerprint, job)
-    if not made:
+                    jobs.setdefault(job.fingerprint, job)
+    if not jobs:
         raise UserError(f"the suite '{suite.name}' has no model with a recipe for {', '.join(suite.datasets)}")
-    return list(made.values())
+    return list(jobs.values())
 
 
 def _job(dataset: str, model: str, variant: Variant, overrides: dict[str, Any], profile: str, seed: int) -> Job:
@@ -205,7 +205,7 @@ def _job(dataset: str, model: str, variant: Variant, overrides: dict[str, Any], 
 
 
 def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes that differ from the recipe, by dotted name; raises UserError for a recipe that can't be trained."""
+    """Return the changes that differ from the recipe, by dotted name; raise UserError for a recipe that cannot be trained."""
     try:
         effective, different = override(recipe, changes)
     except UserError as error:
@@ -225,7 +225,7 @@ def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]
 
 
 def suites_table(models: Mapping[str, ModelSpec]) -> list[dict[str, Any]]:
-    """One row a suite, for `runner suites`: name, description, datasets, models, seeds, jobs."""
+    """Return one row per suite for `runner suites`: name, description, datasets, models, seeds, jobs."""
     rows = []
     for suite in SUITES.values():
         pairs = [(d, n) for d in suite.datasets for n, s in models_of(suite, models).items() if d in s.variants]

@@ -1,4 +1,4 @@
-"""What a running submit shows: a live table on a terminal, plain lines anywhere else."""
+"""Show the progress of a submit: a live table on a terminal, plain lines elsewhere."""
 
 import contextlib
 import time
@@ -17,26 +17,24 @@ from runner.jobs.paths import JobPaths
 from runner.jobs.state import State, progress_of, state_of
 from runner.text import duration, percent
 
-SECONDS_TO_JUDGE = 5.0  # of steps, before a time left is told from them
-PLAIN_SECONDS = 30.0  # between two summaries where there is no terminal
+SECONDS_TO_JUDGE = 5.0  # of steps before the time left is estimated
+PLAIN_SECONDS = 30.0  # between two summaries without a terminal
 SYMBOLS: dict[str, str] = {
     "done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "killed": "†", "pending": "·",
 }  # fmt: skip
 
 
 class Progress:
-    """Follows the jobs of one submit through their files; `tick` may be called as often as one likes."""
+    """Follow the jobs of one submit through their files; `tick` may be called at any rate."""
 
     def __init__(self, jobs: Iterable[tuple[Job, JobPaths]], console: Console) -> None:
         self.jobs = list(jobs)
         self.console = console
         self.began = time.monotonic()
         self.states: dict[JobPaths, State] = {paths: state_of(paths) for _, paths in self.jobs}
-        self._parts: dict[JobPaths, float] = {}  # of the epoch that a running job is in
+        self._parts: dict[JobPaths, float] = {}  # the completed fraction of a running job's current epoch
         self.work_at_start = sum(self._left(job, paths) for job, paths in self.jobs)
-        self._first: tuple[float, float] | None = (
-            None  # when work was first seen done, and how much: loading comes before
-        )
+        self._first: tuple[float, float] | None = None  # time and remaining work at the first progress, after loading
         self._ended = {paths for paths, state in self.states.items() if state == "done"}
         self._spoke = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -52,14 +50,14 @@ class Progress:
             self._live.stop()
 
     def detach(self) -> None:
-        """The terminal is gone: go on with plain lines."""
+        """Switch to plain lines after the terminal has gone."""
         live, self._live = self._live, None
         if live is not None:
             with contextlib.suppress(OSError):
                 live.stop()
 
     def say(self, line: str) -> None:
-        """A line above the live table. A terminal that went away between two writes must not end the work."""
+        """Print a line above the live table. A terminal that disappears between two writes does not end the work."""
         with contextlib.suppress(OSError):
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -104,7 +102,7 @@ class Progress:
     # --- parts ---
 
     def _left(self, job: Job, paths: JobPaths) -> float:
-        """Epochs to go; a job's epochs are alike, and jobs of one suite nearly."""
+        """Return a job's remaining epochs. Epochs of one suite take roughly the same time."""
         state = self.states[paths]
         if state in ("done", "failed"):
             return 0.0
@@ -115,7 +113,7 @@ class Progress:
         return sum(self._left(job, paths) for job, paths in self.jobs)
 
     def _time_left(self) -> str:
-        """Say how long the rest takes at the rate since the first steps: an estimate within seconds, not after an epoch."""
+        """Return the time left at the rate since the first steps, so that an estimate is ready within seconds."""
         left, now = self._left_of_all(), time.monotonic()
         began, at_first = self._first or (self.began, self.work_at_start)
         if at_first - left <= 0 or now - began < SECONDS_TO_JUDGE:

@@ -1,4 +1,4 @@
-"""One submit from its plan to its last line: what `runner submit` and `runner retry` do."""
+"""Run one submit from its plan to its last line, for `runner submit` and `runner retry`."""
 
 import contextlib
 import os
@@ -43,21 +43,21 @@ from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind
 from runner.worker.options import RunOptions, submitter
 
-WORTH_SAYING = 3600.0  # seconds: a guess is only for what would keep somebody waiting
+WORTH_SAYING = 3600.0  # seconds: a rough estimate is shown only above this
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run, whatever is run."""
+    """How to run jobs: options, engine, slots and output."""
 
     options: RunOptions = field(default_factory=RunOptions)
     engine: str = "local"
-    slots_per_gpu: int | None = None  # the engine's own
+    slots_per_gpu: int | None = None  # None: the engine's own
     json: bool = False
-    follow: bool = True  # SLURM's tasks: until they have ended
+    follow: bool = True  # wait until SLURM's tasks have ended
 
     def table(self) -> Table:
-        """The engine; raises UserError for one that isn't there, or a number of slots that makes no sense."""
+        """Return the engine's table; raise UserError for an unknown engine or an invalid number of slots."""
         table = engine_named(self.engine)
         if self.slots_per_gpu is None:
             return table
@@ -66,7 +66,7 @@ class Settings:
         return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
 
     def slots(self) -> list[Slot]:
-        """Where workers run here; none where SLURM says how many run at once. Raises UserError as both do."""
+        """Return the slots on this machine; none for SLURM. Raises UserError as `table` and `make_slots` do."""
         table = self.table()
         if table.kind == "slurm":
             return []
@@ -79,12 +79,12 @@ def _to_stderr(line: str) -> None:
 
 
 def states_of(planned: Sequence[Job]) -> list[State]:
-    """The state of each planned job, also of those never submitted here."""
+    """Return the state of each planned job, including those never submitted here."""
     return [state_of(JobPaths.of(job)) for job in planned]
 
 
 def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
-    """Whether a submit runs a failed job again: infrastructure's failures yes, a model's own only by `retry`."""
+    """Return whether a submit runs a failed job again: infrastructure failures yes, a model's own failures only by `retry`."""
     if state != "failed":
         return False
     kind = (read_json(paths.failure) or {}).get("kind")
@@ -92,7 +92,7 @@ def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
 
 
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
-    """What `submit --dry-run --json` prints."""
+    """Return the object that `submit --dry-run --json` prints."""
     rows = [plan_row(job, state) for job, state in zip(planned, states, strict=True)]
     return {"jobs": rows, "counts": _counts(planned, states, settings), "missing_data": missing_data(planned, settings)}
 
@@ -104,7 +104,10 @@ def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings)
 
 
 def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Settings, slots: Sequence[Slot]) -> str:
-    """'36 jobs: 12 done, 24 to run, about 1 h 50 min on 2 slots'; without slots it's SLURM that says how many run at once."""
+    """Return '36 jobs: 12 done, 24 to run, about 1 h 50 min on 2 slots'.
+
+    Without slots, SLURM decides how many jobs run in parallel, and no time is estimated.
+    """
     counts = _counts(planned, states, settings)
     parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
     parts += [f"{counts['running']} running already"] * bool(counts["running"])
@@ -114,20 +117,20 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     if counts["to_run"] and not slots:
         line += f" by SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
-        left = [job for job, state in zip(planned, states, strict=True) if state != "done"]
-        on_cpu, known = slots[0].device == "cpu", expected_seconds(left)
-        rough = rough_seconds(left) if on_cpu and known is None else 0.0
-        if known is not None:
-            line += f", about {duration(known / len(slots))}"
-        elif rough > WORTH_SAYING:
-            line += f", roughly {duration(rough / len(slots))}"
+        unfinished = [job for job, state in zip(planned, states, strict=True) if state != "done"]
+        on_cpu, known_seconds = slots[0].device == "cpu", expected_seconds(unfinished)
+        rough_estimate = rough_seconds(unfinished) if on_cpu and known_seconds is None else 0.0
+        if known_seconds is not None:
+            line += f", about {duration(known_seconds / len(slots))}"
+        elif rough_estimate > WORTH_SAYING:
+            line += f", roughly {duration(rough_estimate / len(slots))}"
         line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
-        line += " (runner bench measures it)" if rough > WORTH_SAYING else ""
+        line += " (runner bench measures it)" if rough_estimate > WORTH_SAYING else ""
     return line
 
 
 def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | None]:
-    """Return the planned data sets whose files aren't here, with the bytes to download; None where a size isn't known."""
+    """Return the planned data sets with missing files and the bytes to download; None if a size is unknown."""
     from runner.data.cache import lacking
     from runner.data.folder import data_folder
 
@@ -142,7 +145,10 @@ def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | 
 
 
 def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
-    """'cifar10: not here, 170 MB to download: runner data prepare', a line a data set."""
+    """Return one line per data set with missing files.
+
+    For example 'cifar10: data not here, 170 MB to download: runner data prepare --dataset cifar10'.
+    """
     lines = []
     for name, size in missing_data(planned, settings).items():
         download = "size unknown" if size is None else f"{amount(size)} to download"
@@ -151,7 +157,7 @@ def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
 
 
 def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
-    """Read every data set once before anything starts: a missing or foreign file ends the submit here, in one line."""
+    """Load every data set once before anything starts, so that a missing or unofficial file raises UserError here."""
     from runner.data import cache
     from runner.data.folder import data_folder
 
@@ -169,13 +175,13 @@ def run(
     afresh: bool = False,
     sequential: Collection[str] = (),
 ) -> int:
-    """Run jobs to their end and say how it went. Returns the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
+    """Run jobs to their end and print the result. Return the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
 
-    `afresh`: what the jobs left behind moves to old/ first, once everything is known to be in order. `sequential` are
-    the fingerprints of those that are run because the seeds before them didn't decide the verdict.
+    With `afresh`, old files of the jobs move to old/ first, after all checks have passed. `sequential` are the fingerprints
+    of jobs that are run because the earlier seeds did not decide the verdict.
     """
     table, submitted_by = settings.table(), submitter()
-    source()  # refuses modules from elsewhere, and a commit that no record can hold
+    source()  # raises for modules of another checkout, or a commit that a record cannot store
     pairs = [(job, JobPaths.of(job)) for job in planned]
     states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
@@ -236,7 +242,7 @@ def _lay_down(
     afresh: bool,
     sequential: Collection[str],
 ) -> None:
-    """Write what makes these the jobs of this submit; raises UserError for one that is running and should start afresh."""
+    """Write the jobs and this submission to .runs; raise UserError for a running job that should restart."""
     for (job, paths), state in zip(pairs, states, strict=True):
         paths.write_job(job)
         if state == "done":
@@ -252,7 +258,7 @@ def _lay_down(
                 paths.set_aside()
         elif taken_up(paths, state, settings):
             with job_lock(paths) as held:
-                if held:  # else another submit has taken it up
+                if held:  # otherwise another submit is running it
                     paths.set_aside(only=paths.failure)
     record_submission(
         {
@@ -268,7 +274,7 @@ def _lay_down(
 
 
 def _check_slurm() -> None:
-    """Raises UserError where SLURM can't be asked, before anything is written."""
+    """Raise UserError if SLURM does not answer, before anything is written."""
     from runner.engines import slurm
 
     try:
@@ -278,21 +284,21 @@ def _check_slurm() -> None:
 
 
 def _queue(work: Work, table: Slurm, console: Console) -> Any:
-    """Queue what no task has yet; raises UserError where SLURM refuses or is away."""
+    """Queue what no task has yet; raise UserError if SLURM refuses it or does not answer."""
     from runner.engines import slurm
 
     queue = slurm.Queue(table, work.options)
     try:
-        said = queue.queue(list(work.open_jobs()))
+        summary = queue.queue(list(work.open_jobs()))
     except slurm.SlurmAway as error:
         raise UserError(f"SLURM doesn't answer: {error}; the same command queues what is missing") from error
-    console.print(said, highlight=False, soft_wrap=True)
+    console.print(summary, highlight=False, soft_wrap=True)
     return queue
 
 
 @contextlib.contextmanager
 def _signals(work: Work, progress: Progress, how: str) -> Any:
-    """Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only takes the terminal away."""
+    """Handle signals: Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only detaches the terminal."""
     received: list[int] = []
 
     def stop(number: int, _frame: Any) -> None:
@@ -302,7 +308,7 @@ def _signals(work: Work, progress: Progress, how: str) -> Any:
             progress.say(how)
 
     def hang_up(_number: int, _frame: Any) -> None:
-        """Nothing is printed before the streams lead elsewhere: a write to a terminal that is gone raises."""
+        """Redirect the streams before anything is printed, because a write to a closed terminal raises."""
         lead((1, 2), output_file())
         progress.detach()
 
@@ -318,11 +324,11 @@ def _signals(work: Work, progress: Progress, how: str) -> Any:
 def _last_words(
     pairs: Sequence[tuple[Job, JobPaths]], suite: str, settings: Settings, console: Console, received: list[int]
 ) -> int:
-    """The end of a submit: failures with their logs, what to type next."""
+    """Print the end of a submit: failures with their logs, and the next command. Return the exit code."""
     states = {paths: state_of(paths) for _, paths in pairs}
     if settings.json:
         _print_json(pairs)
-    # Also what was given up where the disk had no room for failure.json.
+    # Includes jobs that were given up when the disk had no room for failure.json.
     failed = [
         (job, paths)
         for job, paths in pairs
@@ -349,8 +355,8 @@ def _last_words(
         others = f"{running} running elsewhere (runner status)" if running else "the others were stopped"
         console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
         return 0
-    following = f" Next: runner report --suite {suite}" if suite in SUITES else ""
-    console.print(f"{line}.{following}", highlight=False, soft_wrap=True)
+    next_step = f" Next: runner report --suite {suite}" if suite in SUITES else ""
+    console.print(f"{line}.{next_step}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -359,7 +365,7 @@ def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
 
 
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
-    """A failed job: key, what and where, the log's path and its last lines."""
+    """Print a failed job: key, what failed and where, the log's path and its last lines."""
     failure = read_json(paths.failure) or {}
     kind = {
         "model": "the model's own failure",

@@ -1,7 +1,7 @@
-"""`runner submit --until-decided`: adds seeds, look by look, until every row of a suite is decided.
+"""Add seeds until every row of a suite is decided, for `runner submit --until-decided`.
 
-A row is looked at when it has 5, 10, 15 or 20 finished seeds and at no other size (benchmarks/verdicts.py: INTERIM_SIZES), and
-the records of seeds that were added after a look say so.
+A row has interim analyses at 5, 10, 15 or 20 finished seeds only (benchmarks/verdicts.py: INTERIM_SIZES). Records of seeds
+added after an interim analysis are marked.
 """
 
 import dataclasses
@@ -30,17 +30,17 @@ UNDECIDED = ("not run", "more seeds", "inconclusive")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the board as far as a look needs it: its verdict, and which seeds it counts."""
+    """What an interim analysis needs of a row of the board: its verdict and its seeds."""
 
     verdict: str
     n: int = 0  # finished seeds
-    ended: int = 0  # those and the collapsed and diverged ones
+    ended: int = 0  # finished, collapsed and diverged seeds
     seeds: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What one look decided for one row."""
+    """The result of one interim analysis for one row."""
 
     row: Row
     jobs: tuple[Job, ...]
@@ -48,10 +48,10 @@ class Decision:
 
 
 def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seeds: int) -> Decision:
-    """The seeds that take a row to its next look, or why there are none: a pure function.
+    """Return the seeds that take a row to its next interim analysis, or why there are none: a pure function.
 
-    `template` is any job of the row; `unavailable` are seeds with a record or a failure here, `failed` counts the
-    failures. At most `max_seeds` seeds of a row are ever run, those that don't train included.
+    `template` is any job of the row; `unavailable` are seeds with a record or a failure here, `failed` is the number of
+    failures. At most `max_seeds` seeds of a row are ever run, including those that fail to train.
     """
     if row.verdict not in UNDECIDED:
         return Decision(row, (), row.verdict)
@@ -62,13 +62,13 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
     if look is None or look > max_seeds or left < 1:
         return Decision(row, (), f"{row.verdict} still, at {row.n} seeds: the last look")
     free = (seed for seed in range(2**31 - 1) if seed not in unavailable and seed not in row.seeds)
-    wanted = [next(free) for _ in range(min(look - row.n, left))]
-    planned = tuple(template.model_copy(update={"seed": seed}) for seed in wanted)
+    seeds = [next(free) for _ in range(min(look - row.n, left))]
+    planned = tuple(template.model_copy(update={"seed": seed}) for seed in seeds)
     return Decision(row, planned, f"{row.verdict} at {row.n} seeds, {len(planned)} more for the look at {look}")
 
 
 def check_max_seeds(max_seeds: int) -> None:
-    """Raises UserError for a limit at which nothing is ever looked at."""
+    """Raise UserError for a limit outside the interim sizes."""
     if not INTERIM_SIZES[0] <= max_seeds <= INTERIM_SIZES[-1]:
         raise UserError(f"--max-seeds is {max_seeds}, expected {INTERIM_SIZES[0]} to {INTERIM_SIZES[-1]}")
 
@@ -76,7 +76,7 @@ def check_max_seeds(max_seeds: int) -> None:
 def plan_round(
     templates: list[Job], suite: Suite, settings: Settings, max_seeds: int
 ) -> dict[tuple[str, str], Decision]:
-    """A look at every row of these jobs' models: (data set, model) -> what to run next."""
+    """Analyse every row of these jobs' models; return what to run next, by (data set, model)."""
     evidence = read(results_folder(), runs_folder())
     board = make_board(evidence, suite.datasets, {job.model for job in templates})
     rows = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
@@ -85,21 +85,21 @@ def plan_round(
     steps = {}
     for template in templates:
         place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
-        found: Any = rows.get(place)
-        if found is None:  # nothing under this profile yet
+        board_row: Any = rows.get(place)
+        if board_row is None:  # no run under this profile yet
             row = Row("not run" if goals.get(place[:2]) else "no paper figure")
         else:
             here = counted
             for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):
                 here = here[here[column] == value]
-            row = Row(found.verdict, found.n, found.seeds, frozenset(here["seed"].tolist()))
+            row = Row(board_row.verdict, board_row.n, board_row.seeds, frozenset(here["seed"].tolist()))
         unavailable, failed = _unavailable(template, settings)
         steps[place[:2]] = decide(template, row, unavailable, failed, max_seeds)
     return steps
 
 
 def _data_status(dataset: str, settings: Settings) -> str:
-    """In which of a model's rows new runs will stand: only accepted foreign files make unverified ones."""
+    """Return the data status of new runs: 'unverified' only with accepted unofficial files, else 'verified'."""
     if not settings.options.allow_unverified_data:
         return "verified"
     from runner.data import cache
@@ -110,18 +110,18 @@ def _data_status(dataset: str, settings: Settings) -> str:
 
 
 def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
-    """Seeds of this row that .runs holds a record or a lasting failure of; and how many failures."""
-    done, failed = set(), set()
+    """Return the seeds of this row with a record or a lasting failure in .runs, and the number of failures."""
+    finished_seeds, failed_seeds = set(), set()
     here = [paths for paths in all_jobs() if paths.folder.parts[-3:-1] == (template.dataset, template.model)]
     for job, paths in read_jobs(here)[0]:
         if job.model_copy(update={"seed": template.seed}) != template:
             continue
         state = state_of(paths)
         if state == "done":
-            done.add(job.seed)
+            finished_seeds.add(job.seed)
         elif state == "failed" and not taken_up(paths, state, settings):
-            failed.add(job.seed)
-    return done | failed, len(failed)
+            failed_seeds.add(job.seed)
+    return finished_seeds | failed_seeds, len(failed_seeds)
 
 
 def run(
@@ -134,7 +134,10 @@ def run(
     console: Console,
     dry_run: bool = False,
 ) -> tuple[int, list[Job]]:
-    """Look, run what the look asks for, look again, until nothing is left to run. Returns (exit code, every job planned)."""
+    """Analyse and run the required seeds until nothing is left to run; return (exit code, every job planned).
+
+    Raises UserError for a suite with overrides, because no paper's figure judges those.
+    """
     check_max_seeds(max_seeds)
     templates = make_jobs(suite, models, only=only, seeds=[0], profile=profile)
     if any(job.overrides for job in templates):
@@ -159,6 +162,6 @@ def run(
 
 
 def print_json(planned: list[Job]) -> None:
-    """The object of `status --json` for these jobs."""
+    """Print the object of `status --json` for these jobs."""
     placed = [(job, JobPaths.of(job)) for job in planned]
     sys.stdout.write(status_json((job, paths, state_of(paths)) for job, paths in placed))

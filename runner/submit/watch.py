@@ -1,4 +1,4 @@
-"""What is going to run without anybody doing anything: jobs of a submit at work, and tasks in SLURM's queue."""
+"""Tell which waiting jobs will start by themselves: jobs of a submit at work, and tasks in SLURM's queue."""
 
 import time
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import Any
 from runner.jobs.paths import JobPaths, runs_folder
 from runner.jobs.state import TO_RUN, State, someone_submits
 
-ASK_SECONDS = 15.0  # SLURM's controller is asked at most so often
+ASK_SECONDS = 15.0  # minimum interval between two queries of SLURM's controller
 
 
 class QueueView:
-    """For as long as a command watches. `trouble` is one line where SLURM doesn't answer."""
+    """The submits and SLURM tasks at work. `trouble` is one line if SLURM does not answer, else None."""
 
     def __init__(self) -> None:
         self._tasks: dict[Path, Any] = {}
@@ -21,7 +21,7 @@ class QueueView:
         self.trouble: str | None = None
 
     def refresh(self, found: Sequence[tuple[JobPaths, State]]) -> None:
-        """Look again; SLURM is asked where a job waits and something was ever queued there."""
+        """Read the state again. SLURM is asked only if a job waits and an array was ever queued here."""
         self._submitting = someone_submits()
         waiting = any(state in TO_RUN for _, state in found)
         if not waiting or not (runs_folder() / "slurm").is_dir() or time.monotonic() - self._asked < ASK_SECONDS:
@@ -35,13 +35,13 @@ class QueueView:
             self.trouble = f"SLURM doesn't answer: {error}"
 
     def will_run(self, paths: JobPaths, state: State) -> bool:
-        """Whether a job runs, or will by itself."""
+        """Return whether a job is running or will start by itself."""
         if state not in TO_RUN:
             return state == "running"
         return not paths.stop.exists() and (self._submitting or self._is_queued(paths))
 
     def annotate(self, paths: JobPaths, state: State) -> str:
-        """What beside its state there is to say of a waiting job: 'stopped', or where it stands in SLURM's queue."""
+        """Return a note on a waiting job: 'stopped', or its place in SLURM's queue; '' for other jobs."""
         if state not in TO_RUN:
             return ""
         if paths.stop.exists():

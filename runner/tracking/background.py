@@ -1,4 +1,4 @@
-"""Keeps MLflow up to date while jobs run."""
+"""Sync MLflow from a thread while jobs run."""
 
 import threading
 import time
@@ -13,10 +13,10 @@ from runner.training.memory import start_thread
 
 
 class BackgroundSync:
-    """Keeps MLflow up to date while the `with` block runs, from a thread, so that training never waits for it.
+    """Syncs MLflow from a thread while the `with` block runs, so that training never waits for it.
 
-    Every `every` seconds and, finally, on leaving the block, which waits for that at most `exit_seconds`. `warn` gets
-    one line when something goes wrong; it is called from the thread.
+    It syncs every `every` seconds and once more on leaving the block, which waits at most `exit_seconds` for that.
+    `warn` gets one line when something goes wrong. It is called from the thread.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class BackgroundSync:
         self._tracker = Tracker(warn=warn)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow-sync", daemon=True)
-        self.report: SyncReport | None = None  # of the last sync, once the block was left
+        self.report: SyncReport | None = None  # of the last sync, after the block
 
     def __enter__(self) -> "BackgroundSync":
         behind_file().parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""MLflow's store: where it is, who may write to it, and what its errors say. mlflow is imported when it is needed."""
+"""Locate MLflow's store, lock it, and shorten its errors. mlflow itself is imported only when it is needed."""
 
 import logging
 import os
@@ -23,23 +23,23 @@ QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a server that is away is waited for over four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default waits over four minutes for an unreachable server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
 }
 
 
 def store_uri() -> str:
-    """Where the runs go: variable MLFLOW_TRACKING_URI, else this checkout's own SQLite file, by its absolute path."""
-    given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if given.startswith("sqlite:///"):
-        return f"sqlite:///{Path(given.removeprefix('sqlite:///')).absolute()}"
-    return given or f"sqlite:///{runs_folder() / 'mlflow.db'}"
+    """Return MLFLOW_TRACKING_URI, or the absolute address of this checkout's own SQLite file."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return uri or f"sqlite:///{runs_folder() / 'mlflow.db'}"
 
 
 def unfit_folder() -> str | None:
-    """Say why MLflow can't have its SQLite file in this checkout's .runs; None where it can, or where it lies elsewhere.
+    """Return why MLflow cannot have its SQLite file in this checkout's .runs; None if it can, or if the store is elsewhere.
 
-    MLflow and SQLAlchemy read the address of a file each in their way where the path holds ? or %.
+    MLflow and SQLAlchemy parse a file's address differently if the path contains ? or %.
     """
     if os.environ.get("MLFLOW_TRACKING_URI", "").strip() or not {"?", "%"} & set(str(runs_folder())):
         return None
@@ -50,12 +50,12 @@ def unfit_folder() -> str | None:
 
 
 def database_of(uri: str) -> Path | None:
-    """Return the SQLite file of a store's address; None where it is another kind of store."""
+    """Return the SQLite file of a store's address; None for another kind of store."""
     return Path(unquote(uri[len("sqlite:///") :].partition("?")[0])) if uri.startswith("sqlite:///") else None
 
 
 def ui_command() -> str:
-    """What to type to see the runs: `mlflow ui` on the database; for a server, its address."""
+    """Return what to type to see the runs: `mlflow ui` on the database, or a server's address."""
     uri = store_uri()
     if _is_server(uri):
         return without_password(uri)
@@ -63,7 +63,7 @@ def ui_command() -> str:
 
 
 def how_to_see(datasets: Iterable[str]) -> str:
-    """Return where to see the runs of some data sets, each an experiment: the command, and the page to open then.
+    """Return where to see the runs of some data sets, each an experiment: the command, and the page to open.
 
     MLflow's own start page shows no experiment.
     """
@@ -77,7 +77,7 @@ def how_to_see(datasets: Iterable[str]) -> str:
 
 
 def _mlflow_program() -> str:
-    """The shortest name by which a shell in this folder finds the mlflow of this environment."""
+    """Return the shortest name by which a shell in this folder finds this environment's mlflow."""
     ours = Path(sys.executable).with_name("mlflow")
     if not ours.exists() or shutil.which("mlflow") == str(ours):
         return "mlflow"
@@ -90,23 +90,26 @@ def _is_server(uri: str) -> bool:
 
 
 def without_password(uri: str) -> str:
-    """The store's address as it may be shown."""
+    """Return the store's address without its credentials."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def writing(patience: float) -> AbstractContextManager[bool]:
-    """Be the one process of this checkout that writes to MLflow; False where another is, after `patience` seconds."""
+    """Hold the lock of the one process of this checkout that writes to MLflow.
+
+    Yield False if another process holds it for longer than `patience` seconds.
+    """
     return locked_within(runs_folder() / "mlflow.lock", patience)
 
 
 def create_store(client_class: Any, path: Path) -> None:
-    """Create and migrate a fresh SQLite store under another name first.
+    """Create and migrate a new SQLite store under a temporary name, then rename it.
 
-    A kill in the middle of its migrations (seconds) leaves one that MLflow can neither open nor mend.
+    A kill during the migrations, which take seconds, would leave a store that MLflow can neither open nor repair.
     """
-    if path.parent == runs_folder():  # where the lock makes us the only one
-        for left in path.parent.glob(f".{path.name}.*.tmp*"):
-            left.unlink(missing_ok=True)
+    if path.parent == runs_folder():  # here the lock excludes other writers
+        for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
+            leftover.unlink(missing_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     os.close(os.open(fresh, os.O_CREAT | os.O_WRONLY, 0o666))  # else SQLite makes it 0644, whatever the umask
     client_class(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
@@ -115,18 +118,19 @@ def create_store(client_class: Any, path: Path) -> None:
 
 
 def artifacts_beside(database: Path) -> Path:
-    """Return the folder of the artifacts that belong to an SQLite store."""
+    """Return the artifact folder of an SQLite store."""
     return database.with_name("mlflow-artifacts")
 
 
 def mend_artifact_addresses(database: sqlite3.Connection, artifacts: Path) -> None:
-    """Lead the experiments and runs of a store that was moved with its artifacts to where these lie now.
+    """Update the artifact addresses of a store that was moved together with its artifacts.
 
-    MLflow stores whole addresses: without this, what is written later goes to the old place, which is made anew.
+    MLflow stores absolute addresses. Without this, new artifacts would go to the old place, which would be created
+    again.
     """
     try:
         rows = database.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
-    except sqlite3.OperationalError:  # an empty database, or MLflow's of a later time
+    except sqlite3.OperationalError:  # an empty database, or one of a later MLflow
         return
     for experiment, name, old in rows:
         new = (artifacts / name).as_uri()
@@ -143,24 +147,24 @@ def mend_artifact_addresses(database: sqlite3.Connection, artifacts: Path) -> No
 
 
 class MlflowMissingError(Exception):
-    """mlflow isn't installed."""
+    """Raised if mlflow is not installed."""
 
 
 def mlflow_client() -> Any:
-    """MLflow's client class; raises MlflowMissingError. The first import takes seconds."""
+    """Return MLflow's client class. Raise MlflowMissingError. The first import takes seconds."""
     try:
         from mlflow.tracking import MlflowClient
     except ModuleNotFoundError as error:
         raise MlflowMissingError from error
-    for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # they log to stderr; our warning says it
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # they log to stderr what our warning says already
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient
 
 
 def is_about_the_store(error: Exception) -> bool:
-    """Whether the store as a whole fails, or has lost what it had; else it's about this one job."""
+    """Return whether an error concerns the whole store (it fails or has lost data) rather than one job."""
     if isinstance(error, (FileNotFoundError, PermissionError)):
-        return False  # a file of the job, moved aside meanwhile
+        return False  # a file of the job that was moved to old/ meanwhile
     response = getattr(error, "response", None)  # requests.HTTPError, when an artifact is sent to a server
     if response is not None:
         return response.status_code >= 500
@@ -170,7 +174,11 @@ def is_about_the_store(error: Exception) -> bool:
 
 
 def line_of(error: BaseException) -> str:
-    """The error's first line; of a long one, as for a failed connection, the system's words that stand at its end."""
+    """Return the error's first line, without credentials.
+
+    A line of more than 200 characters, as for a failed connection, is reduced to the system's message inside it. Without
+    one it is cut off.
+    """
     text = without_password(" ".join(str(error).split("\n")[0].split())) or type(error).__name__
     if len(text) <= 200:
         return text
@@ -179,10 +187,10 @@ def line_of(error: BaseException) -> str:
 
 
 def behind_file() -> Path:
-    """Lies there while a submit runs: after a kill, MLflow may lack what the files say."""
+    """Return the file that exists while a submit runs. If it is left after a kill, MLflow may lack data."""
     return runs_folder() / "mlflow.behind"
 
 
 def is_behind() -> bool:
-    """Whether a submit was killed, or a server away, before MLflow had everything. Needs no mlflow."""
+    """Return whether a submit was killed, or a server unreachable, before MLflow had everything. Needs no mlflow."""
     return behind_file().exists()

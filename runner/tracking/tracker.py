@@ -1,12 +1,12 @@
-"""Brings MLflow up to date from the files of the jobs. This folder alone knows MLflow.
+"""Send the jobs' files to MLflow. Only this folder knows MLflow.
 
-Workers never talk to MLflow: they write files. `Tracker.sync` reads the files and sends what MLflow lacks. The process
-that submits calls it every few seconds (`BackgroundSync`), `runner sync` calls it later: one write path, so a server
-that is away costs one warning and loses nothing. Everything that is sent may be sent again without harm: a run is found
-by its tag `reprozoo.run`, and MLflow ignores a point that it has already (same key, step, time and value).
+Workers never talk to MLflow; they write files. `Tracker.sync` reads the files and sends what MLflow lacks. The
+submitting process calls it every few seconds (`BackgroundSync`), `runner sync` calls it later. There is one write path,
+so an unreachable server costs one warning and no data. Everything can be sent again without harm: a run is identified
+by its tag `reprozoo.run`, and MLflow ignores a point that it already has (same key, step, time and value).
 
-A finished run carries `reprozoo.synced`, the sha256 of its record.json, once all of it has arrived: the next process
-finds that in its search and sends nothing.
+A finished run that has arrived completely carries `reprozoo.synced`, the sha256 of its record.json. The next process
+finds the tag in its search and sends nothing.
 """
 
 import json
@@ -43,45 +43,45 @@ from runner.tracking.store import (
 )
 from runner.tracking.view import RUN_TAG, Points, View, curve_points, read_view, system_points
 
-SYNCED_TAG = "reprozoo.synced"  # sha256 of the record.json that has arrived whole
+SYNCED_TAG = "reprozoo.synced"  # sha256 of the record.json that has arrived completely
 
-# `interrupted` and `killed` jobs may go on: their run then returns to RUNNING. `diverged` is a result, not a failure.
+# `interrupted` and `killed` jobs may resume: their run then returns to RUNNING. `diverged` is a result, not a failure.
 STATUS: dict[State, str] = {
     "running": "RUNNING",
     "done": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
     "killed": "KILLED",
-    "pending": "KILLED",  # pending after an attempt that came to nothing
+    "pending": "KILLED",  # pending after an attempt that left nothing
 }
 
-BATCH = 800  # points in one request: MLflow admits 1,000 points, parameters and tags together
-DIGEST_LENGTH = 36  # characters of a dataset's digest that MLflow admits
-FEW = 20  # so many runs of a model are looked up one by one (10 ms each), more by reading all of them (2 ms each)
+BATCH = 800  # points per request: MLflow accepts 1,000 points, parameters and tags together
+DIGEST_LENGTH = 36  # longest dataset digest that MLflow accepts
+FEW = 20  # up to this many runs of a model are searched one by one (10 ms each); else all are read (2 ms each)
 
 
 @dataclass
 class _RemoteRun:
-    """What MLflow holds of one run, as far as this process knows."""
+    """One run in MLflow, as far as this process knows it."""
 
     id: str
     tags: dict[str, str]
     params: set[str]
-    deleted: bool = False  # by its owner, in MLflow: left alone
-    status: tuple[str, int] | None = None  # as this process last wrote it: MLflow's status, and after how many attempts
+    deleted: bool = False  # by its owner, in MLflow; never touched again
+    status: tuple[str, int] | None = None  # last written by this process: MLflow's status, number of attempts
     sent: dict[str, int] = field(default_factory=dict)  # file name -> lines that have arrived
 
 
 @dataclass
 class SyncReport:
-    """What one sync did. Counts are of jobs."""
+    """The result of one sync. Counts are of jobs."""
 
     written: int = 0  # something was sent
     unchanged: int = 0  # MLflow had everything
     not_started: int = 0  # no attempt yet, so no run
-    left: int = 0  # not brought up to date: the next sync does it
+    left: int = 0  # left for the next sync
     busy: bool = False  # another process of this checkout was writing
-    warning: str | None = None  # one line: why some were left
+    warning: str | None = None  # one line: why some jobs were left
 
     def __str__(self) -> str:
         parts = [f"{self.written} sent", f"{self.unchanged} up to date"]
@@ -92,14 +92,14 @@ class SyncReport:
 
 
 def sync(jobs: Iterable[JobPaths], warn: Callable[[str], None] | None = None, *, patience: float = 30.0) -> SyncReport:
-    """Bring MLflow up to date with these jobs, once: what `runner sync` does. See Tracker.sync."""
+    """Bring MLflow up to date with these jobs once, for `runner sync`. See Tracker.sync."""
     return Tracker(warn=warn).sync(jobs, patience=patience)
 
 
 class Tracker:
-    """Sends to one store, and remembers what it sent. For one thread at a time.
+    """Sends to one store and remembers what it sent. Not thread-safe.
 
-    `warn` gets one line when something goes wrong, and no further one until a sync has gone well again.
+    `warn` gets one line when something goes wrong, and no other until a sync has succeeded again.
     """
 
     def __init__(self, uri: str | None = None, warn: Callable[[str], None] | None = None) -> None:
@@ -113,7 +113,7 @@ class Tracker:
         self._forget()
 
     def _forget(self) -> None:
-        """Believe nothing of the store: after a failure it may be another one."""
+        """Discard what is known of the store: after a failure it may be another one."""
         self._experiments: dict[str, str] = {}  # data set -> MLflow's id
         self._runs: dict[str, _RemoteRun] = {}  # by our run id
         self._seen: dict[Path, tuple[Any, ...]] = {}  # folder -> the signature that has arrived
@@ -121,10 +121,10 @@ class Tracker:
     def sync(
         self, jobs: Iterable[JobPaths], *, patience: float = 1.0, stop: Callable[[], bool] = lambda: False
     ) -> SyncReport:
-        """Bring MLflow up to date with these jobs' files. Never raises for a store that is away, full or broken.
+        """Bring MLflow up to date with these jobs' files. Never raise for a store that is unreachable, full or broken.
 
-        Waits up to `patience` seconds for another process that is writing. `stop` is asked between jobs; when it says
-        True the rest is left.
+        Wait up to `patience` seconds for another process that is writing. `stop` is called between jobs; once it
+        returns True, the remaining jobs are left for the next sync.
         """
         report = SyncReport()
         problems: list[str] = []
@@ -138,7 +138,7 @@ class Tracker:
                 self._send(news, suites, report, problems, patience, stop)
         except MlflowMissingError:
             problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
-        except Exception as error:  # whatever it is, it must not end a training or the command around it
+        except Exception as error:  # no error may end a training or the command around it
             self._forget()
             place = without_password(self.uri)
             login = f". {LOGIN}" if re.search(r"\b(401|403)\b", str(error)) else ""
@@ -154,17 +154,17 @@ class Tracker:
             self._warned = bool(problems)
         return report
 
-    # --- the steps of it ---
+    # --- steps of a sync ---
 
     def _news(
         self, jobs: Iterable[JobPaths], suites: dict[str, set[str]], report: SyncReport, problems: list[str]
     ) -> list[View]:
-        """The jobs that have something to send, from their files alone."""
+        """Return the jobs that have something to send, judged from their files alone."""
         news = []
         for paths in jobs:
             try:
                 view = read_view(paths, suites, self._jobs.get(paths.folder))
-            except Exception as error:  # one broken folder hides no good one
+            except Exception as error:  # one broken folder must not affect the others
                 report.left += 1
                 problems.append(f"MLflow lacks {paths.folder.name}: {line_of(error)}")
                 continue
@@ -187,7 +187,7 @@ class Tracker:
         patience: float,
         stop: Callable[[], bool],
     ) -> None:
-        """Send them one after another, as the only process that does; notes in the report how it went."""
+        """Send the jobs one after another under the writer's lock, and count the results in the report."""
         report.left += len(news)
         client_class = mlflow_client()  # takes seconds, so before the lock
         with writing(patience) as alone:
@@ -200,10 +200,10 @@ class Tracker:
                 if stop():
                     return
                 try:
-                    # Looked at again: import, lock and the jobs before took time, in which another process may have
-                    # sent what is newer than our first look.
+                    # Read again: import, lock and earlier jobs took time, and another process may have sent newer
+                    # data meanwhile.
                     now = read_view(view.paths, suites, view.job)
-                    if now is None or now.run != view.run:  # started afresh meanwhile: left for the next sync
+                    if now is None or now.run != view.run:  # restarted meanwhile: left for the next sync
                         continue
                     sent = self._bring(now)
                 except Exception as error:
@@ -219,7 +219,10 @@ class Tracker:
                 report.unchanged += not sent
 
     def _open(self, client_class: Any) -> None:
-        """Connect, once. A fresh database is created and migrated here, under the lock: two at once would fail."""
+        """Connect, once.
+
+        A new database is created and migrated here, under the lock, because two processes at once would fail.
+        """
         if self._client is not None:
             return
         if path := database_of(self.uri):
@@ -233,29 +236,33 @@ class Tracker:
         self._client = client_class(tracking_uri=self.uri)
 
     def _experiment(self, dataset: str) -> str:
-        """MLflow's id of the data set's experiment, made where there is none; ValueError where its owner deleted it."""
+        """Return MLflow's id of the data set's experiment; create it if there is none.
+
+        Raise ValueError if its owner deleted it.
+        """
         if dataset not in self._experiments:
-            found = self._client.get_experiment_by_name(dataset)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(dataset)
+            if experiment is None:
                 self._experiments[dataset] = self._client.create_experiment(dataset, self._artifacts(dataset))
-            elif found.lifecycle_stage == "deleted":
+            elif experiment.lifecycle_stage == "deleted":
                 raise ValueError(
-                    f"its experiment was deleted in MLflow; `mlflow experiments restore -x {found.experiment_id}`"
+                    f"its experiment was deleted in MLflow; `mlflow experiments restore -x {experiment.experiment_id}`"
                 )
             else:
-                self._experiments[dataset] = found.experiment_id
+                self._experiments[dataset] = experiment.experiment_id
         return self._experiments[dataset]
 
     def _artifacts(self, dataset: str) -> str | None:
-        """Beside the SQLite file (MLflow's default is the current directory); any other store has its own place.
+        """Return the data set's artifact folder beside the SQLite file; None for another store, which has its own place.
 
-        A folder for each data set: without it, the artifact job.json would lie where .runs holds the job.json of jobs.
+        MLflow's default is the current directory. Each data set has a folder of its own. Otherwise the artifact
+        job.json would be where .runs has the jobs' job.json.
         """
         path = database_of(self.uri)
         return (artifacts_beside(path) / dataset).as_uri() if path else None
 
     def _find(self, news: list[View]) -> None:
-        """Learn which of these runs MLflow has: a search for each run, or for a model's runs where they are many."""
+        """Find which of these runs MLflow has: one search per run, or one per model for more than FEW runs."""
         missing: dict[tuple[str, str], list[str]] = {}
         for view in news:
             if view.run not in self._runs:
@@ -264,14 +271,14 @@ class Tracker:
             try:
                 experiment = self._experiment(dataset)
             except ValueError:
-                continue  # said for each of its jobs
+                continue  # reported for each of its jobs
             one_by_one = [f"tags.\"{RUN_TAG}\" = '{run}'" for run in runs]
             for filter_string in one_by_one if len(runs) <= FEW else [f"tags.model = '{model}'"]:
-                for found in self._search(experiment, filter_string):
-                    if (run := found.data.tags.get(RUN_TAG)) is not None:
-                        deleted = found.info.lifecycle_stage == "deleted"
+                for remote in self._search(experiment, filter_string):
+                    if (run := remote.data.tags.get(RUN_TAG)) is not None:
+                        deleted = remote.info.lifecycle_stage == "deleted"
                         self._runs[run] = _RemoteRun(
-                            found.info.run_id, found.data.tags, set(found.data.params), deleted
+                            remote.info.run_id, remote.data.tags, set(remote.data.params), deleted
                         )
 
     def _search(self, experiment: str, filter_string: str) -> Iterator[Any]:
@@ -286,7 +293,7 @@ class Tracker:
                 return
 
     def _bring(self, view: View) -> bool:
-        """Send what MLflow lacks of one run; returns whether there was anything. May be repeated after a failure."""
+        """Send what MLflow lacks of one run; return whether there was anything. Safe to repeat after a failure."""
         run = self._runs.get(view.run)
         created = run is None
         if run is None:
@@ -306,7 +313,7 @@ class Tracker:
         system = self._points(run, view.paths.system, system_points)
         self._log(run, [*metrics.points, *system.points], params, changed)
         run.sent |= {view.paths.metrics.name: metrics.lines, view.paths.system.name: system.lines}
-        if "failure" in run.tags and "failure" not in tags:  # it was tried again
+        if "failure" in run.tags and "failure" not in tags:  # the job was retried
             self._client.delete_tag(run.id, "failure")
             del run.tags["failure"]
         restated = self._set_status(run, view)
@@ -319,16 +326,19 @@ class Tracker:
         return created or restated or bool(changed or params or metrics.points or system.points or artifacts)
 
     def _create(self, view: View) -> _RemoteRun:
-        tags = {RUN_TAG: view.run, "model": view.job.model}  # by which a search finds it from the first moment on
+        tags = {RUN_TAG: view.run, "model": view.job.model}  # set at creation, so that a search finds the run at once
         experiment = self._experiment(view.job.dataset)
-        made = self._client.create_run(experiment, start_time=view.start_ms, tags=tags, run_name=view.job.key)
-        self._runs[view.run] = _RemoteRun(made.info.run_id, tags, set())
+        remote = self._client.create_run(experiment, start_time=view.start_ms, tags=tags, run_name=view.job.key)
+        self._runs[view.run] = _RemoteRun(remote.info.run_id, tags, set())
         return self._runs[view.run]
 
     def _points(
         self, run: _RemoteRun, path: Path, of: Callable[[int, dict[str, Any]], list[tuple[str, float, int, int]]]
     ) -> "Points":
-        """The points of a file's lines that this process hasn't sent yet; all of them where the file became shorter."""
+        """Return the points of those lines of a file that this process has not sent yet.
+
+        If the file is shorter than before, return the points of all its lines.
+        """
         lines = read_lines(path)
         sent = run.sent.get(path.name, 0)
         sent = sent if sent <= len(lines) else 0
@@ -348,19 +358,19 @@ class Tracker:
         run.tags |= tags
 
     def _set_status(self, run: _RemoteRun, view: View) -> bool:
-        """Set the status where it, or the number of attempts, isn't what this process last wrote."""
-        wanted = STATUS[view.state], len(view.starts)
-        if run.status == wanted:
+        """Update the run's status if it, or the number of attempts, has changed; return whether it has."""
+        status = STATUS[view.state], len(view.starts)
+        if run.status == status:
             return False
-        if wanted[0] == "RUNNING":
+        if status[0] == "RUNNING":
             self._client.update_run(run.id, status="RUNNING")
         else:
-            self._client.set_terminated(run.id, wanted[0], view.end_ms)
-        run.status = wanted
+            self._client.set_terminated(run.id, status[0], view.end_ms)
+        run.status = status
         return True
 
     def _log_dataset(self, run: _RemoteRun, record: RunRecord) -> None:
-        """The one dataset input: name, digest of the parsed images and labels, official source of the files."""
+        """Log the dataset input: name, digest of the parsed images and labels, official source."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         facts = DATASETS.get(record.job.dataset)

@@ -1,4 +1,4 @@
-"""What a job's files say to MLflow: its parameters, tags, points and artifacts. Knows nothing of the store."""
+"""Turn a job's files into MLflow's parameters, tags, points and artifacts. Does not access the store."""
 
 import hashlib
 import math
@@ -14,7 +14,7 @@ from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, now_ms
 from runner.jobs.state import State, is_locked, last_run, leased_elsewhere, state_of
 
-RUN_TAG = "reprozoo.run"  # our random run id, by which the MLflow run is found again
+RUN_TAG = "reprozoo.run"  # our random run id, which identifies the MLflow run
 
 # MLflow's own names where the sample is what MLflow means by them; processor and memory are the worker's, not the
 # machine's. The prefix `system/` puts a curve on the page of system metrics.
@@ -25,12 +25,12 @@ SYSTEM_NAMES = {
     "gpu_memory_mb": "gpu_0_memory_usage_megabytes",
     "gpu_power_w": "gpu_0_power_usage_watts",
 }
-VALUE_LENGTH = 5000  # characters of a parameter or tag: MLflow admits 6,000 and 8,000
+VALUE_LENGTH = 5000  # longest parameter or tag; MLflow accepts 6,000 and 8,000 characters
 
 
 @dataclass(frozen=True)
 class View:
-    """One job as its files showed it at one moment."""
+    """One job's files at one moment."""
 
     paths: JobPaths
     job: Job
@@ -39,20 +39,20 @@ class View:
     starts: list[dict[str, Any]]  # the attempts' start lines
     record: RunRecord | None
     record_sha256: str | None
-    settled: bool  # the worker has let go of the job: the log is whole
+    settled: bool  # the worker has released the job, so the log is complete
     suite: str  # the suites it was submitted under: sorted, comma-separated
     signature: tuple[Any, ...]  # changes whenever there may be something new to send
 
     @property
     def start_ms(self) -> int:
-        """When the first attempt began."""
+        """Start of the first attempt, in ms since the epoch."""
         if self.starts:
             return self.starts[0]["time"]
         return now_ms() if self.record is None else _ms(self.record.started)
 
     @property
     def end_ms(self) -> int:
-        """When it ended; for a killed process, its last sign of life."""
+        """End of the run in ms since the epoch; for a killed process, its last sign of life."""
         lines = read_lines(self.paths.attempts)
         if self.record is not None:
             return max(_ms(self.record.finished), lines[-1].get("time", 0) if lines else 0)
@@ -63,7 +63,7 @@ class View:
         return max((sign["time"] for sign in signs if is_number(sign.get("time"))), default=now_ms())
 
     def params(self) -> dict[str, str]:
-        """What was trained, and on what: every field of the effective recipe, then the job's own facts."""
+        """Return the run's parameters: every field of the effective recipe, then the job's own facts."""
         job = self.job
         facts = job.effective_recipe | {
             "dataset": job.dataset,
@@ -78,7 +78,7 @@ class View:
         return {name: _text(value) for name, value in facts.items()}
 
     def tags(self) -> dict[str, str]:
-        """What to search and filter runs by."""
+        """Return the tags by which to search and filter runs."""
         tags: dict[str, Any] = {
             RUN_TAG: self.run,
             "fingerprint": self.job.fingerprint,
@@ -103,19 +103,25 @@ class View:
         return {name: _text(value) for name, value in tags.items() if value is not None}
 
     def artifacts(self) -> list[Path]:
-        """The files to keep with the run: of a finished one all but the samples, of a failed one its log."""
+        """Return the existing files to keep with the run.
+
+        For a finished run: all but the samples. For a failed one: job, log and failure.
+        """
         paths = self.paths
         if self.state == "done":
-            wanted = [paths.job, paths.log, paths.record, paths.curve, paths.weights] if self.settled else []
+            files = [paths.job, paths.log, paths.record, paths.curve, paths.weights] if self.settled else []
         else:
-            wanted = [paths.job, paths.log, paths.failure] if self.state == "failed" else []
-        return [path for path in wanted if path.exists()]
+            files = [paths.job, paths.log, paths.failure] if self.state == "failed" else []
+        return [path for path in files if path.exists()]
 
 
 def read_view(paths: JobPaths, suites: dict[str, set[str]], known: Job | None) -> View | None:
-    """Read a job's files; None where no attempt was made. Raises UserError or RecordError for a broken file."""
+    """Return a job's files as a View; None if there was no attempt.
+
+    `known` is the job if it was read before. Raise UserError or RecordError for a broken file.
+    """
     state = state_of(paths)
-    # Before the reading: what is written meanwhile changes the next signature.
+    # Stamped before reading, so that a later write changes the next signature.
     files = tuple(_stamp(path) for path in (paths.record, paths.attempts, paths.metrics, paths.system))
     job = known or paths.read_job()
     attempts = read_lines(paths.attempts)
@@ -135,10 +141,10 @@ def read_view(paths: JobPaths, suites: dict[str, set[str]], known: Job | None) -
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _text(value: Any) -> str:
@@ -150,7 +156,7 @@ def _ms(moment: datetime) -> int:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value from a file is a finite number."""
+    """Return whether a value from a file is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -158,12 +164,15 @@ def is_number(value: Any) -> bool:
 class Points:
     """The points of some lines of a file."""
 
-    lines: int  # of the file
+    lines: int  # number of lines in the file
     points: list[tuple[str, float, int, int]]  # (key, value, time in ms, step), as mlflow.entities.Metric takes them
 
 
 def curve_points(number: int, line: dict[str, Any]) -> list[tuple[str, float, int, int]]:
-    """An epoch's line: a point for each number in it, at the step of its epoch. A diverged loss is null: no point."""
+    """Return a point for each number in an epoch's line; the step is the epoch.
+
+    A diverged loss is null in the line and gives no point.
+    """
     if not (is_number(line.get("epoch")) and is_number(line.get("time"))):
         return []
     names = [name for name in line if name not in ("epoch", "time") and is_number(line[name])]
@@ -171,7 +180,7 @@ def curve_points(number: int, line: dict[str, Any]) -> list[tuple[str, float, in
 
 
 def system_points(number: int, line: dict[str, Any]) -> list[tuple[str, float, int, int]]:
-    """A sample's line: a point for each number in it, at the step of its place in the file."""
+    """Return a point for each number in a sample's line; the step is the line's number."""
     if not is_number(line.get("time")):
         return []
     names = [name for name in line if name != "time" and is_number(line[name])]

@@ -1,12 +1,12 @@
-"""Which arithmetic each layer is done with in `fast` on a CPU: for each operation the quickest way, measured once.
+"""Choose, per layer, the fastest implementation of each operation in `fast` on a CPU. Each shape is timed once.
 
-Convolutions (runner/training/convolution.py) and response normalisation (response_norm.py) can be done in several ways that
-differ in rounding alone. `choose` times them on this machine, once for each shape; `install` swaps them under the modules,
-whose names, parameters and state_dict stay as they are.
+Convolutions (runner/training/convolution.py) and response normalisation (response_norm.py) have several
+implementations. They differ only in rounding. `choose` times them on this machine, once for each shape. `install` puts
+them into the modules; names, parameters and state_dict do not change.
 
-A choice is a text, since it stands in the checkpoint and in the record: 'conv1=mtm conv2=www norm1=m' gives each layer that
-is not torch's altogether a letter of WAYS for each of its operations. A convolution has three: forward, gradient by the
-input, gradient by the weights.
+A choice is a string, because it is saved in the checkpoint and in the record: 'conv1=mtm conv2=www norm1=m'. Each layer
+that does not use torch throughout gets one letter of WAYS per operation. A convolution has three operations: forward,
+input gradient, weight gradient.
 """
 
 import time
@@ -24,7 +24,7 @@ TORCH = "torch"  # the choice that swaps nothing
 MEASURED = "measured"  # to be measured when the training begins
 WAYS = {"t": "torch", "w": "Winograd", "m": "matrix product"}
 OPERATIONS = {nn.Conv2d: 3, nn.LocalResponseNorm: 1}
-GAIN = 1.1  # another way must be so many times as fast as torch's, and faster in every turn: a choice by noise gains nothing
+GAIN = 1.1  # required speed-up over torch in the best turn: guards against choosing by noise
 TRIAL_IMAGES = 32
 REPEATS = 3
 
@@ -33,7 +33,7 @@ Seconds = list[dict[str, list[float]]]  # for each operation: the turns' seconds
 
 
 def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> dict[str, Shapes]:
-    """Return the shape of each layer that can be swapped, by the module's name, as seen in one pass in evaluation."""
+    """Return the shape of each swappable layer by module name, recorded in one forward pass in evaluation mode."""
     shapes: dict[str, Shapes] = {}
     kinds: Mapping[type, Any] = {nn.Conv2d: Shape.of, nn.LocalResponseNorm: NormShape.of}
 
@@ -59,26 +59,27 @@ def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> 
 
 
 def choose(model: nn.Module, images: Tensor, layout: torch.memory_format, log: Callable[[str], None]) -> str:
-    """Return the quickest way of each layer's operations, measured on as many images, up to TRIAL_IMAGES.
+    """Return the fastest implementation of each layer's operations, measured on at most TRIAL_IMAGES images.
 
-    Draws nothing from torch's generators: a training that is measured and one that is told the choice are the same.
+    The choice does not draw from torch's generators. A training that measures gives the same bits as one that starts
+    with the measured choice.
     """
     with torch.random.fork_rng(devices=[]):
         shapes = shapes_of(model, images[:2], layout)
-        chosen: dict[Shapes, str] = {}
+        fastest: dict[Shapes, str] = {}
         for shape in shapes.values():
-            if shape not in chosen:
+            if shape not in fastest:
                 seconds = measure(shape, min(len(images), TRIAL_IMAGES))
-                chosen[shape] = quickest(seconds)
-                log(described(shape, chosen[shape], seconds))
-    ways = {name: chosen[shape] for name, shape in shapes.items() if set(chosen[shape]) != {"t"}}
+                fastest[shape] = quickest(seconds)
+                log(described(shape, fastest[shape], seconds))
+    ways = {name: fastest[shape] for name, shape in shapes.items() if set(fastest[shape]) != {"t"}}
     return " ".join(f"{name}={letters}" for name, letters in ways.items()) or TORCH
 
 
 def measure(shape: Shapes, batch: int) -> Seconds:
-    """Return, for each operation, the seconds that each way takes for so many images, by turns.
+    """Return the seconds that each implementation takes on `batch` images, for each operation, measured in turns.
 
-    On one thread it is processor time, on which other processes' work doesn't fall.
+    On one thread the clock is processor time, which other processes do not affect.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     run = shape.trial(batch)
@@ -97,7 +98,10 @@ def measure(shape: Shapes, batch: int) -> Seconds:
 
 
 def quickest(seconds: Seconds) -> str:
-    """Return the letters of the quickest ways: torch's where no other gains GAIN at its best and something in each turn."""
+    """Return the letters of the fastest implementations, one per operation.
+
+    Another implementation replaces torch's only if its best turn is GAIN times as fast and it is faster in every turn.
+    """
     letters = ""
     for turns in seconds:
         ways = [
@@ -112,7 +116,7 @@ def quickest(seconds: Seconds) -> str:
 
 
 def described(shape: Shapes, letters: str, seconds: Seconds) -> str:
-    """Return a line for the log: what was chosen for a shape, and what it gains."""
+    """Return a log line: what was chosen for a shape, and the gain over torch."""
     gains = [
         f"{operation} by {WAYS[letter]}, {min(turns['t']) / min(turns[letter]):.2f} times torch's rate"
         for operation, letter, turns in zip(shape.operations, letters, seconds, strict=True)
@@ -122,7 +126,7 @@ def described(shape: Shapes, letters: str, seconds: Seconds) -> str:
 
 
 def parsed(choice: str) -> dict[str, str]:
-    """Return the letters of each layer that a choice names. Raises ValueError for a text that is none."""
+    """Return the letters of each layer that a choice names. Raise ValueError for a malformed choice."""
     if choice == TORCH:
         return {}
     ways = {}
@@ -137,9 +141,9 @@ def parsed(choice: str) -> dict[str, str]:
 
 
 def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
-    """Swap the arithmetic of the layers that a choice names. Parameters, names and state_dict stay as they are.
+    """Replace the implementations of the layers that a choice names. Parameters, names and state_dict do not change.
 
-    Raises ValueError for a choice that another network's is.
+    Raise ValueError for a choice that belongs to another network.
     """
     modules: Mapping[str, Any] = dict(model.named_modules())
     for name, letters in parsed(choice).items():

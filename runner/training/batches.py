@@ -1,7 +1,8 @@
-"""The data set on the device: batches are an index away, without workers, files or a wait.
+"""Keep the data set on the device and make its batches there, without worker processes or file access.
 
-Preprocessed once to float32 where the set is small or its preprocessing costs more than per channel and the result fits;
-else uint8 with the preprocessing done per batch: a quarter of the memory, and per channel cheap beside a large network.
+A set is preprocessed once to float32 if it is small, or if its preprocessing mixes pixels and the result fits into
+memory. Otherwise it stays uint8, a quarter of the memory, and each batch is preprocessed. Per-channel preprocessing
+costs little beside a large network.
 """
 
 import dataclasses
@@ -21,24 +22,26 @@ from runner.training import preprocess
 from runner.training.augment import augment, beta_quantiles, cutout, mixup
 from zoo.recipe import Fixed, Recipe, Shuffled
 
-FIT_SHARE = 0.4  # of the free memory: what a preprocessed data set may take
-SMALL = 2**28  # bytes in float32: MNIST, whose LeNet would spend 1 % of its time on preprocessing batches
+FIT_SHARE = 0.4  # largest part of the free memory for a preprocessed data set
+SMALL = 2**28  # bytes in float32; covers MNIST, where preprocessing each batch would cost LeNet 1 % of its time
 
 
 @dataclass(frozen=True)
 class DeviceSet:
-    """Images on a device: `stored` is uint8 (with a transform to apply) or preprocessed float32, (N, C, H, W)."""
+    """Images on a device: `stored` (N, C, H, W) is uint8 with a transform to apply, or preprocessed float32."""
 
     stored: Tensor
     labels: Tensor  # int64 (N,)
     transform: preprocess.Transform | None  # None: already applied
-    black: Tensor | None = None  # (C, 1, 1): a black pixel, preprocessed; None where its neighbours decide
+    black: Tensor | None = (
+        None  # (C, 1, 1): a black pixel, preprocessed; None if a pixel's value depends on its neighbours
+    )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def first(self, count: int) -> "DeviceSet":
-        """The first `count` images."""
+        """Return the first `count` images."""
         return dataclasses.replace(self, stored=self.stored[:count], labels=self.labels[:count])
 
     def from_(self, start: int) -> "DeviceSet":
@@ -46,26 +49,28 @@ class DeviceSet:
         return dataclasses.replace(self, stored=self.stored[start:], labels=self.labels[start:])
 
     def images(self, indices: Tensor | slice) -> Tensor:
-        """Preprocessed float32 images (n, C, H, W)."""
-        # index_select copies whole images; indexing by a tensor looks at every pixel, and takes ten times as long on a CPU
+        """Return preprocessed images, float32 (n, C, H, W)."""
+        # index_select copies whole images. Indexing by a tensor handles each pixel: ten times as slow on a CPU.
         batch = self.stored[indices] if isinstance(indices, slice) else self.stored.index_select(0, indices)
         return batch if self.transform is None else self.transform.apply(batch)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training reads: its training images and those that its error is counted on."""
+    """The training images and the images on which the error is measured."""
 
     train: DeviceSet
     test: DeviceSet
 
 
 class Batches:
-    """The training batches of one epoch after another: gathered, preprocessed, augmented, in the network's layout.
+    """The training batches of each epoch: gathered, preprocessed, augmented, in the network's memory layout.
 
-    `ahead` batches are made at a time. One after another they stay in a CPU's cache; on a GPU, where each of the ten
-    small kernels would cost a twentieth of a captured step, many are made at once. The draws then fall differently on
-    the images; their distribution is the same.
+    `ahead` batches are made at a time. On a CPU one at a time stays in the cache. On a GPU many are made at once,
+    because each of the ten small kernels would cost a twentieth of a captured step. `ahead` changes which draw each
+    image gets, but not the distribution.
+
+    Raise UserError if the recipe pads with black pixels and the preprocessing has no single black pixel.
     """
 
     def __init__(
@@ -87,24 +92,24 @@ class Batches:
         )  # fmt: skip
         self.bounds = batch_bounds(len(data), recipe)
         self._border = data.black if black else None
-        self._classes = classes  # of the targets that mixup makes
+        self._classes = classes  # number of classes, for mixup's targets
         self._permutation = torch.empty(0, dtype=torch.int64)
-        self._made: int | None = None  # which group of batches is there
+        self._made: int | None = None  # index of the group of batches that is held
         self._drawn_from: Tensor | None = None  # the generator's state before that group's draws
 
     def begin(self, permutation: Tensor) -> None:
-        """Start an epoch in this order of the images."""
+        """Start an epoch that reads the images in the order of `permutation` (N,)."""
         self._permutation = permutation.to(self.data.labels.device)
         self._made = None
 
     def end(self) -> None:
-        """The epoch is over: nothing that was made is of use any more."""
+        """End the epoch: discard the batches made ahead."""
         self._made = None
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller.
+        """Return images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller.
 
-        Where the recipe mixes images, the labels are shares of the classes: float (n, classes).
+        With mixup the labels are class shares: float (n, classes).
         """
         start, stop = self.bounds[step]
         if self.ahead == 1:
@@ -120,19 +125,19 @@ class Batches:
         return self._images[part], self._labels[part]
 
     def several(self, step: int, count: int) -> tuple[Tensor, Tensor]:
-        """Images and labels of `count` steps, one after another."""
+        """Return images and labels of `count` consecutive steps, concatenated."""
         if count == 1:
             return self[step]
         return self._make(self.bounds[step : step + count])
 
     def generator_state(self, step: int) -> Tensor:
-        """The state of the augmentation's generator from which the batches from `step` on come out the same again."""
+        """Return the RNG state to save so that a resume at `step` draws the same augmentations."""
         if self._made is not None and self._drawn_from is not None and step // self.ahead == self._made:
             return self._drawn_from
         return self.shifts.get_state()
 
     def _make(self, members: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Return images and labels of batches that follow each other."""
+        """Return images and labels of consecutive batches, concatenated."""
         indices = self._permutation[members[0][0] : members[-1][1]]
         images, labels = self.data.images(indices), self.data.labels.index_select(0, indices)
         images = augment(images, self.augmentation.flip, self.augmentation.translate, self.shifts, self._border)
@@ -145,11 +150,11 @@ class Batches:
     def _mixed(
         self, images: Tensor, labels: Tensor, members: list[tuple[int, int]], alpha: float
     ) -> tuple[Tensor, Tensor]:
-        """Mix the images and labels of each batch among themselves."""
+        """Return images and class shares, mixed within each batch."""
         assert self._classes is not None
         quantiles = beta_quantiles(alpha, images.device)
-        drawn = torch.randint(len(quantiles), (len(members),), generator=self.shifts, device=self.shifts.device)
-        shares = quantiles[drawn.to(images.device, non_blocking=True)]
+        positions = torch.randint(len(quantiles), (len(members),), generator=self.shifts, device=self.shifts.device)
+        shares = quantiles[positions.to(images.device, non_blocking=True)]
         targets, first = one_hot(labels, self._classes).float(), members[0][0]
         pairs = [
             mixup(images[start - first : stop - first], targets[start - first : stop - first], share)
@@ -159,9 +164,10 @@ class Batches:
 
 
 def batch_bounds(images: int, recipe: Recipe) -> list[tuple[int, int]]:
-    """Return where each batch of an epoch starts and stops among so many images.
+    """Return the start and stop of each batch of an epoch over `images` images.
 
-    The last batch may be smaller, or is left out; where the recipe's order has files, the last of each file.
+    The last batch may be smaller, or is dropped if the recipe says so. If the recipe's order has files, this holds for
+    the last batch of each file.
     """
     size, order = recipe.batch_size, recipe.order
     if isinstance(order, Fixed) and order.updates:
@@ -178,7 +184,7 @@ def batch_bounds(images: int, recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def images_an_epoch(images: int, recipe: Recipe) -> int:
-    """Return how many images the batches of an epoch hold: the sum over `batch_bounds`, at once."""
+    """Return the number of images in an epoch: the total of `batch_bounds`, without building the list."""
     if isinstance(recipe.order, Fixed) and recipe.order.updates:
         return recipe.order.updates * recipe.batch_size
     drops = isinstance(recipe.order, Shuffled) and recipe.order.drop_last
@@ -186,9 +192,9 @@ def images_an_epoch(images: int, recipe: Recipe) -> int:
 
 
 def image_order(images: int, recipe: Recipe, epoch: int, generator: torch.Generator, seed: int) -> Tensor:
-    """Return the indices of the images in the order in which an epoch, counted from 0, reads them.
+    """Return the indices of the images, int64, in the order in which an epoch (counted from 0) reads them.
 
-    A fresh permutation is drawn from `generator`; one that all epochs share is drawn from `seed`.
+    A fresh permutation is drawn from `generator`. A permutation that all epochs share is drawn from `seed`.
     """
     order = recipe.order
     if isinstance(order, Shuffled):
@@ -209,9 +215,9 @@ def prepare(
 ) -> Prepared:
     """Put a data set on the device, preprocessed as the recipe says.
 
-    With a hold-out the last `holdout` training images take the place of the test set, and the preprocessing is fitted
-    without them. Images that the data set sets aside for validation are the last ones, and never trained on. `shares` slots
-    share the device's free memory: each takes its part of it, whichever comes first.
+    With a hold-out the last `holdout` training images replace the test set, and the preprocessing is fitted without
+    them. A data set's own validation images are its last ones and are never trained on. `shares` is the number of slots
+    that share the device's free memory; each uses at most its share.
     """
     count = len(data.train_labels)
     kept = count - max(holdout, data.validation_size)
@@ -240,7 +246,7 @@ def _on_device(
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the device."""
+    """Return the free memory of the device in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available

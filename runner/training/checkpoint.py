@@ -1,4 +1,4 @@
-"""Save and restore everything that the rest of a training depends on, atomically."""
+"""Save and restore, atomically, everything that the rest of a training depends on."""
 
 import dataclasses
 import io
@@ -19,10 +19,10 @@ from benchmarks.records import write_atomically
 
 @dataclass
 class Checkpoint:
-    """A training between two steps: resumed from here it goes on to the same bits.
+    """The state of a training between two steps. A resume from it gives the same bits as an uninterrupted training.
 
-    `epoch` counts whole epochs, `step` the steps of the epoch that has begun; `permutation` and `sums` (summed loss,
-    wrong, images) are that epoch's.
+    `epoch` counts completed epochs and `step` the steps of the current one. `permutation` and `sums` (summed loss,
+    wrong answers, images) belong to the current epoch.
     """
 
     fingerprint: str
@@ -42,9 +42,8 @@ class Checkpoint:
     device: str = "cpu"
     forced_resume: bool = False
     precision: dict[str, bool | str] = field(default_factory=dict)  # the switches in force
-    trail: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # where and by which code: the distinct ones of all attempts
+    # Hardware, versions and sources of all attempts, without repeats.
+    trail: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def at_start(
@@ -56,7 +55,7 @@ class Checkpoint:
         precision: Mapping[str, bool | str] = MappingProxyType({}),
         facts: Mapping[str, Any] = MappingProxyType({}),
     ) -> "Checkpoint":
-        """Return the state of a training that has not begun; `facts` are what the trail says of this attempt beside."""
+        """Return the state of a training that has not begun; `facts` are added to this attempt's entry in the trail."""
         own = {"hardware": device, "torch": str(torch.__version__), "numpy": np.__version__, "threads": threads}
         return cls(
             fingerprint=fingerprint,
@@ -78,7 +77,7 @@ class Checkpoint:
         )
 
     def moved_to(self, now: "Checkpoint", forced: bool) -> "Checkpoint":
-        """Return this state as one of the environment of `now`; `forced` where their bits differ."""
+        """Return this state moved to the environment of `now`; `forced` marks it as a forced resume."""
         before = self.trail or [{"hardware": self.device, "torch": self.torch, "threads": self.threads}]
         return dataclasses.replace(
             self,
@@ -91,9 +90,9 @@ class Checkpoint:
         )
 
     def differences(self, now: "Checkpoint") -> dict[str, str]:
-        """Return what makes other bits of a training that goes on here than where this was saved: each with its words.
+        """Return each difference from `now` that may change the bits of a resumed training: name -> text for the message.
 
-        A checkpoint of an older version names no sources: nobody knows whether they were these.
+        Checkpoints of older versions do not name their sources, so these count as different.
         """
         there, here = (state.trail[-1] if state.trail else {} for state in (self, now))
         switches = sorted(self.precision.keys() | now.precision.keys()) if self.precision else []
@@ -110,7 +109,7 @@ class Checkpoint:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a GPU trained until here."""
+        """Whether the training ran on a GPU."""
         return "cuda" in self.generators
 
     def restore(
@@ -120,11 +119,15 @@ class Checkpoint:
         order: Generator,
         shifts: Generator,
     ) -> None:
-        """Put weights, optimizer state and generators back; the shifts' generator has another form on a GPU than on a CPU."""
+        """Restore weights, optimizer state and generators.
+
+        A GPU's augmentation generator has another state format than a CPU's. After a move between the two it is not
+        restored.
+        """
         model.load_state_dict(self.model)
         optimizer.load_state_dict(self.optimizer)
         for group in optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):  # of a captured step; another one makes its own
+            if isinstance(group["lr"], Tensor):  # belongs to a captured step; a new one creates its own
                 group["lr"] = group["rate"]
         order.set_state(self.generators["order"])
         torch.set_rng_state(self.generators["cpu"])
@@ -134,16 +137,17 @@ class Checkpoint:
             shifts.set_state(self.generators["shifts"])
 
     def save(self, path: Path) -> None:
-        """Write the file: temporary, fsync, rename. A crash leaves the checkpoint before it."""
+        """Write the file by temporary file, fsync and rename. After a crash the previous checkpoint is intact."""
         buffer = io.BytesIO()
         torch.save({name: getattr(self, name) for name in self.__dataclass_fields__}, buffer)
         write_atomically(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        """Read the file with `weights_only`, to the CPU; raises whatever torch or zipfile raise for a torn or foreign file.
+        """Return the checkpoint in a file, read with `weights_only` to the CPU.
 
-        torch wrote a checksum of each part into the file, and doesn't look at it.
+        torch writes a checksum for each part but does not verify it, so this does. Raise ValueError for a damaged part,
+        and whatever torch or zipfile raise for a truncated or foreign file.
         """
         with zipfile.ZipFile(path) as parts:
             damaged = parts.testzip()

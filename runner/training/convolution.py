@@ -1,8 +1,8 @@
-"""A convolution each of whose three operations is done in the quickest way: `fast` on a CPU.
+"""Implement a convolution whose three operations each use the fastest implementation: `fast` on a CPU.
 
-The operations are the forward pass, the gradient by the input and the gradient by the weights. Each may be done by torch's
-own convolution, by Winograd's (stride 1, kernels of 3x3 and 5x5) or as a matrix product with the patches of the image. They
-differ in rounding alone. runner/training/arithmetic.py chooses.
+The operations are the forward pass, the input gradient and the weight gradient. Each can use torch's convolution, Winograd's
+(stride 1, kernels of 3x3 and 5x5) or a matrix product with the patches of the image. They differ only in rounding.
+runner/training/arithmetic.py chooses.
 """
 
 import math
@@ -17,16 +17,15 @@ from torch.autograd.function import once_differentiable
 
 from runner.training import winograd
 
-PATCH_BYTES = 2**21  # of the patches of a chunk of images
+PATCH_BYTES = 2**21  # size of the patches of a chunk of images
 
-Layer = tuple[
-    int, int, str, torch.memory_format
-]  # stride, padding, ways, and the memory layout of output and gradients
+# Stride, padding, letters of the implementations, memory layout of output and gradients.
+Layer = tuple[int, int, str, torch.memory_format]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the time of a layer's operations depends on."""
+    """The properties of a layer that determine the time of its operations."""
 
     images: tuple[int, int, int]  # maps, height, width
     maps: int  # of the output
@@ -35,7 +34,7 @@ class Shape:
     padding: int
     bias: bool
     channels_last: bool
-    input_gradient: bool  # false for the layer that sees the image
+    input_gradient: bool  # False for the first layer
 
     def __str__(self) -> str:
         c, h, w = self.images
@@ -46,9 +45,9 @@ class Shape:
 
     @classmethod
     def of(cls, module: nn.Conv2d, x: Tensor, layout: torch.memory_format) -> "Shape | None":
-        """Return the shape of a layer that sees x (N, C, H, W); None where it isn't a plain convolution.
+        """Return the shape of a layer whose input is x (N, C, H, W); None if the layer is not a supported convolution.
 
-        A plain one is square and of one group, with zeros around the image.
+        Supported are square kernels, strides and paddings, one group, no dilation, zero padding.
         """
         padding = module.padding
         if (
@@ -77,14 +76,14 @@ class Shape:
         return height, width
 
     def ways(self, operation: int) -> str:
-        """Return the letters of the ways in which an operation can be done."""
+        """Return the letters of the implementations of an operation."""
         winograds = self.kernel in winograd.TILES and self.stride == 1 and self.padding < self.kernel
         matrix = operation != 1 or (self.kernel == self.stride == 1 and not self.padding)
-        needed = operation != 1 or self.input_gradient
-        return "t" + "w" * (winograds and needed) + "m" * (matrix and needed)
+        has_gradient = operation != 1 or self.input_gradient
+        return "t" + "w" * (winograds and has_gradient) + "m" * (matrix and has_gradient)
 
     def trial(self, batch: int) -> Callable[[int, str], None]:
-        """Return a function that does an operation in the way of a letter, on so many images of noise."""
+        """Return a function that runs one operation with one implementation on `batch` images of noise."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         x = torch.randn(batch, *self.images).contiguous(memory_format=layout)
         weight = torch.randn(self.maps, self.images[0], self.kernel, self.kernel)
@@ -106,11 +105,11 @@ class Shape:
 
 
 class Convolution(torch.autograd.Function):
-    """F.conv2d of (N, C, H, W) with (K, C, r, r), each of whose operations is done in the way that `ways` names."""
+    """F.conv2d of (N, C, H, W) with (K, C, r, r), with a separate implementation for each of its operations."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-        """Return the output."""
+        """Return the output (N, K, H', W')."""
         ctx.save_for_backward(x, weight)
         ctx.layer, ctx.biased = layer, bias is not None
         return forward(x, weight, bias, layer)
@@ -118,14 +117,14 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients by input, weights and bias, where they are needed."""
+        """Return the gradients of input, weights and bias; None where no gradient is needed."""
         x, weight = ctx.saved_tensors
         needed = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2] and ctx.biased)
         return *gradients(gradient, x, weight, needed, ctx.layer), None
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-    """Return the convolution."""
+    """Return the convolution (N, K, H', W') of x (N, C, H, W)."""
     stride, padding, ways, layout = layer
     if ways[0] == "t":
         return F.conv2d(x, weight, bias, stride, padding)
@@ -141,7 +140,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Ten
 def gradients(
     gradient: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, bool, bool], layer: Layer
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients by input, weights and bias; None where one isn't needed."""
+    """Return the gradients of input, weights and bias; None where no gradient is needed."""
     stride, padding, ways, layout = layer
     by_input, by_weight, by_bias = None, None, None
     own = (needed[0] and ways[1] == "t", needed[1] and ways[2] == "t", needed[2] and ways[2] == "t")
@@ -187,7 +186,7 @@ def patches(x: Tensor, r: int, stride: int, padding: int, height: int, width: in
 
 
 def images_per_chunk(r: int, c: int, height: int, width: int) -> int:
-    """Return how many images' patches fit into PATCH_BYTES."""
+    """Return how many images' patches fit into PATCH_BYTES (at least 1)."""
     return max(1, PATCH_BYTES // (4 * height * width * r * r * c))
 
 
@@ -210,7 +209,7 @@ def multiply_patches(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int
 
 
 def patches_gradient(x: Tensor, gradient: Tensor, r: int, stride: int, padding: int) -> Tensor:
-    """Return the gradient by the weights (K, C, r, r) from input (N, H, W, C) and output's gradient (N, H', W', K)."""
+    """Return the weight gradient (K, C, r, r) from input (N, H, W, C) and output gradient (N, H', W', K)."""
     batch, height, width, k = gradient.shape
     c = x.shape[3]
     total = x.new_zeros(k, r * r * c)

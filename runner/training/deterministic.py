@@ -1,4 +1,4 @@
-"""Layers of torch whose backward pass has no deterministic algorithm on a GPU, in a form that has one."""
+"""Replace layers whose backward pass has no deterministic algorithm on a GPU."""
 
 from functools import partial
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 def use_deterministic_forms(model: nn.Module) -> None:
-    """Give the response normalisation across maps of a network on a GPU a backward pass that is deterministic.
+    """Make the backward pass of a network's LocalResponseNorm layers deterministic on a GPU.
 
-    torch sums the squares of neighbouring maps by pooling in three dimensions. The gradient of that adds atomically, and
-    `reference` refuses it. Where an image's pixels stand in one row, torch pools in two dimensions, which it does in order.
+    torch sums the squares of neighbouring maps by 3-d pooling, whose gradient adds atomically; `reference` refuses it.
+    For an image whose pixels are flattened to one row torch uses 2-d pooling, which is deterministic.
     """
     for module in model.modules():
         if isinstance(module, nn.LocalResponseNorm):

@@ -1,4 +1,4 @@
-"""What a network makes of a set of images, without training on them."""
+"""Evaluate a network on a set of images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +22,9 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     training: bool = False,
 ) -> Tensor:
-    """Return summed loss, wrong and images over a set: float64 (3,), still on the device.
+    """Return summed loss, wrong answers and images over a set: float64 (3,), on the device.
 
-    `between` is called between batches. With `training` dropout is in force.
+    `between` is called between batches. With `training` the network is in training mode, so dropout is active.
     """
     model.train(training)
     sums = torch.zeros(3, dtype=torch.float64, device=data.labels.device)

@@ -1,9 +1,9 @@
-"""The one training loop of every model, top to bottom.
+"""Train a model: the one loop for all models, from top to bottom.
 
-Everything random comes from the seed: initial weights and permutations from generators on the CPU (the same on every
-device), augmentation from one on the device, dropout from torch's own. The error that counts is the last epoch's, on the
-test set, evaluated once an epoch and used for no choice. Nothing in the loop waits for the device: sums stay there and
-are fetched once an epoch.
+All randomness comes from the seed. Initial weights and permutations use CPU generators, so they are the same on every
+device. Augmentation uses a generator on the device, dropout torch's own. The reported error is the last epoch's error
+on the test set. The test set is evaluated once per epoch and no choice depends on it. The loop never waits for the
+device within an epoch: the totals stay there and are fetched once per epoch.
 """
 
 import math
@@ -30,19 +30,20 @@ from runner.training.step import autocast_of, step_for, written_out
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
-AHEAD = 64  # batches made at once where steps are captured graphs: 100 MB at batch 128 and 32x32
-CHECKPOINT_SECONDS = 30.0  # at most so much work is lost to a kill, and so rarely is the disk waited for
-CHANCE_SHARE = 0.98  # a final training loss of this share of a constant answer's, or more, is no better than chance
+AHEAD = 64  # batches made at once if steps are captured graphs: 100 MB at batch 128 and 32x32
+CHECKPOINT_SECONDS = 30.0  # interval between checkpoints: bounds the work lost to a kill and the time spent on the disk
+CHANCE_SHARE = 0.98  # from this share of the constant answer's loss on, a final training loss counts as chance
 
 
 class Stopped(Exception):
-    """The training was asked to stop; a checkpoint holds everything that was done."""
+    """Raised when the training was asked to stop. A checkpoint holds its whole state."""
 
 
 class ResumeRefused(Exception):
-    """A checkpoint of another torch build, device, thread count, precision, code or data: going on may give other bits.
+    """Raised for a checkpoint from another environment, because a resume may change the bits.
 
-    `other_model`: only the GPU's or the processor's model is another.
+    The environment is torch build, device, thread count, precision, code and data. `other_model`: the model of the GPU
+    or processor is the only difference.
     """
 
     def __init__(self, differences: str, other_model: bool = False) -> None:
@@ -52,35 +53,35 @@ class ResumeRefused(Exception):
 
 @dataclass(frozen=True)
 class Hooks:
-    """How the loop speaks to the process around it."""
+    """The loop's calls into the process around it, all in the loop's thread. An exception ends the training."""
 
-    stop: Callable[[], bool]  # asked before the first step, after each, and between an evaluation's batches
-    save: Callable[[Checkpoint], None]  # durable when it returns
+    stop: Callable[[], bool]  # called before the first step, after each step, and between an evaluation's batches
+    save: Callable[[Checkpoint], None]  # the checkpoint is durable when it returns
     progress: Callable[[dict[str, Any]], None]  # cheap; called after each step
     log: Callable[[str], None]
-    watch: Callable[[int, Tensor], None] | None = None  # told after each step: how many the epoch still has, its sums
+    watch: Callable[[int, Tensor], None] | None = None  # called after each step: steps left in the epoch, its totals
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out: the outcome, the curve (a row an epoch), the final weights and how long the training itself took."""
+    """The result of a training: outcome, curve (one row per epoch), final weights, training time in seconds."""
 
     outcome: str
     curve: list[dict[str, Any]]
     wrong: int | None
     test_images: int | None
     weights: dict[str, Tensor]
-    chance_loss: float  # what a network that gives every image the same answer can reach
+    chance_loss: float  # loss of the best constant answer
     parameters: int
     train_seconds: float
     trained_images: int
     forced_resume: bool
     trail: list[dict[str, Any]] = field(default_factory=list)  # as the checkpoint's
-    switches: dict[str, bool | str] = field(default_factory=dict)  # those in force at the end
+    switches: dict[str, bool | str] = field(default_factory=dict)  # in force at the end
 
 
 class Session:
-    """A training under way: saves its state, hears requests to stop, and counts the time spent on training alone."""
+    """A running training: saves its state, checks for stop requests, and measures pure training time."""
 
     def __init__(
         self,
@@ -95,19 +96,19 @@ class Session:
         self.state, self.model, self.optimizer, self.sums = state, model, optimizer, sums
         self.batches, self.order, self.hooks = batches, order, hooks
         self._saved_at = time.monotonic()
-        self._clock: float | None = None  # when the time that isn't in `train_seconds` yet began
+        self._clock: float | None = None  # start of the time that is not yet in `train_seconds`
 
     def start_clock(self) -> None:
-        """Count the time from now on as training."""
+        """Start counting time as training."""
         self._clock = time.perf_counter()
 
     def stop_clock(self) -> None:
-        """Count no more time as training."""
+        """Stop counting time as training."""
         self._settle()
         self._clock = None
 
     def save(self) -> None:
-        """Save everything that the rest depends on, as it is between two steps."""
+        """Save everything that the rest of the training depends on. Call it between two steps."""
         self._settle()
         state, device = self.state, self.sums.device
         state.model, state.optimizer, state.sums = self.model.state_dict(), self.optimizer.state_dict(), self.sums.cpu()
@@ -119,18 +120,21 @@ class Session:
         self._saved_at = time.monotonic()
 
     def checkpoint_if_due(self) -> None:
-        """Save where CHECKPOINT_SECONDS have passed since the last time."""
+        """Save if the last save is more than CHECKPOINT_SECONDS ago."""
         if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
             self.save()
 
     def stop_if_asked(self) -> None:
-        """Raise Stopped after a checkpoint, where somebody asked for it."""
+        """Save a checkpoint and raise Stopped, if a stop was requested."""
         if self.hooks.stop():
             self.save()
             raise Stopped
 
     def between_batches(self) -> None:
-        """Hear a stop and save while evaluating, which takes minutes on a CPU: a resume evaluates all of it again."""
+        """Check for a stop and save if due, between the batches of an evaluation.
+
+        An evaluation takes minutes on a CPU. A resume repeats it from its start.
+        """
         self.stop_if_asked()
         self.checkpoint_if_due()
 
@@ -149,17 +153,17 @@ def arithmetic_of(
     log: Callable[[str], None],
     resume: Checkpoint | None,
 ) -> str:
-    """Swap the layers' arithmetic as the switches want it, and return the choice.
+    """Install each layer's implementations as the switches say, and return the choice.
 
-    It is measured on a few images where a training begins. A training that goes on keeps the choice that it began
-    with: another would give other bits.
+    A new training measures them on a few images. A resumed training keeps the choice of its checkpoint, because another
+    choice would change the bits.
     """
-    chosen = str(switches["arithmetic"])
-    if chosen == arithmetic.MEASURED:
+    choice = str(switches["arithmetic"])
+    if choice == arithmetic.MEASURED:
         began_with = resume.precision.get("arithmetic", arithmetic.TORCH) if resume else None
-        chosen = str(began_with or arithmetic.choose(model, few.images(slice(None)), layout, log))
-    arithmetic.install(model, chosen, layout)
-    return chosen
+        choice = str(began_with or arithmetic.choose(model, few.images(slice(None)), layout, log))
+    arithmetic.install(model, choice, layout)
+    return choice
 
 
 def train(
@@ -176,12 +180,13 @@ def train(
     on_other_device: str = "refuse",
     facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
-    """Train one job to its end, from its start or from a checkpoint; `facts` are what its trail says of this attempt.
+    """Train one job to its end, from its start or from a checkpoint; `facts` go into this attempt's entry in the trail.
 
-    On another model of GPU or processor `fast` goes on from a checkpoint, and is recorded as a forced resume; `reference`,
-    which promises bits, does so where `on_other_device` is "resume".
-    Raises Stopped when asked to stop (after saving a checkpoint), ResumeRefused for a checkpoint that can't be gone on
-    from, and whatever the model raises.
+    On another model of GPU or processor, `fast` resumes and is recorded as a forced resume. `reference`, which promises
+    bitwise equality, resumes there only if `on_other_device` is "resume".
+
+    Raise Stopped after a requested stop (a checkpoint is saved first), ResumeRefused for a checkpoint that cannot be
+    resumed here, and whatever the model raises.
     """
     if device.type == "cpu":
         memory.keep_freed()
@@ -198,7 +203,7 @@ def train(
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
     if written_out(spec, recipe, device):
-        switches["arithmetic"] = arithmetic.TORCH  # its own passes train it
+        switches["arithmetic"] = arithmetic.TORCH  # its written-out passes do not use these layers
     few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
     switches["arithmetic"] = arithmetic_of(model, few, layout, switches, hooks.log, resume)
     order_seed = 2 * job.seed + 1_000_003
@@ -208,11 +213,11 @@ def train(
     classes = get_dataset(job.dataset).classes
 
     def begin(stage: Stage) -> tuple[torch.optim.Optimizer, Batches]:
-        """Return what a stage of the training has of its own."""
+        """Return the optimizer and the batches of a stage of the training."""
         images = data.train.first(len(data.train) - stage.left_out)
         return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead, classes)
 
-    # --- where it goes on ---
+    # --- the state to start from ---
     state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device), switches, facts)
     stage = recipe.stage_of(resume.epoch if resume else 0)
     optimizer, batches = begin(stage)
@@ -278,11 +283,11 @@ def train(
                 session.stop_if_asked()
                 session.checkpoint_if_due()
 
-        # --- once an epoch: fetch the sums, evaluate, note a row of the curve, perhaps save ---
+        # --- once per epoch: fetch the totals, evaluate, add a row to the curve, save if due ---
         batches.end()
         train_loss, train_error = _means(sums)
         session.stop_clock()
-        spent, trained = state.train_seconds - seconds_before, state.trained_images - images_before
+        epoch_seconds, epoch_images = state.train_seconds - seconds_before, state.trained_images - images_before
         kept = averaged(model, optimizer) if recipe.average else model
         test_sums = evaluate(kept, data.test, spec, autocast_of(switches, device), layout, session.between_batches)
         test_loss, test_error = _means(test_sums)
@@ -299,11 +304,13 @@ def train(
             "wrong": int(test_sums[1]),
             "time": now_ms(),
             "seconds": round(time.perf_counter() - began, 3),
-            # An attempt that only evaluates has no rate of its own: that of the whole run so far.
-            "images_per_second": round(trained / spent if trained else state.trained_images / state.train_seconds, 3),
+            # An attempt that only evaluates has no rate of its own, so it reports the whole run's.
+            "images_per_second": round(
+                epoch_images / epoch_seconds if epoch_images else state.trained_images / state.train_seconds, 3
+            ),
         }
         watched = watched_images(recipe, epoch, data.train)
-        if watched is not None:  # no checkpoint meanwhile: it draws from the generator
+        if watched is not None:  # no checkpoint here: dropout draws from the generator
             loss, _ = _means(evaluate(model, watched, spec, autocast_of(switches, device), layout, training=True))
             row["objective"] = loss if loss is not None else math.inf
         state.curve = [*state.curve, row]
@@ -344,7 +351,7 @@ def train(
 
 
 def is_over(recipe: Recipe, curve: list[dict[str, Any]]) -> bool:
-    """Tell whether the training has all its epochs, or its schedule or its second stage ends it before."""
+    """Return whether the training has all its epochs, or its schedule or second stage has ended it early."""
     if recipe.second_stage is None:
         return len(curve) >= recipe.epochs or recipe.schedule.over(train_errors(curve))
     matched = len(curve) > recipe.epochs and curve[-1]["objective"] <= curve[recipe.epochs - 1]["objective"]
@@ -352,9 +359,10 @@ def is_over(recipe: Recipe, curve: list[dict[str, Any]]) -> bool:
 
 
 def watched_images(recipe: Recipe, epoch: int, train: DeviceSet) -> DeviceSet | None:
-    """Return the images whose loss, dropout in force, a second stage asks for after so many epochs, or None.
+    """Return the images on which the second stage needs the loss after `epoch` epochs (with dropout active), or None.
 
-    After the first stage's last epoch: those that it trained on. From then on: those that it left out.
+    After the last epoch of the first stage these are the images that it trained on; after that, the images that it left
+    out.
     """
     if recipe.second_stage is None or epoch < recipe.epochs:
         return None
@@ -363,7 +371,7 @@ def watched_images(recipe: Recipe, epoch: int, train: DeviceSet) -> DeviceSet | 
 
 
 def train_errors(curve: list[dict[str, Any]]) -> list[float]:
-    """Return the training error of each epoch, in percent: what a schedule may read."""
+    """Return each epoch's training error in percent, for schedules that depend on it."""
     return [row["train_error"] for row in curve]
 
 
@@ -375,7 +383,10 @@ def set_curvature(
     recipe: Recipe,
     generator: torch.Generator,
 ) -> None:
-    """Measure the curvature on training images drawn for this epoch, and give it to the optimizer."""
+    """Measure the curvature on random training images and pass it to the optimizer.
+
+    Raise ValueError if the model's spec has no `curvature`.
+    """
     if spec.curvature is None:
         raise ValueError(f"{spec.name}: the optimizer DiagonalLM needs a `curvature` in the model's spec")
     count = min(len(data), recipe.optimizer.images)  # type: ignore[union-attr]
@@ -384,7 +395,7 @@ def set_curvature(
 
 
 def _means(sums: Tensor) -> tuple[float | None, float]:
-    """Mean loss (None where it isn't finite) and error in percent, from (summed loss, wrong, images)."""
+    """Return mean loss (None if not finite) and error in percent, from (summed loss, wrong answers, images)."""
     loss, wrong, images = sums.tolist()
     mean = loss / images if images else math.nan
     return (mean if math.isfinite(mean) else None), 100 * wrong / max(images, 1)

@@ -1,4 +1,4 @@
-"""Memory, of a GPU or of the machine: what to say when it's short, how the C library hands it out, room for a thread."""
+"""Handle memory shortage: recognise and report it, tune the C library's allocator, check for room before a thread starts."""
 
 import contextlib
 import ctypes
@@ -11,32 +11,32 @@ SIGNS = (
     "can't allocate memory",
     "not enough memory",
     "can't start new thread",
-    "could not create a primitive",  # oneDNN, whose workspaces are asked for without a word of how much
+    "could not create a primitive",  # oneDNN, whose errors do not give the size
     "could not execute a primitive",
 )
-THREAD_BYTES = 2**24  # what a thread may need to begin with, many times over
+THREAD_BYTES = 2**24  # generous bound on what a thread needs to start
 _SIZE = r"([\d.]+ (?:bytes|[KMGT]iB))"
 
 
 def is_short(message: str) -> bool:
-    """Whether an error's text says that memory was short, on a GPU or on the host."""
+    """Return whether an error message reports a memory shortage, on a GPU or on the host."""
     return any(words in message for words in SIGNS)
 
 
 def ran_short(error: BaseException) -> bool:
-    """Whether an error means that memory was short: Python's own says nothing."""
+    """Return whether an error is a memory shortage. Python's own MemoryError has no message."""
     return isinstance(error, MemoryError) or is_short(str(error))
 
 
 def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> str:
-    """One line for a job that ran out of memory: which, how much was asked and free, what to change.
+    """Return one line for a job that ran out of memory: the job, the memory requested and free, and what to change.
 
     `message` is the text of torch.OutOfMemoryError (c10/cuda/CUDACachingAllocator.cpp), of the RuntimeError that torch
-    raises on a CPU (c10/core/impl/alloc_cpu.cpp), or of numpy's MemoryError; sizes that it doesn't name are left out.
-    `slots_hint`: the job ran on a GPU, whose slots may be fewer.
+    raises on a CPU (c10/core/impl/alloc_cpu.cpp), or of numpy's MemoryError. Sizes that it does not name are left out.
+    `slots_hint`: the job ran on a GPU, so fewer slots per GPU may help.
     """
-    asked = re.search(rf"(?:[Tt]ried|Unable) to allocate {_SIZE}", message)
-    facts = [f"asked for {_readable(asked[1])}"] if asked else []
+    request = re.search(rf"(?:[Tt]ried|Unable) to allocate {_SIZE}", message)
+    facts = [f"asked for {_readable(request[1])}"] if request else []
     free = re.search(rf"total capacity of {_SIZE} of which {_SIZE} is free", message)
     if free:
         facts.append(f"{free[2]} of {free[1]} free")
@@ -44,20 +44,20 @@ def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> 
     if others:
         facts.append(f"other processes hold {' + '.join(others)}")
     where = "the GPU" if slots_hint else "the machine"
-    said = f" ({', '.join(facts)})" if facts else ""
+    details = f" ({', '.join(facts)})" if facts else ""
     change = (
         "fewer --slots-per-gpu, another GPU (CUDA_VISIBLE_DEVICES), or end what else runs there (nvidia-smi)"
         if slots_hint
         else "fewer slots (REPROZOO_THREADS), or end what else runs there"
     )
     return (
-        f"{key}: {where} is out of memory{said}. "
+        f"{key}: {where} is out of memory{details}. "
         f"The batch of {batch_size} is the recipe's and stays; what may change: {change}"
     )
 
 
 def _readable(size: str) -> str:
-    """'400000000000 bytes' as '372.53 GiB'."""
+    """Return a size in a readable unit: '400000000000 bytes' as '372.53 GiB'."""
     number, unit = size.split()
     value = float(number)
     if unit != "bytes" or value < 1024:
@@ -70,21 +70,22 @@ def _readable(size: str) -> str:
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread where there is room for it; raises MemoryError where there is none.
+    """Start a thread if there is memory for it; raise MemoryError otherwise.
 
-    `Thread.start` waits until the thread says that it runs: for ever, where its first allocation fails.
+    `Thread.start` waits for the thread to report that it runs. If the thread's first allocation fails, it waits
+    forever.
     """
     bytearray(THREAD_BYTES)
     thread.start()
 
 
 def keep_freed() -> None:
-    """Tell glibc to keep what is freed instead of giving it back to the system; elsewhere this does nothing.
+    """Tell glibc to keep freed memory instead of returning it to the system. With another C library this does nothing.
 
-    A training step on a CPU frees and takes again hundreds of megabytes. By default each large block is mapped anew, and the
-    kernel clears it page by page: 2,000 page faults a step for LeNet, 33,000 for NiN at batch 32. Without them the same
-    step took a tenth (LeNet) to a sixth (NiN) less of the processor's time, and no more memory at its peak: best of two runs
-    each on a busy Xeon of two cores, torch 2.15.
+    A training step on a CPU frees and reallocates hundreds of megabytes. By default each large block is mapped anew,
+    and the kernel clears it page by page: 2,000 page faults per step for LeNet, 33,000 for NiN at batch 32. Without
+    them a step took a tenth (LeNet) to a sixth (NiN) less processor time, with the same peak memory (best of two runs
+    each on a busy two-core Xeon, torch 2.15).
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""The recipe's update rules on torch's optimizers: conventions, multipliers, decay rules, bounded norms."""
+"""Build a recipe's update rule on torch's optimizers: conventions, rate multipliers, weight decay, norm bounds."""
 
 import copy
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from zoo.recipe import DiagonalLM as DiagonalRule
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over the model's parameters, grouped by rate multiplier and weight decay.
 
-    After each step the weights that a recipe bounds are scaled back to their bound, and averages take their part of it.
+    After each step, weights with a norm bound are scaled back to it, and weight averages are updated.
     """
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
@@ -26,8 +26,8 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             "params": [parameter for _, parameter in members],
             "names": [name for name, _ in members],
             "lr": rule.learning_rate * multiplier,
-            "rate": rule.learning_rate
-            * multiplier,  # as `lr`, but always a number: a captured graph has a tensor there
+            # The same as `lr`, but always a float: a captured graph makes `lr` a tensor.
+            "rate": rule.learning_rate * multiplier,
             "multiplier": multiplier,
             "weight_decay": decay,
         }
@@ -47,7 +47,7 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _adam(groups: list[dict[str, Any]], rule: Adam) -> torch.optim.Adam:
-    """Return torch's fused Adam or AdamW. On a GPU it can be captured in a graph."""
+    """Return torch's fused Adam or AdamW, capturable in a CUDA graph on a GPU."""
     kind = torch.optim.AdamW if isinstance(rule, AdamW) else torch.optim.Adam
     on_gpu = any(parameter.is_cuda for group in groups for parameter in group["params"])
     return kind(
@@ -78,7 +78,7 @@ def _sgd(groups: list[dict[str, Any]], rule: SGD) -> torch.optim.SGD:
 class DiagonalLM(torch.optim.Optimizer):
     """Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998): weight -= rate / (mu + h) * gradient.
 
-    `set_curvature` gives it h before each epoch. Each parameter's h is part of the optimizer's state.
+    `set_curvature` sets h, the curvature, before each epoch. h is part of each parameter's optimizer state.
     """
 
     def __init__(self, groups: list[dict[str, Any]], rule: DiagonalRule) -> None:
@@ -86,7 +86,7 @@ class DiagonalLM(torch.optim.Optimizer):
 
     @torch.no_grad()
     def set_curvature(self, terms: Mapping[str, Tensor]) -> None:
-        """Take fresh terms by parameter name; an older term bounds them from below by `floor` times itself."""
+        """Set new curvature terms by parameter name, each at least `floor` times the previous term."""
         for group in self.param_groups:
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 fresh, state = terms[name].to(parameter), self.state[parameter]
@@ -96,13 +96,13 @@ class DiagonalLM(torch.optim.Optimizer):
                     state["curvature"] = fresh.clone()
 
     def steps_of(self, group: dict[str, Any]) -> list[Tensor]:
-        """Return rate / (mu + h) of each parameter of a group, in the parameter's shape."""
+        """Return rate / (mu + h) for each parameter of a group, in the parameter's shape."""
         states = [self.state[parameter] for parameter in group["params"]]
-        # A product, since a number over a tensor is one: a rate that is a tensor, in a captured graph, gives the same bits.
+        # A product: torch computes number / tensor as one too, so a tensor rate (in a captured graph) gives the same bits.
         return [(group["mu"] + state["curvature"]).reciprocal() * group["lr"] for state in states]
 
     def steps(self) -> dict[str, Tensor]:
-        """Return rate / (mu + h) of every parameter, by its name."""
+        """Return rate / (mu + h) for every parameter, by name."""
         groups = self.param_groups
         return {n: step for group in groups for n, step in zip(group["names"], self.steps_of(group), strict=True)}
 
@@ -117,10 +117,10 @@ class DiagonalLM(torch.optim.Optimizer):
 
 @torch.no_grad()
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
-    """Give every group its momentum and its learning rate: `rate` times the group's multiplier.
+    """Set every group's momentum, and its learning rate to `rate` times the group's multiplier.
 
-    Where the rate belongs inside the velocity (Caffe's convention), torch's velocity, which leaves it outside, is scaled by
-    old / new, so that the next update is Caffe's.
+    Caffe's convention has the rate inside the velocity, torch's has it outside. For Caffe the velocity is therefore
+    scaled by old / new rate, so that the next update equals Caffe's.
     """
     for group in optimizer.param_groups:
         new, old = rate * group["multiplier"], group["rate"]
@@ -142,7 +142,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> 
 
 @torch.no_grad()
 def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
-    """Scale the weights of each unit (a row, or a filter) down to the bound of their norm, as pylearn2 does."""
+    """Scale the weights of each unit (a row or a filter) down to its norm bound, as pylearn2 does."""
     for parameter, bound in bounded:
         norms = parameter.flatten(1).norm(dim=1).view(-1, *[1] * (parameter.ndim - 1))
         parameter.mul_(norms.clamp(max=bound) / (norms + 1e-7))
@@ -150,9 +150,10 @@ def bound_norms(bounded: list[tuple[nn.Parameter, float]]) -> None:
 
 @torch.no_grad()
 def average(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], decay: float) -> None:
-    """Move the average of each parameter towards it. It is part of the optimizer's state, as the velocity is.
+    """Update the exponential moving average of each parameter.
 
-    So a checkpoint holds it, and a captured graph updates it.
+    The averages are optimizer state, as the velocity is. A checkpoint therefore holds them, and a captured graph
+    updates them.
     """
     states = [optimizer.state[parameter] for parameter in parameters]
     if "average" in states[0]:
@@ -164,7 +165,7 @@ def average(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], de
 
 @torch.no_grad()
 def averaged(model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
-    """Return a copy of the network with the averages as its weights; the network itself before the first update."""
+    """Return a copy of the network with the averaged weights; before the first update, the network itself."""
     if "average" not in optimizer.state[next(model.parameters())]:
         return model
     twin = copy.deepcopy(model)

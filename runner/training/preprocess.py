@@ -1,7 +1,7 @@
-"""Preprocessing: uint8 images -> the float32 images that a network sees, fitted on the training images in use.
+"""Preprocess uint8 images into the float32 images that a network sees.
 
-`fit` looks at the training images once (without the held-out ones, where there is a hold-out) and gives a `Transform`
-that is applied to any images alike. What is costly to fit is cached beside the data.
+`fit` reads the training images once (without the held-out ones, if there are any) and returns a `Transform`, which
+applies to any images. Fits that are expensive are cached with the data.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ PREPROCESSING: dict[str, str] = {
     "yuv_lcn": "YUV; Y by its local contrast (Gaussian of 7), U and V by mean and standard deviation, as in cifar.torch",
 }
 
-VERSION = 2  # raised whenever the same images would be fitted to something else: names the cached files
-FIT_BLOCK = 5_000  # images at a time while fitting: 120 MB as float64
-FIT_THREADS = 4  # always: their number decides the last bits of a fit, and other slots wait for it
+VERSION = 2  # increased whenever the same images give another fit; part of the cached files' names
+FIT_BLOCK = 5_000  # images per block while fitting: 120 MB as float64
+FIT_THREADS = 4  # constant, because the thread count changes the last bits of a fit
 
 GCN_SCALE = 55.0
 GCN_MIN_DIVISOR = 1e-8
@@ -46,9 +46,10 @@ LCN_SIZE = 7
 
 
 class Transform:
-    """A fitted preprocessing. `per_channel`: each output pixel comes from its own input pixel, by its channel alone.
+    """A fitted preprocessing. `per_channel`: each output pixel depends only on the same input pixel and its channel.
 
-    `block`: how many images are taken at a time; always as many, so that a result doesn't depend on how it was asked for.
+    `block` is the number of images processed at a time. It is constant, so that the result does not depend on the batch
+    size.
     """
 
     name: str
@@ -60,23 +61,23 @@ class Transform:
 
     @staticmethod
     def fit(images: np.ndarray) -> dict[str, np.ndarray]:
-        """What is to be known of the training images, by name; here nothing."""
+        """Return the fitted arrays by name; nothing for a transform without parameters."""
         return {}
 
     def apply(self, images: Tensor) -> Tensor:
-        """Preprocess uint8 images (N, C, H, W) on the device that the transform is on; gives float32 (N, C, H, W).
+        """Return preprocessed images, float32 (N, C, H, W), of uint8 images (N, C, H, W) on the transform's device.
 
-        In IEEE float32 whatever the profile: TF32 and autocast don't touch it.
+        Always in IEEE float32: TF32 and autocast do not apply.
         """
         raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
-        """What was fitted, by name."""
+        """Return the fitted tensors by name."""
         return dict(self._state)
 
     @property
     def digest(self) -> str:
-        """sha256 over the name and what was fitted: two equal digests preprocess alike."""
+        """sha256 of the name and the fitted tensors: equal digests preprocess alike."""
         digest = hashlib.sha256(self.name.encode())
         for key, tensor in sorted(self._state.items()):
             array = np.ascontiguousarray(tensor.cpu().numpy())
@@ -85,7 +86,7 @@ class Transform:
         return digest.hexdigest()
 
     def to(self, device: torch.device | str) -> "Transform":
-        """The same transform on another device."""
+        """Return the transform on another device."""
         return type(self)({key: tensor.to(device) for key, tensor in self._state.items()})
 
 
@@ -99,7 +100,7 @@ class Unit(Transform):
 
 
 class Over256(Transform):
-    """Pixels multiplied by 1/256, as Caffe's LeNet has them: `scale: 0.00390625`."""
+    """Pixels multiplied by 1/256, as in Caffe's LeNet: `scale: 0.00390625`."""
 
     name = "over_256"
 
@@ -108,7 +109,7 @@ class Over256(Transform):
 
 
 class LeCun1998(Transform):
-    """Background -0.1 and ink 1.175, so that the mean is about 0 and the variance about 1 (LeCun et al. 1998, II.B)."""
+    """Background -0.1, ink 1.175, so that the mean is about 0 and the variance about 1 (LeCun et al. 1998, II.B)."""
 
     name = "lecun"
 
@@ -117,7 +118,7 @@ class LeCun1998(Transform):
 
 
 class MinusMeanImage(Transform):
-    """Pixels less the mean over the training images at their own place: 0..255 as cuda-convnet and Caffe have them."""
+    """Pixels 0..255 minus the training images' mean image, as in cuda-convnet and Caffe."""
 
     name = "minus_mean_image"
     per_channel = False
@@ -129,7 +130,7 @@ class MinusMeanImage(Transform):
 
     @staticmethod
     def fit(images: np.ndarray) -> dict[str, np.ndarray]:
-        """The mean image (C, H, W) of the pixels 0 to 255, summed as integers."""
+        """Return the mean image (C, H, W) of the pixels 0 to 255, summed as integers."""
         total = sum(block.sum(axis=0, dtype=np.int64) for block in _blocks(images))
         return {"mean": (total / len(images)).astype(np.float32)}
 
@@ -138,14 +139,14 @@ class MinusMeanImage(Transform):
 
 
 class UnitMinusMeanImage(MinusMeanImage):
-    """The same on pixels divided by 255, as NiN's provider read pylearn2's MNIST."""
+    """MinusMeanImage on pixels divided by 255, as NiN's provider read pylearn2's MNIST."""
 
     name = "unit_minus_mean_image"
     scale = 1 / 255
 
 
 class Standardise(Transform):
-    """(pixel - mean) / standard deviation, per channel; the population's deviation (divided by n)."""
+    """(pixel - mean) / standard deviation, per channel; the population deviation (divided by n)."""
 
     name = "standardise"
 
@@ -155,7 +156,7 @@ class Standardise(Transform):
 
     @staticmethod
     def fit(images: np.ndarray) -> dict[str, np.ndarray]:
-        """Mean and standard deviation (C,) of the pixels 0 to 255, from counts; a constant channel is divided by 1."""
+        """Return mean and standard deviation (C,) of the pixels 0 to 255, from counts; 1 for a constant channel."""
         values = np.arange(256, dtype=np.float64)
         means, deviations = [], []
         for channel in range(images.shape[1]):
@@ -172,19 +173,19 @@ class Standardise(Transform):
 
 
 class GcnZca(Transform):
-    """Global contrast normalisation and ZCA whitening as pylearn2's make_cifar10_gcn_whitened.py did them.
+    """Global contrast normalisation and ZCA whitening, as in pylearn2's make_cifar10_gcn_whitened.py.
 
-    pylearn2/expr/preprocessing.py (scale 55, use_std False, sqrt_bias 0) and ZCA of datasets/preprocessing.py at commit
-    af81e5c; references/papers.md B.5. The covariance gets 0.1 on its diagonal before it is decomposed.
+    Source: pylearn2/expr/preprocessing.py (scale 55, use_std False, sqrt_bias 0) and ZCA of datasets/preprocessing.py
+    at commit af81e5c; references/papers.md B.5. The covariance gets 0.1 on its diagonal before it is decomposed.
     """
 
     name = "gcn_zca"
     per_channel = False
-    block = 1_024  # for each the matrix (38 MB) is read: 0.18 ms an image on one core, 0.40 with 128 at a time
+    block = 1_024  # each block reads the matrix (38 MB): 0.18 ms per image on one core, 0.40 ms in blocks of 128
 
     @staticmethod
     def fit(images: np.ndarray) -> dict[str, np.ndarray]:
-        """The mean (D,) of the contrast-normalised images and the whitening matrix (D, D), D = C*H*W.
+        """Return the mean (D,) of the contrast-normalised images and the whitening matrix (D, D), D = C*H*W.
 
         The covariance is summed and decomposed in float64.
         """
@@ -210,12 +211,12 @@ class GcnZca(Transform):
 
 
 class GcnLcn(Transform):
-    """Global, then local contrast normalisation as pylearn2's scripts/papers/maxout/svhn_preprocessing.py did them in 2013.
+    """Global, then local contrast normalisation, as in pylearn2's scripts/papers/maxout/svhn_preprocessing.py of 2013.
 
-    GlobalContrastNormalization with its defaults (norm 1), then LeCunLCN, channel by channel: each pixel minus the blur
-    around it, over the root of the squares' blur, or over that root's mean in the image where this is larger. The squares
-    are of the pixels before the mean is taken away. So did the code of March 2013 (558efcc), with which maxout's and NiN's
-    figures were measured. Since January 2014 (c71be4b) it normalises the red channel alone. Nothing is fitted.
+    GlobalContrastNormalization with its defaults (norm 1), then LeCunLCN on each channel. Each pixel minus its local
+    blur is divided by the root of the blurred squares, or by the image's mean of that root if this is larger. The
+    squares are of the pixels before the mean is subtracted. This is the code of March 2013 (558efcc), which produced
+    maxout's and NiN's numbers. Since January 2014 (c71be4b) it normalises the red channel alone. Nothing is fitted.
     """
 
     name = "gcn_lcn"
@@ -236,12 +237,12 @@ class GcnLcn(Transform):
 
 
 class YuvLcn(Transform):
-    """YUV with local contrast normalisation of Y, as szagoruyko/cifar.torch's provider.lua did it (papers.md B.3).
+    """YUV with local contrast normalisation of Y, as in szagoruyko/cifar.torch's provider.lua (papers.md B.3).
 
-    Y goes through Torch7's SpatialContrastiveNormalization(1, image.gaussian1D(7)): minus the blur around each pixel, then
-    over the root of the squares' blur, each blur divided by what the same blur makes of ones, so that zeros beyond the edge
-    don't count; a root of at most 1e-4 is taken as 1e-4. U and V are shifted and scaled by the training images' mean and
-    standard deviation. Y is computed in float64: where an image is flat, rounding errors would be divided by 1e-4.
+    Y goes through Torch7's SpatialContrastiveNormalization(1, image.gaussian1D(7)): minus the local blur, then divided
+    by the root of the blurred squares. Each blur is divided by the blur of ones, so that zeros beyond the edge do not
+    count. A root below 1e-4 counts as 1e-4. U and V are standardised with the training images' mean and standard
+    deviation. Y is computed in float64, because in flat images rounding errors would be divided by 1e-4.
     """
 
     name = "yuv_lcn"
@@ -249,7 +250,10 @@ class YuvLcn(Transform):
 
     @staticmethod
     def fit(images: np.ndarray) -> dict[str, np.ndarray]:
-        """Mean and standard deviation (2,) of U and V over the training images' pixels, uint8 (N, 3, H, W)."""
+        """Return mean and standard deviation (2,) of U and V over the pixels of the training images, uint8 (N, 3, H, W).
+
+        Raise UserError for images without three channels.
+        """
         if images.shape[1] != 3:
             raise UserError(f"preprocessing yuv_lcn needs colour images, these have {images.shape[1]} channel(s)")
         sums, squares = np.zeros(2), np.zeros(2)
@@ -266,7 +270,7 @@ class YuvLcn(Transform):
     def apply(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         down, across = (_blur(size, 0.25 * LCN_SIZE, images.device, torch.float64) for size in (height, width))
-        inside = torch.outer(down.sum(1), across.sum(1))  # what the blur makes of ones
+        inside = torch.outer(down.sum(1), across.sum(1))  # the blur of ones
         mean, deviation = (self._state[key][:, None, None].double() for key in ("mean", "deviation"))
 
         def normalise(block: Tensor) -> Tensor:
@@ -287,12 +291,13 @@ TRANSFORMS: dict[str, type[Transform]] = {cls.name: cls for cls in _ALL}
 def fit(
     name: str, train_images: np.ndarray, cache_folder: Path | None, data_sha256: str, log: Callable[[str], Any] = print
 ) -> Transform:
-    """Fit a preprocessing on the training images in use, uint8 (N, C, H, W).
+    """Return a preprocessing fitted on the training images, uint8 (N, C, H, W).
 
-    Runs on the CPU, in FIT_THREADS threads however many the caller has: the same torch gives the same bits on the same kind
-    of processor. Kept in `cache_folder` by torch, name, N and the data's sha256 (so the images are the data set's first N);
-    fitted once even where several processes ask.
-    Raises UserError for an unknown name.
+    The fit runs on the CPU, always in FIT_THREADS threads, so the same torch gives the same bits on the same kind of
+    processor. It is cached in `cache_folder` by torch version, name, N and the data's sha256; the images must be the
+    data set's first N. If several processes ask at once, one fits and the others wait.
+
+    Raise UserError for an unknown name.
     """
     if name not in TRANSFORMS:
         raise unknown("preprocessing", name, TRANSFORMS)
@@ -310,7 +315,7 @@ def fit(
                 state = _fitted(kind, train_images)
                 buffer = io.BytesIO()
                 np.savez(buffer, allow_pickle=False, **state)
-                with suppress(OSError):  # a full disk costs the next job a fit, not this one its run
+                with suppress(OSError):  # with a full disk the next job fits again; this one goes on
                     write_atomically(path, buffer.getvalue())
     return _to_transform(kind, state)
 
@@ -320,11 +325,11 @@ def _to_transform(kind: type[Transform], state: dict[str, np.ndarray]) -> Transf
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """A cached fit, or None where it is missing or torn (the zip inside has checksums)."""
+    """Return a cached fit; None if it is missing or damaged (the zip inside has checksums)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except Exception:  # whatever fails: it is computed again
+    except Exception:  # whatever fails, it is computed again
         return None
 
 
@@ -334,9 +339,9 @@ def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _by_blocks(images: Tensor, function: Callable[[Tensor], Tensor], size: int) -> Tensor:
-    """`function` over uint8 images (N, C, H, W), `size` at a time: float32 (N, C, H, W).
+    """Return `function` of uint8 images (N, C, H, W), applied to `size` at a time: float32 (N, C, H, W).
 
-    A part at the end is filled up with black images: products of another shape could round otherwise.
+    The last block is padded with black images, because products of another shape may round differently.
     """
     out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
     for start in range(0, len(images), size):
@@ -348,7 +353,7 @@ def _by_blocks(images: Tensor, function: Callable[[Tensor], Tensor], size: int) 
 
 
 def _gcn(images: Tensor, scale: float = GCN_SCALE) -> Tensor:
-    """Images (N, ...) -> float32 (N, D): each minus its own mean, over its L2 norm / scale (or 1, where that is 0)."""
+    """Return rows, float32 (N, D): each image minus its mean, divided by its L2 norm / scale (by 1 if that is 0)."""
     rows = images.flatten(1).float()
     # sum / D rather than mean(): the sum of whole numbers is exact, so that a constant image gives exactly 0.
     rows.sub_(rows.sum(1, keepdim=True).div_(rows.shape[1]))
@@ -356,11 +361,11 @@ def _gcn(images: Tensor, scale: float = GCN_SCALE) -> Tensor:
     return rows.div_(norms.masked_fill_(norms < GCN_MIN_DIVISOR, 1.0))
 
 
-@lru_cache(maxsize=16)  # on a GPU every call would be a copy that waits, in each batch
+@lru_cache(maxsize=16)  # cached: on a GPU each call would be a synchronous copy per batch
 def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A matrix (size, size) that blurs a column of pixels with a Gaussian of 7, zeros lying beyond both ends.
+    """Return a matrix (size, size) that blurs a column of pixels with a Gaussian of LCN_SIZE, with zeros beyond both ends.
 
-    A Gaussian is the product of one down and one across, so `down @ image @ across.T` blurs an image.
+    A 2-d Gaussian is separable, so `down @ image @ across.T` blurs an image.
     """
     offsets = torch.arange(size, dtype=torch.float64)
     distances = (offsets[:, None] - offsets).abs()
@@ -371,19 +376,19 @@ def _blur(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> 
 
 
 def _yuv(images: Tensor) -> Tensor:
-    """RGB images (N, 3, H, W) as Torch7's image.rgb2yuv turns them, of the same type."""
+    """Return RGB images (N, 3, H, W) as YUV, as Torch7's image.rgb2yuv does; same dtype."""
     return torch.einsum("dc,nchw->ndhw", _yuv_matrix(images.dtype, images.device), images)
 
 
 @lru_cache(maxsize=8)
 def _yuv_matrix(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The rows give Y, U and V of a pixel's red, green and blue."""
+    """Return the matrix (3, 3) from RGB to YUV."""
     matrix = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
     return torch.tensor(matrix, dtype=dtype, device=device)
 
 
 def _fitted(kind: type[Transform], images: np.ndarray) -> dict[str, np.ndarray]:
-    """What `kind` has to know of the images, found in FIT_THREADS threads."""
+    """Return the arrays of `kind`, fitted in FIT_THREADS threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(FIT_THREADS)
     try:

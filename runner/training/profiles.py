@@ -1,7 +1,7 @@
-"""What a profile switches on a device: everything that may change rounding, and nothing that changes the recipe.
+"""Resolve and set a profile's switches: everything that may change rounding, and nothing that changes the recipe.
 
-`reference` is IEEE float32 with deterministic algorithms. `fast` turns on what the device gains from. The resolved
-switches stand in every record.
+`reference` is IEEE float32 with deterministic algorithms. `fast` uses whatever is faster on the device. Every record
+names the resolved switches.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ def resolve(
 ) -> dict[str, bool | str]:
     """Return the switches of a profile ('reference' or 'fast') on a device, as they are recorded.
 
-    channels_last on CUDA belongs to `fast` alone: the backward pass of max pooling adds atomically in that layout. On a CPU
-    the model's spec says which layout is its faster one: see `ModelSpec.channels_last_on_cpu`.
-    `arithmetic` is training/arithmetic.py's choice for each layer: `fast` measures it when a training begins.
-    `graphs` is training/step.py's captured step. `compiled`, torch.compile of the network, is on in `fast` only where the
-    variable REPROZOO_COMPILE is 1: it costs a minute at a start, and no measurement says yet where it pays.
-    REPROZOO_GRAPHS=0 turns captured steps off. A model that isn't `bitwise` (see ModelSpec) may use operations that have no
-    deterministic algorithm: torch warns of them instead of refusing.
+    On CUDA only `fast` uses channels_last, because the backward pass of max pooling adds atomically in that layout. On
+    a CPU the model's spec names the faster layout (`ModelSpec.channels_last_on_cpu`). `arithmetic` is each layer's
+    implementation (see training/arithmetic.py); `fast` on a CPU measures it when a training begins. `graphs` is the
+    captured step of training/step.py; REPROZOO_GRAPHS=0 turns it off. `compiled` is torch.compile of the network.
+    `fast` uses it only if REPROZOO_COMPILE is 1: it costs a minute at the start, and its gain has not been measured. A
+    model that is not `bitwise` (see ModelSpec) may use operations without a deterministic algorithm; torch then warns
+    instead of raising.
     """
     fast, cuda = profile == "fast", device.type == "cuda"
     compiled = fast and os.environ.get("REPROZOO_COMPILE") == "1"
@@ -44,7 +44,7 @@ def resolve(
 
 
 def apply(switches: dict[str, bool | str]) -> None:
-    """Set torch's global switches; those from `autocast` on but cuDNN's are the loop's own."""
+    """Set torch's global switches. The training loop itself applies autocast, layout, arithmetic, graphs and compilation."""
     deterministic = bool(switches["deterministic"])
     torch.use_deterministic_algorithms(deterministic, warn_only=deterministic and switches["deterministic"] is not True)
     debugging: Any = torch.utils.deterministic
@@ -58,7 +58,7 @@ def apply(switches: dict[str, bool | str]) -> None:
 
 @contextlib.contextmanager
 def ieee(device: torch.device) -> Iterator[None]:
-    """Matrix products in IEEE float32, and no autocast, for as long as this lasts."""
+    """Compute matrix products in IEEE float32, without autocast, inside the block."""
     backends: Any = torch.backends  # these switches are newer than torch's own types
     switches = (backends.cuda.matmul, backends.mkldnn.matmul)
     before = [switch.fp32_precision for switch in switches]
@@ -73,9 +73,9 @@ def ieee(device: torch.device) -> Iterator[None]:
 
 
 def check_device(device: torch.device) -> None:
-    """Raise UserError for a GPU that this process was given and torch can't use.
+    """Raise UserError for a GPU that was assigned to this process and that torch cannot use.
 
-    Its architecture was looked at before any process was started: see engines/hardware.py.
+    engines/hardware.py checked its architecture before any process was started.
     """
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
@@ -85,7 +85,7 @@ def check_device(device: torch.device) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's or the processor's model: what a record names, and what a checkpoint is bound to."""
+    """Return the model name of the GPU or processor. Records name it, and a checkpoint is bound to it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""Response normalisation across maps as a matrix product, forward and backward, for `fast` on a CPU.
+"""Implement response normalisation across maps as matrix products, forward and backward, for `fast` on a CPU.
 
-Torch sums the squares of neighbouring maps by a pooling in three dimensions, and takes a power: both are slow on a CPU. With
-images as rows of maps, (pixels, C), the sums are one product with a band matrix, and so are the gradient's. Powers of 1/2
-and 3/4 are square roots.
+torch sums the squares of neighbouring maps by 3-d pooling and then takes a power; both are slow on a CPU. Here images
+are rows of maps, (pixels, C), so the sums are one product with a band matrix, and so are the sums of the gradient.
+Powers of 1/2 and 3/4 are computed with square roots.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-PIXELS = 4096  # of a chunk, which stays in the cache
+PIXELS = 4096  # per chunk, so that it stays in the cache
 
 
 @cache
@@ -44,7 +44,7 @@ class ResponseNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-        """Return the normalised images."""
+        """Return the normalised images (N, C, H, W), channels_last."""
         ctx.save_for_backward(x)
         ctx.rule = (size, alpha, beta, k)
         out = torch.empty_like(x, memory_format=torch.channels_last)  # no view: a ReLU may work in place
@@ -57,7 +57,7 @@ class ResponseNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient by the images; the sums are made anew, which costs less than keeping them."""
+        """Return the input gradient. The sums are recomputed, which is cheaper than keeping them."""
         (x,) = ctx.saved_tensors
         size, alpha, beta, k = ctx.rule
         rows, out = as_rows(x), torch.empty_like(x, memory_format=torch.channels_last)
@@ -72,13 +72,13 @@ class ResponseNorm(torch.autograd.Function):
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """Return images (N, C, H, W) as (N * H * W, C): a view where they are channels_last."""
+    """Return images (N, C, H, W) as (N * H * W, C): a view if they are channels_last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 @dataclass(frozen=True)
 class NormShape:
-    """What the time of a normalisation depends on."""
+    """The properties of a normalisation that determine its time."""
 
     images: tuple[int, int, int]  # maps, height, width
     rule: tuple[int, float, float, float]  # size, alpha, beta, k
@@ -87,7 +87,7 @@ class NormShape:
 
     @classmethod
     def of(cls, module: nn.LocalResponseNorm, x: Tensor, layout: torch.memory_format) -> "NormShape | None":
-        """Return the shape of a layer that sees x (N, C, H, W); None where its rows aren't a view."""
+        """Return the shape of a layer whose input is x (N, C, H, W); None if its rows are not a view."""
         if layout != torch.channels_last:
             return None
         return cls((x.shape[1], x.shape[2], x.shape[3]), rule_of(module))
@@ -97,11 +97,11 @@ class NormShape:
         return f"response normalisation of {c}x{h}x{w}"
 
     def ways(self, operation: int) -> str:
-        """Return the letters of the ways in which it can be done."""
+        """Return the letters of the implementations."""
         return "tm"
 
     def trial(self, batch: int) -> Callable[[int, str], None]:
-        """Return a function that normalises noise in the way of a letter, forward and backward."""
+        """Return a function that normalises noise with one implementation, forward and backward."""
         x = torch.randn(batch, *self.images).contiguous(memory_format=torch.channels_last).requires_grad_()
         gradient = torch.randn_like(x)
 

@@ -1,12 +1,12 @@
-"""Convolution by Winograd's minimal filtering, forward and both gradients, as batched matrix products.
+"""Implement Winograd's minimal filtering, forward and both gradients, as batched matrix products.
 
-A tile of m x m outputs of an r x r kernel needs (m + r - 1)^2 products for each pair of maps, where the sum that defines
-it has m^2 r^2: for F(4x4, 3x3) a quarter, for F(4x4, 5x5) less than a sixth (Lavin & Gray, arXiv 1509.09308). The
-transforms are matrices: with n = m + r - 1, a tile of the input becomes B^T x B, a kernel G w G^T, and the products Y of
-the two, summed over the maps, give the outputs A^T Y A. The products are n^2 independent matrix products.
+A tile of m x m outputs of an r x r kernel needs (m + r - 1)^2 products for each pair of maps; the direct sum needs m^2
+r^2. F(4x4, 3x3) needs a quarter, F(4x4, 5x5) less than a sixth (Lavin & Gray, arXiv 1509.09308). The transforms are
+matrices. With n = m + r - 1, an input tile becomes B^T x B and a kernel G w G^T. The products Y of the two, summed over
+the maps, give the outputs A^T Y A. The products are n^2 independent matrix products.
 
-A batch is worked through in chunks of images, so that what lies between the transforms stays in the cache. Nothing but
-the layer's input and weights is kept for the backward pass, as in torch's own convolution. Images are (N, H, W, C) here.
+A batch is processed in chunks of images, so that the intermediate results stay in the cache. For the backward pass only
+the layer's input and weights are kept, as in torch's own convolution. Images here are (N, H, W, C).
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-POINTS = (
-    0.0,
-    1.0,
-    -1.0,
-    2.0,
-    -2.0,
-    0.5,
-    -0.5,
-)  # where the polynomials are evaluated, and infinity; small, for rounding
-TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # outputs of a tile along one side, by kernel: more would round worse
-CHUNK_BYTES = 12 * 2**20  # of the transformed tiles between the products
+# Evaluation points, besides infinity. Small numbers keep rounding errors small.
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # sides of a tile's outputs, by kernel; larger tiles round worse
+CHUNK_BYTES = 12 * 2**20  # size of a chunk's transformed tiles
 
 
 @dataclass(frozen=True)
@@ -49,8 +42,9 @@ class Transforms:
 def transforms(m: int, r: int) -> Transforms:
     """Return the matrices of F(m, r) from m + r - 2 points and infinity.
 
-    Correlation is the transpose of polynomial multiplication: evaluate both factors, multiply, interpolate. The rows of B^T
-    are scaled to a largest entry of 1, which keeps the transformed data near the data's size; G takes the factors.
+    Correlation is the transpose of polynomial multiplication: evaluate both factors, multiply, interpolate. The rows of
+    B^T are scaled to a largest entry of 1, which keeps the transformed data near the size of the data. G takes the
+    inverse factors.
     """
     n = m + r - 1
     points = np.array(POINTS[: n - 1])
@@ -66,13 +60,13 @@ def transforms(m: int, r: int) -> Transforms:
 
 
 def tile_side(r: int, height: int, width: int) -> int:
-    """Return the m whose tiles cover height x width outputs with the fewest products; the largest of equals."""
+    """Return the m whose tiles cover height x width outputs with the fewest products; of equal ones, the largest."""
     return min(sorted(TILES[r], reverse=True), key=lambda m: (m + r - 1) ** 2 * -(-height // m) * -(-width // m))
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How outputs of height x width are cut into tiles of F(m, r), for a convolution of stride 1."""
+    """The tiles of F(m, r) that cover outputs of height x width, for a convolution of stride 1."""
 
     matrices: Transforms
     height: int
@@ -89,7 +83,7 @@ class Tiling:
         return -(-self.width // self.matrices.m)
 
     def images_per_chunk(self, maps: int) -> int:
-        """How many images' transformed tiles, of so many maps in all, fit into CHUNK_BYTES."""
+        """Return how many images' transformed tiles, of `maps` maps in all, fit into CHUNK_BYTES (at least 1)."""
         return max(1, CHUNK_BYTES // (4 * self.matrices.n**2 * self.down * self.across * maps))
 
 
@@ -108,7 +102,7 @@ def transform_kernels(weight: Tensor, matrices: Transforms) -> Tensor:
 
 
 def transform_data(x: Tensor, padding: int, tiling: Tiling) -> Tensor:
-    """Return B^T x B of all tiles of images (N, H, W, C), zeros around them, as (n * n, N * tiles, C)."""
+    """Return B^T x B of all tiles of zero-padded images (N, H, W, C) as (n * n, N * tiles, C)."""
     batch, height, width, c = x.shape
     m, n, bt = tiling.matrices.m, tiling.matrices.n, tiling.matrices.data
     down, across = tiling.down, tiling.across
@@ -127,7 +121,7 @@ def transform_data(x: Tensor, padding: int, tiling: Tiling) -> Tensor:
 
 
 def transform_output(products: Tensor, batch: int, tiling: Tiling) -> Tensor:
-    """Return A^T Y A of products (n * n, N * tiles, K) as images (N, down * m, across * m, K), a view."""
+    """Return A^T Y A of products (n * n, N * tiles, K) as a view (N, down, m, across, m, K) of the images."""
     m, n, at = tiling.matrices.m, tiling.matrices.n, tiling.matrices.output
     k = products.shape[2]
     columns = torch.mm(at, products.view(n, -1)).view(m, n, -1)
@@ -159,15 +153,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: 
 
 
 def input_gradient(gradient: Tensor, weight: Tensor, padding: int, out: Tensor) -> None:
-    """Write the gradient by the input into out (N, H, W, C), from that by the output, (N, H', W', K).
+    """Write the input gradient into out (N, H, W, C), from the output gradient (N, H', W', K).
 
-    It is the convolution of the output's gradient with the kernels turned by 180 degrees, input and output maps swapped.
+    It is the convolution of the output gradient with the kernels rotated by 180 degrees, input and output maps swapped.
     """
     convolve(gradient, weight.flip(2, 3).transpose(0, 1), None, weight.shape[2] - 1 - padding, out)
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, r: int, padding: int) -> Tensor:
-    """Return the gradient by the weights (K, C, r, r) from input (N, H, W, C) and output's gradient (N, H', W', K)."""
+    """Return the weight gradient (K, C, r, r) from input (N, H, W, C) and output gradient (N, H', W', K)."""
     batch, height, width, k = gradient.shape
     c = x.shape[3]
     tiling = tiling_of(r, height, width)

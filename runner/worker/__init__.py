@@ -1,1 +1,1 @@
-"""One process that turns a bundle of jobs into records."""
+"""Run a bundle of jobs in one process and write a record for each."""

@@ -1,4 +1,4 @@
-"""`python -m runner.worker BUNDLE.json`: run a bundle of jobs in this process."""
+"""Run a bundle of jobs in this process: `python -m runner.worker BUNDLE.json`."""
 
 import signal
 import sys
@@ -11,7 +11,10 @@ from runner.worker.process import STOP_SIGNALS, prepare_environment
 
 
 def main(argv: list[str]) -> int:
-    """Run the bundle of a file; a stop signal leads to a checkpoint after the step and a clean exit. Return the exit code."""
+    """Run the bundle in a file and return the exit code: 2 for a usage error or an unreadable bundle, else 0.
+
+    A stop signal leads to a checkpoint after the current step and a clean exit.
+    """
     if len(argv) != 1:
         print("usage: python -m runner.worker BUNDLE.json", file=sys.stderr)
         return 2
@@ -24,7 +27,7 @@ def main(argv: list[str]) -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: worker.stopping.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal doesn't stop the work
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # closing the terminal does not stop the work
     prepare_environment(bundle.options.device, bundle.options.threads)
     run_bundle(bundle.folders, worker)
     return 0

@@ -1,8 +1,8 @@
 """Run a bundle: jobs of one (dataset, model), which share data and start-up.
 
-A worker knows nothing of MLflow or of the process that started it: it takes a job's lock, reads its state again, trains,
-and writes files. Several workers may be given the same bundle; the lock decides who runs which job, so no slot idles
-while a job waits.
+A worker does not know MLflow or the process that started it. It takes a job's lock, reads the job's state again,
+trains, and writes files. Several workers may get the same bundle. The lock decides which of them runs a job, so no slot
+is idle while a job waits.
 """
 
 import contextlib
@@ -29,29 +29,29 @@ from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
 
-LOOK_SECONDS = 0.5  # between two looks for the file that asks a job to stop
+LOOK_SECONDS = 0.5  # between two checks for the stop file
 
 
 class OutdatedError(UserError):
-    """The zoo has no such job any more: its model, revision or kind of recipe. Trying again changes nothing."""
+    """The zoo no longer has this job's model, revision or kind of recipe. Retrying does not help."""
 
 
 @dataclass
 class Worker:
-    """One process that runs jobs: how to run them, whether it was asked to stop, and the data set on its device."""
+    """A process that runs jobs: its options, its stop flag, and the data set on its device."""
 
     options: RunOptions
     stopping: threading.Event = field(default_factory=threading.Event)
-    echo: Callable[[str], None] | None = None  # inline: log lines are shown as well
-    own_process: bool = True  # False: the process belongs to the submit
-    shared: dict[str, Any] = field(default_factory=dict)  # kept from job to job
+    echo: Callable[[str], None] | None = None  # for an inline worker: also show log lines
+    own_process: bool = True  # False if the submit itself runs the jobs
+    shared: dict[str, Any] = field(default_factory=dict)  # the data set, kept from job to job
 
 
 # --- a bundle, a job ---------------------------------------------------------------------------------------------------
 
 
 def run_bundle(folders: Iterable[Path], worker: Worker) -> None:
-    """Run every job of the bundle that nobody else runs, one after another; stop early when asked to."""
+    """Run every job of the bundle that no other worker runs, one after another; stop early if asked to."""
     source()
     for folder in folders:
         if worker.stopping.is_set():
@@ -63,18 +63,18 @@ def run_bundle(folders: Iterable[Path], worker: Worker) -> None:
             if held and state_of(paths, holding_lock=True) in TO_RUN:
                 outcome = _run_job(paths, worker)
                 if outcome == "infrastructure" and worker.own_process:
-                    return  # a GPU that failed once fails until the process ends: the next jobs get a fresh one
+                    return  # a GPU that failed once fails until the process ends, so the next jobs get a new process
 
 
 def _run_job(paths: JobPaths, worker: Worker) -> str:
-    """One attempt, from its start line to its end line; gives its outcome. No exception of the attempt gets past here."""
+    """Run one attempt and return its outcome. Exceptions of the attempt are recorded, not raised."""
     attempts = read_lines(paths.attempts)
     paths.tidy()
-    if not attempts:  # nothing else is there, unless a kill cut short the moving aside
+    if not attempts:  # other files are left only if a kill interrupted the move to old/
         paths.set_aside(keep=(paths.log, paths.lease))
     run = last_run(attempts) or secrets.token_hex(16)
     log = Log(paths.log, worker.echo)
-    ended: dict[str, Any] = {"outcome": "infrastructure"}
+    ending: dict[str, Any] = {"outcome": "infrastructure"}
     with log.capture() if worker.own_process else contextlib.nullcontext():
         append_line(paths.attempts, _start_line(paths, run, worker.options))
         try:
@@ -82,18 +82,22 @@ def _run_job(paths: JobPaths, worker: Worker) -> str:
             log(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {job.key}  {job.fingerprint[:8]}  pid {os.getpid()}")
             attempt = JobAttempt(paths, job, run, worker, log)
             with attempt.lease, sampling(paths.system, worker.options.device):
-                ended = {"outcome": attempt.execute()}
+                ending = {"outcome": attempt.execute()}
         except Exception as error:
-            ended = _failed(paths, error, log, worker.options.device)
+            ending = _failed(paths, error, log, worker.options.device)
         finally:
-            with contextlib.suppress(OSError):  # a full disk: an attempt without an end counts as killed
-                append_line(paths.attempts, {"event": "end", "time": now_ms(), **ended})
+            with contextlib.suppress(OSError):  # on a full disk: an attempt without an end line counts as killed
+                append_line(paths.attempts, {"event": "end", "time": now_ms(), **ending})
             paths.lease.unlink(missing_ok=True)
-    return str(ended["outcome"])
+    return str(ending["outcome"])
 
 
 def _start_line(paths: JobPaths, run: str, options: RunOptions) -> dict[str, Any]:
-    """An attempt's first trace. `checkpoint` tells whether an attempt before it got further than the one before that."""
+    """Return an attempt's start line, its first trace in attempts.jsonl.
+
+    `checkpoint`, the checkpoint's modification time in ns, shows whether the previous attempt got further than the one
+    before it.
+    """
     return {
         "event": "start",
         "time": now_ms(),
@@ -128,13 +132,13 @@ def _failed(paths: JobPaths, error: Exception, log: Log, device: str) -> dict[st
         "time": now_ms(),
         "log_tail": log_tail(paths),
     }
-    with contextlib.suppress(OSError):  # a full disk: the attempt's end line may still fit
+    with contextlib.suppress(OSError):  # on a full disk the end line may still fit
         write_atomically(paths.failure, canonical_json(note))
     return {"outcome": kind, "error": what[:500]}
 
 
 def kind_of(error: Exception) -> str:
-    """'model' for a failure of the model's own, 'refused' for a resume that needs a decision, else 'infrastructure'."""
+    """Return 'model' for the model's own failure, 'refused' for a resume that needs a decision, else 'infrastructure'."""
     if isinstance(error, (MemoryError, OSError, ImportError)):
         return "infrastructure"
     import torch
@@ -144,12 +148,12 @@ def kind_of(error: Exception) -> str:
     if isinstance(error, ResumeRefused):
         return "refused"
     accelerator = isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
-    spoken = any(word in str(error) for word in ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "NVIDIA driver"))
-    return "infrastructure" if accelerator or spoken or memory.is_short(str(error)) else "model"
+    names_cuda = any(word in str(error) for word in ("CUDA", "cuDNN", "CUDNN", "cuBLAS", "NVIDIA driver"))
+    return "infrastructure" if accelerator or names_cuda or memory.is_short(str(error)) else "model"
 
 
 def recipe_of(job: Job) -> Any:
-    """Return the effective recipe; raises UserError where it can't be read, as one of an older version can't."""
+    """Return the effective recipe. Raise UserError if it cannot be read, as a recipe of an older version."""
     from zoo.recipe import recipe_from
 
     try:
@@ -159,17 +163,21 @@ def recipe_of(job: Job) -> Any:
 
 
 class JobAttempt:
-    """One attempt at one job, in this process, under its lock."""
+    """One attempt at one job, in this process. The caller holds the job's lock."""
 
     def __init__(self, paths: JobPaths, job: Job, run: str, worker: Worker, log: Log) -> None:
         self.paths, self.job, self.run, self.worker, self.log = paths, job, run, worker, log
         self.options = worker.options
         self.lease = Lease(paths.lease)
-        self._stop_file = str(paths.stop)  # looked for while training: making the path takes longer than that
+        self._stop_file = str(paths.stop)  # a str: building the path takes longer than checking it
         self._looked = -LOOK_SECONDS
 
     def execute(self) -> str:
-        """Train and write the results. Returns how the attempt ended: 'finished' or 'interrupted'."""
+        """Train and write the results. Return 'finished' or 'interrupted'.
+
+        Raise UserError for a job that cannot run here or results that cannot be written, ResumeRefused for a checkpoint
+        that cannot be resumed, and whatever the model raises.
+        """
         import torch
 
         from runner.data import cache
@@ -189,7 +197,7 @@ class JobAttempt:
 
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
-        if spec is None and problems():  # not outdated: the file may be mended
+        if spec is None and problems():  # not outdated, because the file may be repaired
             raise UserError(f"the zoo has no model '{job.model}' now: {problems()[0]}")
         if spec is None or variant is None:
             raise OutdatedError(
@@ -202,11 +210,11 @@ class JobAttempt:
         switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu, spec.bitwise)
         profiles.apply(switches)
         recipe = recipe_of(job)
-        needed = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
-        if self.worker.shared.get("needed") != needed:
+        data_key = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
+        if self.worker.shared.get("needed") != data_key:
             self.worker.shared.clear()
             if device.type == "cuda":
-                torch.cuda.empty_cache()  # what the last data set took counts as used until then
+                torch.cuda.empty_cache()  # otherwise the memory of the last data set counts as used
             folder = data_folder(self.options.data_dir)
             loaded = cache.load(job.dataset, folder, self.options.allow_unverified_data, log)
             began = time.perf_counter()
@@ -214,7 +222,7 @@ class JobAttempt:
             log(
                 f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
             )
-            self.worker.shared.update(needed=needed, loaded=loaded, prepared=prepared)
+            self.worker.shared.update(needed=data_key, loaded=loaded, prepared=prepared)
         loaded, prepared = self.worker.shared["loaded"], self.worker.shared["prepared"]
         known = self._known(loaded, device, switches)
         facts = self._facts(known)
@@ -258,16 +266,20 @@ class JobAttempt:
             ) from error
         return "finished"
 
-    # --- the parts of it ---
+    # --- parts of an attempt ---
 
     def hooks(self) -> Any:
-        """How the loop speaks to this attempt's files."""
+        """Return the loop's hooks, which write this attempt's files."""
         from runner.training import loop as train
 
         return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
-        """Tell whether to stop. It is asked after each step; a shared file system takes longer to answer than a step."""
+        """Return whether to stop.
+
+        The loop calls this after each step. A shared file system answers more slowly than that, so the stop file is
+        checked at most every LOOK_SECONDS.
+        """
         if self.worker.stopping.is_set():
             return True
         now = time.monotonic()
@@ -282,25 +294,28 @@ class JobAttempt:
         if not self.paths.checkpoint.exists():
             return None
         try:
-            found = Checkpoint.load(self.paths.checkpoint)
+            checkpoint = Checkpoint.load(self.paths.checkpoint)
         except (OSError, MemoryError):
-            raise  # the disk's trouble, not the file's: another try may read it
-        except Exception as error:  # torch raises many things for a torn file
+            raise  # a problem of the disk, not of the file: a retry may succeed
+        except Exception as error:  # torch raises many types for a truncated file
             return self._start_afresh(f"can't be read ({type(error).__name__})")
-        if found.fingerprint != self.job.fingerprint or found.run != self.run:
+        if checkpoint.fingerprint != self.job.fingerprint or checkpoint.run != self.run:
             return self._start_afresh("belongs to another job or run")
-        self._write_metrics(found.curve)
-        return found
+        self._write_metrics(checkpoint.curve)
+        return checkpoint
 
     def _start_afresh(self, why: str) -> None:
-        """As another run: MLflow has seen epochs of this one, which would come a second time."""
+        """Start a new run. MLflow already has epochs of the old run and would get them twice."""
         self.log(f"checkpoint.pt {why}: moved to old/ with what belongs to it; starting afresh")
         self.paths.set_aside(keep=(self.paths.log, self.paths.lease))
         self.run = secrets.token_hex(16)
         append_line(self.paths.attempts, _start_line(self.paths, self.run, self.options))
 
     def _save(self, state: Any) -> None:
-        """The checkpoint first, then the curve so far: a line of metrics.jsonl never changes once it's there."""
+        """Save the checkpoint first, then the curve so far.
+
+        In this order a line of metrics.jsonl never changes once it is written.
+        """
         state.save(self.paths.checkpoint)
         self._write_metrics(state.curve)
 
@@ -308,7 +323,7 @@ class JobAttempt:
         write_atomically(self.paths.metrics, "".join(canonical_json(row) + "\n" for row in curve))
 
     def _known(self, loaded: Any, device: Any, switches: dict[str, Any]) -> dict[str, Any]:
-        """Return what is known of the record before the first step."""
+        """Return the parts of the record that are known before the first step."""
         return {
             "starts": [line for line in read_lines(self.paths.attempts) if line.get("event") == "start"],
             "environment": environment(device, switches),
@@ -318,7 +333,7 @@ class JobAttempt:
         }
 
     def _facts(self, known: dict[str, Any]) -> dict[str, Any]:
-        """Return what the trail says of this attempt, beside its device, threads and build of torch."""
+        """Return what this attempt adds to its entry in the trail, besides device, threads and torch version."""
         code = source()
         return {
             "host": host(),
@@ -331,7 +346,7 @@ class JobAttempt:
         }
 
     def _write_results(self, trained: Any, recipe: Any, known: dict[str, Any]) -> None:
-        """Write weights, then curve, then the record, which commits: from then on the job is done."""
+        """Write the weights, then the curve, then the record, which commits: the job is then done."""
         write_atomically(self.paths.weights, weights_bytes(trained.weights))
         write_atomically(self.paths.curve, curve_csv(trained.curve))
         record = make_record(self.job, self.run, trained, recipe, **known)

@@ -1,4 +1,4 @@
-"""What a worker writes while it trains: the lease, samples of the machine, the log."""
+"""Write a worker's files during training: the lease, samples of the machine, the log."""
 
 import contextlib
 import os
@@ -17,11 +17,11 @@ from runner.jobs.state import LEASE_SECONDS
 from runner.training import memory
 
 SAMPLE_SECONDS = 10.0  # between two samples of processor, memory and GPU
-PROGRESS_SECONDS = 1.0  # the lease is renewed at most so often while there is progress to tell
+PROGRESS_SECONDS = 1.0  # shortest time between two renewals with progress
 
 
 class Lease:
-    """lease.json: who runs the job, renewed every 30 s by a thread, and with the progress at most once a second."""
+    """lease.json: who runs the job. A thread renews it every 30 s; progress renews it at most once per second."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,7 +41,7 @@ class Lease:
         self._thread.join(timeout=5)
 
     def progress(self, facts: dict[str, Any]) -> None:
-        """Take note of progress; written when a second has passed since the last time."""
+        """Record progress. It is written if the last write was more than PROGRESS_SECONDS ago."""
         self._facts.update(facts)
         if time.monotonic() - self._written > PROGRESS_SECONDS:
             self._write()
@@ -51,7 +51,10 @@ class Lease:
             self._write()
 
     def _write(self) -> None:
-        """Without fsync: a lease is worth nothing after a crash. A full disk must not end a training."""
+        """Write the lease without fsync, because it is worthless after a crash.
+
+        Errors are ignored: a full disk must not end a training.
+        """
         with self._guard, contextlib.suppress(OSError):
             self._written = time.monotonic()
             temporary = self.path.with_name(".lease.tmp")
@@ -61,7 +64,7 @@ class Lease:
 
 @contextlib.contextmanager
 def sampling(path: Path, device: str) -> Iterator[None]:
-    """Append samples of processor, memory and GPU to a file while the block runs."""
+    """Append samples of processor, memory and GPU to a file every SAMPLE_SECONDS while the block runs."""
     done = threading.Event()
     thread = threading.Thread(target=_sample, args=(path, device, done), daemon=True)
     memory.start_thread(thread)
@@ -90,25 +93,23 @@ def _sample(path: Path, device: str, done: threading.Event) -> None:
 
 
 def own_gpu_memory() -> dict[str, float]:
-    """Return what this process itself holds on the GPU, in MB: NVML's figure counts every process on the card."""
-    torch = sys.modules.get("torch")  # nothing is loaded or initialised for a sample
+    """Return this process's own GPU memory in MB. NVML's figure counts every process on the card."""
+    torch = sys.modules.get("torch")  # a sample must not import torch or initialise CUDA
     if torch is None or not torch.cuda.is_initialized():
         return {}
     return {"gpu_own_memory_mb": round(torch.cuda.memory_reserved() / 1e6, 1)}
 
 
 class Log:
-    """log.txt: from the worker's first line, also what libraries write to standard output and error."""
+    """log.txt: the worker's lines and, inside `capture`, what libraries write to standard output and error."""
 
     def __init__(self, path: Path, echo: Callable[[str], None] | None) -> None:
         self.path, self.echo = path, echo
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, line: str) -> None:
-        with (
-            contextlib.suppress(OSError),
-            self.path.open("a", encoding="utf-8") as file,
-        ):  # a full disk ends no training
+        # A full disk must not end a training.
+        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8") as file:
             file.write(line.rstrip("\n") + "\n")
         if self.echo is not None:
             self.echo(line)

@@ -1,6 +1,6 @@
-"""How to run jobs, whichever they are: one frozen model, written to a file for every process that has to know it.
+"""Define the options of a run: one frozen model, passed as a file to every process that needs it.
 
-An option of a run is a field here and a flag in commands/shared.py; submit, the engines, the worker, SLURM's tasks, bench
+An option of a run is a field here and a flag in commands/shared.py. submit, the engines, the worker, SLURM tasks, bench
 and try pass the whole model on.
 """
 
@@ -20,7 +20,7 @@ class JsonModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def write(self, path: Path) -> None:
-        """Write the model whole, or not at all."""
+        """Write the model as JSON, atomically."""
         write_atomically(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
@@ -35,23 +35,24 @@ class JsonModel(BaseModel):
 
 
 class RunOptions(JsonModel):
-    """How to run jobs. Not part of a job: the same job gives the same result under any of these, or its record says so."""
+    """How to run jobs. A job gives the same result under any of these options, or its record names the difference."""
 
-    device: Literal["auto", "cpu", "cuda"] = "cpu"  # a worker's is its slot's; which GPU, CUDA_VISIBLE_DEVICES says
+    device: Literal["auto", "cpu", "cuda"] = (
+        "cpu"  # a worker has its slot's device; CUDA_VISIBLE_DEVICES selects the GPU
+    )
     shares: Annotated[int, Field(ge=1)] = 1  # how many slots share the device's memory
     threads: Annotated[int, Field(ge=1)] = 1
     data_dir: Path | None = None
     allow_unverified_data: bool = False
     force_resume: bool = False
-    on_other_device: Literal["resume", "restart", "refuse"] = (
-        "refuse"  # a checkpoint of another model of GPU, `reference`
-    )
+    # For `reference` and a checkpoint of another GPU or processor model.
+    on_other_device: Literal["resume", "restart", "refuse"] = "refuse"
     submission: str = ""
     submitted_by: Submitter | None = None
 
 
 def submitter() -> str | None:
-    """Return variable REPROZOO_SUBMITTED_BY, which stands in records; raise UserError for one that no record can hold."""
+    """Return REPROZOO_SUBMITTED_BY, which records contain. Raise UserError for a value that no record can hold."""
     name = os.environ.get("REPROZOO_SUBMITTED_BY")
     try:
         return RunOptions(submitted_by=name).submitted_by
@@ -62,7 +63,7 @@ def submitter() -> str | None:
 
 
 class Bundle(JsonModel):
-    """What a worker is started with: its options, and the folders of its jobs in the order in which to try them."""
+    """The input of a worker: its options, and the folders of its jobs in the order in which to try them."""
 
     options: RunOptions
     folders: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""What a process must have set before it trains: the environment that torch reads, and the signals that stop a worker."""
+"""Prepare a process before it trains: the environment variables that torch reads, and the signals that stop a worker."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)  # each leads to 
 
 
 def prepare_environment(device: str, threads: int) -> None:
-    """Set the variables that torch reads when it is imported: threads, cuBLAS's deterministic mode, no GPU on a CPU."""
+    """Set the variables that torch reads at import: threads, deterministic cuBLAS, and no GPU for device 'cpu'."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     if device == "cpu":
@@ -18,7 +18,7 @@ def prepare_environment(device: str, threads: int) -> None:
 
 @contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Block STOP_SIGNALS in a child that is started meanwhile, until it unblocks them: not before it can handle them."""
+    """Block STOP_SIGNALS in children started inside the block. A child unblocks them once it handles them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a finished attempt leaves: weights, curve and record, as pure functions of what was trained."""
+"""Build the results of a finished attempt: weights, curve and record."""
 
 import csv
 import hashlib
@@ -82,7 +82,7 @@ def make_record(
 
 
 def weights_bytes(weights: dict[str, Any]) -> bytes:
-    """Return the file of the weights, as torch.save writes it."""
+    """Return the content of the weights file, as torch.save writes it."""
     import torch
 
     buffer = io.BytesIO()
@@ -91,7 +91,7 @@ def weights_bytes(weights: dict[str, Any]) -> bytes:
 
 
 def curve_csv(curve: list[dict[str, Any]]) -> str:
-    """The curve as CSV, without times, so that the same training gives the same bytes."""
+    """Return the curve as CSV without times, so that the same training gives the same bytes."""
     out = io.StringIO()
     writer = csv.DictWriter(out, CURVE_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -100,7 +100,10 @@ def curve_csv(curve: list[dict[str, Any]]) -> str:
 
 
 def weights_sha256(weights: dict[str, Any]) -> str:
-    """sha256 over name, dtype, shape and little-endian bytes of each tensor, sorted by name: never over a file."""
+    """Return the sha256 over name, dtype, shape and little-endian bytes of each tensor, sorted by name.
+
+    The file itself is never hashed, because the file format is torch's and may change.
+    """
     import torch
 
     digest = hashlib.sha256()
@@ -115,7 +118,7 @@ def weights_sha256(weights: dict[str, Any]) -> str:
 
 
 def environment(device: Any, switches: dict[str, Any]) -> Environment:
-    """Hardware, driver and versions, as the record holds them."""
+    """Return hardware, driver and versions for the record. Raise UserError for values that no record can hold."""
     import torch
 
     from runner.training import profiles
@@ -139,17 +142,17 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
 
 
 def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: Any) -> None:
-    """Make the record that a training would end with from what is known before its first step; raises UserError.
+    """Build the final record from what is known before the first step; raise UserError if it is invalid.
 
-    So nothing is validated at the end of a training that could have been at its start. `facts` are this attempt's for the
-    trail, `known` the named arguments of `make_record`.
+    A training then cannot fail at its end for a reason that was known at its start. `facts` are this attempt's entry in
+    the trail, `known` the keyword arguments of `make_record`.
     """
     from runner.training.loop import Trained
 
     row = dict.fromkeys(CURVE_COLUMNS, 0.0) | {"epoch": 1}
-    ended = Trained("finished", [row], 0, 1, {}, 1.0, 1, 1.0, 1, forced_resume=False, trail=[facts])
+    result = Trained("finished", [row], 0, 1, {}, 1.0, 1, 1.0, 1, forced_resume=False, trail=[facts])
     try:
-        record_json(make_record(job, run, ended, recipe, **known)).encode()
+        record_json(make_record(job, run, result, recipe, **known)).encode()
     except ValidationError as error:
         raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
     except UnicodeEncodeError as error:
