@@ -20,21 +20,25 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Checks:
-    """What is to be checked, each sorted."""
+    """Models, test files and records to check, each sorted."""
 
-    models: tuple[str, ...] = ()  # that `runner check` must have nothing against
-    tests: tuple[str, ...] = ()  # files that run whole
-    records: tuple[str, ...] = ()  # files below results/ that `runner verify` must have nothing against
+    models: tuple[str, ...] = ()  # names that must pass `runner check`
+    tests: tuple[str, ...] = ()  # test files to run in full
+    records: tuple[str, ...] = ()  # files below results/ that must pass `runner verify`
 
 
 def changed_files(root: Path, base: str) -> list[str]:
-    """What differs from the commit at which this branch left `base`, uncommitted and new files included, deleted ones not."""
+    """Return the files that differ from the commit at which this branch left `base`, sorted.
+
+    Uncommitted and untracked files are included; deleted files are not.
+    Raises SystemExit with git's own message when git fails.
+    """
 
     def git(*words: str) -> list[str]:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"check-pr: {done.stderr.strip()}; is '{base}' fetched?")
-        return [line for line in done.stdout.split("\0") if line]
+        process = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise SystemExit(f"check-pr: {process.stderr.strip()}; is '{base}' fetched?")
+        return [line for line in process.stdout.split("\0") if line]
 
     [fork] = git("merge-base", base, "HEAD")
     changed = git("diff", "-z", "--name-only", "--no-renames", "--diff-filter=d", fork.strip())
@@ -42,9 +46,9 @@ def changed_files(root: Path, base: str) -> list[str]:
 
 
 def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
-    """What to check for these changed files; `models` are the names that each module of the zoo declares.
+    """Return what to check for these changed files. `models` maps each module of the zoo to the models it declares.
 
-    A module of the zoo that declares none is shared by all, as the training loop is: then every model is tested.
+    All models share a zoo module that declares none, and they share the training loop. A change there tests every model.
     """
     names, tests, records = set(), set(), set()
     everyone = {name for declared in models.values() for name in declared}
@@ -56,7 +60,7 @@ def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
             names |= everyone
         elif path.startswith(("benchmarks/papers/", "benchmarks/attempts/")):
             tests |= {"tests/test_papers.py", "tests/test_sources.py"}
-        elif folder == "results" and path != "results/README.md":  # whatever else lies there has to be in its place
+        elif folder == "results" and path != "results/README.md":  # every other file there must be a valid record
             records.add(path.removesuffix(".curve.csv") + ".json" if path.endswith(".curve.csv") else path)
         if folder == "tests" and Path(path).name.startswith("test_") and path.endswith(".py"):
             tests.add(path)
@@ -64,32 +68,38 @@ def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
             names |= {Path(path).stem} & everyone
         if path.endswith(".py"):
             tests.add("tests/test_architecture.py")
-    return Checks(*(tuple(sorted(found)) for found in (names, tests, records)))
+    return Checks(*(tuple(sorted(items)) for items in (names, tests, records)))
 
 
 def declared_models() -> dict[str, list[str]]:
-    """The models of each module of the zoo; importing them is part of the check. A file that can't be loaded ends it."""
+    """Return the names of the models that each module of the zoo declares.
+
+    Importing the modules is part of the check: raises SystemExit if a file cannot be loaded.
+    """
     import zoo
 
     if zoo.problems():
         raise SystemExit("\n".join(f"check-pr: {line}" for line in zoo.problems()))
-    found = {}
+    names = {}
     for path in sorted((ROOT / "zoo").glob("*.py")):
         module = importlib.import_module(f"zoo.{path.stem}" if path.stem != "__init__" else "zoo")
-        found[path.stem] = [spec.name for spec in getattr(module, "MODELS", ())]
-    return found
+        names[path.stem] = [spec.name for spec in getattr(module, "MODELS", ())]
+    return names
 
 
 def default_base(root: Path) -> str:
-    """Return the branch that a pull request goes to: a fork's origin is the fork itself, the project is its upstream."""
-    done = subprocess.run(
+    """Return the branch that a pull request targets: upstream/main if it exists, because a fork's origin is the fork."""
+    process = subprocess.run(
         ["git", "-C", str(root), "rev-parse", "--quiet", "--verify", "upstream/main"], capture_output=True, check=False
     )
-    return "origin/main" if done.returncode else "upstream/main"
+    return "origin/main" if process.returncode else "upstream/main"
 
 
 def problems_of(records: Iterable[str]) -> list[str]:
-    """What `runner verify` finds wrong with these files among all of results/; missing ones (a lone curve) included."""
+    """Return the errors of `runner verify` that concern these files, and print its warnings about them.
+
+    All of results/ is verified. A missing file is an error too, such as the record of a curve.
+    """
     from runner.reporting.verify import verify
 
     paths = [ROOT / record for record in records]
@@ -104,7 +114,7 @@ def problems_of(records: Iterable[str]) -> list[str]:
 
 
 def main() -> int:
-    """Check, say what was checked, and return the exit code."""
+    """Run the checks, print what was checked, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", nargs="?", default="")
     parser.add_argument("--list", action="store_true", help="say what would be checked, as JSON")
@@ -116,8 +126,8 @@ def main() -> int:
         print(json.dumps(asdict(checks), indent=2))
         return 0
     counts = {"model": checks.models, "test file": checks.tests, "record": checks.records}
-    listed = [f"{len(found)} {noun}{'s' * (len(found) != 1)}" for noun, found in counts.items()]
-    print(f"since {base}: {', '.join(listed)}")
+    totals = [f"{len(items)} {noun}{'s' * (len(items) != 1)}" for noun, items in counts.items()]
+    print(f"since {base}: {', '.join(totals)}")
     problems = problems_of(checks.records) if checks.records else []
     for line in problems:
         print(f"error: {line}")

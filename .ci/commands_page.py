@@ -1,4 +1,4 @@
-"""`make docs`: write the list of commands and options in docs/commands.md from the help texts in runner/commands/."""
+"""Write the commands and options in docs/commands.md from the help texts in runner/commands/ (`make docs`)."""
 
 import re
 from collections import Counter
@@ -12,12 +12,12 @@ from runner.cli import app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 START, END = "<!-- make docs -->\n", "<!-- end -->"
-SHARED_BY = 3  # an option with the same text in so many commands is listed once
+SHARED_BY = 3  # an option with the same text in at least this many commands is listed once
 PLACEHOLDERS = {"str": "NAME", "int": "N", "float": "X", "path": "PATH"}
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    """Yield each command with its full name, in the order of `runner --help`: 'runner data prepare'."""
+    """Yield each command with its full name, such as 'runner data prepare', in the order of `runner --help`."""
     yield from _below("runner", typer.main.get_command(app))
 
 
@@ -40,12 +40,12 @@ def anchor(heading: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text for a cell of a Markdown table."""
+    """Return text escaped for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", r"\|")
 
 
 def value_of(option: Any, context: Any) -> str:
-    """Return the placeholder of an option's value, empty for a flag: 'N', 'FIELD=VALUE', 'reference|fast'."""
+    """Return the placeholder of an option's value, such as 'N' or 'reference|fast'. It is empty for a flag."""
     if option.is_flag:
         return ""
     kind = re.sub(r"^<(list\[)?|\]?>$", "", option.get_help_record(context)[0].split()[-1])  # '--seed <list[int]>'
@@ -53,7 +53,7 @@ def value_of(option: Any, context: Any) -> str:
 
 
 def option_line(option: Any, context: Any) -> str:
-    """Return an option's line in a list: names, value, help, default."""
+    """Return an option's line in a list: its names, value, help text and default."""
     value = value_of(option, context)
     names = ", ".join(f"`{name} {value}`".replace(" `", "`") for name in sorted(option.opts, key=len, reverse=True))
     default = getattr(option.default, "value", option.default)
@@ -63,7 +63,10 @@ def option_line(option: Any, context: Any) -> str:
 
 
 def section(name: str, command: Any, lines: list[str], shared: Collection[str]) -> str:
-    """Return a command's section: what it does, examples or usage, arguments, options. `lines` are its options'."""
+    """Return a command's section: description, examples or usage, arguments and options.
+
+    `lines` are the lines of its options. Those in `shared` are listed by name only.
+    """
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     words = [a.metavar or (a.name.upper() if a.required else f"[{a.name.upper()}]") for a in arguments]
     paragraphs = [" ".join(text.split()) for text in command.help.split("\n\n")]
@@ -96,7 +99,7 @@ def listing() -> str:
 
 
 def page() -> str:
-    """Return the page as it should be."""
+    """Return the whole page with its generated part up to date."""
     head, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
     return f"{head}{START}{listing()}{END}{rest.partition(END)[2]}"
 

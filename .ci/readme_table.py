@@ -1,4 +1,4 @@
-"""`make results`: write the README's finding and its table of what is measured, from the published records alone."""
+"""Write the README's finding and its table of measured results from the published records (`make results`)."""
 
 import textwrap
 from pathlib import Path
@@ -11,12 +11,12 @@ from benchmarks.leaderboard import default_view, make_board, read
 from runner.reporting.markdown import error_text, escape, measured_table
 
 ROOT = Path(__file__).resolve().parent.parent
-JUDGED = ("reproduced", "better", "worse", "inconclusive")  # what five seeds and a comparable protocol lead to
-NAMED = 3  # so many results are told one by one
+JUDGED = ("reproduced", "better", "worse", "inconclusive")  # verdicts that need five seeds and a comparable protocol
+NAMED = 3  # up to this many results are described one by one
 
 
 def finding(board: pd.DataFrame) -> str:
-    """Return how many printed numbers have a verdict, and, where they are few, each of them."""
+    """Return how many printed numbers have a verdict. If they are few, describe each of them."""
     view = default_view(board)
     rows = list(view[view["verdict"].isin(JUDGED)].itertuples(index=False))
     if not rows:
@@ -33,7 +33,7 @@ def finding(board: pd.DataFrame) -> str:
 
 
 def readme() -> str:
-    """Return the README as it should be: each marked place with its content."""
+    """Return the README with the content of each marked place up to date."""
     board = make_board(read(ROOT / "results"))
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, content in (("make results: finding", finding(board)), ("make results", measured_table(board))):

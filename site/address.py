@@ -1,7 +1,8 @@
-"""What a page shows stands in its address: a link means the same after new records, and Back returns to it.
+"""Keep the state of each page in its address, so that links and the Back button work.
 
-Streamlit's own binding of widgets leaves out whatever equals a default and forgets a page's values on the next page. The
-widgets here follow the address instead: it is read at the start of each run, and a choice writes it before the run.
+A link shows the same page after new records arrive. Streamlit's own binding of widgets leaves out every value that equals a
+default, and forgets a page's values on the next page. The widgets here follow the address instead. The address is read at the
+start of each run, and a choice is written into it before the run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +15,23 @@ from tables.answer import CHECKED
 
 from benchmarks.datasets import DATASETS
 
-CARRIED = ("dataset", "model")  # chosen on one page, they come along to the next
-ALL = "all"  # every data set, where a page can show that
+CARRIED = ("dataset", "model")  # kept when the reader moves to another page
+ALL = "all"  # every data set, on pages that can show all of them
 
 
 def asked(name: str) -> str | None:
-    """The address's value of a name; None where it has none."""
+    """Return the value of a name in the address, or None if it has none."""
     value = st.query_params.get(name)
     return None if value is None else str(value)
 
 
 def asked_all(name: str) -> list[str]:
-    """Every value of a name in the address."""
+    """Return every value of a name in the address."""
     return [str(value) for value in st.query_params.get_all(name)]
 
 
 def write(name: str, value: Any) -> None:
-    """Put a value into the address, or take the name out where there is none."""
+    """Write a value into the address. An empty value removes the name."""
     values = [str(v) for v in value] if isinstance(value, (list, tuple)) else [str(value)] if value else []
     if values == asked_all(name):
         return
@@ -41,7 +42,7 @@ def write(name: str, value: Any) -> None:
 
 
 def follow(name: str, value: Any, page: str = "") -> dict[str, Any]:
-    """The arguments that make a widget show `value`, and write into the address what is chosen."""
+    """Return the arguments that make a widget show `value` and write each choice into the address."""
     key = f"{page}_{name}"
     st.session_state[key] = value
     return {"key": key, "on_change": _chosen, "args": (name, key)}
@@ -52,20 +53,20 @@ def _chosen(name: str, key: str) -> None:
 
 
 def carried() -> dict[str, str]:
-    """The data set and model that were shown last, on whichever page."""
+    """Return the data set and model that any page showed last."""
     return dict(st.session_state.get("carried", {}))
 
 
 def carry(**values: str) -> None:
-    """Keep what this page shows for the next one."""
+    """Remember what this page shows for the next page."""
     st.session_state["carried"] = carried() | values
 
 
 def settle(name: str, known: Sequence[str], default: str) -> str:
-    """The value of a name that this page shows, which from now on stands in the address.
+    """Return the value of a name that this page shows, and write it into the address.
 
-    That which the address asks for; else the last one shown, if the page has it; else the default. An address that asks
-    for something unknown stays as it is: the page says so.
+    The value in the address comes first, then the last one shown if the page has it, then the default. An unknown value in the
+    address is kept, and the page tells the reader about it.
     """
     value = asked(name)
     if value in known:
@@ -77,48 +78,51 @@ def settle(name: str, known: Sequence[str], default: str) -> str:
     return str(shown)
 
 
-# --- what a page opens with ---------------------------------------------------------------------------------------------
+# --- defaults of a page ---------------------------------------------------------------------------------------------
 
 
 def liveliest(board: pd.DataFrame, names: Sequence[str]) -> str:
-    """The data set that the site opens with: that with the most judged rows, then measured ones, then CIFAR-10.
+    """Return the data set that the site opens with: the one with the most judged rows, then measured rows, then CIFAR-10.
 
-    Of what is only measured, first where sources report anything: that is what people come for.
+    Among data sets that are only measured, those with figures from sources come first, because readers look for these.
     """
     ran = board[board["runs"] > 0]
-    judged = ran[ran["verdict"].isin(CHECKED)]["dataset"].value_counts()
-    beside = ran[ran["reported"].notna()]["dataset"].value_counts()
-    measured = ran["dataset"].value_counts()
+    judged_rows = ran[ran["verdict"].isin(CHECKED)]["dataset"].value_counts()
+    rows_with_figure = ran[ran["reported"].notna()]["dataset"].value_counts()
+    rows_per_dataset = ran["dataset"].value_counts()
     reported = set(board.loc[board["reported"].notna(), "dataset"])
 
-    def life(name: str) -> tuple[int, int, bool, int, bool]:
-        count = int(measured.get(name, 0))
-        both = (int(judged.get(name, 0)), int(beside.get(name, 0)))
-        return (*both, bool(count) and name in reported, count, name == "cifar10")
+    def priority(name: str) -> tuple[int, int, bool, int, bool]:
+        count = int(rows_per_dataset.get(name, 0))
+        compared = (int(judged_rows.get(name, 0)), int(rows_with_figure.get(name, 0)))
+        return (*compared, bool(count) and name in reported, count, name == "cifar10")
 
-    return max(names, key=life)
+    return max(names, key=priority)
 
 
 def liveliest_model(board: pd.DataFrame, dataset: str | None) -> str:
-    """The model that its page opens with, of this data set if it has one: judged, else measured, else reported."""
+    """Return the model that its page opens with: a judged one, else a measured one, else a reported one.
+
+    Models of this data set are preferred.
+    """
     ours = board[board["model"].notna()]
     here = ours[ours["dataset"] == dataset]
     rows = here if len(here) else ours
-    life = rows.assign(
+    candidates = rows.assign(
         _judged=rows["verdict"].isin(CHECKED) & (rows["data"] != "unverified"), _reported=rows["reported"].notna()
     )
     order = ["_judged", "n", "_reported", "model"]
-    return str(life.sort_values(order, ascending=[False, False, False, True]).iloc[0]["model"])
+    return str(candidates.sort_values(order, ascending=[False, False, False, True]).iloc[0]["model"])
 
 
 def datasets_of_model(board: pd.DataFrame, model: str) -> list[str]:
-    """The data sets on which a model has a row, the liveliest first."""
+    """Return the data sets on which a model has a row: judged first, then those with the most seeds."""
     rows = board[board["model"] == model]
-    life = {
+    priority = {
         name: (bool(some["verdict"].isin(CHECKED).any()), int(some["n"].max()), bool(some["reported"].notna().any()))
         for name, some in rows.groupby("dataset")
     }
-    return sorted(life, key=lambda name: (*(-int(part) for part in life[name]), list(DATASETS).index(name)))
+    return sorted(priority, key=lambda name: (*(-int(part) for part in priority[name]), list(DATASETS).index(name)))
 
 
 # --- the menu -----------------------------------------------------------------------------------------------------------
@@ -127,7 +131,10 @@ def datasets_of_model(board: pd.DataFrame, model: str) -> list[str]:
 def menu_links(
     pages: Mapping[str, str], here: str, kept: Mapping[str, str], board: pd.DataFrame
 ) -> list[tuple[str, str, bool]]:
-    """(address, title, whether it is this page) of each page by its path: what was chosen comes along where it fits."""
+    """Return (address, title, whether it is the current page) for each page.
+
+    The address includes the chosen data set and model where the page can show them.
+    """
     dataset, model = kept.get("dataset"), kept.get("model")
     links = []
     for path, title in pages.items():

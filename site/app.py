@@ -1,7 +1,7 @@
-"""The site's frame: navigation, and what a reader has to know on every page. `runner site` starts it.
+"""Show the navigation, the current page and the footer. `runner site` starts this script.
 
-Streamlit runs this script from top to bottom for each view of a page. Pages are files in views/; each reads the same
-`source.current()`, asks `tables` for frames and rows and `charts` for a figure, and shows them.
+Streamlit runs it from top to bottom for each view of a page. Pages are files in views/. Each page reads the same
+`source.current()`, gets frames and rows from `tables` and figures from `charts`, and shows them.
 """
 
 from pathlib import Path
@@ -16,7 +16,8 @@ st.set_page_config(page_title="reprozoo", page_icon=ICON, layout="wide")
 
 st.logo(ICON, size="large")
 st.html(f"<style>{render.style()}</style>")
-st.html(f"<script>{render.script()}</script>", unsafe_allow_javascript=True)  # ours alone: nothing of a record is in it
+# The script is our own and contains nothing from a record.
+st.html(f"<script>{render.script()}</script>", unsafe_allow_javascript=True)
 
 PAGES = [
     st.Page("views/leaderboard.py", title="Leaderboard", default=True),
@@ -33,7 +34,7 @@ page = st.navigation(PAGES, position="hidden")
 with widgets.honest():
     reading = source.current()
     widgets.menu({p.url_path: p.title for p in PAGES}, page.url_path, reading.board)
-body, foot = st.container(), st.container()  # the footer stands below also where a page stops early
+body, foot = st.container(), st.container()  # the footer is shown even if a page stops early
 with widgets.honest():
     with foot:
         widgets.footer(source.current())

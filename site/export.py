@@ -20,11 +20,11 @@ from benchmarks.errors import UserError
 from benchmarks.labels import as_csv, as_json
 from benchmarks.records import write_atomically
 
-MARK = "reprozoo.txt"  # lies in every exported folder: what lies in another is never overwritten
+MARK = "reprozoo.txt"  # marks an exported folder; a folder with other files is never overwritten
 
 
 def main() -> int:
-    """Write the folder; one line on stderr for a mistake."""
+    """Write the folder and return the exit code. An error is printed as one line on stderr."""
     parser = argparse.ArgumentParser(prog="site/export.py", description=__doc__)
     parser.add_argument("folder", type=lambda text: Path(text).expanduser())
     parser.add_argument("--title", default="reprozoo", help="the site's name")
@@ -50,14 +50,17 @@ def main() -> int:
 
 
 def address_of(option: str, text: str) -> str:
-    """An http address without its last slash, or nothing; raises UserError for anything else."""
+    """Return an http address without its trailing slash, or an empty text. Raises UserError for anything else."""
     if text and not source.is_address(text):
         raise UserError(f"{option} is '{text}', expected an address such as https://example.org/reprozoo")
     return text.rstrip("/")
 
 
 def export(reading: source.Reading, folder: Path, site: Site | None = None) -> int:
-    """Write every page into a folder that is new, empty or an earlier export; returns how many."""
+    """Write every page into a folder and return the number of pages.
+
+    Raises UserError unless the folder is new, empty or an earlier export.
+    """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise UserError(f"{folder} holds other files: name a new folder, an empty one, or an earlier export")
     if folder.exists() and not folder.is_dir():

@@ -1,4 +1,4 @@
-"""The pages of the export: the same frames, rows and figures as the live site, as HTML."""
+"""Build the HTML pages of the export from the same frames, rows and figures as the live site."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -48,25 +48,25 @@ QUESTION = "Do the numbers in the papers hold?"
 
 @dataclass(frozen=True)
 class Site:
-    """What the export is told about where it will stand."""
+    """Title, address and repository of the exported site."""
 
     title: str = "reprozoo"
-    base_url: str = ""  # without its last slash; empty where it isn't known
+    base_url: str = ""  # without its trailing slash; empty if it is not known
     repository: str = ""
 
 
 def board_file(dataset: str) -> str:
-    """The page of a board."""
+    """Return the file name of a board's page."""
     return f"board-{dataset}.html"
 
 
 def model_file(model: str, dataset: str) -> str:
-    """The page of a model on a data set; both are validated names, safe as a file's."""
+    """Return the file name of a model's page on a data set. Both names are validated, so they are safe in a file name."""
     return f"model-{dataset}-{model}.html"
 
 
 def run_file(run: str) -> str:
-    """The page of a run; its id is hexadecimal."""
+    """Return the file name of a run's page. A run id is hexadecimal."""
     return f"run-{run[:8]}.html"
 
 
@@ -74,7 +74,7 @@ STATIC = Links(model_file, run_file)
 
 
 def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
-    """Every page: (file name, HTML)."""
+    """Yield every page as (file name, HTML)."""
     board = reading.board
     names = datasets_of(board)
     first = address.liveliest(board, names) if names else None
@@ -141,7 +141,7 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
         "method.html",
         "method.html",
         "Method and limits",
-        protocol=Markup(markdown.render(texts.protocol())),  # our own text, and its HTML is escaped
+        protocol=Markup(markdown.render(texts.protocol())),  # our own text, with its HTML escaped
         apart=texts.not_comparable(apart),
         adding=Markup(markdown.render(texts.add_a_model())),
     )
@@ -179,13 +179,13 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
 def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     evidence, board = reading.evidence, reading.board
     rows = board[(board["dataset"] == dataset) & (board["model"] == model)]
-    chosen = default_view(rows)
-    row = next(chosen.itertuples(index=False))
+    view = default_view(rows)
+    row = next(view.itertuples(index=False))
     card = evidence.cards.get(model)
     variant = card.datasets.get(dataset) if card else None
     paper = evidence.papers.get(row.paper)
     runs = counted_first(runs_of(evidence, dataset, model))
-    counted = runs_behind(runs, chosen)
+    counted = runs_behind(runs, view)
     by_epoch = curves(counted.head(10))
     claims = reading.claims
     claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
@@ -248,7 +248,7 @@ def _run(reading: source.Reading, run: Mapping[Any, Any], record: RunRecord, sit
 
 
 def figure(drawn: go.Figure) -> Markup:
-    """A figure's data for figures.js, as JSON within a page: `<` is written as \\u003c, so that nothing ends the script."""
+    """Return a figure's data for figures.js as JSON. `<` is written as \\u003c, so that no text can end the script."""
     drawn.update_layout(template="none", font={"family": "system-ui, sans-serif", "color": GREY})
     text = json.dumps(json.loads(str(drawn.to_json())), ensure_ascii=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # its labels have passed escape.label
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # its labels are escaped by escape.label

@@ -1,4 +1,4 @@
-"""Templates filled: the HTML that the live site and the export share. jinja2 escapes every text."""
+"""Fill the templates that the live site and the export share. jinja2 escapes every text."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -14,40 +14,40 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 @lru_cache(maxsize=1)
 def environment() -> jinja2.Environment:
-    """The templates of this folder."""
-    made = jinja2.Environment(
+    """Return the environment that loads this folder's templates."""
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"escape": escape, "cells": cells}
-    return made
+    templates.globals |= {"escape": escape, "cells": cells}
+    return templates
 
 
 def render(template: str, **values: Any) -> str:
-    """A template's text."""
+    """Return a template filled with these values."""
     return environment().get_template(template).render(**values)
 
 
 def style() -> str:
-    """The style of the live site: that of the tables is the export's too."""
+    """Return the CSS of the live site. The export uses the part for tables too."""
     return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("frame.css", "tables.css"))
 
 
 def script() -> str:
-    """What a click on a column's name or on a link to another page does."""
+    """Return the script that handles clicks on column names and on links to other pages."""
     return (TEMPLATES / "site.js").read_text(encoding="utf-8")
 
 
 def table(frame: pd.DataFrame, label: str, formats: Mapping[str, Callable[[Any], str]] | None = None) -> str:
-    """A frame as an HTML table, whose columns can be sorted."""
+    """Return a frame as an HTML table with sortable columns."""
     return render("one_table.html", frame=frame, label=label, formats=formats or {})
 
 
 def cells(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]]) -> list[list[dict[str, Any]]]:
-    """What the template shows of a frame, row by row."""
+    """Return the cells of a frame for the template, row by row."""
     forms = [formats.get(name) for name in frame.columns]
     columns = [frame[name].tolist() for name in frame.columns]
     rows = zip(*columns, strict=True) if columns else ()
@@ -55,7 +55,7 @@ def cells(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]]) -> l
 
 
 def cell(value: Any, form: Callable[[Any], str] | None = None) -> dict[str, Any]:
-    """What the template shows of a cell: text, the number to sort by, where it leads."""
+    """Return one cell for the template: its text, the number to sort by, and the page it links to."""
     if escape.missing(value):
         return {"text": "", "number": None, "page": None, "inside": False, "kind": ""}
     page, inside = getattr(value, "page", None), getattr(value, "inside", False)

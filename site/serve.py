@@ -1,7 +1,7 @@
-"""`python site/serve.py PORT ADDRESS`: Streamlit's server, with the records read while it starts.
+"""Start Streamlit's server and read the records meanwhile: `python site/serve.py PORT ADDRESS`.
 
-The reading is shared by all pages of this process (site/source.py), so that the first visitor doesn't wait for ten
-thousand files.
+All pages of this process share the reading (site/source.py). So the first visitor does not wait until ten thousand files are
+read.
 """
 
 import sys
@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Read ahead, and serve until Ctrl-C."""
+    """Start to read the records, and serve until Ctrl-C."""
     port, address = sys.argv[1:3]
     sys.path.insert(0, str(HERE))
     threading.Thread(target=read_ahead, daemon=True).start()
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def read_ahead() -> None:
-    """Fill the shelf; a wrong source is said on the page, not here."""
+    """Fill the cache. Errors in a source are ignored here, because the page shows them."""
     import source
 
     with suppress(Exception):

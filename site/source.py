@@ -1,7 +1,7 @@
-"""What every page reads: the read-model over this checkout's results and runs, read again when a file has changed.
+"""Load this checkout's results and runs for every page, and reload them when a file changes.
 
-One reading is shared by all visitors and never changed. Files are looked at every two seconds at most, and only records
-that changed are parsed again, so a page costs the same with ten records or ten thousand.
+All visitors share one immutable reading. The files are checked at most every two seconds, and only changed records are parsed
+again. So a page costs the same with ten records or ten thousand.
 """
 
 import json
@@ -40,13 +40,13 @@ from benchmarks.papers import load_attempts
 from benchmarks.records import RecordError, RunRecord, load
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PATIENCE = 2.0  # seconds between two looks at the files
+PATIENCE = 2.0  # seconds between two checks of the files
 STATUS_TIMEOUT = 20  # seconds
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything that pages are made from."""
+    """All data that the pages show."""
 
     evidence: Evidence
     board: pd.DataFrame
@@ -54,22 +54,22 @@ class Reading:
     equivalences: pd.DataFrame
     attempts: pd.DataFrame
     as_of: str
-    repository: str | None = None  # where records, code and sources can be read
+    repository: str | None = None  # address of the records, code and sources
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is a plain http address: no name or password in it, no query."""
+    """Return whether a text is an http address without user name, password and query."""
     return bool(re.fullmatch(r"https?://[\w.-]+(:[0-9]+)?(/[\w.~-]+)*/?", text))
 
 
 def repository() -> str | None:
-    """The address of the project's repository: variable REPROZOO_REPOSITORY, if that is one."""
+    """Return the address of the project's repository from REPROZOO_REPOSITORY, or None if that is not an address."""
     address = os.environ.get("REPROZOO_REPOSITORY", "")
     return address.rstrip("/") if is_address(address) else None
 
 
 class _Shelf:
-    """The last reading of one root."""
+    """Cache of the last reading of one root."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,12 +94,12 @@ _shelves: dict[Path, _Shelf] = {}
 
 
 def current() -> Reading:
-    """The reading of this root as its files are now; raises PaperError for a wrong source."""
+    """Return the current reading of this root. Raises PaperError if a source is invalid."""
     return _shelves.setdefault(root(), _Shelf(root())).current()
 
 
 def make_reading(evidence: Evidence, folder: Path) -> Reading:
-    """All frames from one evidence."""
+    """Build all frames from one set of evidence."""
     board = make_board(evidence)
     return Reading(
         evidence,
@@ -113,7 +113,7 @@ def make_reading(evidence: Evidence, folder: Path) -> Reading:
 
 
 def record_of(run: Mapping[Any, Any]) -> RunRecord | None:
-    """The whole record behind a row of `evidence.runs`; None if it can't be read any more."""
+    """Return the whole record of a row of `evidence.runs`, or None if it can no longer be read."""
     try:
         return load(Path(run["path"]))
     except RecordError:
@@ -127,7 +127,7 @@ def _errors_by_epoch(path: str, changed: int) -> tuple[float, ...]:
 
 
 def small_curve(record: str) -> tuple[float, ...]:
-    """Test error by epoch of one run, for a table's cell; empty where there is no curve."""
+    """Return the test error of one run by epoch, for a table's cell. It is empty if there is no curve."""
     path = curve_path(Path(record))
     try:
         return _errors_by_epoch(str(path), path.stat().st_mtime_ns)
@@ -136,7 +136,7 @@ def small_curve(record: str) -> tuple[float, ...]:
 
 
 def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]]:
-    """For each row of a board the curve of its first finished seed; empty where none has run."""
+    """Return the curve of the first finished seed for each row of a board. It is empty if none has finished."""
     runs = reading.evidence.runs
     finished = runs[(runs["standing"] == "counted") & (runs["outcome"] == "finished")].drop_duplicates(PLACE)
     first = dict(zip(zip(*(finished[name] for name in PLACE), strict=True), finished["path"], strict=True))
@@ -145,11 +145,14 @@ def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]
 
 
 def status() -> dict[str, Any]:
-    """The object of `runner status --json`, from a child process; raises UserError, in one line, where there is no runner."""
+    """Run `runner status --json` in a child process and return its object.
+
+    Raises UserError with one line if the runner is missing, fails, takes too long or answers in another form.
+    """
     words = [sys.executable, "-P", "-m", "runner", "status", "--json"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
-        found = json.loads(done.stdout)
+        process = subprocess.run(words, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
+        answer = json.loads(process.stdout)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"`runner status --json` took more than {STATUS_TIMEOUT} s") from error
     except subprocess.CalledProcessError as error:
@@ -157,6 +160,6 @@ def status() -> dict[str, Any]:
         raise UserError(f"`runner status --json` ended with code {error.returncode}: {last}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"`runner status --json` gave no answer: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("jobs"), list):
+    if not isinstance(answer, dict) or not isinstance(answer.get("jobs"), list):
         raise UserError("`runner status --json` gave an answer of another form")
-    return found
+    return answer

@@ -1,4 +1,4 @@
-"""The checkout's own prose, read from the files that are its home."""
+"""Read the texts of the page "Method" from the files of the checkout that contain them."""
 
 from pathlib import Path
 
@@ -17,19 +17,19 @@ def _text(path: Path) -> str:
 
 
 def protocol() -> str:
-    """results/README.md without its first heading: the page has one of its own."""
+    """Return results/README.md without its first heading, because the page has its own."""
     lines = _text(CHECKOUT / "results" / "README.md").splitlines()
     return "\n".join(line for line in lines if not line.startswith("# "))
 
 
 def add_a_model() -> str:
-    """The README's section on adding a model; empty where it has none."""
+    """Return the README's section on adding a model, or an empty text if it has none."""
     _, _, after = _text(CHECKOUT / "README.md").partition("\n## Add a model in three steps\n")
     return after.partition("\n## ")[0].replace("[CONTRIBUTING.md](CONTRIBUTING.md)", "CONTRIBUTING.md").strip()
 
 
 def not_comparable(rows: pd.DataFrame) -> pd.DataFrame:
-    """Which rows can't be set against their figure, and the reason."""
+    """Return the rows that cannot be compared with their printed figure, with the reason."""
     return pd.DataFrame(
         {
             "Data set": [get_dataset(name).title for name in rows["dataset"]],

@@ -1,4 +1,4 @@
-"""What several pages show alike: title, menu, empty states, tables, figures with clicks, the footer."""
+"""Show what several pages share: title, menu, empty states, tables, clickable figures and footer."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +18,12 @@ from benchmarks.datasets import DATASETS
 from benchmarks.errors import UserError
 from benchmarks.suites import SUITES
 
-ANATOMY_TITLES = {"imagenet": "ImageNet"}  # where networks are taken apart but not trained
+ANATOMY_TITLES = {"imagenet": "ImageNet"}  # data sets whose networks are analysed but not trained
 
 
 @contextmanager
 def honest() -> Iterator[None]:
-    """A wrong source is a sentence on the page, not a traceback."""
+    """Show an invalid source as a message on the page instead of a traceback."""
     try:
         yield
     except UserError as error:
@@ -33,27 +33,27 @@ def honest() -> Iterator[None]:
 
 
 def title(text: str, tab: str | None = None) -> None:
-    """The page's heading, and the title of its tab and bookmark. `text` may come from a file."""
+    """Set the page's heading and the title of its tab and bookmark. `text` may come from a file."""
     st.set_page_config(page_title=f"{escape.short(tab or text, 80)} · reprozoo")
     st.title(escape.md(text))
 
 
 def menu(pages: Mapping[str, str], here: str, board: pd.DataFrame) -> None:
-    """Links to all pages: what was chosen on this one comes along."""
-    chosen = {name: value for name in address.CARRIED if (value := address.asked(name))}
-    kept = address.carried() | chosen
+    """Show links to all pages. They keep what the reader chose on this page."""
+    choices = {name: value for name in address.CARRIED if (value := address.asked(name))}
+    kept = address.carried() | choices
     st.html(render.render("menu.html", items=address.menu_links(pages, here, kept, board)))
 
 
 def empty(sentence: str, command: str | None = None) -> None:
-    """Why there is nothing here, and what to type to change that."""
+    """Explain why nothing is shown here, and show the command that changes it."""
     st.info(sentence, icon=":material/info:")
     if command:
         st.code(command, language="bash", wrap_lines=True)
 
 
 def footer(reading: source.Reading) -> None:
-    """Of when these numbers are, and what couldn't be read."""
+    """Show the date of the numbers and the files that could not be read."""
     if problems := reading.evidence.problems:
         with st.expander(f"{len(problems)} problems in records or cards that can't be read"):
             st.caption("They are left out everywhere. `runner verify` lists all of them.")
@@ -63,23 +63,23 @@ def footer(reading: source.Reading) -> None:
 
 
 def dataset_title(name: str) -> str:
-    """`CIFAR-10` of `cifar10`."""
+    """Return the title of a data set: `CIFAR-10` for `cifar10`."""
     return DATASETS[name].title if name in DATASETS else ANATOMY_TITLES.get(name, name)
 
 
 def suite_of(dataset: str) -> str:
-    """The suite to name in a command: the first that trains this data set."""
+    """Return the suite to use in a command: the first one with this data set."""
     return next((suite.name for suite in SUITES.values() if dataset in suite.datasets), "SUITE")
 
 
 def dataset_of_page(page: str, board: pd.DataFrame, names: Sequence[str]) -> str:
-    """The data set that the reader chose or came for, of those that have a row."""
+    """Return the data set that the reader chose or that the address names, among those that have a row."""
     asked_for("dataset", names, "data set")
     return choose_dataset(page, names, address.liveliest(board, names))
 
 
 def choose_dataset(page: str, names: Sequence[str], default: str) -> str:
-    """The data set of a page, in the address as `dataset`."""
+    """Let the reader choose the page's data set, and return it. The address holds it as `dataset`."""
     shown = address.settle("dataset", names, default)
     st.segmented_control(
         "Data set",
@@ -94,12 +94,12 @@ def choose_dataset(page: str, names: Sequence[str], default: str) -> str:
 
 
 def figure(fig: Any, alt: str, key: str) -> None:
-    """A figure whose points lead to the page of what they stand for."""
+    """Show a figure. A click on a point opens the page of its run or model."""
     event = st.plotly_chart(fig, key=key, on_select="rerun", selection_mode="points", config=CLICKS, alt=alt)
     points = event["selection"]["points"] if event else []
     for point in points:
         target = point.get("customdata")
-        if isinstance(target, dict):  # plotly hands lists over as {"0": ..., "1": ...}
+        if isinstance(target, dict):  # plotly turns lists into {"0": ..., "1": ...}
             target = [target[name] for name in sorted(target)]
         if target and target[0] == "run":
             go(run_url(str(target[1])))
@@ -108,40 +108,43 @@ def figure(fig: Any, alt: str, key: str) -> None:
 
 
 def go(page: str) -> None:
-    """Show another page, as a click on its link would. st.switch_page would leave an address of neither page behind."""
-    # A name in it has passed urlencode, and json.dumps quotes it: nothing of a record can end the script.
+    """Show another page, as a click on its link does. st.switch_page would leave an address that belongs to neither page."""
+    # urlencode has escaped the names in it, and json.dumps quotes it: no text of a record can end the script.
     st.html(f"<script>window.reprozoo.go({json.dumps(page)})</script>", unsafe_allow_javascript=True)
     st.stop()
 
 
 def table(frame: pd.DataFrame, label: str, formats: Mapping[str, Callable[[Any], str]] | None = None) -> None:
-    """A table of text, numbers and links: it is escaped by its template, read by any screen reader, and printed whole."""
+    """Show a table of text, numbers and links.
+
+    Its template escapes every text. Screen readers can read it, and it prints in full.
+    """
     st.html(render.table(frame, label, formats))
 
 
 def link(target: Link) -> None:
-    """A link to another page of the site, of its own line."""
+    """Show a link to another page of the site, on its own line."""
     st.html(f'<a class="inside" href="{escape.markup(target.page)}">{escape.markup(target.text)}</a>')
 
 
 def facts(values: Mapping[str, Any]) -> None:
-    """The few numbers that a page is about, each with its name."""
+    """Show the main numbers of a page, each with its name."""
     st.html(render.render("facts.html", values=values))
 
 
 def board(rows: Sequence[Mapping[str, Any]], label: str) -> None:
-    """A leaderboard's rows: a table, on a phone a card for each row."""
+    """Show the rows of a leaderboard as a table, or as one card per row on a phone."""
     st.html(render.render("one_board.html", rows=rows, label=label))
 
 
 def marks_line(names: Sequence[str]) -> None:
-    """What isn't plain about the numbers above."""
+    """Show the caveats of the numbers above."""
     if names:
         st.markdown("**Not plain:** " + "; ".join(escape.md(name) for name in names))
 
 
 def asked_for(name: str, known: Sequence[str], what: str) -> None:
-    """Say so where the address names something that isn't here."""
+    """Warn the reader if the address names something that does not exist here."""
     value = address.asked(name)
     if value is not None and value not in known:
         st.warning(f"There is no {what} “{escape.md(value, 60)}” here.", icon=":material/search_off:")

@@ -1,7 +1,7 @@
-"""Build and train each model: one architecture per file, with torch and numpy only.
+"""Declare the models: one architecture per file, with torch and numpy only.
 
-To add a model, add a file that declares `MODELS`. `load_models` imports every such module of this package. A file that
-can't be loaded is one line in `problems()`, and the models of the other files are there.
+To add a model, add a file that declares `MODELS`. `load_models` imports every such module of this package. If a file cannot be
+loaded, `problems()` has a line about it, and the models of the other files still load.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ HELPERS = {"spec", "recipe", "optimizers", "schedules", "initialisers", "plain",
 def load_models() -> dict[str, ModelSpec]:
     """Return every declared model by name, in the order of files and declarations.
 
-    A file that can't be loaded is left out, and so is a name that two files declare. Each is logged as a warning, once.
+    A file that cannot be loaded is left out. A name that two files declare is left out too. Each is logged once as a warning.
     """
     return _load()[0]
 
 
 def problems() -> tuple[str, ...]:
-    """Return a line for each file of the zoo that can't be loaded, and for each doubled name: where, and what is wrong."""
+    """Return a line with place and reason for each file of the zoo that cannot be loaded, and for each duplicate name."""
     return _load()[1]
 
 
@@ -43,7 +43,7 @@ def _load() -> tuple[dict[str, ModelSpec], tuple[str, ...]]:
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in HELPERS):
         try:
             declared += [(module, spec) for spec in _declared(module)]
-        except Exception as error:  # whatever a file of a model raises, it takes no other model away
+        except Exception as error:  # an error in one model's file must not remove other models
             lines.append(_line(module, error))
     files: dict[str, list[str]] = {}
     for module, spec in declared:
@@ -59,7 +59,10 @@ def _load() -> tuple[dict[str, ModelSpec], tuple[str, ...]]:
 
 
 def _declared(module: str) -> Iterator[ModelSpec]:
-    """The models of one module; raises whatever it raises, and ValueError where it declares something else."""
+    """Yield the models of one module.
+
+    Raises what the module raises, and ValueError if it declares something else.
+    """
     models = getattr(importlib.import_module(f"zoo.{module}"), "MODELS", None)
     if models is None:
         raise ValueError("declares no MODELS, expected MODELS = (ModelSpec(...),)")
@@ -71,7 +74,7 @@ def _declared(module: str) -> Iterator[ModelSpec]:
         yield spec
 
 
-# --- what is wrong with a file, in one line ------------------------------------------------------------------------------
+# --- messages about a file, in one line ----------------------------------------------------------------------------------
 
 
 def _line(module: str, error: Exception) -> str:
@@ -85,7 +88,7 @@ def _line(module: str, error: Exception) -> str:
 
 
 def _place(error: Exception) -> tuple[str, int] | None:
-    """Return the file of a model in which an error arose last, and the line."""
+    """Return the model file and the line in which an error occurred, or None if no model file is involved."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         places.append((error.filename or "", error.lineno))
@@ -114,7 +117,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _fields(part: str) -> list[str]:
-    """The fields of a part of the recipe language, or of a spec."""
+    """Return the fields of a part of the recipe language or of a spec, found by class name."""
     for helper in sorted(HELPERS):
         kind: Any = getattr(sys.modules.get(f"zoo.{helper}"), part, None)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):

@@ -1,4 +1,4 @@
-"""Convert recipes to JSON data and back, and single fields by dotted name, such as 'optimizer.learning_rate'.
+"""Convert recipes to JSON data and back, in whole or by field, such as 'optimizer.learning_rate'.
 
 A part is an object with the fields that differ from their defaults. If a field allows several classes of parts, the key
 "rule" has the name of the class.
@@ -141,7 +141,7 @@ def _part_from(parts: tuple[type, ...], data: Mapping[str, Any], name: str, defa
 
 
 def check_types(part: Any) -> None:
-    """Raise ValueError, naming the field, where a dataclass holds a value of another type than it declares."""
+    """Raise ValueError, naming the field, if a dataclass has a value of a type that it does not declare."""
     for name, kind in _hints(part.__class__).items():
         value = getattr(part, name)
         if not _is_a(value, kind):
@@ -157,7 +157,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _is_a(value: Any, kind: Any) -> bool:
-    """Tell whether a value has a field's type. A function, a mapping and whatever else has no such check counts as one."""
+    """Return whether a value has a field's type. Types without a check, such as functions and mappings, always match."""
     if len(_alternatives(kind)) > 1:
         return any(_is_a(value, one) for one in _alternatives(kind))
     if get_origin(kind) is tuple:
@@ -172,7 +172,7 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 
 def _items(kind: Any) -> list[Any]:
-    """What the tuples hold that a type admits."""
+    """Return the item types of the tuples of any length that a type allows."""
     tuples = [get_args(one) for one in _alternatives(kind) if get_origin(one) is tuple]
     return [items[0] for items in tuples if items[-1] is ...]
 
@@ -210,7 +210,7 @@ def _in_words(kind: Any) -> str:
 
 
 def _several(kind: Any, simple: Mapping[Any, str]) -> str:
-    """Say what the items of a list are: 'whole numbers', '[a word, a number]'."""
+    """Return a description of a list's items, such as 'whole numbers' or '[a word, a number]'."""
     if kind in simple:
         return f"{simple[kind].removeprefix('a ')}s"
     return f"{kind.__name__}s" if isinstance(kind, type) and get_origin(kind) is None else _in_words(kind)

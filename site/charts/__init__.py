@@ -1,1 +1,1 @@
-"""Plotly figures from frames: pure functions, no streamlit."""
+"""Draw Plotly figures from frames. The functions are pure and do not use streamlit."""

@@ -1,4 +1,4 @@
-"""The board as a picture, and errors against what they cost."""
+"""Draw the board as a figure, and errors against their cost."""
 
 import math
 from typing import Any
@@ -12,9 +12,10 @@ from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_
 
 
 def gap_order(view: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the gap figure shows: largest gap first, then what has no gap, by error. Published ones left out.
+    """Return the rows of the gap figure: the largest gap first, then rows without a gap, by error.
 
-    Once a gap is known, models that haven't run stand in the table alone: they would stretch the axis and say nothing.
+    Rows without a model of ours are left out. Once any gap is known, so are models that have not run: they would stretch the
+    axis without showing anything. The table has them.
     """
     rows = view[view["model"].notna() & view["error"].notna()]
     if rows["gap"].notna().any():
@@ -23,7 +24,7 @@ def gap_order(view: pd.DataFrame) -> pd.DataFrame:
 
 
 def gap_figure(view: pd.DataFrame) -> go.Figure:
-    """Reported and measured on one error axis, sorted by gap: what a board says at a glance."""
+    """Draw printed and measured errors on one axis, sorted by gap."""
     rows = gap_order(view)
     places = list(range(len(rows), 0, -1))
     figure = go.Figure()
@@ -106,7 +107,7 @@ def _about(row: Any) -> str:
 
 
 def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
-    """Error against what it costs, on a logarithmic axis, with the frontier: nothing cheaper has a smaller error."""
+    """Draw error against cost on a logarithmic axis, with the frontier: the models with no cheaper model of smaller error."""
     figure = go.Figure()
     front = rows[rows["frontier"]]
     if len(front) > 1:
@@ -118,7 +119,7 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
             name="frontier",
             hoverinfo="skip",
         )
-    named = free_labels(rows, cost)
+    label_places = free_labels(rows, cost)
     kinds = (
         (rows[rows["mean"].notna() & rows["frontier"]], "measured, on the frontier", BLUE, "circle"),
         (rows[rows["mean"].notna() & ~rows["frontier"]], "measured", ORANGE, "square"),
@@ -133,16 +134,16 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
             error_y={"array": some["half_width"], "color": colour, "thickness": 2, "width": 0},
             mode="markers+text",
             marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
-            textposition="bottom left",  # nothing lies there: nothing cheaper has a smaller error
+            textposition="bottom left",  # free on the frontier: nothing cheaper has a smaller error
             cliponaxis=False,
-            text=[label(text, 24) if place in named else "" for place, text in some["label"].items()],
+            text=[label(text, 24) if place in label_places else "" for place, text in some["label"].items()],
             hovertext=[label(text) for text in some["label"]],
             name=kind,
             customdata=[["model", row.model, row.dataset] for row in some.itertuples(index=False)],
             hovertemplate="<b>%{hovertext}</b><br>error %{y:.2f} %<br>" + title.lower() + " %{x:.3s}<extra></extra>",
         )
     figure.update_xaxes(title=title, type="log", dtick="D2", tickformat="~s")
-    if len(rows):  # room for the label of the cheapest, left of its point
+    if len(rows):  # room for the label of the cheapest model, left of its point
         low, high = math.log10(rows[cost].min()), math.log10(rows[cost].max())
         width = max(high - low, 0.3)
         figure.update_xaxes(range=[low - 0.28 * width, high + 0.06 * width])
@@ -151,9 +152,10 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
 
 
 def free_labels(rows: pd.DataFrame, cost: str, letters: float = 0.012, line: float = 0.05) -> set[int]:
-    """The points of the frontier whose names don't cover one another's: their places in the frame.
+    """Return the index of each frontier point whose label overlaps no other label.
 
-    In shares of the figure: a letter is about `letters` wide, a line `line` high. The best error is named first.
+    A letter is about `letters` wide and a line `line` high, both as fractions of the figure. The points with the
+    smallest errors get their labels first.
     """
     if not len(rows):
         return set()

@@ -1,4 +1,4 @@
-"""What papers assert, and what was measured."""
+"""Draw the claims of papers next to the measured differences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,9 @@ from charts.common import BAND, GREY, LOOKS, PRINTED, layout, scale_above
 
 
 def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
-    """Each claim's measured difference with its interval, and the paper's own, on one axis.
+    """Draw each claim's measured difference with its interval, and the paper's own difference, on one axis.
 
-    Right of 0 is as claimed. Where a source says that two are equal, a band shows what counts as equal.
+    Right of 0 is as claimed. For a claim that two models are equal, a band shows what counts as equal.
     """
     rows = claims[claims["difference"].notna() | claims["reported_difference"].notna()].reset_index(drop=True)
     places = list(range(len(rows), 0, -1))

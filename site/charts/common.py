@@ -1,9 +1,9 @@
-"""Plotly figures from frames: pure functions, no streamlit.
+"""Provide the colours, layout and labels that all figures share.
 
-Colours are Okabe-Ito's, darkened where they must stand on white: each has a contrast of 3 or more on the light and on the
-dark ground, and none carries a meaning alone: symbols differ too. Every text that comes from a file passes `label`. A
-point that stands for something has it in `customdata`, because indices don't survive filtering: ["model", model, dataset]
-or ["run", run].
+The colours are those of Okabe and Ito, darkened where they are needed on white. Each has a contrast of 3 or more on the light
+and on the dark background. No meaning depends on colour alone, because symbols differ too. Every text from a file must pass
+through `label`. A point of a model or run names it in `customdata`, because indices change when rows are filtered:
+["model", model, dataset] or ["run", run].
 """
 
 from textwrap import wrap
@@ -17,7 +17,7 @@ OCHRE = "#A8780A"
 SERIES = (BLUE, ORANGE, GREEN, PINK, OCHRE)
 BAND = "rgba(122, 127, 133, 0.22)"
 GRID = "rgba(122, 127, 133, 0.28)"
-LOOKS = {  # of a verdict: colour and marker; the legend has the word
+LOOKS = {  # colour and marker of a verdict; the legend has the word
     "reproduced": (GREEN, "circle"),
     "better": (BLUE, "triangle-down"),
     "worse": (ORANGE, "triangle-up"),
@@ -28,13 +28,13 @@ LOOKS = {  # of a verdict: colour and marker; the legend has the word
     "holds": (GREEN, "circle"),
     "fails": (ORANGE, "x"),
 }
-PRINTED = {"symbol": "diamond-open", "size": 10, "color": GREY, "line": {"width": 2}}  # what a source says
+PRINTED = {"symbol": "diamond-open", "size": 10, "color": GREY, "line": {"width": 2}}  # marker of printed errors
 CLICKS = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d"]}
 ERROR = "Test error, %"
 
 
 def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
-    """The common look: no ground of its own, so that it stands on a light page and on a dark one."""
+    """Apply the common layout. The background is transparent, so the figure suits light and dark pages."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
@@ -50,8 +50,8 @@ def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
         },
         hoverlabel={"align": "left"},
         dragmode="pan",
-        modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)", "color": GREY},  # beside the legend, not on it
-        showlegend=True,  # also of a single series: plotly would leave its name out
+        modebar={"orientation": "v", "bgcolor": "rgba(0,0,0,0)", "color": GREY},  # next to the legend, not over it
+        showlegend=True,  # also for a single series, whose name plotly would leave out
         **more,
     )
     figure.update_xaxes(showgrid=True, gridcolor=GRID, zeroline=False, automargin=True)
@@ -60,30 +60,30 @@ def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
 
 
 def full_name(row: Any) -> str:
-    """A row's label; its profile and data where they aren't the plain ones."""
+    """Return a row's label, with its profile and data if they are not the defaults."""
     return label(row.label, 60) + unusual(row)
 
 
 def unusual(row: Any) -> str:
-    """Return ` (fast, unverified)` where profile or data aren't the plain ones."""
+    """Return ` (fast, unverified)`, or whichever of profile and data is not the default."""
     more = [row.profile] * (row.profile == "fast") + ["unverified"] * (row.data == "unverified")
     return f" ({', '.join(more)})" if more else ""
 
 
 def tick(row: Any) -> str:
-    """The name in two short lines at most, so that an axis leaves a phone room for its points."""
+    """Return the name in at most two short lines, so that the points have room next to the axis on a phone."""
     return two_lines(str(row.label) + unusual(row), 22)
 
 
 def two_lines(text: str, width: int) -> str:
-    """Break a text into two lines at most, escaped."""
+    """Break a text into at most two lines, and escape it."""
     return "<br>".join(label(line) for line in wrap(short(text, 60), width, max_lines=2, placeholder=" …"))
 
 
 def scale_above(figure: go.Figure, height: int) -> go.Figure:
-    """Repeat the scale above the points, below the legend: a tall figure's foot is far below the first screen.
+    """Repeat the scale between the legend and the points, because the bottom of a tall figure is far below the first screen.
 
-    `height` is the figure's, in pixels.
+    `height` is the height of the figure in pixels.
     """
     figure.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
     figure.update_layout(
@@ -93,5 +93,5 @@ def scale_above(figure: go.Figure, height: int) -> go.Figure:
 
 
 def legend_line(figure: go.Figure, name: str, colour: str, dash: str) -> None:
-    """Put a line that is drawn as a shape into the legend."""
+    """Add a legend entry for a line that is drawn as a shape."""
     figure.add_scatter(x=[None], y=[None], mode="lines", line={"color": colour, "dash": dash, "width": 2}, name=name)

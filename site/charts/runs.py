@@ -1,4 +1,4 @@
-"""Runs seed by seed, epoch by epoch, and models beside one another."""
+"""Draw runs by seed and by epoch, and compare models."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,10 @@ from charts.common import BAND, BLUE, ERROR, GREY, ORANGE, PINK, PRINTED, SERIES
 
 
 def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:
-    """One point a run behind a row, over its seed, with our mean and the reported error as lines. Each leads to its run."""
+    """Draw one point for each run of a row over its seed. Lines show our mean and the reported error.
+
+    A click on a point opens its run.
+    """
     figure = go.Figure()
     finished = runs[runs["outcome"] == "finished"]
     levels = [*finished["test_error"]]
@@ -25,7 +28,7 @@ def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:
     if not pd.isna(row.mean):
         figure.add_hline(y=row.mean, line={"color": BLUE, "width": 2})
         legend_line(figure, f"our mean {percent(row.mean)}", BLUE, "solid")
-    # What didn't train stands at the upper edge, off the scale that the others need.
+    # Runs that did not train are drawn above the scale that the others need.
     low, high = (min(levels), max(levels)) if levels else (0.0, 100.0)
     margin = 0.12 * (high - low) or 0.5
     for outcome, colour, symbol in (
@@ -58,7 +61,7 @@ def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:
 
 
 def curves_figure(curves: pd.DataFrame, reported: float | None = None, printed: str | None = None) -> go.Figure:
-    """Test error (solid) and training error (dotted) by epoch, a line a run."""
+    """Draw test error (solid) and training error (dotted) by epoch, with one line for each run."""
     figure = go.Figure()
     for position, (run, curve) in enumerate(curves.groupby("run", sort=False)):
         colour = SERIES[position % len(SERIES)]
@@ -87,9 +90,10 @@ def curves_figure(curves: pd.DataFrame, reported: float | None = None, printed: 
 
 
 def compare_figure(runs: pd.DataFrame, rows: Sequence[Any], titles: Sequence[str]) -> go.Figure:
-    """The runs behind each model's row, its mean with the 95 % interval, and the printed error.
+    """Draw the runs of each model's row, their mean with the 95 % interval, and the printed error.
 
-    A run's point leads to the run, the others to the model. `rows` are board rows, one a model, in the titles' order.
+    A click on a run's point opens the run; a click on another point opens the model. `rows` has one board row for each model,
+    in the order of `titles`.
     """
     figure = go.Figure()
     symbols = ("circle", "square", "diamond", "triangle-up")

@@ -1,1 +1,1 @@
-"""Frames as they are shown: pure functions from the read-model's frames to tables. No streamlit, nothing escaped yet."""
+"""Turn the read-model's frames into tables for the pages. The functions are pure, use no streamlit and escape nothing."""

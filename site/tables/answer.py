@@ -1,4 +1,4 @@
-"""What was found, in a sentence: how many printed numbers were checked, and how they came out."""
+"""Summarise in a sentence how many printed numbers were checked, and with which verdicts."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,31 +8,31 @@ import pandas as pd
 from benchmarks.labels import verdict_words
 from benchmarks.leaderboard import default_view
 
-CHECKED = ("reproduced", "better", "worse", "inconclusive")  # the verdicts that enough comparable seeds lead to
+CHECKED = ("reproduced", "better", "worse", "inconclusive")  # verdicts that need enough comparable seeds
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Printed numbers with a network here, each counted once; `checked` is of verified data alone."""
+    """Counts of printed numbers with a network here, each counted once. `checked` counts verified data only."""
 
     printed: int
     checked: Counter[str] = field(default_factory=Counter)
-    begun: int = 0  # runs, but too few seeds yet
-    different: int = 0  # runs under another protocol than the source's
+    begun: int = 0  # has runs, but too few seeds
+    different: int = 0  # has runs, but its protocol differs from the source's
     unverified: Counter[str] = field(default_factory=Counter)  # checked on unverified data only
-    sequential: int = 0  # of the checked: seeds were added after a look
-    forced: int = 0  # of the checked: a run went on under another build or device
+    sequential: int = 0  # of the checked: seeds were added after an interim analysis
+    forced: int = 0  # of the checked: a run was resumed under another build or device
 
 
 def answer_of(board: pd.DataFrame) -> Answer:
-    """Count over a board: the rows of one data set or of all."""
+    """Count the printed numbers of a board, which has the rows of one data set or of all."""
     ours = board[board["model"].notna() & board["reported"].notna()]
     official = default_view(ours[ours["data"] != "unverified"])
     checked = official[official["verdict"].isin(CHECKED)]
-    done = set(zip(checked["dataset"], checked["model"], strict=True))
+    checked_pairs = set(zip(checked["dataset"], checked["model"], strict=True))
     other = default_view(ours[ours["data"] == "unverified"])
     apart = other[other["verdict"].isin(CHECKED)]
-    left = [pair not in done for pair in zip(apart["dataset"], apart["model"], strict=True)]
+    left = [pair not in checked_pairs for pair in zip(apart["dataset"], apart["model"], strict=True)]
     apart = apart[pd.Series(left, index=apart.index, dtype=bool)]
     return Answer(
         printed=len(ours.drop_duplicates(["dataset", "model"])),
@@ -46,7 +46,10 @@ def answer_of(board: pd.DataFrame) -> Answer:
 
 
 def answer_sentence(answer: Answer) -> str:
-    """Return `Of 41 printed numbers with a network here, 11 were checked: 8 ✓ reproduced, 3 ▲ worse.`, or its like."""
+    """Return the counts as a sentence.
+
+    Example: `Of 41 printed numbers with a network here, 11 were checked: 8 ✓ reproduced, 3 ▲ worse.`
+    """
     if not answer.printed:
         return "No printed number has a network here."
     total = answer.checked.total()
@@ -57,7 +60,7 @@ def answer_sentence(answer: Answer) -> str:
 
 
 def answer_details(answer: Answer) -> list[str]:
-    """What a reader has to know beside the sentence, a sentence each."""
+    """Return the caveats to the sentence, one sentence each."""
     lines = []
     if answer.begun:
         lines.append(f"{answer.begun} more {_have(answer.begun)} runs, but too few seeds for a verdict.")

@@ -1,4 +1,4 @@
-"""The leaderboard: one data set's rows, ranked, filtered, and as cells."""
+"""Rank and filter the rows of one data set's leaderboard, and turn them into text."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from benchmarks.leaderboard import PROFILES, default_view
 from benchmarks.papers import Paper, context_of
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, printed_text, sentence, trained
 
-RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours stand in the ranking
+RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours are listed
 
 
-GROUPS = ("measured", "no figure", "not run", "printed only")  # of a board's rows, in this order
+GROUPS = ("measured", "no figure", "not run", "printed only")  # groups of a board's rows, in this order
 SEARCHED = (
     "label",
     "model",
@@ -22,17 +22,17 @@ SEARCHED = (
     "where",
     "printed",
     "printed_label",
-)  # columns of the board; the paper's are added
+)  # searched columns of the board; fields of the paper are added
 
 
 def ranked_view(
     board: pd.DataFrame, dataset: str, rivals: str = RIVALS[0], profiles: Collection[str] = ()
 ) -> pd.DataFrame:
-    """One data set's rows with `group` and `rank`, before any filter: so that a filter never changes a rank.
+    """Return one data set's rows with `group` and `rank`. Filters come later, so they never change a rank.
 
-    A model's row with the most seeds, or with `profiles` every row under one of them and the models that haven't run.
-    Measured rows with a printed figure stand first and are ranked by error, then those without one. Models that haven't run and
-    figures that are only printed follow, by printed error, and have no rank.
+    Each model has its row with the most seeds. With `profiles`, it has every row under one of them, and models that have not
+    run are included. Measured rows with a printed figure come first, then measured rows without one. Both are ranked by error.
+    Models that have not run and figures that are only printed follow, sorted by printed error and without a rank.
     """
     rows = board[board["dataset"] == dataset]
     if profiles:
@@ -59,7 +59,7 @@ def _group(row: Any) -> str:
 
 
 def options(view: pd.DataFrame) -> dict[str, list[str]]:
-    """What each filter offers: the values that this data set's rows have."""
+    """Return the choices of each filter: the values that occur in these rows."""
     verdicts = list(dict.fromkeys(view["verdict"].dropna()))
     published = [PUBLISHED_ONLY] if view["model"].isna().any() else []
     return {
@@ -79,10 +79,10 @@ def filtered(
     search: str = "",
     papers: Mapping[str, Paper] | None = None,
 ) -> pd.DataFrame:
-    """The rows that every filter admits; an empty filter admits all.
+    """Return the rows that pass every filter. An empty filter passes all rows.
 
-    `search` is found in a row's names, its printed figure or its paper's title, authors, year, arXiv number: as it stands,
-    or where no row has it so, word by word.
+    `search` looks through a row's names and printed figure, and through its paper's title, authors, year and arXiv number. It
+    looks for the whole text first. If no row contains that, it looks for each word.
     """
     keep = pd.Series(True, index=view.index)
     if family:
@@ -96,23 +96,23 @@ def filtered(
             [bool(set(names) & set(hardware)) for names in view["hardware"]], index=view.index, dtype=bool
         )
     if search.strip():
-        texts, wanted = _searched(view, papers or {}), " ".join(search.casefold().split())
-        whole = texts.str.contains(wanted, regex=False)
+        texts, query = _searched(view, papers or {}), " ".join(search.casefold().split())
+        whole = texts.str.contains(query, regex=False)
         if whole.any():  # else "Network In Network" would fit every row with "network" and "in" somewhere
             keep &= whole
         else:
-            for word in wanted.split():
+            for word in query.split():
                 keep &= texts.str.contains(word, regex=False)
     return view[keep].reset_index(drop=True)
 
 
 def _searched(view: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.Series:
-    """What a search looks through, a text a row."""
+    """Return the searched text of each row."""
     return pd.Series([search_text(row, papers) for row in view.itertuples(index=False)], index=view.index, dtype=str)
 
 
 def search_text(row: Any, papers: Mapping[str, Paper]) -> str:
-    """Return what a search looks through for one row, in lower case."""
+    """Return the searched text of one row, in lower case."""
     parts = [getattr(row, name) for name in SEARCHED]
     paper = papers.get(row.paper) if isinstance(row.paper, str) else None
     if paper:
@@ -121,7 +121,7 @@ def search_text(row: Any, papers: Mapping[str, Paper]) -> str:
 
 
 def elsewhere(board: pd.DataFrame, dataset: str, search: str, papers: Mapping[str, Paper]) -> dict[str, int]:
-    """How many rows of each other data set a search fits: for a reader who looks on the wrong board."""
+    """Return how many rows of each other data set match a search, for a reader on the wrong board."""
     counts: dict[str, int] = {}
     for name in datasets_of(board):
         if name != dataset and search.strip():
@@ -130,7 +130,7 @@ def elsewhere(board: pd.DataFrame, dataset: str, search: str, papers: Mapping[st
     return counts
 
 
-TONES = {"reproduced": "good", "better": "other", "worse": "bad"}  # of a verdict's word, for a style sheet
+TONES = {"reproduced": "good", "better": "other", "worse": "bad"}  # CSS class of a verdict's word
 
 
 def board_rows(
@@ -140,7 +140,7 @@ def board_rows(
     curves: Sequence[Sequence[float]],
     links: Links = LIVE,
 ) -> list[dict[str, Any]]:
-    """The board's rows as text, for templates/board_table.html. Nothing is escaped yet: the template does it."""
+    """Return the board's rows as text for templates/board_table.html, which escapes it."""
     rows = []
     context = context_of(papers)
     for row, curve in zip(view.itertuples(index=False), curves, strict=True):
@@ -180,12 +180,12 @@ def board_rows(
 
 
 def _beside(row: Any) -> str:
-    """A profile that isn't the plain one stands beside the name: rows of both may be shown."""
+    """Return a profile other than the default in brackets, because a table may show rows of both profiles."""
     return f" ({row.profile})" if row.runs and row.profile != PROFILES[0] else ""
 
 
 def _why(row: Any, attempts: pd.DataFrame) -> str:
-    """The verdict's reason; where nothing has run, what others got, or why no figure can judge it."""
+    """Return the verdict's reason. For a model without runs, return the results of others, or why no figure can judge it."""
     if row.runs:
         return sentence(escape.short(row.reason))
     unjudged = sentence(escape.short(row.reason)) if row.verdict == "no paper figure" else ""
@@ -193,14 +193,17 @@ def _why(row: Any, attempts: pd.DataFrame) -> str:
 
 
 def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
-    """`Others who tried for 10.41 got 10.36, 10.4 and 11.8 (9 attempts).`; empty where none is known."""
+    """Return what others got, as a sentence. It is empty if no attempt with a number is known.
+
+    Example: `Others who tried for 10.41 got 10.36, 10.4, 11.8 (9 attempts).`
+    """
     rows = attempts[(attempts["dataset"] == row.dataset) & (attempts["model"] == row.model)]
     numbers = rows[rows["error"].notna()].sort_values("error", kind="stable")
     if not len(numbers):
         return ""
-    printed = list(dict.fromkeys(numbers["printed"]))
-    shown = printed if len(printed) <= 4 else [*printed[:2], "…", *printed[-1:]]
-    own = {row.reported: str(row.printed)}  # with its digits
+    errors = list(dict.fromkeys(numbers["printed"]))
+    listing = errors if len(errors) <= 4 else [*errors[:2], "…", *errors[-1:]]
+    own = {row.reported: str(row.printed)}  # with its digits as printed
     goals = " or ".join(dict.fromkeys(own.get(goal, f"{goal:g}") for goal in numbers["reported"]))
     many = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
-    return f"Others who tried for {goals} got {', '.join(shown)}{many}."
+    return f"Others who tried for {goals} got {', '.join(listing)}{many}."

@@ -1,4 +1,4 @@
-"""What papers assert, judged: each claim's difference beside ours."""
+"""Tabulate the claims of papers: the printed difference, ours and the verdict."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def claims_table(
     titles: Mapping[str, str],
     links: Links = LIVE,
 ) -> pd.DataFrame:
-    """Each assertion of a source with its difference, ours, the verdict and why."""
+    """Return a table of the sources' claims with the printed difference, ours, the verdict and its reason."""
     rows = []
     for row in claims.itertuples(index=False):
         marks = [f"profile {row.profile}"] if isinstance(row.profile, str) and row.profile != PROFILES[0] else []
@@ -48,7 +48,7 @@ def claims_table(
 
 
 def measured(claim: Any) -> str:
-    """`+2.92 [+2.75, +3.09]`, and the share of the error where the source claims one."""
+    """Return our difference as `+2.92 [+2.75, +3.09]`, with the share of the error if the source claims one."""
     if escape.missing(claim.difference):
         return escape.NONE
     text = f"{claim.difference:+.2f}"
@@ -59,7 +59,10 @@ def measured(claim: Any) -> str:
 
 
 def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> str:
-    """Why a claim has its verdict. Where it hasn't run, what each side does have: runs are compared like with like only."""
+    """Return the reason of a claim's verdict.
+
+    If the claim has not been tested, return the runs of each side. Only runs with the same data and profile are compared.
+    """
     if claim.verdict != "not run":
         reason = str(claim.reason)
         for name in (claim.better, claim.worse):

@@ -1,4 +1,4 @@
-"""What several tables say alike: addresses, marks, names."""
+"""Provide what several tables share: addresses, marks and names."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from benchmarks.labels import MARKS, marks_of, trained_text
 from benchmarks.leaderboard import Card
 from benchmarks.papers import Paper, ReportedError
 
-PLACE = ["dataset", "model", "profile", "data"]  # what makes a board row: nothing is pooled across it
+PLACE = ["dataset", "model", "profile", "data"]  # key of a board row: runs that differ in it are never pooled
 
 
 def datasets_of(board: pd.DataFrame) -> list[str]:
-    """The data sets that have a row, in their own order."""
+    """Return the data sets that have a row, in the order of DATASETS."""
     return [name for name in DATASETS if (board["dataset"] == name).any()]
 
 
 @dataclass(frozen=True)
 class Link:
-    """A cell's text that leads somewhere. `inside`: to another page of the site."""
+    """A cell's text with a link. `inside` means a link to another page of the site."""
 
     text: str
     page: str
@@ -35,19 +35,19 @@ class Link:
 
 @dataclass(frozen=True)
 class Links:
-    """Where pages are: the live site and the export have different addresses."""
+    """Addresses of pages, which differ between the live site and the export."""
 
     model: Callable[[str, str], str]  # (model, data set)
     run: Callable[[str], str]
 
 
 def model_url(model: str, dataset: str) -> str:
-    """The address of a model's page, relative to the site."""
+    """Return the address of a model's page, relative to the site."""
     return "model?" + urlencode({"model": model, "dataset": dataset})
 
 
 def run_url(run: str) -> str:
-    """The address of a run's page, relative to the site."""
+    """Return the address of a run's page, relative to the site."""
     return "run?" + urlencode({"run": run[:8]})
 
 
@@ -55,37 +55,40 @@ LIVE = Links(model_url, run_url)
 
 
 def marks(row: Any) -> list[str]:
-    """In words, what isn't plain about a row's numbers."""
+    """Return the caveats of a row's numbers in words."""
     return [MARKS[letter] for letter in marks_of(row)]
 
 
 def trained(row: Any) -> str:
-    """`4 of 5`: the seeds that trained; a dash where none has run."""
+    """Return the number of seeds that trained as `4 of 5`, or a dash if none has run."""
     return trained_text(row) or escape.NONE
 
 
 def authors_of(paper: Paper) -> str:
-    """`Min Lin, Qiang Chen, Shuicheng Yan` of BibTeX's `Lin, Min` and so on."""
+    """Return the authors as `Min Lin, Qiang Chen, Shuicheng Yan`. BibTeX has `Lin, Min`."""
     return ", ".join(" ".join(reversed(name.split(", ", 1))) for name in paper.authors)
 
 
 def cite(paper: Paper | None) -> str:
-    """`Lin et al. 2013`; empty without a paper."""
+    """Return a citation such as `Lin et al. 2013`. It is empty without a paper."""
     return "" if paper is None else escape.short(paper.cited, 80)
 
 
 def printed_text(row: Any, context: Mapping[tuple[str, str], Sequence[tuple[Paper, ReportedError]]]) -> str:
-    """`10.41`, the figure that a row is judged by; `(15.99)` where a source prints one as context only; a dash without any."""
+    """Return the figure that judges a row, such as `10.41`.
+
+    A figure that is only context is in brackets: `(15.99)`. Without any figure, return a dash.
+    """
     if not escape.missing(row.printed):
         return escape.short(row.printed, 20)
-    beside = [str(figure.printed) for _, figure in context.get((row.dataset, row.model), ())]
-    return f"({', '.join(beside)})" if beside else escape.NONE
+    figures = [str(figure.printed) for _, figure in context.get((row.dataset, row.model), ())]
+    return f"({', '.join(figures)})" if figures else escape.NONE
 
 
 def polyline(curve: Sequence[float] | None, width: int = 84, height: int = 22) -> str | None:
-    """A small line of a curve as an SVG picture's address; None where there are fewer than two points.
+    """Return a small line chart of a curve as a data URL with SVG, or None if it has fewer than two points.
 
-    Its grey has enough contrast on a light and on a dark ground.
+    Its grey has enough contrast on light and dark backgrounds.
     """
     values = [value for value in curve or () if abs(value) < 1e6]
     if len(values) < 2:
@@ -103,22 +106,22 @@ def polyline(curve: Sequence[float] | None, width: int = 84, height: int = 22) -
 
 
 def sentence(text: str) -> str:
-    """A verdict's reason as it stands alone: with a capital and a full stop."""
+    """Return a verdict's reason as a sentence, with a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + "."
 
 
 def naive_utc(moments: pd.Series) -> pd.Series:
-    """Times in UTC without saying so: Streamlit would turn zoned ones to the reader's own zone."""
+    """Convert times to UTC and drop the time zone, because Streamlit would convert zoned times to the reader's zone."""
     return pd.to_datetime(moments, utc=True).dt.tz_localize(None)
 
 
 def runs_behind(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs that count for these board rows: of their profile and data, never others beside them."""
-    wanted = set(zip(*(rows[name] for name in PLACE), strict=True))
-    here = [place in wanted for place in zip(*(runs[name] for name in PLACE), strict=True)]
+    """Return the runs that count for these board rows: those with the same model, data set, profile and data."""
+    places = set(zip(*(rows[name] for name in PLACE), strict=True))
+    here = [place in places for place in zip(*(runs[name] for name in PLACE), strict=True)]
     return runs[pd.Series(here, index=runs.index, dtype=bool) & (runs["standing"] == "counted")]
 
 
 def titles_of(cards: Mapping[str, Card]) -> dict[str, str]:
-    """Each model's title by its name."""
+    """Return each model's title by its name."""
     return {name: card.title for name, card in cards.items()}

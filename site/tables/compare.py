@@ -1,4 +1,4 @@
-"""What accuracy costs, and models side by side."""
+"""Tabulate error against cost, and compare models side by side."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from benchmarks.papers import context_of
 from tables.common import LIVE, Link, Links, marks, printed_text, trained
 from tables.model import value_text
 
-COSTS = {  # what can stand on the axis, as the address says it: the board's column, and its name
+COSTS = {  # the name in the address -> the board's column, and the title of the axis
     "parameters": ("parameters", "Parameters"),
     "MACs": ("macs", "Multiply-accumulates an image"),
     "minutes": ("train_minutes", "Minutes a run"),
@@ -21,9 +21,10 @@ COSTS = {  # what can stand on the axis, as the address says it: the board's col
 
 
 def cost_view(board: pd.DataFrame, dataset: str, cost: str) -> pd.DataFrame:
-    """The models with an error and a cost, cheapest first, with `frontier`: nothing cheaper has a smaller error.
+    """Return the models with an error and a cost, cheapest first.
 
-    A model without runs stands with its reported error and is never on the frontier, which is of measured errors alone.
+    The column `frontier` marks models such that no cheaper one has a smaller error. It compares measured errors only, so
+    a model without runs is never on the frontier. Such a model has its reported error.
     """
     rows = default_view(board[board["dataset"] == dataset])
     costs = rows[cost].astype(float)
@@ -31,9 +32,9 @@ def cost_view(board: pd.DataFrame, dataset: str, cost: str) -> pd.DataFrame:
     rows = rows.assign(**{cost: rows[cost].astype(float)}).sort_values([cost, "error"], ignore_index=True)
     best, frontier = float("inf"), []
     for row in rows.itertuples(index=False):
-        measured = not pd.isna(row.mean)
-        frontier.append(measured and row.mean < best)
-        best = min(best, row.mean) if measured else best
+        has_mean = not pd.isna(row.mean)
+        frontier.append(has_mean and row.mean < best)
+        best = min(best, row.mean) if has_mean else best
     return rows.assign(frontier=pd.Series(frontier, dtype=bool))
 
 
@@ -41,7 +42,7 @@ COST_FORMATS = {name: escape.compact for _, name in COSTS.values()} | {"Minutes 
 
 
 def cost_table(rows: pd.DataFrame, cost: str, title: str, links: Links = LIVE) -> pd.DataFrame:
-    """The rows of `cost_view` as cells: each model with its error and cost."""
+    """Return the rows of `cost_view` as a table of models with their errors and costs."""
     return pd.DataFrame(
         {
             "Model": [Link(escape.short(r.label, 80), links.model(r.model, r.dataset)) for r in rows.itertuples()],
@@ -56,7 +57,7 @@ def cost_table(rows: pd.DataFrame, cost: str, title: str, links: Links = LIVE) -
 
 
 def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models: Sequence[str]) -> pd.DataFrame:
-    """Facts and recipes side by side, one column a model; `≠` marks the fields in which they differ."""
+    """Return facts and recipes side by side, with one column for each model. `≠` marks the fields that differ."""
     view = default_view(board[board["dataset"] == dataset])
     rows = {row.model: row for row in view.itertuples(index=False) if not pd.isna(row.model)}
     facts: dict[str, dict[str, str]] = {}

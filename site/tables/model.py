@@ -1,4 +1,4 @@
-"""A model: what its sources print, how it is built and trained, what others got."""
+"""Tabulate one model: the figures of its sources, its layers and recipe, and the results of others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from tables.common import Link, cite, printed_text, trained
 
 
 def model_facts(row: Any, papers: Mapping[str, Paper]) -> dict[str, str]:
-    """The numbers of a board row that its page opens with."""
+    """Return the main numbers of a board row for the top of the model's page."""
     return {
         "Verdict": verdict_words(row.verdict),
         "Printed, %": printed_text(row, context_of(papers)),
@@ -25,14 +25,14 @@ def model_facts(row: Any, papers: Mapping[str, Paper]) -> dict[str, str]:
 
 
 def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.DataFrame:
-    """Every figure that any source prints for a model on a data set."""
+    """Return every figure that a source prints for a model on a data set."""
     rows = []
     for paper in papers.values():
         for row in paper.reported:
             if (row.dataset, row.model) != (dataset, model):
                 continue
             protocol = row.protocol
-            said = [
+            conditions = [
                 f"augmentation: {protocol.augmentation or 'not stated'}",
                 f"training images: {escape.count(protocol.training_images) if protocol.training_images else 'not stated'}",
                 f"{protocol.evaluation} set" if protocol.evaluation == "test" else "validation images",
@@ -51,7 +51,7 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
                     ),
                     "Place": row.where,
                     "Kind": "judged: the source's own recipe" if row.kind == "target" else "context: shown, not judged",
-                    "Protocol": "; ".join(said),
+                    "Protocol": "; ".join(conditions),
                     "Note": " ".join(note for note in notes if note),
                 }
             )
@@ -59,11 +59,11 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
 
 
 def anatomy_table(variant: CardAnatomy) -> pd.DataFrame:
-    """Stage by stage: output, parameters, MACs, with the paper's own values beside where its table prints them."""
+    """Return output, parameters and MACs of each stage, with the paper's own values if its table prints them."""
     rows = []
     has_paper = any(stage.get("paper") for stage in variant.stages)
     for stage in variant.stages or variant.layers:
-        printed = stage.get("paper") or {}
+        paper = stage.get("paper") or {}
         row = {
             "Stage": escape.short(stage.get("name", ""), 60),
             "Kind": escape.short(stage.get("kind", ""), 40),
@@ -74,9 +74,9 @@ def anatomy_table(variant: CardAnatomy) -> pd.DataFrame:
         if has_paper:
             differs = stage.get("differs") or ()
             row |= {
-                "Paper: output": " × ".join(str(n) for n in printed.get("output", ())),
-                "Paper: parameters": escape.short(printed.get("parameters", ""), 40),
-                "Paper: operations": escape.short(printed.get("macs", ""), 40),
+                "Paper: output": " × ".join(str(n) for n in paper.get("output", ())),
+                "Paper: parameters": escape.short(paper.get("parameters", ""), 40),
+                "Paper: operations": escape.short(paper.get("macs", ""), 40),
                 "Differs": "≠ " + ", ".join(str(name) for name in differs) if differs else "",
             }
         rows.append(row)
@@ -84,12 +84,12 @@ def anatomy_table(variant: CardAnatomy) -> pd.DataFrame:
 
 
 def recipe_table(recipe: Mapping[str, Any]) -> pd.DataFrame:
-    """Field by field."""
+    """Return the fields and values of a recipe, sorted by field."""
     return pd.DataFrame([{"Field": name, "Value": value_text(value)} for name, value in sorted(recipe.items())])
 
 
 def value_text(value: Any) -> str:
-    """Return a recipe's value as text: a rule reads `SGD(learning_rate 0.1, momentum 0.9)`."""
+    """Return a recipe's value as text. A rule becomes `SGD(learning_rate 0.1, momentum 0.9)`."""
     if isinstance(value, Mapping):
         fields = [f"{name} {value_text(field)}" for name, field in value.items() if name != "rule"]
         return escape.short(f"{value.get('rule', '')}({', '.join(fields)})", 300)
@@ -101,9 +101,9 @@ def value_text(value: Any) -> str:
 
 
 def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.DataFrame) -> str:
-    """What to type to train a model here, and to repeat one published record of those that count.
+    """Return the commands that train a model here and that repeat one published record, if there is one.
 
-    A reader pastes it into a shell, so that of a card's suites only those that exist are named.
+    Readers paste them into a shell, so suites of a card that do not exist are left out.
     """
     variant = card.datasets.get(dataset) if card else None
     suites = [
@@ -124,7 +124,7 @@ def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.
 
 
 def attempts_table(attempts: pd.DataFrame, dataset: str, model: str, papers: Mapping[str, Paper]) -> pd.DataFrame:
-    """What others got when they tried for this model's figures."""
+    """Return the results of others who tried for this model's figures."""
     rows = attempts[(attempts["dataset"] == dataset) & (attempts["model"] == model)]
     return pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""The jobs that run here."""
+"""Tabulate the jobs of this checkout and their progress."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,18 +8,18 @@ import pandas as pd
 
 
 def progress_table(jobs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The jobs of `runner status --json`, those that run first."""
+    """Return the jobs of `runner status --json` as a table, running jobs first."""
     order = ("running", "failed", "killed", "interrupted", "pending", "done")
     rows = []
     for job in jobs:
         epoch, epochs = job.get("epoch"), job.get("epochs")
-        known = isinstance(epoch, (int, float)) and isinstance(epochs, (int, float)) and epochs > 0
+        has_progress = isinstance(epoch, (int, float)) and isinstance(epochs, (int, float)) and epochs > 0
         rows.append(
             {
                 "State": str(job.get("state", "")),
                 "Job": escape.short(job.get("key", ""), 200),
-                "Progress": min(100.0, 100 * float(epoch) / float(epochs)) if known else 0.0,  # type: ignore[arg-type]
-                "Epoch": f"{epoch} of {epochs}" if known else "",
+                "Progress": min(100.0, 100 * float(epoch) / float(epochs)) if has_progress else 0.0,  # type: ignore[arg-type]
+                "Epoch": f"{epoch} of {epochs}" if has_progress else "",
                 "Error %": job.get("test_error"),
                 "Outcome": job.get("outcome") or "",
                 "Attempts": job.get("attempts"),

@@ -1,4 +1,4 @@
-"""Runs: seed by seed, and one of them whole."""
+"""Tabulate the runs of a model, and the details of one run."""
 
 import statistics
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ STANDING = {
 
 
 def counted_first(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that count before those that don't, else in their order."""
+    """Sort the runs that count before the others, and keep the order otherwise."""
     return runs.sort_values("standing", key=lambda s: s != "counted", kind="stable", ignore_index=True)
 
 
@@ -34,7 +34,7 @@ RUN_CELLS = [
 
 
 def runs_table(runs: pd.DataFrame, links: Links = LIVE, key: bool = False) -> pd.DataFrame:
-    """Seed by seed: what each record says. Columns in which all runs have the plain value are left out."""
+    """Return a table of runs, one row for each. Columns in which every run has the default value are left out."""
     rows = []
     for run in runs.to_dict("records"):
         rows.append(
@@ -56,20 +56,24 @@ def runs_table(runs: pd.DataFrame, links: Links = LIVE, key: bool = False) -> pd
         )
     table = pd.DataFrame(rows, columns=[name for name in RUN_CELLS if key or name != "Job"])
     table["Ended (UTC)"] = naive_utc(table["Ended (UTC)"])
-    plain = [name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()]
-    plain += ["Standing"] if (table["Standing"] == STANDING["counted"]).all() else []
-    return table.drop(columns=plain)
+    defaults = [name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()]
+    defaults += ["Standing"] if (table["Standing"] == STANDING["counted"]).all() else []
+    return table.drop(columns=defaults)
 
 
-RUN_FORMATS = {"Took": escape.duration, "Images/s": escape.count}  # of cells with numbers, where two digits won't do
+RUN_FORMATS = {"Took": escape.duration, "Images/s": escape.count}  # formats of columns that two decimals do not suit
 
 
 def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """What a run of this model took, by hardware and profile: of the runs of the recipe itself, counted or not yet."""
+    """Return the time of a run of this model by hardware and profile.
+
+    Only runs of the unchanged recipe are used, and duplicates are among them.
+    """
     own = runs[runs["standing"].isin(["counted", "duplicate"])]
     rows = []
     for (hardware, profile), some in own.groupby(["hardware", "profile"], sort=False):
-        seconds = statistics.median(some["train_seconds"].tolist())  # of hostile numbers too: infinity, and no warning
+        # statistics.median handles infinity, which a hostile record may have, without a warning.
+        seconds = statistics.median(some["train_seconds"].tolist())
         rows.append(
             {
                 "Hardware": escape.short(hardware, 80),
@@ -89,8 +93,8 @@ COST_FORMATS = {COST_CELLS[3]: escape.duration, COST_CELLS[4]: escape.duration, 
 
 
 def run_marks(run: Mapping[Any, Any]) -> list[str]:
-    """In words, what isn't plain about one run's number."""
-    given = {
+    """Return the caveats of one run's number in words."""
+    flags = {
         "local": run["local"],
         "unverified data": run["data"] == "unverified",
         f"profile {run['profile']}": run["profile"] != PROFILES[0],
@@ -100,11 +104,11 @@ def run_marks(run: Mapping[Any, Any]) -> list[str]:
         "no commit": escape.missing(run["commit"]),
         "resumed elsewhere": run["forced"],
     }
-    return [name for name, holds in given.items() if holds]
+    return [name for name, holds in flags.items() if holds]
 
 
 def find_runs(runs: pd.DataFrame, text: str) -> pd.DataFrame:
-    """The runs that a run id or its beginning means, or a record's key."""
+    """Return the runs whose id begins with `text`, or whose key is `text`."""
     text = text.strip()
     if not text:
         return runs.iloc[0:0]
@@ -113,7 +117,7 @@ def find_runs(runs: pd.DataFrame, text: str) -> pd.DataFrame:
 
 
 def run_facts(record: RunRecord) -> dict[str, str]:
-    """What the page of a run opens with."""
+    """Return the main facts of a run for the top of its page."""
     return {
         "Test error, %": escape.percent(record.test_error),
         "Outcome": record.outcome,
@@ -123,7 +127,7 @@ def run_facts(record: RunRecord) -> dict[str, str]:
 
 
 def how_measured(record: RunRecord) -> pd.DataFrame:
-    """How this number was made, question by question."""
+    """Return how a run's number was measured, as questions and answers."""
     protocol, environment, source, data = record.protocol, record.environment, record.source, record.data
     exact = "diverged: there is none"
     if record.wrong is not None:
@@ -173,7 +177,7 @@ def how_measured(record: RunRecord) -> pd.DataFrame:
 
 
 def checklist(record: RunRecord, row: Mapping[str, Any] | None, card: Card | None) -> pd.DataFrame:
-    """The questions of the usual reproducibility checklists (NeurIPS, ACL, ML Reproducibility Challenge), filled in."""
+    """Fill in the questions of the usual reproducibility checklists (NeurIPS, ACL, ML Reproducibility Challenge)."""
     variant = card.datasets.get(record.job.dataset) if card else None
     facts = DATASETS.get(record.job.dataset)
     n = int(row["n"]) if row else 0

@@ -1,4 +1,4 @@
-"""Each assertion of a source with its difference, ours, and the verdict."""
+"""Show each claim of a source with the printed difference, ours and the verdict."""
 
 import address
 import escape

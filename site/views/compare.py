@@ -1,4 +1,4 @@
-"""Two to four models side by side, differences in recipe marked."""
+"""Compare two to four models side by side, and mark the recipe fields that differ."""
 
 import address
 import escape

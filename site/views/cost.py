@@ -1,4 +1,4 @@
-"""Error against parameters, multiply-accumulates and minutes of training, with the frontier."""
+"""Show error against parameters, multiply-accumulates and minutes of training, with the frontier."""
 
 import address
 import source

@@ -1,4 +1,4 @@
-"""What was found, then one board per data set: measured beside printed, the verdict and its reason, ranked by error."""
+"""Show the overall result and the leaderboard of one data set, ranked by error."""
 
 import address
 import escape
@@ -35,7 +35,7 @@ facts = DATASETS[dataset]
 
 
 def clear() -> None:
-    """Take every filter out of the address."""
+    """Remove every filter from the address."""
     for name in FILTERS:
         address.write(name, None)
 
@@ -70,7 +70,7 @@ with st.expander("Search and filter", icon=":material/filter_alt:", key="filter"
         (right, "verdict", "Verdict"),
         (right, "hardware", "Hardware"),
     ):
-        # A value that only the address names stays chosen, so that a link shows an honest nothing rather than all.
+        # A value that only the address has stays selected, so that such a link shows no rows instead of all rows.
         values = [*offered[name], *(value for value in asked.get(name, []) if value not in offered[name])]
         chosen[name] = place.multiselect(
             title,

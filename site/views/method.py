@@ -1,4 +1,4 @@
-"""The protocol, what isn't comparable and why, and how to add a model: the checkout's own prose."""
+"""Show the protocol, the rows that cannot be compared and why, and how to add a model."""
 
 import source
 import streamlit as st

@@ -1,4 +1,4 @@
-"""One model on one data set: what its source says, what we measured, what it costs, and how to repeat it."""
+"""Show one model on one data set: printed and measured errors, cost, and how to repeat the runs."""
 
 import address
 import escape
@@ -30,17 +30,17 @@ widgets.asked_for("model", models, "model")
 
 
 def datasets_of(name: str) -> list[str]:
-    """Where a model is trained or taken apart, the liveliest first."""
+    """Return the data sets on which a model is trained, judged ones first, then those of its layer analysis."""
     card = evidence.cards.get(name)
     return address.datasets_of_model(ours, name) + (list(card.anatomy) if card else [])
 
 
 def other_model() -> None:
     """Show another model, on the same data set if it has that one."""
-    chosen = str(st.session_state["model_model"])
-    address.write("model", chosen)
-    if address.asked("dataset") not in datasets_of(chosen):
-        address.write("dataset", datasets_of(chosen)[0])
+    name = str(st.session_state["model_model"])
+    address.write("model", name)
+    if address.asked("dataset") not in datasets_of(name):
+        address.write("dataset", datasets_of(name)[0])
 
 
 left, right = st.columns(2)

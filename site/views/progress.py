@@ -1,4 +1,4 @@
-"""What runs here now: asks `runner status --json` every few seconds."""
+"""Show the jobs of this checkout by running `runner status --json` every few seconds."""
 
 import escape
 import source
@@ -13,16 +13,16 @@ EVERY = 5  # seconds
 
 @st.fragment(run_every=EVERY)
 def jobs() -> None:
-    """The jobs that were submitted here, asked for again by itself."""
+    """Show the jobs that were submitted here. Streamlit repeats this by itself."""
     try:
-        found = source.status()
+        answer = source.status()
     except UserError as error:
         widgets.empty("There is no runner here to ask: " + escape.md(error), "make setup")
         return
-    if not found["jobs"]:
+    if not answer["jobs"]:
         widgets.empty("Nothing was submitted here yet.", "runner submit --suite quickstart")
         return
-    table = progress_table(found["jobs"])
+    table = progress_table(answer["jobs"])
     counts = table["State"].value_counts()
     st.markdown(escape.md(f"{len(table)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
     st.dataframe(

@@ -1,4 +1,4 @@
-"""One run: everything in its record, how its number was measured, and the reproducibility checklist, filled in."""
+"""Show one run: its record, how its number was measured, and the reproducibility checklist."""
 
 import os
 
