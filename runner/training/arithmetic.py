@@ -156,6 +156,26 @@ def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
             module.forward = MethodType(_normalise, module)
 
 
+def install_choice(
+    model: nn.Module,
+    few: Callable[[slice], Tensor],
+    layout: torch.memory_format,
+    choice: str,
+    log: Callable[[str], None],
+    precision: Mapping[str, bool | str] | None,
+) -> str:
+    """Install each layer's implementations and return the choice: the given one, or where it is MEASURED, the fastest.
+
+    A new training measures on the images of `few`. A resumed training keeps the choice in the `precision` of its
+    checkpoint, because another choice would change the bits.
+    """
+    if choice == MEASURED:
+        kept = None if precision is None else str(precision.get("arithmetic", TORCH))
+        choice = kept or choose(model, few(slice(None)), layout, log)
+    install(model, choice, layout)
+    return choice
+
+
 def _convolve(module: Any, letters: str, layout: torch.memory_format) -> Callable[..., Tensor]:
     layer: Layer = (module.stride[0], module.padding[0], letters, layout)
 

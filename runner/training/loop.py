@@ -145,27 +145,6 @@ class Session:
             self._clock = now
 
 
-def arithmetic_of(
-    model: nn.Module,
-    few: DeviceSet,
-    layout: torch.memory_format,
-    switches: Mapping[str, bool | str],
-    log: Callable[[str], None],
-    resume: Checkpoint | None,
-) -> str:
-    """Install each layer's implementations as the switches say, and return the choice.
-
-    A new training measures them on a few images. A resumed training keeps the choice of its checkpoint, because another
-    choice would change the bits.
-    """
-    choice = str(switches["arithmetic"])
-    if choice == arithmetic.MEASURED:
-        began_with = resume.precision.get("arithmetic", arithmetic.TORCH) if resume else None
-        choice = str(began_with or arithmetic.choose(model, few.images(slice(None)), layout, log))
-    arithmetic.install(model, choice, layout)
-    return choice
-
-
 def train(
     job: Job,
     run: str,
@@ -205,7 +184,9 @@ def train(
     if written_out(spec, recipe, device):
         switches["arithmetic"] = arithmetic.TORCH  # its written-out passes do not use these layers
     few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
-    switches["arithmetic"] = arithmetic_of(model, few, layout, switches, hooks.log, resume)
+    switches["arithmetic"] = arithmetic.install_choice(
+        model, few.images, layout, str(switches["arithmetic"]), hooks.log, resume.precision if resume else None
+    )
     order_seed = 2 * job.seed + 1_000_003
     order = torch.Generator().manual_seed(order_seed)
     shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
