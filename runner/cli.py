@@ -29,7 +29,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Train models from their papers' recipes, and set the measured errors beside the reported ones.\n\n"
+    help="Train models from their papers' recipes, and compare the measured errors with the reported ones.\n\n"
     "Start with: runner submit --suite quickstart",
     no_args_is_help=True,
     add_completion=False,
@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    cls=_Commands, help="The data sets: what is here, and how to get it.", no_args_is_help=True, rich_markup_mode=None
+    cls=_Commands, help="See which data sets are here, and get them.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 
@@ -57,7 +57,7 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Say the version and the commit.", is_eager=True, callback=_say_version)
+        bool, typer.Option("--version", help="Print the version and the commit.", is_eager=True, callback=_say_version)
     ] = False,
 ) -> None:
     """Hold what is said before a command."""

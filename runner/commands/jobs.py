@@ -173,7 +173,7 @@ def retry(
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,
 ) -> None:
-    """Run failed jobs afresh; what they left moves to old/."""
+    """Run failed jobs again from the start. Their old files move to old/."""
     from runner.jobs.find import find_job, read_jobs, suites_of_jobs
     from runner.jobs.state import state_of
     from runner.submit import run as submitting
@@ -198,7 +198,7 @@ def retry(
 
 
 def sync(suite: AnySuite = None) -> None:
-    """Bring MLflow up to date from the files; harmless to repeat."""
+    """Bring MLflow up to date from the files. It is safe to repeat."""
     from runner.tracking import tracker
     from runner.tracking.store import how_to_see
 
@@ -218,7 +218,7 @@ def doctor(
     data_dir: DataDir = None,
     json_: JsonOption = False,
 ) -> None:
-    """Look at everything a training needs here: what is wrong, and how to mend it. Exit code 1 if something is."""
+    """Check everything that a training needs here, and say how to mend what is wrong. Exit code 1 if something is."""
     from runner.doctor import examine
 
     raise typer.Exit(examine.run(engine, data_dir, json_, make_console()))

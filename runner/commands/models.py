@@ -90,7 +90,7 @@ def bench(
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
 ) -> None:
-    """How fast training is here: the bare step, our loop, the loop people write; what a suite would take.
+    """Measure how fast training is here: the bare step, our loop, the loop people write, and what a suite would take.
 
     runner bench --model nin --model allcnn_c
 
@@ -148,7 +148,7 @@ def try_(
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,
 ) -> None:
-    """Train a recipe's first steps: does it learn at all? Keeps nothing; exit code 1 where it's still at chance.
+    """Train a recipe's first steps: does it learn at all? It keeps nothing. Exit code 1 if the error is still at chance.
 
     runner try nin --dataset cifar10 --steps 300
 

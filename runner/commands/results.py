@@ -50,7 +50,7 @@ def report(
         bool, typer.Option("--holdout", help="What was tried on held-out images: settings and their errors.")
     ] = False,
 ) -> None:
-    """Show the board: measured errors beside the reported ones, with verdicts and their reasons; yours and the published."""
+    """Show the board: measured errors beside the reported ones, with verdicts and reasons. Published records and yours."""
     from runner.reporting import report as reporting
 
     reporting.show(reporting.Asked(suite, measured, paper, table, holdout), format_.value)
@@ -60,7 +60,7 @@ def show(
     key: Annotated[str, typer.Argument(help="A job's key, its beginning, or the name of a published file.")],
     json_: JsonOption = False,
 ) -> None:
-    """One record, yours or published: its error, recipe, protocol, machine, code and data."""
+    """Show one record, yours or published: its error, recipe, protocol, machine, code and data."""
     from runner.reporting import showing
 
     showing.show(key, json_, make_console())
@@ -111,7 +111,7 @@ def verify(
         Path | None, typer.Argument(help="A folder of records. Default: results/ of this checkout.")
     ] = None,
 ) -> None:
-    """Check records: schema, fingerprints, curves, digests, names; every problem in one go."""
+    """Check records: schema, fingerprints, curves, digests and names. It lists every problem at once."""
     from runner.reporting import verify as verifying
 
     raise typer.Exit(verifying.show(path))

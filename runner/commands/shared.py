@@ -43,7 +43,7 @@ DeviceOption = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where the data sets lie. Default: REPROZOO_DATA, else ~/.cache/reprozoo."),
+    typer.Option("--data-dir", help="The folder of the data sets. Default: REPROZOO_DATA, else ~/.cache/reprozoo."),
 ]
 Unverified = Annotated[
     bool,

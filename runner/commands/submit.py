@@ -64,7 +64,7 @@ def submit(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Train what a suite still lacks here. The same command again goes on where it stopped.
+    """Train the jobs of a suite that are not done here. The same command resumes after a stop.
 
     runner submit --suite quickstart
 
@@ -121,7 +121,7 @@ def submit(
 
 
 def quickstart(data_dir: DataDir = None) -> None:
-    """Train three networks on digits and, where MNIST is to be had, a paper's whole recipe; print the board with verdicts."""
+    """Train three networks on digits and, if MNIST can be had, a paper's whole recipe. Print the board with verdicts."""
     from runner import quickstart as product
     from runner.submit.run import Settings
     from runner.worker.options import RunOptions

@@ -81,7 +81,9 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
             "Minutes a run": escape.NONE if escape.missing(row.train_minutes) else f"{row.train_minutes:.1f}",
         }
     fields = list(dict.fromkeys(name for recipe in recipes.values() for name in sorted(recipe)))
-    lines = [{"Differs": "", "What": name, **{m: facts[m][name] for m in models}} for name in next(iter(facts.values()), {})]
+    lines = [
+        {"Differs": "", "What": name, **{m: facts[m][name] for m in models}} for name in next(iter(facts.values()), {})
+    ]
     for name in fields:
         values = {m: value_text(recipes[m][name]) if name in recipes[m] else escape.NONE for m in models}
         differ = len(set(values.values())) > 1
