@@ -28,7 +28,10 @@ def finding(board: pd.DataFrame) -> str:
     if len(rows) <= NAMED:
         for row in rows:
             where = f"{escape(row.label)} on {get_dataset(row.dataset).title}"
-            sentences.append(f"{where}: printed {row.printed} %, measured {error_text(row)} % over {row.n} seeds.")
+            data = ", on unverified data files" if row.data == "unverified" else ""
+            sentences.append(
+                f"{where}: printed {row.printed} %, measured {error_text(row)} % over {row.n} seeds{data}: {row.verdict}."
+            )
     return "\n".join(textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False))
 
 
