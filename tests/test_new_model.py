@@ -43,7 +43,7 @@ def test_the_templates_run_and_the_contract_tests_name_what_is_to_be_written(clo
         create("lenet", print)
     text = (folder / "zoo" / "tiny_net.py").read_text()
     (folder / "zoo" / "tiny_net.py").write_text(text.replace("1_498", "1_499"))
-    code, said = call(*CONTRACTS, "-k", "tiny_net or cards_say or left")
+    code, said = call(*CONTRACTS, "-k", "tiny_net or cards_match or left")
     assert code == 1
     for line in (
         "tiny_net on mnist declares parameters=1,499, it has 1,498",

@@ -120,7 +120,8 @@ def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root,
     (folder / "one.toml").write_text(text)
     monkeypatch.setattr(reading, "load_papers", lambda _: load_papers(folder))
     lenet = load_models()["lenet"].variants["digits"]
-    spread = [make_record(e, dataset="digits", model="lenet", seed=100 + i, recipe=lenet.recipe.to_dict(), test_images=360)
+    spread = [make_record(e, dataset="digits", model="lenet", seed=100 + i, revision=lenet.revision,
+                          recipe=lenet.recipe.to_dict(), test_images=360)
               for i, e in enumerate([0.0, 8.0, 0.0, 8.0, 4.0, 3.0, 5.0, 4.0, 3.0])]  # fmt: skip
     publish_records(own_root / "results", *spread)
     words = ("submit", "--suite", "quickstart", "--model", "lenet", "--until-decided", "--engine", "inline")
