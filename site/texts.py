@@ -1,4 +1,5 @@
-"""Read the texts of the page "Method" from the files of the checkout that contain them."""
+"""Read the texts of the page "Method" import re
+from the files of the checkout that contain them."""
 
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def protocol() -> str:
 def add_a_model() -> str:
     """Return the README's section on adding a model, or an empty text if it has none."""
     _, _, after = _text(CHECKOUT / "README.md").partition("\n## Add a model in three steps\n")
-    return after.partition("\n## ")[0].replace("[CONTRIBUTING.md](CONTRIBUTING.md)", "CONTRIBUTING.md").strip()
+    section = after.partition("\n## ")[0].strip()
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", section)  # the site does not serve the checkout's files
 
 
 def not_comparable(rows: pd.DataFrame) -> pd.DataFrame:
