@@ -1,6 +1,6 @@
-"""Read the texts of the page "Method" import re
-from the files of the checkout that contain them."""
+"""Read the texts of the page "Method" from the files of the checkout that contain them."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
