@@ -67,7 +67,7 @@ def gpus() -> Gpus | str | None:
                 try:
                     cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
                 except Exception as error:  # one lost GPU must not hide the others
-                    lost.append(f"GPU {index} doesn't answer: {error}")
+                    lost.append(f"GPU {index} does not answer: {error}")
             driver = _text(nvml.nvmlSystemGetDriverVersion())
             return Gpus(driver, nvml.nvmlSystemGetCudaDriverVersion_v2(), cards, lost)
     except Exception as error:

@@ -53,7 +53,7 @@ def _mnist(settings: Settings, console: Console) -> bool:
         prepare(["mnist"], folder, log=lambda line: None, patience=HASTY)
     except UserError:
         console.print(
-            f"MNIST can't be downloaded now: training the digits alone. Later: runner submit --suite {CLASSIC}",
+            f"MNIST can't be downloaded now, so only the digits are trained. Later: runner submit --suite {CLASSIC}",
             soft_wrap=True,
         )
         return False

@@ -171,7 +171,7 @@ def test_a_row_outlives_children_that_can_t_be_asked_and_a_line_says_why(capsys,
     assert not bench.add_concurrent(row, Question(model="nothing", dataset="digits"), [2], console)
     assert row == {"loop": 1.0}
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("runner: 2 side by side can't be measured: ")
+    assert line.startswith("runner: 2 concurrent jobs can't be measured: ")
     assert "KeyError: 'nothing'" in line
 
 
@@ -266,7 +266,7 @@ def test_the_caption_names_hardware_versions_and_what_disturbed(row):
     for part in (row["hardware"], f"torch {torch.__version__}", "profile reference", "digits (real images)"):
         assert part in text
     assert "disturbed" not in text
-    assert "disturbed by others: it got 41 % of its cores" in bench.caption([calm, busy])
+    assert "disturbed by other processes: it got 41 % of its cores" in bench.caption([calm, busy])
 
 
 def test_fast_stands_beside_reference(row):

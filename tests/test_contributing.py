@@ -110,7 +110,7 @@ def test_a_changed_record_is_held_against_all_others(tmp_path: Path, monkeypatch
     monkeypatch.setattr(check_pr, "ROOT", tmp_path)
     name = f"results/cifar10/nin_dropout/{new.file_stem}.json"
     [problem] = check_pr.problems_of([name])  # not the old one's: it isn't this pull request's
-    assert "run: is the run of" in problem
+    assert "run: is also the run of" in problem
     assert check_pr.problems_of(["results/cifar10/nin/gone.json"])[0].endswith("gone.json: file: is missing")
 
 
@@ -362,10 +362,10 @@ def test_the_wheel_reports_below_a_root_of_its_own_and_refuses_without_one(tmp_p
     assert code == 0
     code, output = call("site", REPROZOO_ROOT=str(root))
     assert code == 2
-    assert "they come with a checkout" in output
+    assert "an installed package has no site" in output
     code, output = call("new-model", "mine", REPROZOO_ROOT=str(root))
     assert code == 2
-    assert "isn't a checkout" in output
+    assert "is not a checkout" in output
     assert sorted(path for path in place.rglob("*") if "__pycache__" not in path.parts) == before
 
 

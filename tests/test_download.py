@@ -247,7 +247,7 @@ FAULTS = [
     Fault(
         "redirects to ftp", answering(302, Location="ftp://127.0.0.1/x"), "unknown url type: ftp", "next mirror at once"
     ),
-    Fault("no HTTP", gibberish, "something else than HTTP", "next mirror at once"),
+    Fault("no HTTP", gibberish, "does not answer in HTTP", "next mirror at once"),
     Fault("hangs up", lambda *_: None, "closed connection without response", "next mirror at once"),
     Fault("never answers", lambda *_: time.sleep(1.5), "no answer", "next mirror after the silence", silence=1.0),
     Fault("breaks off once", first(cutting(20_000)), None, "goes on from there", 2),
@@ -255,14 +255,14 @@ FAULTS = [
     Fault(
         "breaks off every 2 kB",
         cutting(2_000),
-        "broke off after 6,000 of",
+        "connection lost after 6,000 of",
         "3 times in vain, next mirror goes on from there",
         3,
     ),
     Fault(
         "breaks off, ignores ranges",
         cutting(20_000, ranges=False),
-        "broke off after 20,000 of",
+        "connection lost after 20,000 of",
         "starts again; gets no further; next mirror goes on",
         4,
     ),
@@ -290,7 +290,7 @@ FAULTS = [
         floor=20_000,
     ),
     Fault("another file by its length", lambda r, c, n: send(r, PAGE), "offers 40 bytes", "next mirror at once"),
-    Fault("wrong bytes", lambda r, c, n: send(r, bytes(len(c))), "gave a file with md5", "dropped, next mirror"),
+    Fault("wrong bytes", lambda r, c, n: send(r, bytes(len(c))), "sent a file with md5", "dropped, next mirror"),
     Fault("a file that changes meanwhile (ETag)", changing, None, "If-Range: the new one, from its first byte", 2),
     Fault("halves of two files, same ETag", lying, None, "md5 is wrong: once more, from its first byte", 3),
     Fault("another range than asked for", wrong_range, None, "starts again without ranges", 3),
@@ -310,7 +310,7 @@ FAULTS = [
     Fault(
         "size unknown: wrong bytes",
         lambda r, c, n: send(r, PAGE),
-        "gave a file with md5",
+        "sent a file with md5",
         "dropped, next mirror",
         1,
         False,
@@ -319,7 +319,7 @@ FAULTS = [
     Fault(
         "size unknown: cut, no length",
         lambda r, c, n: without_length(b"")(r, c[:9], n),
-        "gave a file with md5",
+        "sent a file with md5",
         "dropped, next mirror",
         1,
         False,
@@ -424,7 +424,7 @@ def test_a_broken_download_goes_on_the_next_time(mirror, small):
     dataset, folder, content = small
     mirror.places |= {"bad": first(cutting(30_000), answering(404), 1), "good": answering(404)}
     line = the_line(prepare, dataset, folder)
-    assert "goes on after 30 kB" in line
+    assert "continue after 30 kB" in line
     name = dataset.files[0].name
     assert files_in(folder)[f"{name}.part"] == content[:30_000]
     mirror.places["bad"], mirror.asked = good, []
@@ -509,7 +509,7 @@ def test_of_slow_mirrors_the_fastest_is_taken_after_all(mirror):
     with offered(mirror, "slow", "less") as (dataset, folder):
         lines = prepare(dataset, folder, floor=20_000)
     assert [line.split("/")[3] for line in lines if ": only " in line] == ["slow", "less"]
-    assert any("/less/ after all, slow as it is" in line for line in lines)
+    assert any("using the slow mirror" in line for line in lines)
     assert len(mirror.paths("slow")) == 1
     begun = [int(str(range_)[6:-1]) for range_ in mirror.ranges("less")]
     assert 0 < begun[0] < begun[1]  # each goes on from where the other was left
@@ -694,7 +694,7 @@ def test_a_stopped_download_keeps_its_part_and_goes_on(mirror, small, sent, tmp_
         release.set()
     assert child.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in err
-    assert ("the same command goes on from there" in out) == (sent == signal.SIGINT)
+    assert ("the same command continues the download" in out) == (sent == signal.SIGINT)
     with preparing(folder, f"{mirror.url}/bad/", tmp_path) as child:
         out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
@@ -772,7 +772,7 @@ def test_on_a_terminal_bars_say_how_far_it_is(mirror, small, tmp_path):
 
 def test_the_command_says_what_it_needs(runner):
     code, _, err = runner("data", "prepare")
-    assert (code, err) == (2, "runner: say what to prepare: --suite S or --dataset D; both may be repeated\n")
+    assert (code, err) == (2, "runner: nothing to prepare: expected --suite S or --dataset D; both may be repeated\n")
     code, _, err = runner("data", "prepare", "--dataset", "cifar-10")
     assert code == 2
     assert "did you mean 'cifar10'" in err

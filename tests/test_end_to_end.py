@@ -65,7 +65,7 @@ def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
     assert [
         row for row in json.loads(runner("report", "--suite", "quickstart", "--format", "json")[1]) if row["n"]
     ] == []
-    assert "not the whole recipe" in runner("publish")[1]
+    assert "the recipe was changed" in runner("publish")[1]
 
 
 LONG = ["--suite", "quickstart", "--model", "nin", "--set", "batch_size=100", "--seed", "0"]
@@ -123,7 +123,7 @@ def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives
     resumed = load(paths.record)
     assert resumed.attempts == 2
     assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 13))
-    assert "going on after epoch" in paths.log.read_text()
+    assert "resuming after epoch" in paths.log.read_text()
     monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
     assert same_bits_as_uninterrupted(runner, words, resumed)
 

@@ -219,7 +219,7 @@ def test_find_job_by_key_prefix_and_fingerprint(tmp_path):
         find_job("digits/", found)
     with pytest.raises(UserError, match="did you mean 'digits/lenet/reference-seed0'"):
         find_job("digits/lennet/reference-seed0", found)
-    with pytest.raises(UserError, match="nothing was submitted"):
+    with pytest.raises(UserError, match="no job has been submitted"):
         find_job("x", [])
 
 

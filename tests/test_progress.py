@@ -40,7 +40,7 @@ def test_the_time_left_is_told_from_the_first_steps_and_loading_is_not_counted(c
         return output.getvalue()
 
     with job_lock(paths):
-        assert "time left: not known yet" in at(60, 0)
+        assert "time left: unknown" in at(60, 0)
         at(61, 1)
         assert "about 33 min left" in at(91, 31)
         assert "epoch 0/20 + 31 %" in output.getvalue()

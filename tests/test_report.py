@@ -189,12 +189,14 @@ def test_every_judged_row_has_its_reason(evidence: Evidence) -> None:
 def test_the_report_says_what_to_type_next(evidence: Evidence, tmp_path: Path) -> None:
     text = text_of(evidence, "table")
     [line] = [
-        line for line in text.splitlines() if line.startswith("Not run yet: runner submit --suite cifar10 --model")
+        line
+        for line in text.splitlines()
+        if line.startswith("Some models have not run: runner submit --suite cifar10 --model")
     ]
     assert "--model nin_fc_dropout" in line
     assert "--model nin_augmentation" not in line
     assert "runner report --suite cifar10 --format csv" in text
-    seeds = "Seeds to go: nin_augmentation 2, nin 5. Run them: "  # nin's one seed collapsed: five more
+    seeds = "Seeds needed for a verdict: nin_augmentation 2, nin 5. Run them: "  # nin's one seed collapsed: five more
     models = "--model nin_augmentation --model nin"
     assert f"{seeds}runner submit --suite cifar10 {models} --until-decided\n" in text
     nothing = text_of(read(tmp_path / "nowhere"), "table")
@@ -207,7 +209,7 @@ def test_an_inconclusive_row_says_how_many_seeds_would_decide_it_and_the_command
     assert "? inconclusive" in text
     assert "about 15 more seeds would probably decide it" in " ".join(text.split())
     command = "runner submit --suite cifar10 --model nin_dropout --profile fast --until-decided\n"
-    assert f"Seeds to go: nin_dropout 15. Run them: {command}" in text
+    assert f"Seeds needed for a verdict: nin_dropout 15. Run them: {command}" in text
 
 
 def test_fast_is_set_beside_reference(tmp_path: Path) -> None:
@@ -215,7 +217,8 @@ def test_fast_is_set_beside_reference(tmp_path: Path) -> None:
     publish_records(tmp_path, *make_seeds(ten), *make_seeds(ten[:9], profile="fast"))
     text = " ".join(text_of(read(tmp_path), "table").split())
     assert (
-        "Profiles … not yet known nin_dropout on cifar10, fast beside reference: 10 of reference and 9 of fast" in text
+        "Profiles … not yet known nin_dropout on cifar10, fast compared with reference: 10 of reference and 9 of fast"
+        in text
     )
     publish_records(tmp_path, make_record(10.4, seed=9, profile="fast"))
     for fmt in ("table", "markdown"):
@@ -412,7 +415,7 @@ def test_a_table_or_source_that_is_not_there_is_named_in_one_line(own_root: Path
         show(None, "table", paper="lin2013", table="Table 9")
     with pytest.raises(UserError, match="unknown source 'lin2031': did you mean 'lin2013'"):
         show(None, "table", paper="lin2031")
-    with pytest.raises(UserError, match="needs its source: --paper"):
+    with pytest.raises(UserError, match="needs the option --paper"):
         show(None, "table", table="Table 1")
 
 

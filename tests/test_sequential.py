@@ -132,4 +132,4 @@ def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root,
     [paths] = all_jobs()
     assert load(paths.record).sequential
     assert sequential_jobs() == {only["fingerprint"]}
-    assert "the last look" in err
+    assert "the largest number that is judged" in err

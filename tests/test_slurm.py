@@ -157,7 +157,7 @@ def test_each_task_gets_its_gpu_and_nothing_is_queued_twice(on_slurm, runner):
     assert "2 queued as SLURM job" in out
     code, out, _ = runner("submit", *words, "--detach")
     assert code == 0
-    assert "2 in SLURM's queue already" in out
+    assert "2 already in SLURM's queue" in out
     assert "queued as" not in out
     wait_for(lambda: "SLURM" in runner("status")[1] or done(), "status to tell of the queue")
     code, out, err = runner("submit", *words)  # follows what is there
@@ -179,7 +179,7 @@ def test_preempted_in_the_middle_of_an_epoch_it_resumes_to_the_same_bits(on_slur
     assert following.returncode == 0, said + task_logs()
     record = load(the_job().record)
     assert outcomes(the_job()) == ["interrupted", "finished"]
-    assert "going on after epoch" in the_job().log.read_text()
+    assert "resuming after epoch" in the_job().log.read_text()
     assert same_training(record, undisturbed)
     assert record.attempts == 2
 
@@ -261,7 +261,7 @@ def test_what_a_dying_controller_forgets_is_queued_again(on_slurm, runner):
     assert code == 0, out + err
     assert done()
     assert {load(paths.record).attempts for paths in all_jobs()} == {1}
-    if "SLURM has lost" not in out:  # it had saved its state in time: then nothing may have been queued again
+    if "SLURM lost" not in out:  # it had saved its state in time: then nothing may have been queued again
         assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 1
 
 
@@ -282,7 +282,7 @@ def test_ctrl_c_leaves_the_tasks_and_stop_ends_them(on_slurm, submit, runner, mo
     following.send_signal(signal.SIGINT)
     said, _ = following.communicate(timeout=60)
     assert following.returncode == 130, said
-    assert "SLURM goes on" in said
+    assert "SLURM continues" in said
     # one task has both cores; the other waits
     assert sorted(state_of(paths) for paths in all_jobs()) == ["pending", "running"]
     assert "SLURM" in runner("status")[1]
@@ -317,7 +317,7 @@ def test_a_task_that_was_cancelled_in_slurm_is_not_queued_again(on_slurm, runner
 def test_tasks_that_never_begin_a_job_end_the_submit(on_slurm, runner):
     code, _, err = runner("submit", *LENET, "--engine", "broken")
     assert code == 2
-    assert "before they began" in err
+    assert "before they started" in err
     assert len(err.strip().splitlines()) == 1
     assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 3
 
@@ -325,7 +325,7 @@ def test_tasks_that_never_begin_a_job_end_the_submit(on_slurm, runner):
 def test_what_sbatch_refuses_is_one_line(on_slurm, runner):
     code, _, err = runner("submit", *LENET, "--engine", "nowhere")
     assert code == 2
-    assert "SLURM refuses the tasks" in err
+    assert "SLURM rejects the tasks" in err
     assert "partition" in err
     assert len(err.strip().splitlines()) == 1
 

@@ -563,7 +563,7 @@ for _ in range(2):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     line, *counts = done.stdout.splitlines()
-    assert "mlflow isn't installed here" in line
+    assert "mlflow is not installed" in line
     assert "`runner sync`" in line
     assert (counts, done.stderr) == (["1", "1"], "")
 
@@ -595,7 +595,7 @@ def test_leaving_waits_for_a_hanging_store_only_so_long(monkeypatch):
         time.sleep(0.05)
     assert time.monotonic() - began < 100  # left before the store answers
     hanging.set()
-    assert warnings == ["MLflow isn't up to date yet: `runner sync` brings the rest"]
+    assert warnings == ["MLflow lacks some runs; write them with: runner sync"]
 
 
 # --- where -----------------------------------------------------------------------------------------------------------
@@ -639,7 +639,7 @@ def test_a_root_that_no_address_can_hold_is_one_line_and_nothing_is_written_besi
     report = sync([trained().paths])
     assert report.left == 1
     assert report.warning is not None
-    assert f"{name}/.runs, whose path holds ? or %: set REPROZOO_ROOT to another folder" in report.warning
+    assert f"{name}/.runs, because the path contains ? or %: set REPROZOO_ROOT to another folder" in report.warning
     assert [path.name for path in (tmp_path / "odd").iterdir()] == [name]
     assert not list((tmp_path / "odd").rglob("mlflow*"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")

@@ -41,10 +41,10 @@ def equivalence_study(
     for row in equivalences.to_dict("records"):
         interval = "" if row["low"] is None else f", 90 % interval {row['low']:+.2f} to {row['high']:+.2f}"
         console.print(
-            f"{dataset}/{model}, {row['data']} data: {row['profile']} is {row['verdict']} beside reference "
+            f"{dataset}/{model}, {row['data']} data: {row['profile']} compared with reference: {row['verdict']} "
             f"(margin {row['margin']:.2f}{interval}). {row['reason']}",
             soft_wrap=True,
         )
     if equivalences.empty:
-        console.print(f"{dataset}/{model}: too few finished runs to set fast beside reference", soft_wrap=True)
+        console.print(f"{dataset}/{model}: too few finished runs to compare fast with reference", soft_wrap=True)
     return 0

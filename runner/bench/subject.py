@@ -85,7 +85,7 @@ def subject_of(question: Question) -> Subject:
         prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
         raw, labels, real = loaded.train_images, loaded.train_labels, True
     except UserError as error:
-        _to_stderr(f"measuring on random images: {error}")
+        _to_stderr(f"measuring with random images, because {error}")
         generator = np.random.default_rng(0)
         raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
         labels = generator.integers(facts.classes, size=RANDOM_IMAGES)

@@ -148,8 +148,8 @@ def show(asked: TrialRun, console: Console, *, as_json: bool = False) -> int:
     watch = FirstSteps(trial.steps, asked.every, note)
     with (messages if as_json else console).status("the first step ...") as status:  # visible only on a terminal
 
-        def tick(told: dict[str, Any]) -> None:
-            status.update(f"step {watch.steps + 1} of {trial.steps}, {told['images_per_second']:,.1f} images/s")
+        def tick(progress: dict[str, Any]) -> None:
+            status.update(f"step {watch.steps + 1} of {trial.steps}, {progress['images_per_second']:,.1f} images/s")
 
         diverged = train_first_steps(trial, watch, tick)
     since = None if diverged else left_chance(windows, error)
@@ -184,9 +184,9 @@ def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
 def verdict(windows: Sequence[Window], since: int | None, diverged: bool) -> str:
     """Return the result in one line."""
     if diverged:
-        return f"The loss isn't finite after {windows[-1].steps} steps: it diverged."
+        return f"The training diverged: the loss is not finite after {windows[-1].steps} steps."
     if since is None:
-        return f"No better than chance after {windows[-1].steps} steps: try more (--steps), or look for a cause."
+        return f"No better than chance after {windows[-1].steps} steps: try more with --steps, or look for a mistake."
     return f"Better than chance since step {since}."
 
 
@@ -225,7 +225,7 @@ def prepare(asked: TrialRun, messages: Console) -> Trial:
     spec = models[asked.model]
     dataset = asked.dataset or next(iter(spec.variants), None)
     if dataset is None:
-        raise UserError(f"model '{asked.model}' is for taking apart only: it has no recipe")
+        raise UserError(f"model '{asked.model}' has no recipe: it is for analysis only")
     [job] = plan.make_jobs(
         suite_of(dataset, asked.model, models),
         models,

@@ -25,21 +25,23 @@ class Device(StrEnum):
 
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
 EngineOption = Annotated[
     str,
     typer.Option(
-        "--engine", help="local: a process per slot; inline: this process (debugging); slurm; or one of engines.toml."
+        "--engine",
+        help="local: one process per slot; inline: in this process, to debug; slurm; or the name of an engine in engines.toml.",
     ),
 ]
 SlotsOption = Annotated[
     int | None,
     typer.Option(
-        "--slots-per-gpu", help="Jobs at once on each GPU; they take turns unless MPS runs. Default: the engine's, 1."
+        "--slots-per-gpu",
+        help="Jobs that run concurrently on each GPU; they take turns unless MPS runs. Default: the engine's setting, else 1.",
     ),
 ]
 DeviceOption = Annotated[
-    Device, typer.Option("--device", help="auto: the GPUs where there are any; cpu, cuda: these or nothing.")
+    Device, typer.Option("--device", help="auto: GPUs if there are any, else the CPU; cpu or cuda: only this.")
 ]
 DataDir = Annotated[
     Path | None,
@@ -48,13 +50,13 @@ DataDir = Annotated[
 Unverified = Annotated[
     bool,
     typer.Option(
-        "--allow-unverified-data", help="Accept data files whose md5 isn't the official one; records and site say so."
+        "--allow-unverified-data", help="Accept data files without the official md5; records and site mark them."
     ),
 ]
 ForceResume = Annotated[
     bool,
     typer.Option(
-        "--force-resume", help="Go on from a checkpoint of another torch build or device; the record says so."
+        "--force-resume", help="Resume from a checkpoint of another torch build or device; the record says so."
     ),
 ]
 

@@ -59,12 +59,14 @@ def unpacked(dataset: Dataset, folder: Path, found: list[FileOnDisk], scratch: P
                 unpack(source, targets, most_bytes(dataset))
             except (EOFError, ValueError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
                 reason = f"can't be unpacked ({detail(error)})"
-                raise UserError(f"{source}: {reason}: truncated, or another file") from error
+                raise UserError(f"{source}: {reason}: the file is truncated or not the expected one") from error
             members |= {path: Member(target, f"{source} ({path})") for path, target in targets.items()}
     for member in members.values():
         size = member.path.stat().st_size
         if size > most_bytes(dataset):
-            raise UserError(f"{member.shown}: {size:,} bytes, more than {dataset.title} can have: another file")
+            raise UserError(
+                f"{member.shown}: {size:,} bytes, more than {dataset.title} can have: not the expected file"
+            )
     yield members
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -80,7 +82,7 @@ class Bounded:
         data = self.file.read(self.left + 1 if size < 0 else min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
-            raise ValueError("it unpacks into more bytes than the data set has")
+            raise ValueError("it unpacks to more bytes than the data set has")
         return data
 
 

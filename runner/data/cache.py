@@ -176,11 +176,11 @@ def _build(
         raise refusal(dataset, folder, unofficial)
     root = next((root for root in cache_roots(folder) if _can_write(root, create=True)), None)
     if root is None:
-        both = " nor ".join(str(root) for root in cache_roots(folder))
-        raise UserError(f"{dataset.name}: neither {both} can be written: name a writable folder with --data-dir")
+        both = " and ".join(str(root) for root in cache_roots(folder))
+        raise UserError(f"{dataset.name}: can't write to {both}: choose a writable folder with --data-dir")
     place = root / dataset.name
     place.mkdir(exist_ok=True)
-    with locked(place / "lock", lambda: log(f"{dataset.name}: another process is reading it; waiting")):
+    with locked(place / "lock", lambda: log(f"{dataset.name}: another process is reading it, waiting")):
         cached = find_entry(dataset, folder, stamp)
         if cached is not None:
             return cached
@@ -188,10 +188,12 @@ def _build(
         building.mkdir()
         try:
             count = dataset.train_size + dataset.validation_size + dataset.test_size
-            log(f"{dataset.name}: reading {count:,} images, once; the arrays are kept in {place}")
+            log(f"{dataset.name}: reading {count:,} images; later runs use the arrays in {place}")
             manifest = _parse_into(building, dataset, folder, forms)
             if stamp_of(dataset, folder) != stamp:
-                raise UserError(f"{dataset.name}: files in {folder} changed while they were read: run it again")
+                raise UserError(
+                    f"{dataset.name}: files in {folder} changed while they were read: run the command again"
+                )
             entry = place / _key(dataset, stamp)
             shutil.rmtree(entry, ignore_errors=True)  # a truncated entry: a complete one would have been used
             building.rename(entry)
@@ -255,9 +257,7 @@ def _check_coarse(dataset: Dataset, arrays: Arrays) -> None:
     coarse = np.concatenate([arrays[name] for name in COARSE])
     pairs = len(np.unique(fine * dataset.coarse_classes + coarse))
     if pairs != len(np.unique(fine)):
-        raise UserError(
-            f"{dataset.name}: {pairs} pairs of class and superclass, expected one superclass for each class"
-        )
+        raise UserError(f"{dataset.name}: {pairs} pairs of class and superclass, expected one superclass per class")
 
 
 def _sha256_of_arrays(arrays: Arrays) -> str:

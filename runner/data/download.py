@@ -46,7 +46,7 @@ def prepare(
 
     stop = threading.Event()
 
-    def wanted() -> list[Transfer]:
+    def transfers_to_do() -> list[Transfer]:
         files: dict[str, tuple[Dataset, File]] = {}  # by path, because two data sets may share a file
         for dataset in sets:
             with os_errors_in_words(dataset, folder):
@@ -54,9 +54,9 @@ def prepare(
         return [Transfer(dataset, file, folder, patience, stop) for dataset, file in files.values()]
 
     failed: list[Transfer] = []
-    if wanted():
-        with sole_writer(sets[0], folder, lambda: log(f"another process downloads into {folder}; waiting")):
-            transfers = wanted()  # what the other process has not downloaded
+    if transfers_to_do():
+        with sole_writer(sets[0], folder, lambda: log(f"another process downloads into {folder}, waiting")):
+            transfers = transfers_to_do()  # what the other process has not downloaded
             _make_sure_of_room(sets, transfers, folder)
             failed = _download(transfers, stop, log)
     lost = {transfer.file.path for transfer in failed}
@@ -78,7 +78,7 @@ def _failure_of(failed: Sequence[Transfer], log: Log) -> UserError:
     reasons = dict.fromkeys(reason for transfer in failed for reason in transfer.reasons)
     return UserError(
         f"{names}: {len(failed)} files could not be downloaded ({'; '.join(reasons) or 'no mirror is known'}): "
-        "the same command tries again and goes on where it stopped; or put them there yourself, or name what has them to "
+        "run the same command again to continue, put the files there yourself, or pass files that you have to "
         "`runner data import`"
     )
 
@@ -106,7 +106,7 @@ class MirrorLeft:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file} not from {self.reason}"
+        return f"{self.file}: not from {self.reason}"
 
 
 def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) -> list[Transfer]:
@@ -155,7 +155,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                         log(event)
             show.tick()
         except KeyboardInterrupt:
-            log("stopped; what has arrived stays, and the same command goes on from there")
+            log("stopped; the same command continues the download")
             raise
         finally:
             stop.set()
@@ -188,13 +188,13 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
         if fetched_from(mirror, 0.0 if last else transfer.patience.floor):
             return
     for _, mirror in sorted(slow, reverse=True):
-        say(f"{dataset.name}: {file.name} from {mirror} after all, slow as it is")
+        say(f"{dataset.name}: {file.name}: using the slow mirror {mirror}, because the others failed")
         if fetched_from(mirror, 0.0):
             return
-    resume = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
+    resume = f"run the same command again to continue after {amount(transfer.here())}, or " if transfer.here() else ""
     transfer.failure = (
         f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(transfer.reasons) or 'no mirror is known'}): {resume}"
-        f"put it at {transfer.target} yourself (md5 {file.md5}), or name what has it to `runner data import`"
+        f"put it at {transfer.target} yourself (md5 {file.md5}), or pass a copy to `runner data import`"
     )
 
 
@@ -229,7 +229,7 @@ class _Show:
         self.spoke = time.monotonic()
         if self.plain:
             for transfer in transfers:
-                got = f", {amount(transfer.arrived)} of it here already" if transfer.arrived else ""
+                got = f", {amount(transfer.arrived)} of it already here" if transfer.arrived else ""
                 log(f"{transfer.dataset.name}: downloading {transfer.file.name} ({amount(transfer.total or 0)}{got})")
 
     def _total(self) -> float | None:

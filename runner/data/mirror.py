@@ -37,7 +37,7 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
             resumed = start == size or _connect(url, transfer, floor)
         except _Later as error:
             if error.pause is not None and error.pause > patience.longest_pause:
-                raise Left(f"{error}, and asks to wait {error.pause:,.0f} s") from error
+                raise Left(f"{error} and asks to wait {error.pause:,.0f} s") from error
             reason, pause = _words(error), error.pause
         except (OSError, http.client.HTTPException) as error:
             reason = _words(error)
@@ -53,7 +53,7 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
             if md5 == transfer.file.md5:
                 return
             if afresh or not resumed:
-                raise Left(f"gave a file with md5 {md5}, official {transfer.file.md5}")
+                raise Left(f"sent a file with md5 {md5}, expected {transfer.file.md5}")
             afresh = True
             continue
         if transfer.here() - reached >= patience.worth:
@@ -109,17 +109,17 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
         at, total = _offered(response)
         if at != start and response.status == 206:  # another range than the requested one: start over without a range
             if not start:
-                raise Left("answers with a part of the file, unasked")
+                raise Left("sends a part of the file instead of all of it")
             transfer.drop()
             return _connect(url, transfer, floor)
         if size is not None and total not in (None, size):
-            raise Left(f"offers {total:,} bytes, the official file has {size:,}")
+            raise Left(f"offers {total:,} bytes, expected {size:,}")
         transfer.total, transfer.arrived = size or total, at
         note = {"url": url, "validator": _validator(response), "bytes": transfer.total}
         with transfer.writer(at, note) as write:
             _copy(response, write, transfer, floor)
     if transfer.total is not None and transfer.arrived < transfer.total:
-        raise _BrokeOff(f"broke off after {transfer.arrived:,} of {transfer.total:,} bytes")
+        raise _BrokeOff(f"connection lost after {transfer.arrived:,} of {transfer.total:,} bytes")
     return at > 0
 
 
@@ -200,7 +200,7 @@ def _words(error: BaseException) -> str:
     elif isinstance(error, TimeoutError):
         text = "no answer"
     elif isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
-        text = f"answers in something else than HTTP ({error})"
+        text = f"does not answer in HTTP ({error})"
     else:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         text = text[:1].lower() + text[1:]

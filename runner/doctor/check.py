@@ -50,11 +50,13 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 def compare_clocks(name: str, apart: float, whose: str) -> Check:
     """Return the check of two clocks that differ by `apart` seconds."""
-    says = f"{whose} are {apart:.1f} s apart"
+    says = f"{whose} differ by {apart:.1f} s"
     if apart > CLOCK_PROBLEM:
         return problem(
-            name, says, "set the clocks by NTP: leases of other hosts are believed by them for three minutes"
+            name,
+            says,
+            "synchronise the clocks with NTP, because a job counts as running for three minutes after its lease",
         )
     if apart > CLOCK_WARNING:
-        return warning(name, says, "set the clocks by NTP")
+        return warning(name, says, "synchronise the clocks with NTP")
     return ok(name, says)

@@ -51,7 +51,7 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
     results = [_guarded(name, check) for name, check in checks]
     if engine is not None and table is not None:
         if needs_slurm and next(check for check in results if check.name == "slurm").status == "problem":
-            results.append(problem("engine", f"engine '{engine}' can't be tried without SLURM", "mend SLURM first"))
+            results.append(problem("engine", f"engine '{engine}' can't be checked without SLURM", "fix SLURM first"))
         else:
             try:
                 results += check_engine(engine, table, say)
@@ -74,7 +74,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:
-        mend = "" if isinstance(error, UserError) else "mend that first; it isn't what the check looks for"
+        mend = "" if isinstance(error, UserError) else "fix this error first; the check itself could not run"
         return problem(name, _what(error), mend)
 
 

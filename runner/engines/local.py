@@ -92,7 +92,7 @@ def run_inline(work: Work, slot: Slot, tick: Callable[[], None], echo: Callable[
     """
     lock = SlotLock(slot)
     if not lock.acquire():
-        raise UserError(f"the slot {slot.name} is taken by another submit: wait for it, or use --slots-per-gpu 2")
+        raise UserError(f"the slot {slot.name} is in use by another submit: wait, or use --slots-per-gpu 2")
     enter(slot, work.options.threads)
     worker = Worker(work.options, work.stopping, echo, own_process=False)
     while not work.stopping.is_set():
@@ -133,7 +133,7 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                 failed_starts = failed_starts + 1 if _died_between_jobs(child, work, warn) else 0
                 if failed_starts >= MAX_FAILURES:
                     raise UserError(
-                        f"{failed_starts} workers in a row ended before they began a job; see {child.output}"
+                        f"{failed_starts} workers in a row ended before they started a job; see {child.output}"
                     )
             if work.stopping.is_set():
                 break
@@ -146,7 +146,7 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                     continue
                 if not lock.acquire():
                     if lock.slot not in busy_slots:
-                        warn(f"slot {lock.slot.name} is taken by another submit: waiting for it")
+                        warn(f"slot {lock.slot.name} is in use by another submit: waiting for it")
                         busy_slots.add(lock.slot)
                     continue
                 child = _start(lock, group, work)
@@ -215,16 +215,16 @@ def _died_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -
     if code == 0:
         return False
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    how += " (killed, perhaps by the system because memory was short: see `dmesg`)" * (code == -signal.SIGKILL)
+    how += " (killed, perhaps because the system ran out of memory: see `dmesg`)" * (code == -signal.SIGKILL)
     for job, paths in work.jobs:
         attempts = read_lines(paths.attempts)
         if not attempts or attempts[-1].get("event") != "start" or not _is_of(attempts[-1], child):
             continue
-        note_death(paths, f"the worker ended by {how}", child.slot.name)
-        warn(f"{job.key}: the worker on {child.slot.name} ended by {how}; log: {paths.log}")
+        note_death(paths, f"the worker ended with {how}", child.slot.name)
+        warn(f"{job.key}: the worker on {child.slot.name} ended with {how}; log: {paths.log}")
         return False
     tail = child.output.read_text(errors="replace").splitlines()[-3:]
-    warn(f"the worker on {child.slot.name} ended by {how} before it began a job: {' | '.join(tail)}")
+    warn(f"the worker on {child.slot.name} ended with {how} before it started a job: {' | '.join(tail)}")
     return True
 
 

@@ -59,9 +59,9 @@ def ask(*words: str) -> str:
     try:
         process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError as error:
-        raise SlurmAway(f"{words[0]} isn't installed here") from error
+        raise SlurmAway(f"{words[0]} is not installed on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SlurmAway(f"{words[0]} gave no answer within a minute") from error
+        raise SlurmAway(f"{words[0]} did not answer within a minute") from error
     if process.returncode:
         output_lines = (process.stderr or process.stdout).strip().splitlines() or [f"exit code {process.returncode}"]
         raise SlurmAway(f"{words[0]}: {output_lines[-1]}")
@@ -189,7 +189,7 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
         executor = SlurmExecutor(folder, python=shlex.join(python()))
     except RuntimeError as error:
         raise UserError(
-            "SLURM isn't installed here (no srun): submit on a login node, or use --engine local"
+            "SLURM is not installed on this machine (no srun): submit on a login node, or use --engine local"
         ) from error
     exports = [f"export {name}={shlex.quote(value)}" for name, value in child_variables().items()]
     cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun does not inherit it from sbatch
@@ -218,7 +218,7 @@ def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
         error_lines = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(
             error
         ).splitlines()
-        raise UserError(f"SLURM refuses the tasks: {error_lines[-1]}") from error
+        raise UserError(f"SLURM rejects the tasks: {error_lines[-1]}") from error
     return [job.job_id for job in submitted_jobs]
 
 
@@ -237,7 +237,7 @@ class Queue:
         """Queue the waiting jobs that no live task has; return what was done. Raises SlurmAway, or UserError from sbatch."""
         with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits in parallel queue no job twice
             if not held:
-                raise SlurmAway("another submit of this checkout has been queueing for a minute")
+                raise SlurmAway("another submit of this checkout has held the queue's lock for a minute")
             tasks = tasks_of_jobs()
             waiting = [
                 (job, paths)
@@ -245,12 +245,12 @@ class Queue:
                 if state in TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
             ]
             already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
-            parts = [f"{already} in SLURM's queue already"] * bool(already)
+            parts = [f"{already} already in SLURM's queue"] * bool(already)
             if waiting:
                 bundles = make_bundles(waiting, self.table.tasks)
                 id_, log = self._sbatch(bundles)
                 many = f"{len(bundles)} task{'s' if len(bundles) > 1 else ''}"
-                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; their output: {log})")
+                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; output in {log})")
         return ", ".join(parts)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
@@ -279,7 +279,7 @@ class Queue:
         self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
         if before >= MAX_FAILURES:
             raise UserError(
-                f"SLURM's tasks ended {before} times in a row before they began {paths.folder.name}; "
+                f"SLURM tasks ended {before} times in a row before they started {paths.folder.name}; "
                 f"see the newest *_log.out in {runs_folder() / 'slurm'}"
             )
 
@@ -302,16 +302,18 @@ class Queue:
             if lost:
                 for job, paths, _ in lost:
                     if note_death(
-                        paths, "its SLURM task ended without a word: node lost, killed, or out of memory", "SLURM"
+                        paths,
+                        "its SLURM task ended without an error message: node lost, killed, or out of memory",
+                        "SLURM",
                     ):
-                        warn(f"{job.key}: its SLURM task ended without a word; log: {paths.log}")
+                        warn(f"{job.key}: its SLURM task ended without an error message; log: {paths.log}")
                 summary = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
                 if summary:
-                    warn(f"SLURM has lost {len(lost)} jobs: {summary}")
+                    warn(f"SLURM lost {len(lost)} jobs: {summary}")
             self._away = False
         except SlurmAway as error:
             if not self._away:
-                warn(f"SLURM doesn't answer ({error}): its tasks go on; asking again")
+                warn(f"SLURM does not answer ({error}); its tasks continue, and the query is repeated")
             self._away = True
 
     def _is_lost(self, paths: JobPaths, tasks: dict[Path, Task], work: Work, warn: Callable[[str], None]) -> bool:
@@ -321,7 +323,9 @@ class Queue:
             return False
         if task is not None and task.state == "CANCELLED":
             work.ended.add(paths.folder)
-            warn(f"{paths.read_job().key}: its task {task.id} was cancelled in SLURM; it isn't queued again here")
+            warn(
+                f"{paths.read_job().key}: its task {task.id} was cancelled in SLURM, so this submit does not queue it again"
+            )
             return False
         since = self._missing.setdefault(paths.folder, time.monotonic())
         return time.monotonic() - since >= GONE_SECONDS
@@ -375,7 +379,7 @@ def run_task(root: str, name: str, number: int) -> None:
     slots = _slots(array.slots_per_gpu, options)
     if array.gpus and slots[0].device == "cpu":
         raise UserError(
-            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
+            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} requested, but NVML finds none: check the node's driver"
         )
     where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
     print(
@@ -414,7 +418,7 @@ def requeue_if_running() -> None:
         state = ask("squeue", "--noheader", f"--jobs={task_id()}", "--format=%T")
         if state == "RUNNING":
             ask("scontrol", "requeue", task_id())
-        end = "requeued" if state == "RUNNING" else f"SLURM's word is {state or 'none'}"
+        end = "requeued" if state == "RUNNING" else f"not requeued, because its state in SLURM is {state or 'unknown'}"
         print(f"stopped after checkpoints; {end}", flush=True)
     except SlurmAway as error:
         print(f"stopped after checkpoints; can't be requeued: {error}", file=sys.stderr, flush=True)

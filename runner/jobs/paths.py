@@ -124,9 +124,11 @@ class JobPaths:
         try:
             return Job.model_validate_json(self.job.read_bytes())
         except OSError as error:
-            raise UserError(f"{self.job}: can't be read ({error.strerror}); the same submit writes it anew") from error
+            raise UserError(
+                f"{self.job}: can't be read ({error.strerror}); the same submit command writes it again"
+            ) from error
         except ValidationError as error:
-            raise UserError(f"{self.job}: {problems_of(error)[0]}; the same submit writes it anew") from error
+            raise UserError(f"{self.job}: {problems_of(error)[0]}; the same submit command writes it again") from error
 
     def write_job(self, job: Job) -> None:
         """Write job.json if it is missing or unreadable. Its text is the one that the fingerprint is computed from.

@@ -70,7 +70,7 @@ def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int], place: Pl
     total = {"output": None, "depth": sum(stage.depth for stage in stages), **counts}
     unknown_stages = what.printed.keys() - {stage.name for stage in stages} - {"total"}
     if unknown_stages:
-        raise ValueError(f"printed: the network has no stage called {', '.join(sorted(unknown_stages))}")
+        raise ValueError(f"printed: the network has no stage {', '.join(sorted(unknown_stages))}")
     return {
         **counts,
         "depth": total["depth"],
@@ -190,14 +190,14 @@ def _show_one(card: dict[str, Any], dataset: str, console: Any) -> None:
     console.print(table)
     if paper:
         console.print(
-            "paper: what it prints of a stage; ≠ marks what ours is not, to within one unit of the last digit"
+            "paper: the numbers that the paper prints for a stage; ≠ where ours differs by more than one unit of the last digit"
         )
     if "recipe" in facts:
         console.print("\nRecipe")
         for field, value in flat(facts["recipe"]).items():
             console.print(f"  {field} = {json.dumps(value)}", markup=False, soft_wrap=True)
     else:
-        console.print("\nTaken apart only: there is no recipe for it here")
+        console.print("\nFor analysis only: it has no recipe")
     console.print("\nDepartures" if facts["departures"] else "\nNo departures declared")
     for departure in facts["departures"]:
         console.print(f"  {departure['topic']}: {departure['text']}", markup=False)

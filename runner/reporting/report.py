@@ -40,11 +40,11 @@ class Asked:
     def check(self) -> None:
         """Raise UserError for options that exclude each other."""
         if self.table is not None and self.paper is None:
-            raise UserError(f"--table '{self.table}' needs its source: --paper KEY")
+            raise UserError(f"--table '{self.table}' needs the option --paper KEY, the source of the table")
         if self.paper is not None and (self.holdout or self.measured or self.suite):
-            raise UserError("--paper shows a source's own tables: leave out --suite, --measured and --holdout")
+            raise UserError("--paper can't be combined with --suite, --measured or --holdout: leave them out")
         if self.holdout and self.measured:
-            raise UserError("--holdout shows only what has run: leave out --measured")
+            raise UserError("--holdout can't be combined with --measured: leave one out")
 
 
 def show(asked: Asked, fmt: str) -> None:
@@ -53,7 +53,7 @@ def show(asked: Asked, fmt: str) -> None:
     evidence = read(results_folder(), runs_folder())
     if evidence.problems:
         count, first = len(evidence.problems), evidence.problems[0]
-        several = f"1 of {count} problems (all: runner verify): " if count > 1 else ""
+        several = f"1 of {count} problems (runner verify lists all): " if count > 1 else ""
         print(f"runner: {several}{first}", file=sys.stderr)
     text = _special(asked, evidence, fmt) if asked.paper or asked.holdout else _board(asked, evidence, fmt)
     if text is not None:
@@ -75,9 +75,7 @@ def _special(asked: Asked, evidence: Evidence, fmt: str) -> str | None:
     runs = _of_suite(asked.suite, evidence.runs)[0]
     frame = make_choices(runs)
     if frame.empty and fmt == "table":
-        return (
-            "No run on held-out images yet. Start one with: runner submit --suite SUITE --model MODEL --set holdout=N\n"
-        )
+        return "No run with held-out images has ended. Start with: runner submit --suite SUITE --model MODEL --set holdout=N\n"
     return tables.write(frame, tables.choice_cells(frame), fmt, "holdout", as_of)
 
 

@@ -117,7 +117,7 @@ class Progress:
         left, now = self._left_of_all(), time.monotonic()
         began, at_first = self._first or (self.began, self.work_at_start)
         if at_first - left <= 0 or now - began < SECONDS_TO_JUDGE:
-            return "time left: not known yet"
+            return "time left: unknown"
         return f"about {duration((now - began) * left / (at_first - left))} left"
 
     @staticmethod

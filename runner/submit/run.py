@@ -110,12 +110,12 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     """
     counts = _counts(planned, states, settings)
     parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
-    parts += [f"{counts['running']} running already"] * bool(counts["running"])
+    parts += [f"{counts['running']} already running"] * bool(counts["running"])
     failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
     parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
     line = f"{number(counts['total'], 'job')}: {', '.join(parts)}"
     if counts["to_run"] and not slots:
-        line += f" by SLURM (engine '{settings.engine}')"
+        line += f" on SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
         unfinished = [job for job, state in zip(planned, states, strict=True) if state != "done"]
         on_cpu, known_seconds = slots[0].device == "cpu", expected_seconds(unfinished)
@@ -125,7 +125,7 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
         elif rough_estimate > WORTH_SAYING:
             line += f", roughly {duration(rough_estimate / len(slots))}"
         line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
-        line += " (runner bench measures it)" if rough_estimate > WORTH_SAYING else ""
+        line += " (for a measurement: runner bench)" if rough_estimate > WORTH_SAYING else ""
     return line
 
 
@@ -152,7 +152,7 @@ def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
     lines = []
     for name, size in missing_data(planned, settings).items():
         download = "size unknown" if size is None else f"{amount(size)} to download"
-        lines.append(f"{name}: data not here, {download}: runner data prepare --dataset {name}")
+        lines.append(f"{name}: data missing, {download}; get it with: runner data prepare --dataset {name}")
     return lines
 
 
@@ -216,9 +216,11 @@ def run(
         if queue is not None and not settings.follow:
             if settings.json:
                 _print_json(pairs)
-            console.print("Next: runner status --watch; runner sync brings MLflow up to date", soft_wrap=True)
+            console.print("Next: runner status --watch; runner sync updates MLflow", soft_wrap=True)
             return 0
-        how = "stopping: each worker saves a checkpoint first ..." if queue is None else "no longer following ..."
+        how = (
+            "stopping: each worker saves a checkpoint first ..." if queue is None else "stopped following the jobs ..."
+        )
         with (
             Progress(pairs, console) as progress,
             _signals(work, progress, how) as received,
@@ -254,7 +256,7 @@ def _lay_down(
         if afresh:
             with job_lock(paths) as held:
                 if not held:
-                    raise UserError(f"{job.key} is running: `runner stop` it first")
+                    raise UserError(f"{job.key} is running: stop it first with `runner stop`")
                 paths.set_aside()
         elif taken_up(paths, state, settings):
             with job_lock(paths) as held:
@@ -280,7 +282,7 @@ def _check_slurm() -> None:
     try:
         slurm.ask("squeue", "--noheader", "--me", "--states=running", "--format=%i")
     except slurm.SlurmAway as error:
-        raise UserError(f"SLURM doesn't answer: {error}; `runner doctor --engine slurm` says more") from error
+        raise UserError(f"SLURM does not answer: {error}; to find the cause: runner doctor --engine slurm") from error
 
 
 def _queue(work: Work, table: Slurm, console: Console) -> Any:
@@ -291,7 +293,7 @@ def _queue(work: Work, table: Slurm, console: Console) -> Any:
     try:
         summary = queue.queue(list(work.open_jobs()))
     except slurm.SlurmAway as error:
-        raise UserError(f"SLURM doesn't answer: {error}; the same command queues what is missing") from error
+        raise UserError(f"SLURM does not answer: {error}; the same command queues the remaining jobs") from error
     console.print(summary, highlight=False, soft_wrap=True)
     return queue
 
@@ -340,20 +342,20 @@ def _last_words(
     done = sum(state == "done" for state in states.values())
     line = f"{done} of {len(pairs)} done"
     if received:
-        end = "stopped. The same command goes on from the checkpoints."
+        end = "stopped. The same command continues from the checkpoints."
         if settings.table().kind == "slurm":
             which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
-            end = f"SLURM goes on with the rest. The same command follows it; runner stop {which} ends it."
+            end = f"SLURM continues with the other jobs. The same command follows them; runner stop {which} stops them."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
     if failed:
         again = "runner retry --failed" if any(states[paths] == "failed" for _, paths in failed) else "the same command"
-        console.print(f"{line}, {len(failed)} failed; when mended: {again}", highlight=False, soft_wrap=True)
+        console.print(f"{line}, {len(failed)} failed; after fixing the cause: {again}", highlight=False, soft_wrap=True)
         return 1
     if done < len(pairs):
         running = sum(state == "running" for state in states.values())
-        others = f"{running} running elsewhere (runner status)" if running else "the others were stopped"
-        console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
+        others = f"{running} running elsewhere (runner status)" if running else "the other jobs were stopped"
+        console.print(f"{line}, {others}; the same command continues with the rest", highlight=False, soft_wrap=True)
         return 0
     next_step = f" Next: runner report --suite {suite}" if suite in SUITES else ""
     console.print(f"{line}.{next_step}", highlight=False, soft_wrap=True)
@@ -370,10 +372,10 @@ def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
     kind = {
         "model": "the model's own failure",
         "refused": "a resume that needs your decision",
-        "outdated": "a job of an older version",
+        "outdated": "a job from an older version",
     }.get(str(failure.get("kind")), "an infrastructure failure")
     lines = [
-        f"✗ {job.key}: {failure.get('what', 'ended again and again, and left no word: is the disk full?')}",
+        f"✗ {job.key}: {failure.get('what', 'ended several times without an error message; is the disk full?')}",
         f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
         *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
     ]

@@ -32,7 +32,7 @@ class QueueView:
         try:
             self._tasks, self.trouble = slurm.tasks_of_jobs(), None
         except slurm.SlurmAway as error:
-            self.trouble = f"SLURM doesn't answer: {error}"
+            self.trouble = f"SLURM does not answer: {error}"
 
     def will_run(self, paths: JobPaths, state: State) -> bool:
         """Return whether a job is running or will start by itself."""

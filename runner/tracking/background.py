@@ -38,7 +38,7 @@ class BackgroundSync:
         self._stopping.set()
         self._thread.join(self._exit_seconds)
         if self.report is None or (self.report.left and not self.report.warning):
-            self._warn("MLflow isn't up to date yet: `runner sync` brings the rest")
+            self._warn("MLflow lacks some runs; write them with: runner sync")
         elif not self.report.left and not any(is_locked(paths) for paths in all_jobs()):
             behind_file().unlink(missing_ok=True)
 

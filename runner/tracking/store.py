@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from runner.jobs.paths import runs_folder
 from runner.locks import locked_within
 
-LOGIN = "Its login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+LOGIN = "If it needs a login, set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -44,8 +44,8 @@ def unfit_folder() -> str | None:
     if os.environ.get("MLFLOW_TRACKING_URI", "").strip() or not {"?", "%"} & set(str(runs_folder())):
         return None
     return (
-        f"MLflow can't keep its file in {runs_folder()}, whose path holds ? or %: set REPROZOO_ROOT to another folder, or "
-        "MLFLOW_TRACKING_URI to a store elsewhere; then `runner sync`"
+        f"MLflow can't use a file in {runs_folder()}, because the path contains ? or %: set REPROZOO_ROOT to another "
+        "folder, or MLFLOW_TRACKING_URI to another store; then run `runner sync`"
     )
 
 

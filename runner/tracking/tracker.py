@@ -87,7 +87,7 @@ class SyncReport:
         parts = [f"{self.written} sent", f"{self.unchanged} up to date"]
         parts += [f"{self.not_started} not started"] * bool(self.not_started)
         parts += [f"{self.left} left for the next sync"] * bool(self.left)
-        parts += ["another process is writing"] * self.busy
+        parts += ["another process is writing to MLflow"] * self.busy
         return "MLflow: " + ", ".join(parts)
 
 
@@ -137,13 +137,13 @@ class Tracker:
             elif news:
                 self._send(news, suites, report, problems, patience, stop)
         except MlflowMissingError:
-            problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
+            problems.append("mlflow is not installed, so no run was written to it; once it is installed: runner sync")
         except Exception as error:  # no error may end a training or the command around it
             self._forget()
             place = without_password(self.uri)
             login = f". {LOGIN}" if re.search(r"\b(401|403)\b", str(error)) else ""
             problems.append(
-                f"MLflow at {place} can't be written ({line_of(error)}); `runner sync` does it later{login}"
+                f"MLflow at {place} can't be written ({line_of(error)}); try again later with: runner sync{login}"
             )
         if problems:
             more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
@@ -166,7 +166,7 @@ class Tracker:
                 view = read_view(paths, suites, self._jobs.get(paths.folder))
             except Exception as error:  # one broken folder must not affect the others
                 report.left += 1
-                problems.append(f"MLflow lacks {paths.folder.name}: {line_of(error)}")
+                problems.append(f"MLflow has no run of {paths.folder.name}: {line_of(error)}")
                 continue
             if view is None:
                 report.not_started += 1
@@ -211,7 +211,7 @@ class Tracker:
                         raise
                     self._runs.pop(view.run, None)
                     self._experiments.pop(view.job.dataset, None)
-                    problems.append(f"MLflow lacks {view.job.key}: {line_of(error)}")
+                    problems.append(f"MLflow has no run of {view.job.key}: {line_of(error)}")
                     continue
                 self._seen[view.paths.folder] = now.signature
                 report.left -= 1
@@ -246,7 +246,8 @@ class Tracker:
                 self._experiments[dataset] = self._client.create_experiment(dataset, self._artifacts(dataset))
             elif experiment.lifecycle_stage == "deleted":
                 raise ValueError(
-                    f"its experiment was deleted in MLflow; `mlflow experiments restore -x {experiment.experiment_id}`"
+                    "its experiment was deleted in MLflow; restore it with "
+                    f"`mlflow experiments restore -x {experiment.experiment_id}`"
                 )
             else:
                 self._experiments[dataset] = experiment.experiment_id

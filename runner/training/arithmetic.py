@@ -134,7 +134,7 @@ def parsed(choice: str) -> dict[str, str]:
         name, _, letters = word.rpartition("=")
         if not name or not letters or not set(letters) <= set(WAYS):
             raise ValueError(
-                f"'{word}' is no choice of a layer's ways: expected NAME=LETTERS, letters of {''.join(WAYS)}"
+                f"'{word}' is not a choice for a layer: expected NAME=LETTERS with letters of {''.join(WAYS)}"
             )
         ways[name] = letters
     return ways
@@ -149,7 +149,7 @@ def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
     for name, letters in parsed(choice).items():
         module: Any = modules.get(name)
         if OPERATIONS.get(type(module)) != len(letters):
-            raise ValueError(f"the choice {name}={letters} is of another network")
+            raise ValueError(f"the choice {name}={letters} does not fit this network")
         if isinstance(module, nn.Conv2d):
             module._conv_forward = MethodType(_convolve(module, letters, layout), module)  # type: ignore[method-assign]
         elif letters == "m":

@@ -85,7 +85,7 @@ class Batches:
         black = recipe.augmentation.border == "black"
         if black and data.black is None:
             raise UserError(
-                f"augmentation.border is 'black': after {recipe.preprocessing} there is no one black pixel; leave it out"
+                f"augmentation.border is 'black', but {recipe.preprocessing} does not map black to one value: use 'zero'"
             )
         self.data, self.augmentation, self.shifts, self.layout, self.ahead = (
             data, recipe.augmentation, shifts, layout, ahead

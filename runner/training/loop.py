@@ -205,11 +205,13 @@ def train(
     if resume is not None:
         differences = resume.differences(state)
         other_model = set(differences) == {"device"} and resume.on_gpu == (device.type == "cuda")
-        goes_on = other_model and (job.profile == "fast" or on_other_device == "resume")
-        if differences and not (force_resume or goes_on):
+        may_resume = other_model and (job.profile == "fast" or on_other_device == "resume")
+        if differences and not (force_resume or may_resume):
             raise ResumeRefused("; ".join(differences.values()), other_model)
         if differences:
-            hooks.log(f"going on all the same, and recorded: {'; '.join(differences.values())}")
+            hooks.log(
+                f"resuming in spite of these differences, which the record states: {'; '.join(differences.values())}"
+            )
         resume.restore(model, optimizer, order, shifts)
         state = resume.moved_to(state, forced=bool(differences))
     sums = state.sums.to(device, copy=True)
@@ -217,7 +219,7 @@ def train(
     def give_up_graphs(error: Exception) -> None:
         switches["graphs"] = False
         state.precision = dict(switches)
-        hooks.log(f"the step can't be captured as a CUDA graph, so it runs eagerly: {first_line(error)}")
+        hooks.log(f"the step can't be captured as a CUDA graph and runs eagerly: {first_line(error)}")
 
     step = step_for(model, optimizer, spec, stage.recipe, sums, switches, give_up_graphs)
     session = Session(state, model, optimizer, sums, batches, order, hooks)

@@ -191,7 +191,7 @@ def training_loss(spec: ModelSpec, recipe: Recipe) -> Callable[[Any, Tensor], Te
     for name, setting in (("labels", recipe.labels), ("augmentation.mixup", recipe.augmentation.mixup)):
         if setting and not plain:
             raise UserError(
-                f"{spec.name}: {name} needs the plain cross-entropy; this model has a loss of its own: leave it out"
+                f"{spec.name}: {name} needs the plain cross-entropy, but this model has a loss of its own: leave {name} out"
             )
     return Smoothed(recipe.labels.share) if recipe.labels else spec.loss
 

@@ -159,7 +159,7 @@ def recipe_of(job: Job) -> Any:
     try:
         return recipe_from(job.effective_recipe)
     except ValueError as error:
-        raise OutdatedError(f"{job.key}: the recipe can't be read: {error}; submit the suite again") from error
+        raise OutdatedError(f"{job.key}: the recipe can't be read: {error}: submit the suite again") from error
 
 
 class JobAttempt:
@@ -198,14 +198,14 @@ class JobAttempt:
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
         if spec is None and problems():  # not outdated, because the file may be repaired
-            raise UserError(f"the zoo has no model '{job.model}' now: {problems()[0]}")
+            raise UserError(f"the zoo's model '{job.model}' can't be loaded: {problems()[0]}")
         if spec is None or variant is None:
             raise OutdatedError(
-                f"zoo has no model '{job.model}' for '{job.dataset}' any more: remove {self.paths.folder}"
+                f"the zoo no longer has the model '{job.model}' for '{job.dataset}': remove {self.paths.folder}"
             )
         if variant.revision != job.revision:
             raise OutdatedError(
-                f"planned for revision {job.revision}, the zoo's is {variant.revision} now: submit the suite again"
+                f"planned for revision {job.revision}, but the zoo's is now {variant.revision}: submit the suite again"
             )
         switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu, spec.bitwise)
         profiles.apply(switches)
@@ -228,7 +228,7 @@ class JobAttempt:
         facts = self._facts(known)
         rehearse(job, self.run, recipe, facts, **known)
         if resume is not None:
-            log(f"going on after epoch {resume.epoch}, step {resume.step}")
+            log(f"resuming after epoch {resume.epoch}, step {resume.step}")
 
         def trained_from(start: Any) -> Any:
             return train.train(
@@ -242,7 +242,7 @@ class JobAttempt:
             except train.ResumeRefused as refused:
                 if not (refused.other_model and self.options.on_other_device == "restart"):
                     raise
-                self._start_afresh(f"was made on another device ({refused})")
+                self._start_afresh(f"is from another device ({refused})")
                 known = self._known(loaded, device, switches)
                 trained = trained_from(None)
         except train.Stopped:
@@ -250,8 +250,8 @@ class JobAttempt:
             return "interrupted"
         except train.ResumeRefused as refused:
             raise train.ResumeRefused(
-                f"the checkpoint was made elsewhere or by other code ({refused}): resume it there, or "
-                "`runner submit --force-resume` (recorded), or `runner retry` to start afresh"
+                f"the checkpoint is from another machine or other code ({refused}): resume it there, force it with "
+                "`runner submit --force-resume` (the record says so), or start again with `runner retry`"
             ) from refused
         known["environment"] = known["environment"].model_copy(update={"precision": trained.switches})
         try:
@@ -261,7 +261,7 @@ class JobAttempt:
         except Exception as error:
             log("".join(traceback.format_exception(error)))
             raise UserError(
-                f"trained to the end, but the results can't be written: {type(error).__name__}: {error}; the last checkpoint "
+                f"the training ended, but its results can't be written: {type(error).__name__}: {error}; the last checkpoint "
                 "is kept, and the same command goes on from it"
             ) from error
         return "finished"
@@ -306,7 +306,7 @@ class JobAttempt:
 
     def _start_afresh(self, why: str) -> None:
         """Start a new run. MLflow already has epochs of the old run and would get them twice."""
-        self.log(f"checkpoint.pt {why}: moved to old/ with what belongs to it; starting afresh")
+        self.log(f"checkpoint.pt {why}: moved to old/ with the job's other files; starting from the first epoch")
         self.paths.set_aside(keep=(self.paths.log, self.paths.lease))
         self.run = secrets.token_hex(16)
         append_line(self.paths.attempts, _start_line(self.paths, self.run, self.options))

@@ -138,7 +138,7 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
             precision=switches,
         )
     except ValidationError as error:
-        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
+        raise UserError(f"a fact of this run does not fit into a record: {problems_of(error)[0]}") from error
 
 
 def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: Any) -> None:
@@ -154,6 +154,6 @@ def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: An
     try:
         record_json(make_record(job, run, result, recipe, **known)).encode()
     except ValidationError as error:
-        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
+        raise UserError(f"a fact of this run does not fit into a record: {problems_of(error)[0]}") from error
     except UnicodeEncodeError as error:
-        raise UserError(f"no record could hold what is known of this run: {error.object!r:.80} is not UTF-8") from error
+        raise UserError(f"a fact of this run does not fit into a record: {error.object!r:.80} is not UTF-8") from error
