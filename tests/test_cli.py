@@ -20,14 +20,14 @@ from runner.jobs.paths import JobPaths, runs_folder
 # More of them, where a job was submitted, stand in test_bad_input.py.
 MISTAKES = [
     (["submit"], "--suite"),
-    (["submit", "--suite", "cifar10", "--model", "maxout"], "(it's in cifar10-full, all)"),
+    (["submit", "--suite", "cifar10", "--model", "maxout"], "(it is in cifar10-full, all)"),
     (["submit", "--suite", "quickstart", "--seeds", "0"], "--seeds is 0"),
-    (["submit", "--suite", "quickstart", "--seeds", "2", "--seed", "1"], "exclude each other"),
+    (["submit", "--suite", "quickstart", "--seeds", "2", "--seed", "1"], "can't be combined"),
     (["doctor", "--engine", "slrm"], "did you mean 'slurm'"),
     (["status", "--suite", "nine"], "unknown suite 'nine'"),
     (["logs", "digits/lenet"], "no job has been submitted"),
-    (["stop"], "what to stop"),
-    (["retry"], "what to retry"),
+    (["stop"], "nothing to stop: expected"),
+    (["retry"], "nothing to retry: expected"),
     (["retry", "--failed"], "nothing to retry"),
     (["models", "lenet", "--dataset", "cifar10"], "unknown data set of lenet"),
     (["reproduce", "digits/lenet"], "no record is published"),
@@ -35,7 +35,7 @@ MISTAKES = [
     (["submit", "--suite", "mnist", "--until-decided", "--epochs", "1"], "leave out --seeds"),
     (["submit", "--suite", "mnist", "--until-decided", "--max-seeds", "4"], "--max-seeds is 4, expected 5 to 20"),
     (["bench", "--model", "nin_dropot"], "did you mean 'nin_dropout'"),
-    (["bench", "--model", "lenet"], "no recipe for 'cifar10': it is for mnist, digits"),
+    (["bench", "--model", "lenet"], "no recipe for 'cifar10', only for mnist, digits"),
     (["bench", "--dataset", "cifar11"], "did you mean 'cifar10'"),
     (["bench", "--seconds", "0"], "--seconds is 0, expected more than 0"),
     (["bench", "--repeats", "0"], "--repeats is 0, expected 1 or more"),
@@ -52,7 +52,7 @@ MISTAKES = [
     (["try"], "argument 'model'"),
     (["try", "nin_dropot"], "did you mean 'nin_dropout'"),
     (["try", "vgg_a"], "it is for analysis only"),
-    (["try", "lenet", "--dataset", "cifar10"], "no recipe for 'cifar10': it is for mnist, digits"),
+    (["try", "lenet", "--dataset", "cifar10"], "no recipe for 'cifar10', only for mnist, digits"),
     (["try", "lenet", "--dataset", "digit"], "did you mean 'digits'"),
     (["try", "lenet", "--steps", "0"], "--steps is 0, expected 1 or more"),
     (["try", "lenet", "--every", "0"], "--every is 0, expected 1 or more"),
@@ -141,7 +141,9 @@ def test_a_plan_names_the_data_that_are_missing_and_their_size(runner, tmp_path,
     words = ["submit", "--suite", "mnist", "--model", "lenet", "--seed", "0", "--dry-run", "--engine", "inline"]
     code, out, _ = runner(*words)
     assert code == 0
-    assert "mnist: data not here, 11.6 MB to download: runner data prepare --dataset mnist" in out.splitlines()
+    assert (
+        "mnist: data missing, 11.6 MB to download; get it with: runner data prepare --dataset mnist" in out.splitlines()
+    )
     _, out, _ = runner(*words, "--json")
     assert json.loads(out)["missing_data"] == {"mnist": sum(file.size for file in get_dataset("mnist").files)}
     _, out, _ = runner("submit", "--suite", "quickstart", "--dry-run", "--engine", "inline")
@@ -200,7 +202,7 @@ def test_status_without_jobs_says_what_to_type(runner):
 
 
 def test_stop_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submitted):
-    assert "1 stopped, 0 of them running" in runner("stop", "--all")[1]
+    assert "1 stopped; 0 of them still running" in runner("stop", "--all")[1]
     assert submitted.stop.exists()
     assert runner("retry", "--failed")[0] == 2
 

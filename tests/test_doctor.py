@@ -77,7 +77,7 @@ def test_gpus_that_are_full_hidden_or_silent(monkeypatch):
         ([{"instances": ()}], [], None, "problem", "has no instance"),
         ([{"compute_mode": EXCLUSIVE}], [], None, "warning", "admits one process only"),
         ([{}], [], "5", "problem", "selects none of the"),
-        ([{}, {"name": "NVIDIA T4"}], [], "1", "warning", "CUDA counts the fastest first"),
+        ([{}, {"name": "NVIDIA T4"}], [], "1", "warning", "CUDA counts the fastest GPU first"),
         ([{}, {"name": "NVIDIA T4"}], [], "GPU-0", "ok", "T4"),
     ],
 )
@@ -154,7 +154,7 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
     config.engines_file().write_text("[engine.x")
     code, out, _ = runner("doctor")
     assert code == 1
-    assert "not TOML" in out
+    assert "not valid TOML" in out
     assert "1 problem" in out
 
 

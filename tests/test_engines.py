@@ -52,8 +52,8 @@ def test_the_example_is_read_and_becomes_options_of_sbatch(checkout, monkeypatch
 
 
 BAD = [
-    ("[engine.gpu", "not TOML"),
-    ("x = " + "[" * 5000, "not TOML"),
+    ("[engine.gpu", "not valid TOML"),
+    ("x = " + "[" * 5000, "not valid TOML"),
     ("x = 1", "'x': expected tables [engine.NAME] only"),
     ("engine = 3", "'engine': expected tables"),
     ("[engine]\ngpu = 3", "[engine.gpu]: expected a table"),

@@ -497,8 +497,10 @@ CPU = (
 def test_a_gpu_out_of_memory_says_which_job_how_much_and_what_to_change():
     line = memory.out_of_memory("cifar10/vgg16/reference-seed0", 128, GPU, True)
     assert "\n" not in line
-    for words in ("cifar10/vgg16/reference-seed0: the GPU is out of memory", "requested 1.95 GiB", "1.58 GiB of 14.57 GiB free",
-                  "other processes use 12.02 GiB", "The batch size 128 is part of the recipe", "fewer --slots-per-gpu"):  # fmt: skip
+    for words in ("cifar10/vgg16/reference-seed0: the GPU is out of memory", "requested 1.95 GiB",
+                  "1.58 GiB of 14.57 GiB free",
+                  "other processes use 12.02 GiB",
+                  "The batch size 128 is part of the recipe", "fewer --slots-per-gpu"):  # fmt: skip
         assert words in line
     line = memory.out_of_memory("k", 1, GPU.split(" Process")[0].replace("1.58 GiB", "0 bytes"), True)
     assert "0 bytes of 14.57 GiB free" in line

@@ -28,7 +28,7 @@ def test_source_figure_cost_and_command_come_first(tmp_path: Path) -> None:
     publish_records(results, *make_seeds([10.3, 10.5, 10.6], recipe=own.recipe, revision=own.revision))
     lines = lines_of(results, "nin_dropout")
     assert lines[2] == "Measured: 10.47 ± 0.38 % (3 of 3 seeds trained): … more seeds"
-    assert "10.0 min a run on NVIDIA H200 (reference, 3 runs)" in lines[3]
+    assert "10.0 min per run on NVIDIA H200 (reference, 3 runs)" in lines[3]
 
 
 def test_a_model_without_a_figure_says_so(tmp_path: Path) -> None:

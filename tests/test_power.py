@@ -61,7 +61,7 @@ def test_the_pages_sentence_on_a_gap_of_two_tolerances_matches_its_table(checkou
 
 
 def test_the_pages_sentence_on_the_best_of_several_runs_matches_a_simulation() -> None:
-    # "the best of 4 ... in 8 to 9 % of rows, and the best of 10 in 15 to 21 %. If ... a third of the tolerance, ... 1 % and 2 %"
+    # "the best of 4 ... in 8 to 9 % of rows, and the best of 10 in 15 to 21 %. If ... a third of ..., 1 % and 2 %"
     for k, low, high, little in [(4, 0.075, 0.095, 0.015), (10, 0.145, 0.215, 0.025)]:
         for sd in (1.0, 2.0):
             for n in (5, 20):

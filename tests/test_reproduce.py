@@ -101,7 +101,7 @@ def test_a_difference_is_measured_in_deviations_of_the_published_seeds() -> None
     assert (near.word, near.difference) == ("within the spread", 0.5)
     assert near.deviations == pytest.approx(0.5 / 0.135093, rel=1e-4)
     assert "3.7 standard deviations of the 5 published seeds (0.14)" in near.reason
-    assert "by up to 0.53" in near.reason
+    assert "by at most 0.53" in near.reason
     assert compare(theirs, own(9.7), published).word == "beyond the spread"
 
 

@@ -236,7 +236,7 @@ def test_the_answer_counts_each_printed_number_once_and_unverified_data_apart(fu
     assert f"Of {answer.printed} printed numbers" in sentence
     assert f"{answer.checked.total()} were checked" in sentence
     nobody = answer_of(full.board[full.board["runs"] == 0])
-    assert "none has been checked yet" in answer_sentence(nobody)
+    assert "none has a verdict yet" in answer_sentence(nobody)
     assert "No printed number" in answer_sentence(answer_of(full.board.iloc[0:0]))
 
 
@@ -257,7 +257,7 @@ def test_what_others_got_stands_beside_a_model_that_has_not_run(full):
     beside = [row for row in waiting.values() if row["why"] and "is context" not in row["why"]]
     assert beside
     for row in beside:
-        assert re.match(r"Others who tried for [\d.]+( or [\d.]+)* got .*[\d.]+", row["why"])
+        assert re.match(r"Other attempts at [\d.]+( or [\d.]+)* gave .*[\d.]+", row["why"])
     titles = titles_of(full.evidence.cards)
     assert {row["name"] for row in beside} == {titles[m] for m in tried["model"].dropna() if titles[m] in waiting}
 
@@ -295,8 +295,8 @@ def test_costs_are_the_medians_of_the_runs(full):
     table = costs_table(own).set_index("Profile")
     for profile, row in table.iterrows():
         took = own.loc[own["profile"] == profile, "train_seconds"]
-        assert row["A run takes"] == took.median()
-        assert row["5 runs, one by one"] == 5 * took.median()
+        assert row["Time per run"] == took.median()
+        assert row["5 runs in sequence"] == 5 * took.median()
     assert set(table.index) == {"reference", "fast"}
 
 
@@ -348,7 +348,7 @@ def test_every_mark_is_said_beside_its_number(full):
     assert beside["nin_dropout"] == []
     runs = full.evidence.runs
     changed = runs[runs["overrides"] != "{}"].iloc[0]
-    assert "overridden recipe" in run_marks(changed)
+    assert "changed recipe" in run_marks(changed)
 
 
 def test_the_frontier_is_what_nothing_cheaper_beats(full):
@@ -403,9 +403,9 @@ def test_the_checklist_answers_from_record_and_row(full):
     row = view_of(full).set_index("model").loc["nin_dropout"].to_dict()
     record = source.record_of(run)
     answers = checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
-    assert answers["How many runs stand behind the row?"] == "5 finished of 5 that ended"
+    assert answers["How many runs does the row have?"] == "5 finished runs of 5"
     assert answers["Which error bars?"].startswith(f"standard deviation {row['sd']:.2f}")
-    assert answers["To repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
+    assert answers["How to repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
     assert not (answers == "").any()
 
 
@@ -492,9 +492,9 @@ def test_a_page_opens_with_a_data_set_that_sources_report_on(tmp_path):
     """Digits have more rows, but no paper's number to set beside them."""
     publish_records(tmp_path, *(make_record(10.0, dataset="digits", model=name) for name in ("lenet", "nin")))
     names = ["digits", "mnist", "cifar10"]
-    assert address.liveliest(make_board(read(tmp_path)), names) == "digits"
+    assert address.default_dataset(make_board(read(tmp_path)), names) == "digits"
     publish_records(tmp_path, make_record(0.9, dataset="mnist", model="lenet"))
-    assert address.liveliest(make_board(read(tmp_path)), names) == "mnist"
+    assert address.default_dataset(make_board(read(tmp_path)), names) == "mnist"
 
 
 def test_a_collapsed_run_doesnt_crush_the_scale(full):
@@ -651,13 +651,13 @@ def test_a_link_to_what_isnt_here_says_so(own_root):
         app = open_page(page, **query)
         assert not app.exception
         assert [w for w in app.warning if escape.md(next(iter(query.values()))) in w.value], page
-    assert "No row fits" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
+    assert "No row matches" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
 
 
 def test_marks_and_provenance_stand_on_pages(own_root):
     fill_root(own_root)
     text = said(open_page("model", model="nin_augmentation", dataset="cifar10"))
-    assert "Not plain" in text
+    assert "Caveats" in text
     assert "92 images differ" in text
 
 
@@ -707,7 +707,7 @@ def test_progress_asks_the_runner(own_root):
 
 def test_where_there_is_no_runner_progress_says_so(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(UserError, match="gave no answer"):
+    with pytest.raises(UserError, match="could not be read"):
         source.status()
 
 
@@ -850,7 +850,7 @@ def test_export_overwrites_its_own_and_nothing_else(full, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.html").write_text("mine")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="has other files"):
         export.export(full, mine)
     assert (mine / "thesis.html").read_text() == "mine"
 

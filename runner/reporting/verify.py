@@ -183,8 +183,8 @@ def _check_values(record: RunRecord, error: Note) -> None:
     if record.chance_loss is not None and not LEAST_CHANCE * equal < record.chance_loss < most:
         error(
             "chance_loss",
-            f"is {record.chance_loss}, expected hardly less than {equal:.6f}, "
-            f"that of {dataset.classes} equally frequent classes",
+            f"is {record.chance_loss}, expected {equal:.6f} "
+            f"(for {dataset.classes} equally frequent classes) or a little less",
         )
     loss, chance = record.final_train_loss, CHANCE_SHARE * (record.chance_loss or equal)
     if (record.outcome == "diverged") != (loss is None):
