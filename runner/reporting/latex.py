@@ -9,8 +9,8 @@ from benchmarks.labels import clean, error_text, gap_of, trained_text, with_cite
 from benchmarks.latex import Raw, escape, table
 from runner.reporting.texts import reported_text
 
-HEAD = "% needs \\usepackage{booktabs}; the entries: runner report --format bibtex\n"
-COLUMNS = (r"p{0.24\linewidth}", "r", "r", "r", "r", "l")  # long labels take two lines
+HEAD = "% needs \\usepackage{array,booktabs}; the entries: runner report --format bibtex\n"
+COLUMNS = (r">{\raggedright\arraybackslash}p{0.24\linewidth}", "r", "r", "r", "r", "l")  # long labels take two lines
 
 
 def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
