@@ -42,8 +42,8 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 
-def _say_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -57,7 +57,8 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and the commit.", is_eager=True, callback=_say_version)
+        bool,
+        typer.Option("--version", help="Print the version and the commit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """Hold what is said before a command."""

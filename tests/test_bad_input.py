@@ -24,7 +24,7 @@ from benchmarks.records import RecordError, load, record_json
 from runner.files import append_line, read_json, read_lines
 from runner.jobs.find import all_jobs, record_submission, sequential_jobs, suites_of_jobs
 from runner.jobs.paths import JobPaths
-from runner.jobs.state import STATES, given_up, progress_of, state_of
+from runner.jobs.state import STATES, progress_of, state_of, too_many_failures
 from runner.submit.plan import parse_override
 
 QUICK = ["submit", "--suite", "quickstart"]
@@ -257,7 +257,7 @@ def test_whatever_lies_in_a_jobs_folder_it_has_a_state(tmp_path, attempts, lease
     state = state_of(paths)
     assert state in STATES
     assert json.dumps(progress_of(job, paths, state))
-    given_up(paths, "s")
+    too_many_failures(paths, "s")
     append_line(paths.attempts, {"event": "start"})
     assert read_lines(paths.attempts)[-1] == {"event": "start"}
     paths.record.write_bytes(failure)

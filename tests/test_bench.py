@@ -266,7 +266,7 @@ def test_the_caption_names_hardware_versions_and_what_disturbed(row):
     for part in (row["hardware"], f"torch {torch.__version__}", "profile reference", "digits (real images)"):
         assert part in text
     assert "disturbed" not in text
-    assert "disturbed by other processes: it got 41 % of its cores" in bench.caption([calm, busy])
+    assert "disturbed by other processes: it had 41 % of its cores" in bench.caption([calm, busy])
 
 
 def test_fast_stands_beside_reference(row):

@@ -25,7 +25,7 @@ from runner.submit.plan import make_jobs
 from runner.submit.watch import QueueView
 from runner.training.checkpoint import Checkpoint
 from runner.worker.options import Bundle, RunOptions
-from runner.worker.process import signals_held_back
+from runner.worker.process import signals_blocked
 
 # --- the file ----------------------------------------------------------------------------------------------------------
 
@@ -151,10 +151,10 @@ def test_a_task_begins_with_its_own_bundle_and_waits_only_for_what_a_lost_node_l
     for _, paths in pairs:  # another host says that it runs them
         paths.folder.mkdir(parents=True)
         lease(paths)
-    assert share.worth_waiting(list(share.open_jobs()))  # so far it may be dead
+    assert share.has_work(list(share.open_jobs()))  # so far it may be dead
     time.sleep(0.01)
     lease(pairs[3][1])  # it lives: its own task will end the job
-    assert not share.worth_waiting(list(share.open_jobs()))
+    assert not share.has_work(list(share.open_jobs()))
 
 
 def lease(paths):
@@ -337,7 +337,7 @@ def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_b
 def test_a_signal_before_the_worker_is_ready_waits_for_it(own_root, tmp_path):
     """Sent at once after the start, when Python would still die of it: it's held back, and nothing is trained."""
     ((_, paths),) = laid_down(seeds=[0])
-    with signals_held_back():
+    with signals_blocked():
         worker = subprocess.Popen([sys.executable, "-m", "runner.worker", bundle_of(paths, tmp_path)])
     worker.send_signal(signal.SIGUSR2)
     assert worker.wait(timeout=100) == 0

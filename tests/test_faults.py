@@ -19,7 +19,7 @@ from benchmarks.records import load
 from runner.files import append_line, read_json, read_lines
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, now_ms, runs_folder
-from runner.jobs.state import MAX_FAILURES, given_up, state_of
+from runner.jobs.state import MAX_FAILURES, state_of, too_many_failures
 from runner.training import memory
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
@@ -74,7 +74,7 @@ def half_trained(forks, record, said: Path) -> JobPaths:
 
 @pytest.mark.slow
 def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks, calm, tmp_path):
-    """60 damages, each of a byte in the middle of a tensor, too: afresh, and to the same bits."""
+    """60 damages, each of a byte in the middle of a tensor, too: restarted, and to the same bits."""
     said, rng = tmp_path / "said.txt", random.Random(4)
     whole = half_trained(forks, calm, said).checkpoint.read_bytes()
     cuts = [whole[: rng.randrange(len(whole))] for _ in range(15)] + [b"", whole[:-1], whole + b"more"]
@@ -83,7 +83,7 @@ def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks
         damaged = bytearray(whole)
         damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         flips.append(bytes(damaged))
-    afresh = 0
+    restarted = 0
     for damaged in [*cuts, *flips, random.Random(5).randbytes(2000), b"PK\x03\x04 torn"]:
         shutil.rmtree(runs_folder())
         paths = JobPaths.of(calm.job)
@@ -94,8 +94,8 @@ def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks
         assert forks.run("worker", str(paths.folder), output=said) == 0
         record = load(paths.record)
         assert bits(record) == bits(calm)
-        afresh += any(paths.old.glob("*/checkpoint.pt"))
-    assert afresh == 60
+        restarted += any(paths.old.glob("*/checkpoint.pt"))
+    assert restarted == 60
 
 
 def test_a_flipped_bit_inside_a_tensor_is_seen(tmp_path):
@@ -197,9 +197,9 @@ def test_a_full_disk_is_not_tried_for_ever_where_there_is_no_room_to_say_so(tmp_
     paths.write_job(job)
     for number in range(1, 4):
         append_line(paths.attempts, {"event": "start", "submission": "one", "checkpoint": 0, "run": "r"})
-        assert given_up(paths, "one") == (number == 3)
+        assert too_many_failures(paths, "one") == (number == 3)
     assert state_of(paths) == "killed"
-    assert not given_up(paths, "two")
+    assert not too_many_failures(paths, "two")
 
 
 @pytest.mark.slow

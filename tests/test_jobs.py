@@ -168,7 +168,7 @@ def test_the_last_line_is_found_at_a_long_files_end(tmp_path):
 def test_set_aside_moves_everything_but_the_job(paths):
     start(paths)
     paths.record.write_text("{}")
-    paths.set_aside()
+    paths.archive()
     assert state_of(paths) == "pending"
     assert [p.name for p in sorted(paths.old.glob("*/*"))] == ["attempts.jsonl", "record.json"]
 
@@ -176,7 +176,7 @@ def test_set_aside_moves_everything_but_the_job(paths):
 def test_a_request_to_stop_is_never_set_aside(paths):
     start(paths)
     paths.stop.touch()
-    paths.set_aside()
+    paths.archive()
     assert paths.stop.exists()
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
 from runner.reporting.markdown import measured_table
-from runner.reporting.report import FORMATS, Asked, render
+from runner.reporting.report import FORMATS, Selection, render
 from runner.reporting.report import show as show_report
 from runner.reporting.terminal import print_table
 
@@ -76,7 +76,7 @@ def evidence(tmp_path: Path) -> Evidence:
 
 
 def show(suite: str | None, fmt: str, **asked) -> None:
-    show_report(Asked(suite, **asked), fmt)
+    show_report(Selection(suite, **asked), fmt)
 
 
 def text_of(evidence: Evidence, fmt: str, suite: str | None = "cifar10", **options) -> str:

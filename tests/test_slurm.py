@@ -51,8 +51,8 @@ def on_slurm(cluster, own_root, monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", f"{Path(jobs.__file__).parent.parent.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     )
-    monkeypatch.setattr(slurm, "LOOK_SECONDS", 1.0)
-    monkeypatch.setattr(slurm, "GONE_SECONDS", 4.0)
+    monkeypatch.setattr(slurm, "QUERY_SECONDS", 1.0)
+    monkeypatch.setattr(slurm, "LOST_SECONDS", 4.0)
     (own_root / "engines.toml").write_text(
         '[engine.debug]\nkind = "slurm"\npartition = "debug"\ncpus = 2\n'
         '[engine.grace]\nkind = "slurm"\npartition = "grace"\ncpus = 2\n'

@@ -96,8 +96,8 @@ class Written:
         self.paths.checkpoint.unlink(missing_ok=True)
         return self.end("finished")
 
-    def set_aside(self) -> None:
-        self.paths.set_aside()
+    def archive(self) -> None:
+        self.paths.archive()
 
 
 def trained(seed: int = 0, run: str = RUN) -> Written:
@@ -420,7 +420,7 @@ def test_a_failed_job_says_why_and_a_retry_is_a_new_run(client):
     assert run.data.tags["failure"] == "ValueError: bad shape"
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"job.json", "log.txt", "failure.json"}
 
-    written.paths.set_aside()
+    written.paths.archive()
     written.run = "2" * 32
     written.start().epoch(1).finish()
     tracker.sync([written.paths])
@@ -648,7 +648,7 @@ def test_a_root_that_no_address_can_hold_is_one_line_and_nothing_is_written_besi
 
 def test_addresses_that_are_not_this_stores_are_left_alone(tmp_path):
     with closing(sqlite3.connect(":memory:")) as database:
-        store.mend_artifact_addresses(database, tmp_path / "mlflow-artifacts")  # no table yet
+        store.update_artifact_addresses(database, tmp_path / "mlflow-artifacts")  # no table yet
         database.execute("CREATE TABLE experiments (experiment_id, name, artifact_location)")
         database.execute("CREATE TABLE runs (experiment_id, artifact_uri)")
         elsewhere = tmp_path / "copied from" / "mlflow-artifacts" / "mnist"
@@ -656,7 +656,7 @@ def test_addresses_that_are_not_this_stores_are_left_alone(tmp_path):
         places = ["s3://bucket/cifar10", "file:///x/mlruns/0", elsewhere.as_uri()]
         rows = list(zip(range(3), ("cifar10", "Default", "mnist"), places, strict=True))
         database.executemany("INSERT INTO experiments VALUES (?, ?, ?)", rows)
-        store.mend_artifact_addresses(database, tmp_path / "mlflow-artifacts")
+        store.update_artifact_addresses(database, tmp_path / "mlflow-artifacts")
         assert database.execute("SELECT * FROM experiments").fetchall() == rows
 
 

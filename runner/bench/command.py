@@ -117,7 +117,7 @@ def in_short(row: Mapping[str, Any]) -> str:
 
 def disturbed(row: Mapping[str, Any]) -> str:
     """Return the note that other processes used the machine."""
-    return f"disturbed by other processes: it got {100 * row['cpu_share']:.0f} % of its cores"
+    return f"disturbed by other processes: it had {100 * row['cpu_share']:.0f} % of its cores"
 
 
 # --- estimated time --------------------------------------------------------------------------------------------------------
@@ -234,29 +234,31 @@ def concurrency_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def show(asked: Question, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()) -> int:
-    """Measure the models `names` as `asked` says (except its model and device); print as 'table', 'markdown' or 'json'.
+def show(
+    question: Question, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()
+) -> int:
+    """Measure the models `names` as `question` says (except its model and device); print as 'table', 'markdown' or 'json'.
 
     `concurrent`: also measure these numbers of jobs side by side, on one GPU or each on its own share of the processor.
     Return the exit code: 1 if a model could not be measured. Raise UserError for invalid options.
     """
     from zoo import load_models
 
-    if asked.seconds <= 0:
-        raise UserError(f"--seconds is {asked.seconds:g}, expected more than 0")
-    if asked.repeats < 1:
-        raise UserError(f"--repeats is {asked.repeats}, expected 1 or more")
+    if question.seconds <= 0:
+        raise UserError(f"--seconds is {question.seconds:g}, expected more than 0")
+    if question.repeats < 1:
+        raise UserError(f"--repeats is {question.repeats}, expected 1 or more")
     if concurrent and min(concurrent) < 2:
         raise UserError(f"--concurrent is {min(concurrent)}, expected 2 or more")
     models, threads = load_models(), threads_per_slot()
-    model_names = choose(asked.dataset, names, models)
-    slots = make_slots(1, threads, asked.options.device, messages.print)
+    model_names = choose(question.dataset, names, models)
+    slots = make_slots(1, threads, question.options.device, messages.print)
     lock = take_one(slots, threads)
     rows, complete = [], True
     for number, name in enumerate(model_names, 1):
-        messages.print(f"{number}/{len(model_names)} {asked.dataset}/{name}", soft_wrap=True)
+        messages.print(f"{number}/{len(model_names)} {question.dataset}/{name}", soft_wrap=True)
         here = {"device": lock.slot.device, "threads": threads}
-        question = asked.model_copy(update={"model": name, "options": asked.options.model_copy(update=here)})
+        question = question.model_copy(update={"model": name, "options": question.options.model_copy(update=here)})
         row = measure_one(question, messages)
         complete &= row is not None
         if row is not None:

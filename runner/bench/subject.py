@@ -126,9 +126,9 @@ def run_loop(
         worker = Worker(subject.question.options)
         hooks = JobAttempt(paths, job, "0" * 32, worker, Log(paths.log, None)).hooks()
 
-        def progress(told: dict[str, Any]) -> None:
-            hooks.progress(told)
-            on_step(told)
+        def progress(facts: dict[str, Any]) -> None:
+            hooks.progress(facts)
+            on_step(facts)
 
         def save(state: Any) -> None:
             began = time.perf_counter()

@@ -158,7 +158,7 @@ def _stop_in_slurm() -> None:
 
     try:
         slurm.scancel_stopped()
-    except slurm.SlurmAway as error:
+    except slurm.SlurmUnavailable as error:
         print(
             f"runner: SLURM does not answer ({error}), so its waiting tasks will end when they start", file=sys.stderr
         )
@@ -195,7 +195,7 @@ def retry(
     planned = [job for job, _ in pairs]
     suite_name = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
     raise typer.Exit(
-        submitting.run(planned, suite_name, settings, make_console(stderr=json_, submits=True), afresh=True)
+        submitting.run(planned, suite_name, settings, make_console(stderr=json_, submits=True), restart=True)
     )
 
 

@@ -54,7 +54,7 @@ def report(
     """Show measured and reported errors with verdicts and reasons, from the published records and your own."""
     from runner.reporting import report as reporting
 
-    reporting.show(reporting.Asked(suite, measured, paper, table, holdout), format_.value)
+    reporting.show(reporting.Selection(suite, measured, paper, table, holdout), format_.value)
 
 
 def show(

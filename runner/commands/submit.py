@@ -127,7 +127,7 @@ def submit(
             JobPaths.of(job).write_job(job)
         _detach()
         return
-    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_, submits=True), afresh=force))
+    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
 
 
 def quickstart(data_dir: DataDir = None) -> None:

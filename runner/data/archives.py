@@ -37,14 +37,14 @@ def most_bytes(dataset: Dataset) -> int:
 
 
 @contextmanager
-def unpacked(dataset: Dataset, folder: Path, found: list[FileOnDisk], scratch: Path) -> Iterator[dict[str, Member]]:
+def unpacked(dataset: Dataset, folder: Path, forms: list[FileOnDisk], scratch: Path) -> Iterator[dict[str, Member]]:
     """Yield every file to parse, by its path below the data folder.
 
     Packed files are unpacked into `scratch`, which is removed afterwards. File names come from the data set's definition,
     never from an archive. Raises UserError for a file that cannot be unpacked or is too large.
     """
     members: dict[str, Member] = {}
-    for form in found:
+    for form in forms:
         file, source = form.file, folder / form.file.path
         if not form.packed:
             members |= {path: Member(folder / path, str(folder / path)) for path, _ in file.unpacked}

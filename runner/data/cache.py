@@ -31,7 +31,7 @@ from runner.data.folder import (
     FileOnDisk,
     find_all,
     find_file,
-    os_errors_in_words,
+    os_errors_as_user_errors,
     paths_of,
     provenance_of,
     refusal,
@@ -75,7 +75,7 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
     are accepted and the facts say so.
     """
     dataset = get_dataset(dataset) if isinstance(dataset, str) else dataset
-    with os_errors_in_words(dataset, folder):
+    with os_errors_as_user_errors(dataset, folder):
         refuse_file(folder)
         stamp = stamp_of(dataset, folder)
         cached = find_entry(dataset, folder, stamp)
@@ -93,7 +93,7 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
         )
 
 
-def lacking(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> list[File]:
+def missing_files(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> list[File]:
     """Return the files to fetch: missing ones, and unofficial ones unless `allow_unverified`."""
     refuse_file(folder)
     cached = find_entry(dataset, folder, stamp_of(dataset, folder))
@@ -207,13 +207,13 @@ def _build(
         return entry, manifest
 
 
-def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[FileOnDisk]) -> dict[str, Any]:
+def _parse_into(building: Path, dataset: Dataset, folder: Path, forms: list[FileOnDisk]) -> dict[str, Any]:
     """Parse the files into .npy files in a folder; return the manifest, which is written last."""
-    with unpacked(dataset, folder, found, building / "unpacked") as members:
+    with unpacked(dataset, folder, forms, building / "unpacked") as members:
         arrays = READERS[dataset.format](dataset, members)
     _check(dataset, arrays)
     sha256 = _sha256_of_arrays(arrays)
-    unofficial = [item for form in found for item in form.unofficial]
+    unofficial = [item for form in forms for item in form.unofficial]
     if dataset.sha256 not in (None, sha256):
         unofficial = [{"path": dataset.title, "found": sha256, "expected": str(dataset.sha256)}]
     for name, array in arrays.items():
@@ -225,7 +225,7 @@ def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[File
     manifest = {
         "facts": facts.model_dump(),
         "unofficial": unofficial,
-        "md5s": {path: md5 for form in found for path, md5 in form.md5s.items()},
+        "md5s": {path: md5 for form in forms for path, md5 in form.md5s.items()},
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
     }
     with (building / "manifest.json").open("w") as file:

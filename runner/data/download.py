@@ -17,10 +17,10 @@ from typing import Any
 
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
-from runner.data.cache import lacking, load
-from runner.data.folder import make_sure_of_room, os_errors_in_words, sole_writer
+from runner.data.cache import load, missing_files
+from runner.data.folder import check_free_space, os_errors_as_user_errors, sole_writer
 from runner.data.mirror import from_mirror
-from runner.data.transfer import PATIENCE, Crawls, Left, Patience, Transfer
+from runner.data.transfer import PATIENCE, MirrorFailed, Patience, TooSlow, Transfer
 from runner.text import amount, duration
 
 Log = Callable[[str], Any]
@@ -49,15 +49,15 @@ def prepare(
     def transfers_to_do() -> list[Transfer]:
         files: dict[str, tuple[Dataset, File]] = {}  # by path, because two data sets may share a file
         for dataset in sets:
-            with os_errors_in_words(dataset, folder):
-                files |= {file.path: (dataset, file) for file in lacking(dataset, folder, allow_unverified)}
+            with os_errors_as_user_errors(dataset, folder):
+                files |= {file.path: (dataset, file) for file in missing_files(dataset, folder, allow_unverified)}
         return [Transfer(dataset, file, folder, patience, stop) for dataset, file in files.values()]
 
     failed: list[Transfer] = []
     if transfers_to_do():
         with sole_writer(sets[0], folder, lambda: log(f"another process downloads into {folder}, waiting")):
             transfers = transfers_to_do()  # what the other process has not downloaded
-            _make_sure_of_room(sets, transfers, folder)
+            _check_free_space(sets, transfers, folder)
             failed = _download(transfers, stop, log)
     lost = {transfer.file.path for transfer in failed}
     for dataset in sets:
@@ -83,7 +83,7 @@ def _failure_of(failed: Sequence[Transfer], log: Log) -> UserError:
     )
 
 
-def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfer"], folder: Path) -> None:
+def _check_free_space(datasets: Sequence[Dataset], transfers: Sequence["Transfer"], folder: Path) -> None:
     """Raise UserError if the disk cannot hold the remaining downloads and the parsed arrays."""
     rest = sum(max(0, (transfer.file.size or 0) - transfer.arrived) for transfer in transfers)
     # Packed files are unpacked for as long as they are parsed: their arrays' size twice.
@@ -95,11 +95,11 @@ def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfe
         if any(transfer.file in dataset.files for transfer in transfers)
     }
     what = f"{', '.join(arrays)} ({amount(rest)} to download, the rest for the arrays)"
-    make_sure_of_room(folder, rest + sum(arrays.values()), what)
+    check_free_space(folder, rest + sum(arrays.values()), what)
 
 
 @dataclass(frozen=True)
-class MirrorLeft:
+class MirrorFailure:
     """A mirror that did not provide a file, and why."""
 
     file: str
@@ -116,7 +116,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
     file.
     """
     todo: queue.SimpleQueue[Transfer] = queue.SimpleQueue()
-    events: queue.SimpleQueue[str | MirrorLeft | Transfer | BaseException] = queue.SimpleQueue()
+    events: queue.SimpleQueue[str | MirrorFailure | Transfer | BaseException] = queue.SimpleQueue()
     left_for: set[str] = set()  # reasons already logged: each once, however many files it concerns
     for transfer in transfers:
         todo.put(transfer)
@@ -147,7 +147,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                     if isinstance(event, Transfer):
                         remaining -= 1
                         failed += [event] if event.failure else []
-                    elif isinstance(event, MirrorLeft):
+                    elif isinstance(event, MirrorFailure):
                         if event.reason not in left_for:
                             log(str(event))
                         left_for.add(event.reason)
@@ -162,7 +162,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
     return failed
 
 
-def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
+def _fetch(transfer: Transfer, say: Callable[[str | MirrorFailure], Any]) -> None:
     """Download one file from the first mirror that has it, or set `failure` to the reason.
 
     Slow mirrors are tried again, the fastest first, after all others have failed.
@@ -176,11 +176,11 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
         try:
             from_mirror(mirror + file.name, transfer, floor)
             return True
-        except Left as error:
-            if isinstance(error, Crawls):
+        except MirrorFailed as error:
+            if isinstance(error, TooSlow):
                 slow.append((error.rate, mirror))
             transfer.reasons.append(f"{mirror}: {error}")
-            say(MirrorLeft(f"{dataset.name}: {file.name}", transfer.reasons[-1]))
+            say(MirrorFailure(f"{dataset.name}: {file.name}", transfer.reasons[-1]))
             return False
 
     for number, mirror in enumerate(dataset.mirrors, 1):
@@ -229,8 +229,10 @@ class _Show:
         self.spoke = time.monotonic()
         if self.plain:
             for transfer in transfers:
-                got = f", {amount(transfer.arrived)} of it already here" if transfer.arrived else ""
-                log(f"{transfer.dataset.name}: downloading {transfer.file.name} ({amount(transfer.total or 0)}{got})")
+                present = f", {amount(transfer.arrived)} of it already here" if transfer.arrived else ""
+                log(
+                    f"{transfer.dataset.name}: downloading {transfer.file.name} ({amount(transfer.total or 0)}{present})"
+                )
 
     def _total(self) -> float | None:
         totals = [transfer.total for transfer in self.transfers]

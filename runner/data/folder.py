@@ -20,12 +20,12 @@ from runner.text import amount, one_line
 PROVENANCE = "PROVENANCE.txt"  # next to the files: a sentence on their origin, shown with every number
 
 
-def data_folder(given: Path | None = None) -> Path:
+def data_folder(path: Path | None = None) -> Path:
     """Return the data folder: the flag, else the variable REPROZOO_DATA, else ~/.cache/reprozoo.
 
     The folder need not exist. Raises UserError if it is a file.
     """
-    location = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
+    location = path or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
     try:
         folder = Path(location).expanduser().absolute()
     except RuntimeError as error:  # ~nobody
@@ -129,7 +129,7 @@ def nearest(path: Path) -> Path:
     return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
-def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
+def check_free_space(folder: Path, needed: int, what: str) -> None:
     """Raise UserError if the disk of a folder has fewer than `needed` bytes free. The folder need not exist."""
     free = shutil.disk_usage(nearest(folder)).free
     if needed > free:
@@ -139,7 +139,7 @@ def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def put_in_place(temporary: Path, target: Path) -> None:
+def install_file(temporary: Path, target: Path) -> None:
     """Rename a checked file to its final path. An existing file there is renamed to NAME.unofficial."""
     if target.exists():
         target.replace(target.with_name(f"{target.name}.unofficial"))
@@ -153,14 +153,14 @@ def sole_writer(dataset: Dataset, folder: Path, if_busy: Callable[[], Any]) -> I
     Calls `if_busy` before waiting. `dataset` is named in disk errors.
     """
     lock = folder / ".reprozoo" / "download.lock"
-    with os_errors_in_words(dataset, folder):
+    with os_errors_as_user_errors(dataset, folder):
         lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock, if_busy):
         yield
 
 
 @contextmanager
-def os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
+def os_errors_as_user_errors(dataset: Dataset, folder: Path) -> Iterator[None]:
     """Convert an OSError into a UserError of one line that names the file."""
     try:
         yield

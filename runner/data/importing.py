@@ -27,8 +27,8 @@ from benchmarks.datasets import DATASETS, Dataset, File
 from benchmarks.errors import UserError
 from runner.data.archives import Bounded, detail, most_bytes, name_inside
 from runner.data.archives import tar_members as members_of_tar
-from runner.data.cache import lacking
-from runner.data.folder import make_sure_of_room, os_errors_in_words, put_in_place, sole_writer
+from runner.data.cache import missing_files
+from runner.data.folder import check_free_space, install_file, os_errors_as_user_errors, sole_writer
 
 Log = Callable[[str], Any]
 
@@ -88,19 +88,19 @@ def import_files(
             contents.setdefault(known[content.md5].path, content)
     missing_items = _to_import(datasets, folder, [item for item in known.values() if item.path in contents], log)
     needed = sum(contents[item.path].bytes for item in missing_items)
-    make_sure_of_room(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in missing_items)))
+    check_free_space(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in missing_items)))
     touched = dict.fromkeys(known[content.md5].dataset.name for content in contents.values())
     if missing_items:
         with sole_writer(
             missing_items[0].dataset, folder, lambda: log(f"another process writes into {folder}, waiting")
         ):
             for item in missing_items:
-                with os_errors_in_words(item.dataset, folder):
+                with os_errors_as_user_errors(item.dataset, folder):
                     how = _take(contents[item.path], folder / item.path, item.md5, link, _limits(datasets))
                 log(f"{item.dataset.name}: {item.path} {how} {contents[item.path]}")
     for dataset in datasets:
         if dataset.name in touched:
-            missing = lacking(dataset, folder)
+            missing = missing_files(dataset, folder)
             rest = f"still missing: {', '.join(file.name for file in missing)}" if missing else "all files are present"
             log(f"{dataset.name}: {rest}" + (" (or some of its unpacked files)" if missing else f", in {folder}"))
     if refused:
@@ -130,8 +130,8 @@ def _to_import(
     lack = set()
     for dataset in datasets:
         if any(item.dataset is dataset for item in items):
-            with os_errors_in_words(dataset, folder):
-                lack |= {file.path for file in lacking(dataset, folder)}
+            with os_errors_as_user_errors(dataset, folder):
+                lack |= {file.path for file in missing_files(dataset, folder)}
     whole = {item.file.path for item in items if item.packed}
     to_import = [item for item in items if item.file.path in lack and (item.packed or item.file.path not in whole)]
     here = {item.file.path: item for item in items if item.file.path not in lack}
@@ -324,7 +324,7 @@ def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[in
             actual_md5 = _write(content, temporary, limits)
         if actual_md5 != md5:
             raise UserError(f"{content}: changed while it was read: run the command again")
-        put_in_place(temporary, target)
+        install_file(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
     return how

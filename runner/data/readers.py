@@ -130,7 +130,7 @@ def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
     (measured), most of it the images themselves.
     """
     random = np.random.RandomState(322)
-    set_aside = dict(dataset.validation)
+    validation_counts = dict(dataset.validation)
     arrays: Arrays = {}
     parts = []
     for path, member in members.items():
@@ -142,7 +142,7 @@ def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
         for digit in (*range(1, dataset.classes), 0):
             indices = np.flatnonzero(labels == digit)
             random.shuffle(indices)
-            is_held_out[indices[: set_aside.get(path, 0)]] = True
+            is_held_out[indices[: validation_counts.get(path, 0)]] = True
         parts.append((images, labels, is_held_out))
     count = sum(len(labels) for _, labels, _ in parts)
     arrays["train_images"] = np.empty((count, *dataset.shape), dtype=np.uint8)

@@ -8,7 +8,15 @@ from typing import Any
 
 from benchmarks.datasets import DATASETS, Dataset
 from runner.data.cache import cache_roots, find_entry, stamp_of
-from runner.data.folder import find_file, md5_of, nearest, os_errors_in_words, paths_of, provenance_of, refuse_file
+from runner.data.folder import (
+    find_file,
+    md5_of,
+    nearest,
+    os_errors_as_user_errors,
+    paths_of,
+    provenance_of,
+    refuse_file,
+)
 from runner.text import ago, amount
 
 
@@ -31,7 +39,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    with os_errors_in_words(dataset, folder):
+    with os_errors_as_user_errors(dataset, folder):
         stamp = stamp_of(dataset, folder)
         cached = find_entry(dataset, folder, stamp)
         facts = cached[1]["facts"] if cached else {"sha256": None, "verified": None, "provenance": None}

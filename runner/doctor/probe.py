@@ -180,7 +180,7 @@ def _start_task(table: Slurm, place: Path) -> tuple[Callable[[], str | None], Ca
         return next((f"{state.lower()}, {reason}" for id_, state, reason in lines if id_ == job), None)
 
     def stop() -> None:
-        with contextlib.suppress(slurm.SlurmAway):
+        with contextlib.suppress(slurm.SlurmUnavailable):
             slurm.ask("scancel", "--quiet", job)
 
     return alive, stop, f"SLURM job {job}"

@@ -75,7 +75,7 @@ def check_slurm(*, needed: bool) -> Check:
     try:
         version = slurm.ask("sinfo", "--version")
         partitions = slurm.ask("sinfo", "--noheader", "--format=%P").splitlines()
-    except slurm.SlurmAway as error:
+    except slurm.SlurmUnavailable as error:
         says = str(error)
         if shutil.which("munge") and subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode:
             mend = "munge does not answer either: start munged with the cluster's key"

@@ -157,10 +157,10 @@ def _read(path: Path, name: str, table: Any) -> Table:
     except ValidationError as error:
         item = error.errors(include_url=False)[0]
         field = str(item["loc"][0])
-        meant = model.model_fields[field].description
+        description = model.model_fields[field].description
         says = item["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{where}: {field} is {table.get(field)!r}: {says}" + (f" ({meant})" if meant else "")
+            f"{where}: {field} is {table.get(field)!r}: {says}" + (f" ({description})" if description else "")
         ) from error
 
 

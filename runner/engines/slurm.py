@@ -29,7 +29,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
-from runner.engines.local import Work, epochs_left, note_death, run_local
+from runner.engines.local import Work, epochs_left, record_crash, run_local
 from runner.engines.slots import Slot, make_slots
 from runner.files import read_json, read_lines
 from runner.jobs.find import read_jobs
@@ -39,8 +39,8 @@ from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import JsonModel, RunOptions
 
-LOOK_SECONDS = 15.0  # how often a following submit reads the queue
-GONE_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
+QUERY_SECONDS = 15.0  # how often a following submit reads the queue
+LOST_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
 SIGNAL_SECONDS = 120  # before the walltime ends; SLURM may give the signal up to a minute earlier
 NAME = "reprozoo-"
 # States of a task from which SLURM doesn't bring it back.
@@ -50,21 +50,21 @@ ENDED = {
 }
 
 
-class SlurmAway(Exception):
+class SlurmUnavailable(Exception):
     """SLURM's commands are missing or its controller does not answer; the message says which in one line."""
 
 
 def ask(*words: str) -> str:
-    """Return the output of a SLURM command; raise SlurmAway if it fails or takes more than 60 s."""
+    """Return the output of a SLURM command; raise SlurmUnavailable if it fails or takes more than 60 s."""
     try:
         process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError as error:
-        raise SlurmAway(f"{words[0]} is not installed on this machine") from error
+        raise SlurmUnavailable(f"{words[0]} is not installed on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SlurmAway(f"{words[0]} did not answer within a minute") from error
+        raise SlurmUnavailable(f"{words[0]} did not answer within a minute") from error
     if process.returncode:
         output_lines = (process.stderr or process.stdout).strip().splitlines() or [f"exit code {process.returncode}"]
-        raise SlurmAway(f"{words[0]}: {output_lines[-1]}")
+        raise SlurmUnavailable(f"{words[0]}: {output_lines[-1]}")
     return process.stdout.strip()
 
 
@@ -106,7 +106,7 @@ def _bundles(name: str) -> list[list[Path]]:
 def tasks_of_jobs() -> dict[Path, Task]:
     """Return the task whose own bundle contains each job, by job folder: a live one, else the last that ended recently.
 
-    Runs no command if no array was ever queued here. Raises SlurmAway.
+    Runs no command if no array was ever queued here. Raises SlurmUnavailable.
     """
     if not (runs_folder() / "slurm").is_dir():
         return {}
@@ -127,7 +127,7 @@ def tasks_of_jobs() -> dict[Path, Task]:
 
 
 def scancel_stopped() -> None:
-    """Cancel the waiting tasks whose own jobs are all done or stopped. Raises SlurmAway.
+    """Cancel the waiting tasks whose own jobs are all done or stopped. Raises SlurmUnavailable.
 
     Running tasks read the stop request themselves at the next step.
     """
@@ -234,10 +234,10 @@ class Queue:
     _away: bool = False  # it was reported that SLURM doesn't answer
 
     def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
-        """Queue the waiting jobs that no live task has; return what was done. Raises SlurmAway, or UserError from sbatch."""
+        """Queue the waiting jobs that no live task has, and say what was done. Raises SlurmUnavailable or sbatch's UserError."""
         with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits in parallel queue no job twice
             if not held:
-                raise SlurmAway("another submit of this checkout has held the queue's lock for a minute")
+                raise SlurmUnavailable("another submit of this checkout has held the queue's lock for a minute")
             tasks = tasks_of_jobs()
             waiting = [
                 (job, paths)
@@ -285,23 +285,23 @@ class Queue:
 
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
         """Wait until every job has ended or the submit is asked to stop. The tasks run without it."""
-        last_look = time.monotonic()
+        last_query = time.monotonic()
         while not work.stopping.is_set() and any(True for _ in work.open_jobs()):
-            if time.monotonic() - last_look > LOOK_SECONDS:
-                self.look(work, warn)
-                last_look = time.monotonic()
+            if time.monotonic() - last_query > QUERY_SECONDS:
+                self.requeue_lost(work, warn)
+                last_query = time.monotonic()
             tick()
             work.stopping.wait(1.0)
 
-    def look(self, work: Work, warn: Callable[[str], None]) -> None:
-        """Queue lost jobs again: waiting jobs whose task has been gone for GONE_SECONDS without being cancelled."""
+    def requeue_lost(self, work: Work, warn: Callable[[str], None]) -> None:
+        """Queue lost jobs again: waiting jobs whose task has been gone for LOST_SECONDS without being cancelled."""
         open_now = list(work.open_jobs())
         try:
             tasks = tasks_of_jobs()
             lost = [item for item in open_now if item[2] in TO_RUN and self._is_lost(item[1], tasks, work, warn)]
             if lost:
                 for job, paths, _ in lost:
-                    if note_death(
+                    if record_crash(
                         paths,
                         "its SLURM task ended without an error message: node lost, killed, or out of memory",
                         "SLURM",
@@ -311,7 +311,7 @@ class Queue:
                 if summary:
                     warn(f"SLURM lost {len(lost)} jobs: {summary}")
             self._away = False
-        except SlurmAway as error:
+        except SlurmUnavailable as error:
             if not self._away:
                 warn(f"SLURM does not answer ({error}); its tasks continue, and the query is repeated")
             self._away = True
@@ -328,7 +328,7 @@ class Queue:
             )
             return False
         since = self._missing.setdefault(paths.folder, time.monotonic())
-        return time.monotonic() - since >= GONE_SECONDS
+        return time.monotonic() - since >= LOST_SECONDS
 
 
 def _starts(paths: JobPaths) -> int:
@@ -350,17 +350,18 @@ class TaskWork(Work):
         own = [item for item in open_now if item[1].folder in self.own]
         return own if any(state in TO_RUN for *_, state in own) else open_now
 
-    def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+    def has_work(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
         """Return whether a job may still start here: a waiting job, or an own job whose lease is no longer renewed.
 
         A lost node leaves its lease behind, which is valid for three minutes; its task is requeued immediately. Jobs that
         really run elsewhere are left alone.
         """
         return any(
-            state in TO_RUN or (paths.folder in self.own and self._looks_dead(paths)) for _, paths, state in open_now
+            state in TO_RUN or (paths.folder in self.own and self._lease_is_stale(paths))
+            for _, paths, state in open_now
         )
 
-    def _looks_dead(self, paths: JobPaths) -> bool:
+    def _lease_is_stale(self, paths: JobPaths) -> bool:
         lease = (read_json(paths.lease) or {}).get("time")
         return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
 
@@ -420,5 +421,5 @@ def requeue_if_running() -> None:
             ask("scontrol", "requeue", task_id())
         end = "requeued" if state == "RUNNING" else f"not requeued, because its state in SLURM is {state or 'unknown'}"
         print(f"stopped after checkpoints; {end}", flush=True)
-    except SlurmAway as error:
+    except SlurmUnavailable as error:
         print(f"stopped after checkpoints; can't be requeued: {error}", file=sys.stderr, flush=True)

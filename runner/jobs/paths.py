@@ -149,7 +149,7 @@ class JobPaths:
         except (OSError, ValueError, UserError):
             return False
 
-    def set_aside(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
+    def archive(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
         """Move one file, or every file but job.json and `keep`, to old/<utc>/, so that the job restarts.
 
         Call it under the job's lock. A stop request is kept, because it may have just been made.

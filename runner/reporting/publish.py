@@ -17,7 +17,7 @@ from runner.jobs.paths import JobPaths, results_folder
 
 
 @dataclass(frozen=True)
-class Published:
+class Publication:
     """The result for one job: published now, already there, or skipped with a reason."""
 
     key: str
@@ -56,41 +56,41 @@ def show(jobs: Sequence[JobPaths], dry_run: bool = False) -> None:
         print("Check them with: runner verify")
 
 
-def publish(jobs: Iterable[JobPaths], results: Path, dry_run: bool = False) -> list[Published]:
+def publish(jobs: Iterable[JobPaths], results: Path, dry_run: bool = False) -> list[Publication]:
     """Publish every eligible record of these jobs; jobs without a record are skipped. `dry_run` copies nothing."""
     return [_publish(paths, results, dry_run) for paths in jobs]
 
 
-def _publish(paths: JobPaths, results: Path, dry_run: bool) -> Published:
+def _publish(paths: JobPaths, results: Path, dry_run: bool) -> Publication:
     name = "/".join(paths.folder.parts[-3:])
     if not paths.record.exists():
-        return Published(name, "skipped", "no record yet, because the job has not ended")
+        return Publication(name, "skipped", "no record yet, because the job has not ended")
     try:
         record = load(paths.record)
     except RecordError as error:
-        return Published(name, "skipped", str(error).splitlines()[0])
+        return Publication(name, "skipped", str(error).splitlines()[0])
     reason = refusal(record)
     if reason:
-        return Published(record.key, "skipped", reason)
+        return Publication(record.key, "skipped", reason)
     try:
         curve = paths.curve.read_bytes()
     except OSError as error:
-        return Published(record.key, "skipped", f"{paths.curve} can't be read: {error.strerror}")
+        return Publication(record.key, "skipped", f"{paths.curve} can't be read: {error.strerror}")
     if hashlib.sha256(curve).hexdigest() != record.curve_sha256:
-        return Published(record.key, "skipped", f"{paths.curve} has changed since the record was written")
+        return Publication(record.key, "skipped", f"{paths.curve} has changed since the record was written")
 
     target = results / record.job.dataset / record.job.model / f"{record.file_stem}.json"
     if target.exists():
         same = target.read_text(encoding="utf-8") == record_json(record) and curve_path(target).exists()
         if same:
-            return Published(record.key, "already", path=target)
+            return Publication(record.key, "already", path=target)
         if not _same_run(target, record):
-            return Published(record.key, "skipped", f"{target} exists and holds another run", target)
+            return Publication(record.key, "skipped", f"{target} exists and holds another run", target)
     if dry_run:
-        return Published(record.key, "published", path=target)
+        return Publication(record.key, "published", path=target)
     write_atomically(curve_path(target), curve)  # the curve first, as in .runs, so that a record is never without it
     save(record, target)
-    return Published(record.key, "published", path=target)
+    return Publication(record.key, "published", path=target)
 
 
 def refusal(record: RunRecord) -> str:

@@ -175,7 +175,7 @@ def run(text: str, settings: Settings, console: Console, *, force: bool, as_json
         raise UserError(
             f"{job.key} was trained in this checkout; to train it again, add --force (the old files are kept)"
         )
-    code = run_jobs([job], SUITE, settings, console, afresh=force and state_of(paths) == "done")
+    code = run_jobs([job], SUITE, settings, console, restart=force and state_of(paths) == "done")
     if code or state_of(paths) != "done":
         return code
     ours = load(paths.record)

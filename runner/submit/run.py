@@ -83,7 +83,7 @@ def states_of(planned: Sequence[Job]) -> list[State]:
     return [state_of(JobPaths.of(job)) for job in planned]
 
 
-def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
+def is_retried(paths: JobPaths, state: State, settings: Settings) -> bool:
     """Return whether a submit runs a failed job again: infrastructure failures yes, a model's own failures only by `retry`."""
     if state != "failed":
         return False
@@ -98,7 +98,7 @@ def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Setti
 
 
 def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
-    again = sum(taken_up(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
+    again = sum(is_retried(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
     counts = count_states(list(states))
     return counts | {"to_run": counts["to_run"] + again}
 
@@ -131,13 +131,13 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
 
 def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | None]:
     """Return the planned data sets with missing files and the bytes to download; None if a size is unknown."""
-    from runner.data.cache import lacking
+    from runner.data.cache import missing_files
     from runner.data.folder import data_folder
 
     folder = data_folder(settings.options.data_dir)
     missing: dict[str, int | None] = {}
     for name in dict.fromkeys(job.dataset for job in planned):
-        files = lacking(get_dataset(name), folder, settings.options.allow_unverified_data)
+        files = missing_files(get_dataset(name), folder, settings.options.allow_unverified_data)
         sizes = [file.size for file in files]
         if files:
             missing[name] = None if None in sizes else sum(size or 0 for size in sizes)
@@ -172,18 +172,18 @@ def run(
     settings: Settings,
     console: Console,
     *,
-    afresh: bool = False,
+    restart: bool = False,
     sequential: Collection[str] = (),
 ) -> int:
     """Run jobs to their end and print the result. Return the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
 
-    With `afresh`, old files of the jobs move to old/ first, after all checks have passed. `sequential` are the fingerprints
+    With `restart`, old files of the jobs move to old/ first, after all checks have passed. `sequential` are the fingerprints
     of jobs that are run because the earlier seeds did not decide the verdict.
     """
     table, submitted_by = settings.table(), submitter()
     source()  # raises for modules of another checkout, or a commit that a record cannot store
     pairs = [(job, JobPaths.of(job)) for job in planned]
-    states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
+    states: list[State] = ["pending" if restart else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
     slots = settings.slots()
     console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
@@ -197,7 +197,7 @@ def run(
 
     submission = secrets.token_hex(8)
     with submitting():
-        _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
+        _write_jobs(pairs, states, suite, settings, submission, restart, sequential)
         if not waiting:
             if is_behind():  # a submit before this one was killed
                 done = [paths for _, paths in pairs]
@@ -235,13 +235,13 @@ def run(
         return _last_words(pairs, suite, settings, console, received)
 
 
-def _lay_down(
+def _write_jobs(
     pairs: Sequence[tuple[Job, JobPaths]],
     states: Sequence[State],
     suite: str,
     settings: Settings,
     submission: str,
-    afresh: bool,
+    restart: bool,
     sequential: Collection[str],
 ) -> None:
     """Write the jobs and this submission to .runs; raise UserError for a running job that should restart."""
@@ -253,15 +253,15 @@ def _lay_down(
                     paths.tidy()
             continue
         paths.stop.unlink(missing_ok=True)
-        if afresh:
+        if restart:
             with job_lock(paths) as held:
                 if not held:
                     raise UserError(f"{job.key} is running: stop it first with `runner stop`")
-                paths.set_aside()
-        elif taken_up(paths, state, settings):
+                paths.archive()
+        elif is_retried(paths, state, settings):
             with job_lock(paths) as held:
                 if held:  # otherwise another submit is running it
-                    paths.set_aside(only=paths.failure)
+                    paths.archive(only=paths.failure)
     record_submission(
         {
             "time": utc(datetime.now(UTC)),
@@ -281,7 +281,7 @@ def _check_slurm() -> None:
 
     try:
         slurm.ask("squeue", "--noheader", "--me", "--states=running", "--format=%i")
-    except slurm.SlurmAway as error:
+    except slurm.SlurmUnavailable as error:
         raise UserError(f"SLURM does not answer: {error}; to find the cause: runner doctor --engine slurm") from error
 
 
@@ -292,7 +292,7 @@ def _queue(work: Work, table: Slurm, console: Console) -> Any:
     queue = slurm.Queue(table, work.options)
     try:
         summary = queue.queue(list(work.open_jobs()))
-    except slurm.SlurmAway as error:
+    except slurm.SlurmUnavailable as error:
         raise UserError(f"SLURM does not answer: {error}; the same command queues the remaining jobs") from error
     console.print(summary, highlight=False, soft_wrap=True)
     return queue
@@ -309,12 +309,12 @@ def _signals(work: Work, progress: Progress, how: str) -> Any:
         if len(received) == 1:
             progress.say(how)
 
-    def hang_up(_number: int, _frame: Any) -> None:
+    def leave_terminal(_number: int, _frame: Any) -> None:
         """Redirect the streams before anything is printed, because a write to a closed terminal raises."""
         lead((1, 2), output_file())
         progress.detach()
 
-    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: leave_terminal}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield received

@@ -22,7 +22,7 @@ from runner.jobs.find import all_jobs, read_jobs
 from runner.jobs.paths import JobPaths, results_folder, runs_folder
 from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings, taken_up
+from runner.submit.run import Settings, is_retried
 from runner.submit.run import run as run_jobs
 
 UNDECIDED = ("not run", "more seeds", "inconclusive")
@@ -119,7 +119,7 @@ def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
         state = state_of(paths)
         if state == "done":
             finished_seeds.add(job.seed)
-        elif state == "failed" and not taken_up(paths, state, settings):
+        elif state == "failed" and not is_retried(paths, state, settings):
             failed_seeds.add(job.seed)
     return finished_seeds | failed_seeds, len(failed_seeds)
 

@@ -122,7 +122,7 @@ def artifacts_beside(database: Path) -> Path:
     return database.with_name("mlflow-artifacts")
 
 
-def mend_artifact_addresses(database: sqlite3.Connection, artifacts: Path) -> None:
+def update_artifact_addresses(database: sqlite3.Connection, artifacts: Path) -> None:
     """Update the artifact addresses of a store that was moved together with its artifacts.
 
     MLflow stores absolute addresses. Without this, new artifacts would go to the old place, which would be created

@@ -34,10 +34,10 @@ from runner.tracking.store import (
     database_of,
     is_about_the_store,
     line_of,
-    mend_artifact_addresses,
     mlflow_client,
     store_uri,
     unfit_folder,
+    update_artifact_addresses,
     without_password,
     writing,
 )
@@ -232,7 +232,7 @@ class Tracker:
             with closing(sqlite3.connect(path, timeout=5)) as database:  # MLflow tries a broken file for 100 s
                 database.execute("PRAGMA schema_version").fetchall()
                 if path.parent == runs_folder():
-                    mend_artifact_addresses(database, artifacts_beside(path))
+                    update_artifact_addresses(database, artifacts_beside(path))
         self._client = client_class(tracking_uri=self.uri)
 
     def _experiment(self, dataset: str) -> str:

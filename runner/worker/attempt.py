@@ -22,14 +22,14 @@ from benchmarks.records import Job, canonical_json, save, write_atomically
 from runner.files import append_line, read_lines
 from runner.jobs.find import sequential_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
-from runner.jobs.state import TO_RUN, given_up, last_run, log_tail, state_of
+from runner.jobs.state import TO_RUN, last_run, log_tail, state_of, too_many_failures
 from runner.sources import source
 from runner.training import memory
 from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
 
-LOOK_SECONDS = 0.5  # between two checks for the stop file
+STOP_CHECK_SECONDS = 0.5  # between two checks for the stop file
 
 
 class OutdatedError(UserError):
@@ -57,7 +57,7 @@ def run_bundle(folders: Iterable[Path], worker: Worker) -> None:
         if worker.stopping.is_set():
             return
         paths = JobPaths(folder)
-        if state_of(paths) not in TO_RUN or paths.stop.exists() or given_up(paths, worker.options.submission):
+        if state_of(paths) not in TO_RUN or paths.stop.exists() or too_many_failures(paths, worker.options.submission):
             continue
         with job_lock(paths) as held:
             if held and state_of(paths, holding_lock=True) in TO_RUN:
@@ -71,7 +71,7 @@ def _run_job(paths: JobPaths, worker: Worker) -> str:
     attempts = read_lines(paths.attempts)
     paths.tidy()
     if not attempts:  # other files are left only if a kill interrupted the move to old/
-        paths.set_aside(keep=(paths.log, paths.lease))
+        paths.archive(keep=(paths.log, paths.lease))
     run = last_run(attempts) or secrets.token_hex(16)
     log = Log(paths.log, worker.echo)
     ending: dict[str, Any] = {"outcome": "infrastructure"}
@@ -170,7 +170,7 @@ class JobAttempt:
         self.options = worker.options
         self.lease = Lease(paths.lease)
         self._stop_file = str(paths.stop)  # a str: building the path takes longer than checking it
-        self._looked = -LOOK_SECONDS
+        self._stop_checked = -STOP_CHECK_SECONDS
 
     def execute(self) -> str:
         """Train and write the results. Return 'finished' or 'interrupted'.
@@ -242,7 +242,7 @@ class JobAttempt:
             except train.ResumeRefused as refused:
                 if not (refused.other_model and self.options.on_other_device == "restart"):
                     raise
-                self._start_afresh(f"is from another device ({refused})")
+                self._start_again(f"is from another device ({refused})")
                 known = self._known(loaded, device, switches)
                 trained = trained_from(None)
         except train.Stopped:
@@ -278,14 +278,14 @@ class JobAttempt:
         """Return whether to stop.
 
         The loop calls this after each step. A shared file system answers more slowly than that, so the stop file is
-        checked at most every LOOK_SECONDS.
+        checked at most every STOP_CHECK_SECONDS.
         """
         if self.worker.stopping.is_set():
             return True
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._stop_checked < STOP_CHECK_SECONDS:
             return False
-        self._looked = now
+        self._stop_checked = now
         return os.path.exists(self._stop_file)  # noqa: PTH110
 
     def _checkpoint(self) -> Any:
@@ -298,16 +298,16 @@ class JobAttempt:
         except (OSError, MemoryError):
             raise  # a problem of the disk, not of the file: a retry may succeed
         except Exception as error:  # torch raises many types for a truncated file
-            return self._start_afresh(f"can't be read ({type(error).__name__})")
+            return self._start_again(f"can't be read ({type(error).__name__})")
         if checkpoint.fingerprint != self.job.fingerprint or checkpoint.run != self.run:
-            return self._start_afresh("belongs to another job or run")
+            return self._start_again("belongs to another job or run")
         self._write_metrics(checkpoint.curve)
         return checkpoint
 
-    def _start_afresh(self, why: str) -> None:
+    def _start_again(self, why: str) -> None:
         """Start a new run. MLflow already has epochs of the old run and would get them twice."""
         self.log(f"checkpoint.pt {why}: moved to old/ with the job's other files; starting from the first epoch")
-        self.paths.set_aside(keep=(self.paths.log, self.paths.lease))
+        self.paths.archive(keep=(self.paths.log, self.paths.lease))
         self.run = secrets.token_hex(16)
         append_line(self.paths.attempts, _start_line(self.paths, self.run, self.options))
 

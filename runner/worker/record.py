@@ -19,7 +19,7 @@ from benchmarks.records import (
     Job,
     Protocol,
     RunRecord,
-    Stretch,
+    TrailEntry,
     problems_of,
     record_json,
 )
@@ -77,7 +77,7 @@ def make_record(
         curve_sha256=hashlib.sha256(curve_csv(trained.curve).encode()).hexdigest(),
         weights_sha256=weights_sha256(trained.weights),
         submitted_by=submitted_by,
-        trail=tuple(Stretch(**facts) for facts in trained.trail),
+        trail=tuple(TrailEntry(**facts) for facts in trained.trail),
     )
 
 
