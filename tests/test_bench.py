@@ -143,7 +143,7 @@ def test_jobs_at_once_are_set_beside_one_alone(measured, row):
     assert (alone["jobs"], alone["gain"], two["jobs"]) == (1, 1.0, 2)
     assert 0.2 * row["loop"] < alone["images_per_second"] < 5 * row["loop"], "the same loop, measured another way"
     assert two["gain"] > 0
-    assert "  2 side by side: " in measured[2]
+    assert "  2 concurrent jobs: " in measured[2]
     (_, _, second) = bench.concurrency_table([row])
     assert second[:2] == ["lenet", "2"]
 
@@ -255,7 +255,7 @@ def test_the_tables_have_a_cell_for_each_heading_and_cut_nothing(row):
     assert len(first) == len(second)
     assert all(cell in second for cell in table[1])
     lines = bench.markdown([table, bench.concurrency_table([row])], bench.caption([row]), ["Note."]).splitlines()
-    assert lines[6].startswith("| model | jobs side by side |")
+    assert lines[6].startswith("| model | concurrent jobs |")
     assert lines[0] == bench.caption([row]) + "."
     assert [line.count("|") for line in lines[2:5]] == [len(bench.HEADINGS) + 1] * 3
 

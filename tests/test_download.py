@@ -250,20 +250,20 @@ FAULTS = [
     Fault("no HTTP", gibberish, "does not answer in HTTP", "next mirror at once"),
     Fault("hangs up", lambda *_: None, "closed connection without response", "next mirror at once"),
     Fault("never answers", lambda *_: time.sleep(1.5), "no answer", "next mirror after the silence", silence=1.0),
-    Fault("breaks off once", first(cutting(20_000)), None, "goes on from there", 2),
-    Fault("breaks off every 20 kB", cutting(20_000), None, "goes on each time", 3),
+    Fault("breaks off once", first(cutting(20_000)), None, "continues from there", 2),
+    Fault("breaks off every 20 kB", cutting(20_000), None, "continues each time", 3),
     Fault(
         "breaks off every 2 kB",
         cutting(2_000),
         "connection lost after 6,000 of",
-        "3 times in vain, next mirror goes on from there",
+        "3 times in vain, next mirror continues from there",
         3,
     ),
     Fault(
         "breaks off, ignores ranges",
         cutting(20_000, ranges=False),
         "connection lost after 20,000 of",
-        "starts again; gets no further; next mirror goes on",
+        "starts again; gets no further; next mirror continues",
         4,
     ),
     Fault(
@@ -273,12 +273,12 @@ FAULTS = [
         "starts again",
         2,
     ),
-    Fault("falls silent once", first(cutting(20_000, then=1.5)), None, "goes on after the silence", 2, silence=1.0),
+    Fault("falls silent once", first(cutting(20_000, then=1.5)), None, "continues after the silence", 2, silence=1.0),
     Fault(
         "falls silent, then answers nothing",
         first(cutting(20_000, then=1.5), lambda *_: None),
         "closed connection without response",
-        "3 times in vain, next mirror goes on from there",
+        "3 times in vain, next mirror continues from there",
         4,
         silence=1.0,
     ),
@@ -286,7 +286,7 @@ FAULTS = [
         "crawls",
         lambda r, c, n: send(r, c, rate=5_000),
         "only ",
-        "left after the window, next mirror goes on from there",
+        "left after the window, next mirror continues from there",
         floor=20_000,
     ),
     Fault("another file by its length", lambda r, c, n: send(r, PAGE), "offers 40 bytes", "next mirror at once"),
@@ -299,13 +299,13 @@ FAULTS = [
     Fault(
         "a shorter length than it sends",
         lambda r, c, n: send(r, c, length=len(c) - 1),
-        "the official file has",
+        "expected",
         "next mirror at once",
     ),
     Fault(
         "a longer length than it sends", lambda r, c, n: send(r, c, length=len(c) + 9), "offers", "next mirror at once"
     ),
-    Fault("chunks, the last ones missing once", chunked, None, "goes on from there", 2),
+    Fault("chunks, the last ones missing once", chunked, None, "continues from there", 2),
     Fault("size unknown: nothing wrong", good, None, "taken", 1, False),
     Fault(
         "size unknown: wrong bytes",
@@ -315,7 +315,7 @@ FAULTS = [
         1,
         False,
     ),
-    Fault("size unknown: breaks off", first(cutting(20_000)), None, "goes on from there", 2, False),
+    Fault("size unknown: breaks off", first(cutting(20_000)), None, "continues from there", 2, False),
     Fault(
         "size unknown: cut, no length",
         lambda r, c, n: without_length(b"")(r, c[:9], n),
@@ -374,7 +374,7 @@ def test_every_fault_ends_with_the_right_file(mirror, fault):
     else:
         assert len(left) == 1
         assert fault.left in left[0]
-        kept = "goes on" in fault.outcome
+        kept = "continues" in fault.outcome
         assert len(good) == 1
         assert (good[0] is not None) == kept
 
@@ -512,7 +512,7 @@ def test_of_slow_mirrors_the_fastest_is_taken_after_all(mirror):
     assert any("using the slow mirror" in line for line in lines)
     assert len(mirror.paths("slow")) == 1
     begun = [int(str(range_)[6:-1]) for range_ in mirror.ranges("less")]
-    assert 0 < begun[0] < begun[1]  # each goes on from where the other was left
+    assert 0 < begun[0] < begun[1]  # each continues from where the other was left
 
 
 def test_a_mirror_without_another_may_be_slow(mirror):

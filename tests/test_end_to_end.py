@@ -115,7 +115,7 @@ def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives
         first.send_signal(signal.SIGTERM)
         said, _ = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM, said
-    assert "goes on from the checkpoints" in said
+    assert "continues from the checkpoints" in said
     paths = all_jobs()[0]
     assert state_of(paths) == "interrupted"
     code, out, err = runner("submit", *words, "--engine", "inline")

@@ -60,7 +60,7 @@ BAD = [
     ("[engine.gpu]\npartition = 'x'", "[engine.gpu]: the field 'kind' is missing"),
     ("[engine.gpu]\nkind = 'pbs'", "kind is 'pbs', expected one of local, slurm"),
     ("[engine.local]\nkind = 'slurm'", "kind is 'slurm', expected 'local'"),
-    ("[engine.inline]\nkind = 'local'", "has no table"),
+    ("[engine.inline]\nkind = 'local'", "has no settings"),
     ("[engine.gpu]\nkind = 'slurm'\npartitions = 'x'", "did you mean 'partition'"),
     ("[engine.gpu]\nkind = 'local'\npartition = 'x'", "unknown field of an engine of kind 'local' 'partition'"),
     ("[engine.gpu]\nkind = 'slurm'\ngpus = 'two'", "gpus is 'two'"),
@@ -228,7 +228,7 @@ def test_a_killed_worker_is_replaced_and_three_in_a_row_are_given_up(own_locks, 
     assert state_of(once) == "done"
     assert [line["event"] for line in read_lines(often.attempts)] == ["start"] * 3
     assert state_of(often) == "failed"
-    assert "ended by signal SIGKILL" in read_json(often.failure)["what"]
+    assert "ended with signal SIGKILL" in read_json(often.failure)["what"]
     assert len(warnings) == 4
     assert all("because the system ran out of memory" in line for line in warnings)
 

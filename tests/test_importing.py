@@ -78,7 +78,7 @@ def test_torchvisions_folder(tmp_path, mnist, cifar):
     datafiles.write(tmp_path / "torch", there)
     lines = bring(tmp_path / "data", [mnist[0], cifar[0]], tmp_path / "torch")
     assert snapshot(tmp_path / "data") == packed(there)
-    assert f"{tmp_path / 'torch'}: 1 other file left alone" in lines
+    assert f"{tmp_path / 'torch'}: 1 other file skipped" in lines
     for dataset, _ in (mnist, cifar):
         assert load(dataset, tmp_path / "data").facts.verified
 
@@ -300,7 +300,7 @@ def test_with_a_data_set_named_others_are_left_alone(tmp_path, runner):
     (tmp_path / "x").write_bytes(b"hello")
     code, _, line = runner("data", "import", str(tmp_path / "x"), "--dataset", "mnist")
     assert code == 2
-    assert "isn't an official file of MNIST (its md5" in line
+    assert "is not an official file of MNIST (its md5" in line
     code, _, line = runner("data", "import", str(tmp_path / "x"), "--dataset", "digits")
     assert (code, line) == (2, "runner: --dataset digits: it is part of scikit-learn and needs no import\n")
 
@@ -353,7 +353,7 @@ def test_the_command(runner, tmp_path):
     (tmp_path / "x").write_bytes(b"hello")
     code, out, err = runner("data", "import", str(tmp_path / "x"))
     assert (code, out) == (2, "")
-    assert err.startswith(f"runner: {tmp_path / 'x'} isn't an official file of MNIST")
+    assert err.startswith(f"runner: {tmp_path / 'x'} is not an official file of MNIST")
 
 
 @pytest.mark.realdata

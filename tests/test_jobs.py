@@ -215,7 +215,7 @@ def test_find_job_by_key_prefix_and_fingerprint(tmp_path):
     assert find_job(one.key, found).read_job() == newer  # exact key: its newest revision
     assert find_job(f"{one.key}-{one.fingerprint[:8]}", found).read_job() == one
     assert find_job("digits/lenet/reference-seed10", found).read_job() == other
-    with pytest.raises(UserError, match="means 3 jobs"):
+    with pytest.raises(UserError, match="matches 3 jobs"):
         find_job("digits/", found)
     with pytest.raises(UserError, match="did you mean 'digits/lenet/reference-seed0'"):
         find_job("digits/lennet/reference-seed0", found)

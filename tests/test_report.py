@@ -319,11 +319,11 @@ def test_a_suite_is_reported_from_this_checkouts_runs_and_results(
     ("same", "other", "says"),
     [
         (0, 0, None),
-        (0, 1, "Of this checkout, not published: 1 run. Outside"),
-        (0, 2, "Of this checkout, not published: 2 runs. Outside"),
-        (1, 0, "1 run, 1 with the same weights, bit for bit, as a published run: counted once."),
-        (1, 2, "3 runs, 1 with the same weights, bit for bit, as a published run: counted once."),
-        (3, 0, "3 runs, 3 with the same weights, bit for bit, as a published run: counted once."),
+        (0, 1, "Unpublished in this checkout: 1 run. Outside"),
+        (0, 2, "Unpublished in this checkout: 2 runs. Outside"),
+        (1, 0, "1 run, 1 with weights bit-identical to a published run, counted once."),
+        (1, 2, "3 runs, 1 with weights bit-identical to a published run, counted once."),
+        (3, 0, "3 runs, 3 with weights bit-identical to a published run, counted once."),
     ],
 )
 def test_the_report_says_what_of_it_is_one_s_own(
@@ -348,7 +348,7 @@ def test_equal_weights_in_another_row_are_two_measurements(own_root: Path, capsy
     same = {"weights_sha256": published[0].weights_sha256}
     run_locally(own_root / ".runs", make_record(FIVE[0], seed=0, profile="fast", **same))
     show("nin_ablation", "table")
-    assert "not published: 1 run. " in capsys.readouterr().out
+    assert "Unpublished in this checkout: 1 run. " in capsys.readouterr().out
 
 
 def test_an_unknown_format_names_the_known_ones(evidence: Evidence) -> None:
@@ -444,4 +444,4 @@ def test_repeated_runs_of_a_seed_are_said(tmp_path: Path) -> None:
     publish_records(tmp_path, *make_seeds(FIVE), again)
     text = text_of(read(tmp_path), "table")
     assert "5 of 5 (6 runs)" in text
-    assert "A seed counts once, as the mean of its runs: nin_dropout 6 runs of 5 seeds." in text
+    assert "Several runs of a seed count once, as their mean: nin_dropout 6 runs of 5 seeds." in text

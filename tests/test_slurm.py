@@ -271,7 +271,7 @@ def test_a_killed_worker_is_replaced_inside_its_task(on_slurm, submit, undisturb
     said, _ = following.communicate(timeout=300)
     assert following.returncode == 0, said + task_logs()
     assert len(starts(the_job())) == 2
-    assert "ended by signal SIGKILL" in task_logs()
+    assert "ended with signal SIGKILL" in task_logs()
     assert same_training(load(the_job().record), undisturbed)
 
 

@@ -234,7 +234,7 @@ class Queue:
     _away: bool = False  # it was reported that SLURM doesn't answer
 
     def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
-        """Queue the waiting jobs that no live task has, and say what was done. Raises SlurmUnavailable or sbatch's UserError."""
+        """Queue the waiting jobs that no live task has, and say what was done. Raise SlurmUnavailable or sbatch's UserError."""
         with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits in parallel queue no job twice
             if not held:
                 raise SlurmUnavailable("another submit of this checkout has held the queue's lock for a minute")
