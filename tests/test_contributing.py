@@ -376,3 +376,12 @@ def test_the_citation_has_the_licence_of_the_package_and_no_second_version() -> 
     assert {"title", "message", "authors", "type"} <= citation.keys()
     assert citation["license"] == project["license"]
     assert "version" not in citation  # pyproject.toml alone has it; `runner --version` says it and the commit
+
+
+def test_the_version_and_the_release_date_are_the_changelogs() -> None:
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((HERE / "CITATION.cff").read_text())
+    headings = re.findall(r"^## (\S+?),? \(?(.*?)\)?$", (HERE / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    newest, state = headings[0]
+    assert project["version"] == newest + (".dev0" if state == "not released yet" else "")
+    assert citation["date-released"] == next(date for _, date in headings if date != "not released yet")

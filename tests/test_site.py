@@ -21,7 +21,7 @@ import source
 import typer
 from charts.board import cost_figure, free_labels, gap_figure, gap_order
 from charts.claims import claims_figure
-from charts.common import GREY, LOOKS, SERIES
+from charts.common import GREY, SERIES, VERDICT_STYLES
 from charts.runs import compare_figure, seeds_figure
 from helpers import (
     MARKUP,
@@ -179,10 +179,11 @@ def test_text_and_figures_have_contrast_in_both_themes(theme):
 
 
 def test_no_verdict_is_told_by_colour_alone():
-    assert len({symbol for _, symbol in LOOKS.values()}) >= 6
-    judged = [LOOKS[word] for word in ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")]
+    assert len({symbol for _, symbol in VERDICT_STYLES.values()}) >= 6
+    words = ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")
+    judged = [VERDICT_STYLES[word] for word in words]
     assert len({symbol for _, symbol in judged}) == len(judged)
-    assert set(LOOKS) <= set(SYMBOLS)
+    assert set(VERDICT_STYLES) <= set(SYMBOLS)
 
 
 # --- frames ------------------------------------------------------------------------------------------------------------
