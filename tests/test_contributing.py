@@ -175,7 +175,7 @@ def fork(project: Path, tmp_path: Path):
 @pytest.mark.slow  # a process for each command, each loading torch
 def test_the_example_of_contributing_is_a_pull_request_whose_check_is_green(fork) -> None:
     clone, call = fork
-    example = (HERE / "CONTRIBUTING.md").read_text().split("### An example, word by word")[1].split("\n## ")[0]
+    example = (HERE / "CONTRIBUTING.md").read_text().split("### A complete example")[1].split("\n## ")[0]
     steps = re.findall(r"(?:In `([^`]+)`:\n\n)?```\w*\n(.*?)```", example, flags=re.DOTALL)
     assert [path for path, _ in steps] == ["", "zoo/cnn2.py", "benchmarks/papers/cnn2.toml", ""]
     lines = []

@@ -1,4 +1,4 @@
-"""`runner new-model`: its templates run as they are, and CONTRIBUTING's example is followed word by word."""
+"""`runner new-model`: its templates run unchanged, and CONTRIBUTING's example is followed exactly."""
 
 import os
 import shutil
