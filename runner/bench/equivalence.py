@@ -1,7 +1,5 @@
 """Test whether `fast` gives the errors of `reference`, by training both: `runner bench --equivalence`."""
 
-from typing import Any
-
 from rich.console import Console
 
 from benchmarks import leaderboard
@@ -13,7 +11,7 @@ from zoo import load_models
 
 
 def equivalence_study(
-    dataset: str, model: str, seeds: int, settings: Any, console: Console, *, dry_run: bool = False
+    dataset: str, model: str, seeds: int, settings: run.Settings, console: Console, *, dry_run: bool = False
 ) -> int:
     """Train the missing ones of `seeds` seeds in each profile, and print the result of two one-sided tests (TOST).
 

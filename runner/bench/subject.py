@@ -23,6 +23,7 @@ from runner.jobs.paths import JobPaths
 from runner.training import arithmetic, profiles
 from runner.training import loop as train
 from runner.training.batches import DeviceSet, Prepared, prepare
+from runner.training.checkpoint import Checkpoint
 from runner.worker.attempt import JobAttempt, Worker
 from runner.worker.lease import Log
 from zoo import load_models
@@ -130,7 +131,7 @@ def run_loop(
             hooks.progress(facts)
             on_step(facts)
 
-        def save(state: Any) -> None:
+        def save(state: Checkpoint) -> None:
             began = time.perf_counter()
             hooks.save(state)
             saves.append(time.perf_counter() - began)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,12 @@ from runner.commands.shared import (
     submitted,
 )
 
+if TYPE_CHECKING:
+    from benchmarks.records import Job
+    from runner.jobs.paths import JobPaths
+    from runner.jobs.state import State
+    from runner.submit.watch import QueueView
+
 
 def status(
     suite: AnySuite = None,
@@ -34,7 +40,7 @@ def status(
 
     queue = QueueView()
 
-    def read_view() -> list[tuple[Any, Any, Any]]:
+    def read_view() -> "list[tuple[Job, JobPaths, State]]":
         jobs, problems = read_jobs(submitted(suite))
         rows = [(job, paths, state_of(paths)) for job, paths in jobs]
         if not json_:
@@ -69,7 +75,7 @@ def _warn_unreadable(problems: list[str]) -> None:
         print(f"runner: {len(problems) - 3} more job.json files can't be read", file=sys.stderr)
 
 
-def _status_text(rows: list[tuple[Any, Any, Any]], queue: Any) -> str:
+def _status_text(rows: "list[tuple[Job, JobPaths, State]]", queue: "QueueView") -> str:
     """Return the jobs as a table, one line each; there may be 10,000."""
     from runner.jobs.state import TO_RUN, progress_of
     from runner.submit.progress import SYMBOLS

@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from runner.console import Console
+    from runner.jobs.paths import JobPaths
+    from runner.submit.run import Settings
+    from runner.worker.options import RunOptions
 
 
 class Profile(StrEnum):
@@ -61,7 +67,7 @@ ForceResume = Annotated[
 ]
 
 
-def make_console(stderr: bool = False, *, submits: bool = False) -> Any:
+def make_console(stderr: bool = False, *, submits: bool = False) -> "Console":
     """Return a console. With `submits`, its output goes to a file once the reader closes the pipe."""
     from runner.console import Console
     from runner.jobs.paths import output_file
@@ -69,14 +75,14 @@ def make_console(stderr: bool = False, *, submits: bool = False) -> Any:
     return Console(output_file if submits else None, stderr=stderr)
 
 
-def options_from(flags: Mapping[str, Any]) -> Any:
+def options_from(flags: Mapping[str, Any]) -> "RunOptions":
     """Return the run options from a command's flags (its `locals()`)."""
     from runner.worker.options import RunOptions
 
     return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
 
 
-def settings_from(flags: Mapping[str, Any]) -> Any:
+def settings_from(flags: Mapping[str, Any]) -> "Settings":
     """Return the submit settings from a command's flags (its `locals()`); raise UserError for an unknown engine."""
     from runner.submit.run import Settings
 
@@ -86,7 +92,7 @@ def settings_from(flags: Mapping[str, Any]) -> Any:
     return settings
 
 
-def submitted(suite: str | None) -> list[Any]:
+def submitted(suite: str | None) -> "list[JobPaths]":
     """Return the folders of the jobs submitted here, of one suite or all."""
     from benchmarks.suites import get_suite
     from runner.jobs.find import all_jobs, suites_of_jobs

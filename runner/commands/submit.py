@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,11 @@ from runner.commands.shared import (
     make_console,
     settings_from,
 )
+
+if TYPE_CHECKING:
+    from benchmarks.records import Job
+    from runner.jobs.state import State
+    from runner.submit.run import Settings
 
 
 def submit(
@@ -141,7 +146,7 @@ def quickstart(data_dir: DataDir = None) -> None:
 
 
 def _until_decided(
-    suite: str, only: list[str], profile: str, max_seeds: int | None, settings: Any, dry_run: bool, detach: bool
+    suite: str, only: list[str], profile: str, max_seeds: int | None, settings: "Settings", dry_run: bool, detach: bool
 ) -> None:
     from benchmarks.suites import get_suite
     from runner.submit import run as submitting
@@ -165,7 +170,7 @@ def _until_decided(
     raise typer.Exit(code)
 
 
-def _show_plan(planned: Any, states: Any, settings: Any) -> None:
+def _show_plan(planned: "list[Job]", states: "list[State]", settings: "Settings") -> None:
     from runner.submit import run as submitting
 
     if settings.json:

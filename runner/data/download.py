@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
@@ -22,6 +22,9 @@ from runner.data.folder import check_free_space, os_errors_as_user_errors, sole_
 from runner.data.mirror import from_mirror
 from runner.data.transfer import PATIENCE, MirrorFailed, Patience, TooSlow, Transfer
 from runner.text import amount, duration
+
+if TYPE_CHECKING:
+    from rich.progress import Task, TaskID
 
 Log = Callable[[str], Any]
 
@@ -250,7 +253,7 @@ class _Show:
                 if not row.finished:
                     self.log(_line(row))
 
-    def _move(self, task: Any, arrived: int, total: float | None) -> None:
+    def _move(self, task: "TaskID", arrived: int, total: float | None) -> None:
         if arrived < self.shown.get(task, 0):  # restarted from the first byte, so the rate so far is meaningless
             self.progress.reset(task, completed=arrived, total=total)
         else:
@@ -258,7 +261,7 @@ class _Show:
         self.shown[task] = arrived
 
 
-def _line(task: Any) -> str:
+def _line(task: "Task") -> str:
     of = f" of {amount(task.total)}" if task.total else ""
     rate = f", {amount(task.speed)}/s" if task.speed else ""
     left = f", about {duration(task.time_remaining)} left" if task.time_remaining is not None else ""

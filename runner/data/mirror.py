@@ -8,8 +8,8 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from runner.data.folder import install_file, md5_of
 from runner.data.transfer import Interrupted, MirrorFailed, TooSlow, Transfer
@@ -123,7 +123,7 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
     return at > 0
 
 
-def _copy(response: Any, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
+def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
     """Write the response body to the part file.
 
     Raises Crawls below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
@@ -163,7 +163,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _offered(response: Any) -> tuple[int, int | None]:
+def _offered(response: http.client.HTTPResponse) -> tuple[int, int | None]:
     """Return the first byte of a response (-1 if unknown) and the size of the whole file (None if unknown)."""
     if response.status != 206:
         return 0, response.length
@@ -173,7 +173,7 @@ def _offered(response: Any) -> tuple[int, int | None]:
     return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
-def _validator(response: Any) -> str | None:
+def _validator(response: http.client.HTTPResponse) -> str | None:
     """Return the value for If-Range: the strong ETag, else the Last-Modified date, else None."""
     etag = response.headers.get("ETag")
     if etag and not etag.startswith("W/"):
@@ -181,7 +181,7 @@ def _validator(response: Any) -> str | None:
     return response.headers.get("Last-Modified")
 
 
-def _retry_after(headers: Any) -> float | None:
+def _retry_after(headers: Message) -> float | None:
     """Return the wait in seconds from Retry-After, given there in seconds or as a date; None if absent or malformed."""
     value = headers.get("Retry-After") or ""
     if value.strip().isdecimal():

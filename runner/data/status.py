@@ -4,7 +4,7 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets import DATASETS, Dataset
 from runner.data.cache import cache_roots, find_entry, stamp_of
@@ -18,6 +18,9 @@ from runner.data.folder import (
     refuse_file,
 )
 from runner.text import ago, amount
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def _others(folder: Path) -> list[str]:
     return sorted(files - known)
 
 
-def show_status(report: dict[str, Any], console: Any) -> None:
+def show_status(report: dict[str, Any], console: "Console") -> None:
     """Print the result of `status` as a table, followed by provenance, unused files and disk space."""
     from rich.markup import escape
     from rich.table import Table

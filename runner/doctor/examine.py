@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
 from runner import nvml
@@ -21,6 +21,9 @@ from runner.doctor.services import check_engines, check_mlflow, check_slurm
 from runner.engines.config import Slurm, engine_named, engines_file
 from runner.jobs.paths import runs_folder
 from runner.text import first_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SYMBOLS: dict[Status, str] = {"ok": "✓", "warning": "!", "problem": "✗"}
 
@@ -83,7 +86,7 @@ def _what(error: Exception) -> str:
     return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
 
 
-def run(engine: str | None, data_dir: Path | None, as_json: bool, console: Any) -> int:
+def run(engine: str | None, data_dir: Path | None, as_json: bool, console: "Console") -> int:
     """Print every check; return exit code 1 if one is a problem, else 0."""
     checks = examine(engine, data_dir, lambda line: print(line, file=sys.stderr))
     counts = {status: sum(check.status == status for check in checks) for status in SYMBOLS}

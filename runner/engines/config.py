@@ -133,7 +133,7 @@ def read_engines() -> dict[str, Table]:
     return BUILT_IN | {name: _read(path, name, table) for name, table in content.get("engine", {}).items()}
 
 
-def _read(path: Path, name: str, table: Any) -> Table:
+def _read(path: Path, name: str, table: object) -> Table:
     where = f"{path}: [engine.{name}]"
     if not isinstance(table, dict):
         raise UserError(f"{where}: expected a table, got {table!r}")

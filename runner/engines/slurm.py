@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
@@ -38,6 +38,9 @@ from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
 from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import JsonModel, RunOptions
+
+if TYPE_CHECKING:
+    from submitit import SlurmExecutor
 
 QUERY_SECONDS = 15.0  # how often a following submit reads the queue
 LOST_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
@@ -178,7 +181,7 @@ def signal_seconds(table: Slurm) -> int:
     return min(SIGNAL_SECONDS, walltime_seconds(table.walltime) // 4) if table.walltime else SIGNAL_SECONDS
 
 
-def executor_for(table: Slurm, name: str, folder: Path) -> Any:
+def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
     """Return submitit's executor with the table's options, for an array of this name; its files go to `folder`.
 
     Raises UserError if SLURM is not installed.
@@ -207,7 +210,7 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
     return executor
 
 
-def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
+def queue_with(executor: "SlurmExecutor", calls: Sequence[tuple[Any, ...]]) -> list[str]:
     """Queue one array of these calls (function, arguments); return the task ids. Raises UserError if sbatch refuses them."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 

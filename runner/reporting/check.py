@@ -8,11 +8,11 @@ import io
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import zoo
 from benchmarks.checkout import root
@@ -26,6 +26,9 @@ from runner.reporting.verify import verify
 from runner.text import number
 from zoo.spec import ModelSpec
 
+if TYPE_CHECKING:
+    import pytest
+
 FILES = ("tests/test_zoo.py", "tests/test_papers.py", "tests/test_architecture.py")
 
 
@@ -38,7 +41,7 @@ class Line:
     wrong: bool = False
 
 
-def run(names: Sequence[str], dry_run: bool, say: Any = print) -> int:
+def run(names: Sequence[str], dry_run: bool, say: Callable[[str], object] = print) -> int:
     """Check models, or all without names, and print one line for each item that was written, is right or is missing.
 
     Returns exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raises
@@ -182,7 +185,7 @@ class Contracts:
         """Return whether to run the test with this id. `marked` tests cover every model and are cheap."""
         return marked or bool(self._about.search(test) or self._files.search(test))
 
-    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+    def pytest_collection_modifyitems(self, config: "pytest.Config", items: "list[pytest.Item]") -> None:
         """Deselect the other tests."""
         contract_items = [
             item for item in items if self.wants(item.nodeid, item.get_closest_marker("contract") is not None)
@@ -190,12 +193,12 @@ class Contracts:
         config.hook.pytest_deselected(items=[item for item in items if item not in contract_items])
         items[:] = contract_items
 
-    def pytest_collectreport(self, report: Any) -> None:
+    def pytest_collectreport(self, report: "pytest.CollectReport") -> None:
         """Record a test file that cannot be loaded."""
         if report.failed:
             self.problems.append(("", f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}"))
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
+    def pytest_runtest_logreport(self, report: "pytest.TestReport") -> None:
         """Record a failed test with the first line of its message."""
         if report.failed:
             match = self._about.search(report.nodeid)
@@ -204,7 +207,7 @@ class Contracts:
             )
 
 
-def first_line(report: Any) -> str:
+def first_line(report: "pytest.TestReport") -> str:
     """Return the first line of an assertion's message, without its class name."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr)

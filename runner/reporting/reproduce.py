@@ -231,6 +231,6 @@ def show(theirs: RunRecord, ours: RunRecord, comparison: Comparison, path: Path,
     console.print(Text(f"ours: {path}", style="dim"), soft_wrap=True)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "-" if value is None else str(value)
     return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{40,}", text) else text

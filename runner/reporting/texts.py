@@ -4,12 +4,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.labels import clean, ranks, repeats_line
+from benchmarks.labels import Row, clean, ranks, repeats_line
 
 SUBMIT = "runner submit --suite"
 
 
-def reported_text(row: Any) -> str:
+def reported_text(row: Row) -> str:
     """Return the reported error as printed; '' if there is none."""
     return "" if pd.isna(row.reported) else row.printed
 
@@ -20,7 +20,7 @@ def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
     return [("" if rank is None else str(rank), row) for rank, row in pairs]
 
 
-def about(row: Any) -> str:
+def about(row: Row) -> str:
     """Return the name of the row that a reason belongs to."""
     return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
 
@@ -68,13 +68,13 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
     return notes
 
 
-def profiles_text(row: Any) -> str:
+def profiles_text(row: Row) -> str:
     """Return which two profiles an equivalence compares, and on what."""
     unverified = " on unverified data" if row.data == "unverified" else ""
     return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
 
 
-def measured_with(claim: Any) -> str:
+def measured_with(claim: Row) -> str:
     """Return the profile and data on which a claim was judged; '' for reference on verified data."""
     parts = ["profile fast"] * (claim.profile == "fast") + ["unverified data"] * (claim.data == "unverified")
     return f" ({', '.join(parts)})" if parts else ""

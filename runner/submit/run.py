@@ -5,9 +5,10 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -156,7 +157,7 @@ def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
     return lines
 
 
-def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
+def check_data(planned: Sequence[Job], settings: Settings, say: Callable[[str], object]) -> None:
     """Load every data set once before anything starts, so that a missing or unofficial file raises UserError here."""
     from runner.data import cache
     from runner.data.folder import data_folder
@@ -303,13 +304,13 @@ def _signals(work: Work, progress: Progress, how: str) -> Any:
     """Handle signals: Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only detaches the terminal."""
     received: list[int] = []
 
-    def stop(number: int, _frame: Any) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         work.stopping.set()
         if len(received) == 1:
             progress.say(how)
 
-    def leave_terminal(_number: int, _frame: Any) -> None:
+    def leave_terminal(_number: int, _frame: FrameType | None) -> None:
         """Redirect the streams before anything is printed, because a write to a closed terminal raises."""
         lead((1, 2), output_file())
         progress.detach()

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from runner.jobs.paths import runs_folder
 from runner.locks import locked_within
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 LOGIN = "If it needs a login, set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 QUIET = {
@@ -102,7 +105,7 @@ def writing(patience: float) -> AbstractContextManager[bool]:
     return locked_within(runs_folder() / "mlflow.lock", patience)
 
 
-def create_store(client_class: Any, path: Path) -> None:
+def create_store(client_class: "type[MlflowClient]", path: Path) -> None:
     """Create and migrate a new SQLite store under a temporary name, then rename it.
 
     A kill during the migrations, which take seconds, would leave a store that MLflow can neither open nor repair.

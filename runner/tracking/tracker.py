@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets import DATASETS
 from benchmarks.records import Job, RunRecord
@@ -42,6 +42,9 @@ from runner.tracking.store import (
     writing,
 )
 from runner.tracking.view import RUN_TAG, Points, View, curve_points, read_view, system_points
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SYNCED_TAG = "reprozoo.synced"  # sha256 of the record.json that has arrived completely
 
@@ -218,7 +221,7 @@ class Tracker:
                 report.written += sent
                 report.unchanged += not sent
 
-    def _open(self, client_class: Any) -> None:
+    def _open(self, client_class: "type[MlflowClient]") -> None:
         """Connect, once.
 
         A new database is created and migrated here, under the lock, because two processes at once would fail.

@@ -38,7 +38,7 @@ def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> 
     kinds: Mapping[type, Any] = {nn.Conv2d: Shape.of, nn.LocalResponseNorm: NormShape.of}
 
     def watch(name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
-        def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             shape = kinds[type(module)](module, inputs[0], layout)
             if shape is not None:
                 shapes[name] = shape
@@ -176,8 +176,8 @@ def install_choice(
     return choice
 
 
-def _convolve(module: Any, letters: str, layout: torch.memory_format) -> Callable[..., Tensor]:
-    layer: Layer = (module.stride[0], module.padding[0], letters, layout)
+def _convolve(module: nn.Conv2d, letters: str, layout: torch.memory_format) -> Callable[..., Tensor]:
+    layer: Layer = (module.stride[0], int(module.padding[0]), letters, layout)
 
     def convolve(_module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         output: Tensor = Convolution.apply(x, weight, bias, layer)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import Job, canonical_json, save, write_atomically
@@ -28,6 +28,14 @@ from runner.training import memory
 from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from runner.data.cache import Data
+    from runner.training.checkpoint import Checkpoint
+    from runner.training.loop import Trained
+    from zoo.recipe import Recipe
 
 STOP_CHECK_SECONDS = 0.5  # between two checks for the stop file
 
@@ -152,7 +160,7 @@ def kind_of(error: Exception) -> str:
     return "infrastructure" if accelerator or names_cuda or memory.is_short(str(error)) else "model"
 
 
-def recipe_of(job: Job) -> Any:
+def recipe_of(job: Job) -> "Recipe":
     """Return the effective recipe. Raise UserError if it cannot be read, as a recipe of an older version."""
     from zoo.recipe import recipe_from
 
@@ -230,7 +238,7 @@ class JobAttempt:
         if resume is not None:
             log(f"resuming after epoch {resume.epoch}, step {resume.step}")
 
-        def trained_from(start: Any) -> Any:
+        def trained_from(start: "Checkpoint | None") -> "Trained":
             return train.train(
                 job, self.run, spec, recipe, prepared, device, switches, self.hooks(), resume=start,
                 force_resume=self.options.force_resume, on_other_device=self.options.on_other_device, facts=facts,
@@ -288,7 +296,7 @@ class JobAttempt:
         self._stop_checked = now
         return os.path.exists(self._stop_file)  # noqa: PTH110
 
-    def _checkpoint(self) -> Any:
+    def _checkpoint(self) -> "Checkpoint | None":
         from runner.training.checkpoint import Checkpoint
 
         if not self.paths.checkpoint.exists():
@@ -298,9 +306,11 @@ class JobAttempt:
         except (OSError, MemoryError):
             raise  # a problem of the disk, not of the file: a retry may succeed
         except Exception as error:  # torch raises many types for a truncated file
-            return self._start_again(f"can't be read ({type(error).__name__})")
+            self._start_again(f"can't be read ({type(error).__name__})")
+            return None
         if checkpoint.fingerprint != self.job.fingerprint or checkpoint.run != self.run:
-            return self._start_again("belongs to another job or run")
+            self._start_again("belongs to another job or run")
+            return None
         self._write_metrics(checkpoint.curve)
         return checkpoint
 
@@ -311,7 +321,7 @@ class JobAttempt:
         self.run = secrets.token_hex(16)
         append_line(self.paths.attempts, _start_line(self.paths, self.run, self.options))
 
-    def _save(self, state: Any) -> None:
+    def _save(self, state: "Checkpoint") -> None:
         """Save the checkpoint first, then the curve so far.
 
         In this order a line of metrics.jsonl never changes once it is written.
@@ -322,7 +332,7 @@ class JobAttempt:
     def _write_metrics(self, curve: list[dict[str, Any]]) -> None:
         write_atomically(self.paths.metrics, "".join(canonical_json(row) + "\n" for row in curve))
 
-    def _known(self, loaded: Any, device: Any, switches: dict[str, Any]) -> dict[str, Any]:
+    def _known(self, loaded: "Data", device: "torch.device", switches: dict[str, Any]) -> dict[str, Any]:
         """Return the parts of the record that are known before the first step."""
         return {
             "starts": [line for line in read_lines(self.paths.attempts) if line.get("event") == "start"],
@@ -345,7 +355,7 @@ class JobAttempt:
             "submitted_by": self.options.submitted_by,
         }
 
-    def _write_results(self, trained: Any, recipe: Any, known: dict[str, Any]) -> None:
+    def _write_results(self, trained: "Trained", recipe: "Recipe", known: dict[str, Any]) -> None:
         """Write the weights, then the curve, then the record, which commits: the job is then done."""
         write_atomically(self.paths.weights, weights_bytes(trained.weights))
         write_atomically(self.paths.curve, curve_csv(trained.curve))

@@ -6,7 +6,7 @@ import io
 import platform
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -26,12 +26,18 @@ from benchmarks.records import (
 from runner import nvml
 from runner.sources import source
 
+if TYPE_CHECKING:
+    import torch
+
+    from runner.training.loop import Trained
+    from zoo.recipe import Recipe
+
 
 def make_record(
     job: Job,
     run: str,
-    trained: Any,
-    recipe: Any,
+    trained: "Trained",
+    recipe: "Recipe",
     *,
     starts: list[dict[str, Any]],
     environment: Environment,
@@ -117,7 +123,7 @@ def weights_sha256(weights: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def environment(device: Any, switches: dict[str, Any]) -> Environment:
+def environment(device: "torch.device", switches: dict[str, Any]) -> Environment:
     """Return hardware, driver and versions for the record. Raise UserError for values that no record can hold."""
     import torch
 
@@ -141,7 +147,7 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
         raise UserError(f"a fact of this run does not fit into a record: {problems_of(error)[0]}") from error
 
 
-def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: Any) -> None:
+def rehearse(job: Job, run: str, recipe: "Recipe", facts: dict[str, Any], **known: Any) -> None:
     """Build the final record from what is known before the first step; raise UserError if it is invalid.
 
     A training then cannot fail at its end for a reason that was known at its start. `facts` are this attempt's entry in
