@@ -540,7 +540,7 @@ def mat(**changes) -> bytes:
         (b"", "not a complete .mat file"),
         (b"<html>404</html>" * 100, "not a complete .mat file"),
         (mat()[:-100], "not a complete .mat file"),
-        (mat(X=None), "'X' has the shape of nothing"),
+        (mat(X=None), "'X' has the shape ()"),
         (mat(X=np.zeros((4, 4, 3, 20), np.uint8)), "'X' has the shape (4, 4, 3, 20), expected (5, 4, 3, 'n')"),
         (mat(X=np.zeros((5, 4, 3, 400), np.uint8), y=np.ones((400, 1))), "'X' has the shape (5, 4, 3, 400)"),
         (mat(X=np.zeros((5, 4, 3, 20))), "'X' holds float64"),

@@ -576,7 +576,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(mirror, small, monkeypat
     arrays = 2 * 6 * 200 * 48
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(len(content) + arrays - 1))
     line = the_line(prepare, dataset, folder)
-    for part in ("tiny (59.6 kB to download", "about 175 kB needed in", str(folder), "175 kB free", "--data-dir"):
+    for part in ("tiny (59.6 kB to download", "needs about 175 kB in", str(folder), "175 kB free", "--data-dir"):
         assert part in line
     assert not mirror.asked
     assert not files_in(folder)

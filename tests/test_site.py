@@ -235,7 +235,7 @@ def test_the_answer_counts_each_printed_number_once_and_unverified_data_apart(fu
     assert answer.sequential == 1  # strided_a
     sentence = answer_sentence(answer)
     assert f"Of {answer.printed} printed numbers" in sentence
-    assert f"{answer.checked.total()} were checked" in sentence
+    assert f"{answer.checked.total()} have a verdict" in sentence
     nobody = answer_of(full.board[full.board["runs"] == 0])
     assert "none has a verdict yet" in answer_sentence(nobody)
     assert "No printed number" in answer_sentence(answer_of(full.board.iloc[0:0]))
