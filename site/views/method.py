@@ -17,6 +17,8 @@ st.header("Rows that are not comparable")
 if len(not_comparable):
     widgets.table(texts.not_comparable(not_comparable), "Rows whose protocol differs from the source's")
 else:
-    st.markdown("At present there are none: every model ran under its source's protocol, as far as the source states it.")
+    st.markdown(
+        "At present there are none: every model ran under its source's protocol, as far as the source states it."
+    )
 st.header("Add a model")
 st.markdown(texts.add_a_model() or "See CONTRIBUTING.md.")
