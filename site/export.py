@@ -1,7 +1,7 @@
-"""`python site/export.py DIR`: the site as plain HTML that any web server, GitHub Pages or file:// can show.
+"""Write the site as plain HTML for any web server, GitHub Pages or file://: `python site/export.py DIR`.
 
-Every link is relative, so that the folder works below any path. What needs a whole address (a shared link's preview, the
-page for wrong links) is told it by --base-url.
+Every link is relative, so the folder works below any path. Previews of shared links and the page for wrong links need the
+full address, which --base-url gives.
 """
 
 import argparse

@@ -39,7 +39,7 @@ def import_(
     link: Annotated[bool, typer.Option("--link", help="Make hard links instead of copies where possible.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Find the official files in folders and archives that you have, such as those of torchvision and keras.
+    """Copy the official files out of folders and archives that you have, such as those of torchvision and keras.
 
     runner data import ~/.keras/datasets ~/Downloads/cifar-10-python.tar.gz
     """

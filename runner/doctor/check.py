@@ -14,7 +14,7 @@ CLOCK_WARNING, CLOCK_PROBLEM = 5.0, 60.0  # seconds between two clocks; leases a
 
 @dataclass(frozen=True)
 class Check:
-    """The result of a check: `says` is one line; `mend` is what to do, empty if nothing."""
+    """The result of a check: `says` is one line; `mend` is what to do, empty if nothing. Both are keys of `doctor --json`."""
 
     name: str
     status: Status
@@ -28,7 +28,7 @@ def ok(name: str, says: str) -> Check:
 
 
 def warning(name: str, says: str, mend: str) -> Check:
-    """Return a result that lets work go on with a limitation."""
+    """Return a result that limits the work but does not stop it."""
     return Check(name, "warning", says, mend)
 
 

@@ -257,7 +257,7 @@ class Tracker:
         return self._experiments[dataset]
 
     def _artifacts(self, dataset: str) -> str | None:
-        """Return the data set's artifact folder beside the SQLite file; None for another store, which has its own place.
+        """Return the data set's artifact folder next to the SQLite file; None for another store, which has its own.
 
         MLflow's default is the current directory. Each data set has a folder of its own. Otherwise the artifact
         job.json would be where .runs has the jobs' job.json.

@@ -2,7 +2,7 @@
 
 A set is preprocessed once to float32 if it is small, or if its preprocessing mixes pixels and the result fits into
 memory. Otherwise it stays uint8, a quarter of the memory, and each batch is preprocessed. Per-channel preprocessing
-costs little beside a large network.
+costs little compared with a large network.
 """
 
 import dataclasses

@@ -79,7 +79,7 @@ def start_thread(thread: threading.Thread) -> None:
 def keep_freed() -> None:
     """Tell glibc to keep freed memory instead of returning it to the system. With another C library this does nothing.
 
-    A training step on a CPU frees and reallocates hundreds of megabytes. By default each large block is mapped anew,
+    A training step on a CPU frees and reallocates hundreds of megabytes. By default each large block is mapped again,
     and the kernel clears it page by page: 2,000 page faults per step for LeNet, 33,000 for NiN at batch 32. Without
     them a step took a tenth (LeNet) to a sixth (NiN) less processor time, with the same peak memory (best of two runs
     each on a busy two-core Xeon, torch 2.15).

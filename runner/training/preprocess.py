@@ -317,7 +317,7 @@ def fit(
                 state = _fitted(kind, train_images)
                 buffer = io.BytesIO()
                 np.savez(buffer, allow_pickle=False, **state)
-                with suppress(OSError):  # with a full disk the next job fits again; this one goes on
+                with suppress(OSError):  # with a full disk the next job fits again; this one continues
                     write_atomically(path, buffer.getvalue())
     return _to_transform(kind, state)
 

@@ -270,7 +270,7 @@ class JobAttempt:
             log("".join(traceback.format_exception(error)))
             raise UserError(
                 f"the training ended, but its results can't be written: {type(error).__name__}: {error}; the last checkpoint "
-                "is kept, and the same command goes on from it"
+                "is kept, and the same command resumes from it"
             ) from error
         return "finished"
 
