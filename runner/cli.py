@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    cls=_Commands, help="See which data sets are here, and get them.", no_args_is_help=True, rich_markup_mode=None
+    cls=_Commands, help="Show, download and import data sets.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 
