@@ -67,7 +67,7 @@ def test_what_changed_is_what_this_branch_changed(repository) -> None:
 
 
 def test_an_unknown_base_is_one_line(repository) -> None:
-    with pytest.raises(SystemExit, match="is 'nowhere' fetched"):
+    with pytest.raises(SystemExit, match="fetch 'nowhere' first"):
         check_pr.changed_files(repository[0], "nowhere")
 
 
