@@ -22,7 +22,7 @@ from runner.training.response_norm import NormShape, ResponseNorm, rule_of
 
 TORCH = "torch"  # the choice that swaps nothing
 MEASURED = "measured"  # to be measured when the training begins
-WAYS = {"t": "torch", "w": "Winograd", "m": "matrix product"}
+WAYS = {"t": "torch", "w": "Winograd", "r": "Winograd along rows", "m": "matrix product"}
 OPERATIONS = {nn.Conv2d: 3, nn.LocalResponseNorm: 1}
 GAIN = 1.1  # required speed-up over torch in the best turn: guards against choosing by noise
 TRIAL_IMAGES = 32
