@@ -11,12 +11,13 @@ from torch import nn
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
-from runner.training import arithmetic, convolution, profiles, response_norm, winograd, winograd_rows
+from runner.training import arithmetic, convolution, profiles, response_norm, winograd, winograd_rows, within_map_norm
 from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.convolution import Shape
 from runner.training.loop import Hooks, Stopped, train
 from zoo import load_models
+from zoo.cudaconvnet import WithinMapNorm
 
 MODELS = load_models()
 CPU, LAST = torch.device("cpu"), torch.channels_last
@@ -202,6 +203,30 @@ def test_response_normalisation_is_near_float64_in_both_passes(rule, monkeypatch
     truths = (truth, *torch.autograd.grad(truth, exact, gradient.double()))
     for near, true in zip((output, *torch.autograd.grad(output, ours, gradient)), truths, strict=True):
         assert ((near - true).norm() / true.norm()).item() < 2e-6
+
+
+@pytest.mark.parametrize("rule", [(5e-5, 0.75, 3), (0.5, 0.75, 5), (0.1, 0.6, 3)])
+def test_normalisation_within_maps_is_near_float64_in_both_passes(rule, monkeypatch):
+    monkeypatch.setattr(within_map_norm, "CHUNK_VALUES", 600)
+    generator = torch.Generator().manual_seed(0)
+    x = 30 * torch.randn(5, 4, 9, 2, generator=generator).contiguous(memory_format=LAST)
+    gradient = torch.randn(5, 4, 9, 2, generator=generator)
+    exact, ours = x.double().requires_grad_(), x.clone().requires_grad_()
+    truth = WithinMapNorm(*rule)(exact)
+    output = within_map_norm.WithinMapNormalisation.apply(ours, *rule)
+    truths = (truth, *torch.autograd.grad(truth, exact, gradient.double()))
+    for near, true in zip((output, *torch.autograd.grad(output, ours, gradient)), truths, strict=True):
+        assert ((near - true).norm() / true.norm()).item() < PRODUCT_BOUND
+
+
+def test_a_swapped_normalisation_within_maps_is_the_module_s():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), WithinMapNorm(scale=0.1)).to(memory_format=LAST)
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=LAST)
+    theirs = model(x)
+    arithmetic.install(model, "1=s", LAST)
+    ours = model(x)
+    assert type(ours.grad_fn).__name__ == "WithinMapNormalisationBackward"
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_a_swapped_normalisation_is_the_module_s():
