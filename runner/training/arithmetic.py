@@ -30,6 +30,7 @@ KINDS: Mapping[type, Any] = {nn.Conv2d: Shape, nn.LocalResponseNorm: NormShape, 
 GAIN = 1.1  # required speed-up over torch in the best turn: guards against choosing by noise
 TRIAL_IMAGES = 32
 REPEATS = 3
+HOPELESS = 1.5  # times torch's seconds in the first turn: such an implementation is not measured again
 
 Shapes = Shape | NormShape | WithinNormShape
 Seconds = list[dict[str, list[float]]]  # for each operation: the turns' seconds by the letter of the way
@@ -88,13 +89,20 @@ def measure(shape: Shapes, batch: int) -> Seconds:
     seconds: Seconds = []
     with torch.no_grad():
         for operation in range(len(shape.operations)):
-            turns: dict[str, list[float]] = {letter: [] for letter in shape.ways(operation)}
-            for turn in range(REPEATS + 1 if len(turns) > 1 else 0):
-                for letter, spent in turns.items():
-                    began = clock()
-                    run(operation, letter)
-                    if turn:  # the first warms up
-                        spent.append(clock() - began)
+            letters = shape.ways(operation)
+
+            def spent(letter: str, operation: int = operation) -> float:
+                began = clock()
+                run(operation, letter)
+                return clock() - began
+
+            if len(letters) > 1:
+                first = {letter: spent(letter) for letter in letters}  # warms up
+                letters = "".join(letter for letter in letters if first[letter] <= HOPELESS * first["t"])
+            turns: dict[str, list[float]] = {letter: [] for letter in letters}
+            for _ in range(REPEATS if len(letters) > 1 else 0):
+                for letter, times in turns.items():
+                    times.append(spent(letter))
             seconds.append(turns)
     return seconds
 
