@@ -71,12 +71,18 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store of MLflow, created and migrated once: that takes seconds."""
+    """An empty store of MLflow, created and migrated once by all processes of a test run: that takes seconds."""
+    from runner.locks import locked_within
     from runner.tracking.store import mlflow_client
     from runner.tracking.tracker import Tracker
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracker(f"sqlite:///{path}")._open(mlflow_client())
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # the parent is all workers'
+    path = folder / "migrated" / "mlflow.db"
+    path.parent.mkdir(exist_ok=True)
+    with locked_within(folder / "migrated" / "lock", 200):
+        if not path.exists():
+            Tracker(f"sqlite:///{path}")._open(mlflow_client())
     return path
 
 
