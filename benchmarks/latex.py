@@ -12,6 +12,8 @@ _ESCAPES = {
     "−": r"$-$",
     "–": "--",
     "…": r"\dots{}",
+    "[": "{[}",  # LaTeX reads [ and * as options of the line break before a row
+    "*": "{*}",
 } | {character: f"\\{character}" for character in "#$%&_{}"}
 
 
@@ -26,10 +28,11 @@ def escape(text: object) -> str:
     return "".join(_ESCAPES.get(c, c if c.isprintable() else " ") for c in str(text))
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], columns: str, caption: str, label: str) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], columns: Sequence[str], caption: str, label: str) -> str:
     """Return a table environment for the package booktabs. All cells except `Raw` ones are escaped.
 
-    `columns` has one of LaTeX's column letters for each heading, such as `lrrr`. Raises ValueError for another number.
+    `columns` has one of LaTeX's column types for each heading: "lrrr", or ["p{3cm}", "r", "r", "r"].
+    Raises ValueError for another number.
     """
     if len(columns) != len(heads):
         raise ValueError(f"{len(columns)} columns for {len(heads)} headings")
@@ -37,7 +40,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], columns: str, cap
     lines += [" & ".join(c if isinstance(c, Raw) else escape(c) for c in row) + r" \\" for row in rows]
     body = "\n".join(f"    {line}" for line in (r"\toprule", *lines, r"\bottomrule"))
     return (
-        "\\begin{table}\n  \\centering\n"
+        "\\begin{table}\n  \\centering\\small\n"
         f"  \\caption{{{escape(caption)}}}\n  \\label{{{label}}}\n"
-        f"  \\begin{{tabular}}{{{columns}}}\n{body}\n  \\end{{tabular}}\n\\end{{table}}\n"
+        f"  \\begin{{tabular}}{{{''.join(columns)}}}\n{body}\n  \\end{{tabular}}\n\\end{{table}}\n"
     )

@@ -108,7 +108,12 @@ def test_latex_and_bibtex_compile_what_we_write(tmp_path: Path) -> None:
     papers: dict[str, Paper] = load_papers()
     (tmp_path / "refs.bib").write_text(make(ALL, papers, papers, "As of commit abc+, 50 % newest."), encoding="utf-8")
     rows = [[paper.title, paper.key] for paper in papers.values()]
-    body = table(["Title & more", "Key ±"], rows, "ll", "All 100 % of them", "tab:all")
+    rows += [[figure.label, paper.key] for paper in papers.values() for figure in paper.reported]
+    rows += [["[option] after a row", "*"], ["* after a row", "]"]]
+    body = "".join(
+        table(["Title & more", "Key ±"], rows[start : start + 40], "ll", "All 100 % of them", f"tab:{start}")
+        for start in range(0, len(rows), 40)
+    )
     (tmp_path / "page.tex").write_text(
         "\\documentclass{article}\n\\usepackage{booktabs}\n\\usepackage{url}\n\\begin{document}\n"
         f"\\nocite{{*}}\n{body}\\bibliographystyle{{plain}}\n\\bibliography{{refs}}\n\\end{{document}}\n",

@@ -78,7 +78,7 @@ def end_it(forks, words, output: Path, seconds: float = 240) -> None:
     assert not (runs_folder() / "mlflow.behind").exists(), output.read_text()
 
 
-def check(expected: dict, first_seen: dict[Path, bytes], *, mlflow: bool = True) -> None:
+def check(expected: dict, first_seen: dict[Path, bytes], output: Path, *, mlflow: bool = True) -> None:
     """Every job is done exactly once, to the same bits, and nothing is torn, doubled or left lying about."""
     import torch
 
@@ -106,7 +106,7 @@ def check(expected: dict, first_seen: dict[Path, bytes], *, mlflow: bool = True)
         return
     with closing(sqlite3.connect(runs_folder() / "mlflow.db")) as store:
         runs = store.execute("SELECT name, status FROM runs").fetchall()
-        assert sorted(runs) == sorted((key, "FINISHED") for key in expected)
+        assert sorted(runs) == sorted((key, "FINISHED") for key in expected), output.read_text()[-4000:]
         points = store.execute("SELECT run_uuid, step FROM metrics WHERE key = 'test_error'").fetchall()
         assert len(points) == len(set(points)) == sum(r.job.effective_recipe["epochs"] for r in expected.values())
 
@@ -156,7 +156,7 @@ def test_a_kill_at_every_file_operation_of_a_worker(forks, undisturbed, own_root
         # MLflow takes a second each time: the kills at random moments look at it.
         assert forks.run("worker", folder, output=said, checkpoint_seconds=0.0) == 0, said.read_text()
         assert forks.run("runner", *ONE, output=said) == 0, said.read_text()  # has nothing to do but to tidy up
-        check(expected, seen, mlflow=False)
+        check(expected, seen, said, mlflow=False)
     print(f"\n{number - 1} kills, one at each file operation: {dict(stages)}")
     timed = sum("lease" in line for line in operations)  # as many as there was time for
     assert number - 1 >= len(operations) - timed
@@ -211,15 +211,15 @@ class Disturber:
         deadline = time.monotonic() + self.rng.uniform(0, 9)
         while time.monotonic() < deadline and self.forks.ended(pid) is None:
             time.sleep(0.01)
-        with suppress(psutil.Error):
+        workers = []
+        with suppress(psutil.NoSuchProcess):
             workers = submit.children()
-            targets = {"submit": [submit], "worker": workers[:1], "everything": [submit, *workers]}[what]
-            for target in targets:
+        targets = {"submit": [submit], "worker": workers[:1], "everything": [submit, *workers]}[what]
+        for target in targets:
+            with suppress(psutil.NoSuchProcess):  # it has just ended
                 target.kill()
-            if what == "worker":
-                self.forks.wait(pid)  # it starts another worker
-            return bool(targets)
-        return False
+        self.forks.wait(pid)  # after the kill of a worker it starts another one, and ends when all is done
+        return bool(targets)
 
 
 @pytest.mark.timeout(3600)
@@ -247,6 +247,6 @@ def test_kills_at_random_moments(forks, undisturbed, own_root, tmp_path, monkeyp
                     load(paths.record)  # whole, whenever one looks
                     seen.setdefault(paths.record, paths.record.read_bytes())
         end_it(forks, INLINE, said)
-        check(expected, seen)
+        check(expected, seen, said)
         ways = dict(disturber.ways)
         print(f"\n{injected} kills in {rounds} rounds, seed {SEED}: {ways}; {dict(stages)}", flush=True)

@@ -378,7 +378,7 @@ def test_the_latex_of_a_report_compiles_with_its_bibliography(evidence: Evidence
     (tmp_path / "refs.bib").write_text(text_of(evidence, "bibtex"))
     board = text_of(evidence, "latex")
     (tmp_path / "page.tex").write_text(
-        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        "\\documentclass{article}\n\\usepackage{array,booktabs}\n\\begin{document}\n"
         f"{board}\\bibliographystyle{{plain}}\n\\bibliography{{refs}}\n\\end{{document}}\n"
     )
     latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page"]

@@ -9,7 +9,8 @@ from benchmarks.labels import clean, error_text, gap_of, trained_text, with_cite
 from benchmarks.latex import Raw, escape, table
 from runner.reporting.texts import reported_text
 
-HEAD = "% needs \\usepackage{booktabs}; the entries: runner report --format bibtex\n"
+HEAD = "% needs \\usepackage{array,booktabs}; the entries: runner report --format bibtex\n"
+COLUMNS = (r">{\raggedright\arraybackslash}p{0.24\linewidth}", "r", "r", "r", "r", "l")  # long labels take two lines
 
 
 def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
@@ -21,11 +22,11 @@ def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
         cells = [_cells(row) for row in rows.itertuples(index=False)]
         caption = f"Test errors on {facts.title} in percent: mean and 95 % interval over seeds, and as printed. {as_of}"
         heads = ["Model", "Measured", "Seeds", "Reported", "Gap", "Verdict"]
-        tables.append(table(heads, cells, "lrrrrl", caption.strip(), f"tab:{suite or 'reprozoo'}-{dataset}"))
+        tables.append(table(heads, cells, COLUMNS, caption.strip(), f"tab:{suite or 'reprozoo'}-{dataset}"))
     return HEAD + "\n".join(tables) if tables else f"{HEAD}% no row\n"
 
 
 def _cells(row: Any) -> list[str]:
     cited = Raw(f"{escape(reported_text(row))}~\\cite{{{row.paper}}}") if reported_text(row) else ""
     verdict = "published only" if pd.isna(row.model) else row.verdict
-    return [clean(row.label), error_text(row), trained_text(row), cited, gap_of(row), verdict]
+    return [clean(row.label), error_text(row), trained_text(row), cited, gap_of(row).replace("-", "−"), verdict]

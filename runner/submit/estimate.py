@@ -1,8 +1,9 @@
-"""Estimate training times from earlier runs on this machine, or roughly from multiply-accumulates."""
+"""Estimate training times: from this machine's earlier runs, from running jobs, or roughly from multiply-accumulates."""
 
 import contextlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job, RecordError, load
@@ -12,10 +13,22 @@ from runner.jobs.paths import results_folder
 OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
 CPU_RATE = 6e10  # operations per second: measured by `runner bench` for the larger networks on one core
 
+Kind = tuple[str, str, str]  # data set, model and profile: epochs of such jobs take about the same time
 
-def expected_seconds(planned: Sequence[Job]) -> float | None:
-    """Return training seconds from earlier runs of the same models here; None if one of them never ran here."""
-    seconds_per_epoch: dict[tuple[str, str, str], list[float]] = {}
+
+def kind_of(job: Job) -> Kind:
+    """Return the kind of a job."""
+    return job.dataset, job.model, job.profile
+
+
+def epoch_images(job: Job) -> int:
+    """Return how many images an epoch of the job trains on."""
+    return get_dataset(job.dataset).train_size - (job.effective_recipe.get("holdout") or 0)
+
+
+def measured_seconds() -> dict[Kind, float]:
+    """Return the training seconds of an epoch of each kind that has ended here: the median of its runs."""
+    seconds: dict[Kind, list[float]] = {}
     for paths in all_jobs():
         if not paths.record.exists():
             continue
@@ -23,15 +36,28 @@ def expected_seconds(planned: Sequence[Job]) -> float | None:
             record = load(paths.record)
             epochs = record.job.most_epochs
             if epochs:
-                trained = (record.job.dataset, record.job.model, record.job.profile)
-                seconds_per_epoch.setdefault(trained, []).append(record.train_seconds / epochs)
-    total = 0.0
-    for job in planned:
-        earlier = seconds_per_epoch.get((job.dataset, job.model, job.profile))
-        if earlier is None:
-            return None
-        total += statistics.median(earlier) * (job.most_epochs or 1)
-    return total
+                seconds.setdefault(kind_of(record.job), []).append(record.train_seconds / epochs)
+    return {kind: statistics.median(values) for kind, values in seconds.items()}
+
+
+def expected_seconds(planned: Sequence[Job]) -> float | None:
+    """Return training seconds from earlier runs of the same models here; None if one of them never ran here."""
+    measured = measured_seconds()
+    if any(kind_of(job) not in measured for job in planned):
+        return None
+    return sum(measured[kind_of(job)] * (job.most_epochs or 1) for job in planned)
+
+
+def epoch_operations(jobs: Iterable[Job]) -> dict[Kind, float]:
+    """Return the operations of an epoch of each job's kind, from the models' cards; 0 for a model without a card."""
+    from benchmarks.cards import read_cards
+
+    cards, _ = read_cards(results_folder() / "cards")
+    operations: dict[Kind, float] = {}
+    for job in jobs:
+        facts: Any = cards[job.model].datasets.get(job.dataset) if job.model in cards else None
+        operations[kind_of(job)] = OPERATIONS_A_MAC * ((facts and facts.macs) or 0) * epoch_images(job)
+    return operations
 
 
 def rough_seconds(planned: Sequence[Job]) -> float:
@@ -39,12 +65,31 @@ def rough_seconds(planned: Sequence[Job]) -> float:
 
     A model without a card adds 0.
     """
-    from benchmarks.leaderboard import read_cards
+    operations = epoch_operations(planned)
+    return sum(operations[kind_of(job)] * (job.most_epochs or 1) for job in planned) / CPU_RATE
 
-    cards, _ = read_cards(results_folder() / "cards")
-    total = 0.0
-    for job in planned:
-        if job.model in cards and job.dataset in cards[job.model].datasets:
-            images = get_dataset(job.dataset).train_size * (job.most_epochs or 1)
-            total += OPERATIONS_A_MAC * (cards[job.model].datasets[job.dataset].macs or 0) * images / CPU_RATE
-    return total
+
+def seconds_left(
+    epochs_left: Sequence[tuple[Job, float]],
+    seconds: Mapping[Kind, float],
+    operations: Mapping[Kind, float],
+    slots: int,
+) -> float | None:
+    """Return the seconds until these jobs have trained their remaining epochs on `slots` slots.
+
+    `seconds` holds the measured seconds of an epoch by kind. A kind that has not been measured takes its operations at
+    the rate of the measured kinds, or their mean seconds where it has no card. None if nothing is measured.
+    """
+    if not seconds:
+        return None
+    known = [kind for kind in seconds if operations.get(kind)]
+    rate = sum(operations[kind] for kind in known) / sum(seconds[kind] for kind in known) if known else 0.0
+    mean = statistics.fmean(seconds.values())
+
+    def epoch_seconds(kind: Kind) -> float:
+        if kind in seconds:
+            return seconds[kind]
+        return operations[kind] / rate if rate and operations.get(kind) else mean
+
+    parts = [epoch_seconds(kind_of(job)) * epochs for job, epochs in epochs_left]
+    return max([sum(parts) / slots, *parts], default=0.0)

@@ -15,9 +15,9 @@ from benchmarks.records import Job
 from runner.files import read_json
 from runner.jobs.paths import JobPaths
 from runner.jobs.state import State, progress_of, state_of
+from runner.submit.estimate import Kind, epoch_images, epoch_operations, kind_of, seconds_left
 from runner.text import duration, percent
 
-SECONDS_TO_JUDGE = 5.0  # of steps before the time left is estimated
 PLAIN_SECONDS = 30.0  # between two summaries without a terminal
 SYMBOLS: dict[str, str] = {
     "done": "✓", "running": "▶", "failed": "✗", "interrupted": "‖", "killed": "†", "pending": "·",
@@ -30,11 +30,11 @@ class Progress:
     def __init__(self, jobs: Iterable[tuple[Job, JobPaths]], console: Console) -> None:
         self.jobs = list(jobs)
         self.console = console
-        self.began = time.monotonic()
         self.states: dict[JobPaths, State] = {paths: state_of(paths) for _, paths in self.jobs}
         self._parts: dict[JobPaths, float] = {}  # the completed fraction of a running job's current epoch
-        self.work_at_start = sum(self._left(job, paths) for job, paths in self.jobs)
-        self._first: tuple[float, float] | None = None  # time and remaining work at the first progress, after loading
+        self._operations = epoch_operations(job for job, _ in self.jobs)
+        self._seconds: dict[Kind, float] = {}  # of an epoch, at the newest rate of a running job
+        self._slots = 1  # the most jobs that were seen running at once
         self._ended = {paths for paths, state in self.states.items() if state == "done"}
         self._spoke = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -75,6 +75,8 @@ class Progress:
                 lease = read_json(paths.lease) or {}
                 running.append((facts, lease))
                 self._parts[paths] = (lease.get("step") or 0) / (lease.get("steps") or 1)
+                if lease.get("images_per_second"):
+                    self._seconds[kind_of(job)] = epoch_images(job) / lease["images_per_second"]
             if state == before:
                 continue
             if state == "running" and self._live is None:
@@ -87,8 +89,7 @@ class Progress:
                 why = str((read_json(paths.failure) or {}).get("what", "")).split("\n")[0]
                 where = f"{state} after epoch {facts['epoch']} of {facts['epochs']}"
                 self.say(f"{SYMBOLS[state]} {job.key}  {where}{': ' * bool(why)}{why}")
-        if self._first is None and any(self._parts.values()):
-            self._first = time.monotonic(), self._left_of_all()
+        self._slots = max(self._slots, len(running))
         if self._live is not None:
             self._live.update(self._table(running))
         elif running and time.monotonic() - self._spoke > PLAIN_SECONDS:
@@ -102,23 +103,18 @@ class Progress:
     # --- parts ---
 
     def _left(self, job: Job, paths: JobPaths) -> float:
-        """Return a job's remaining epochs. Epochs of one suite take roughly the same time."""
+        """Return a job's remaining epochs."""
         state = self.states[paths]
         if state in ("done", "failed"):
             return 0.0
         facts = progress_of(job, paths, state)
         return max(0.0, (facts["epochs"] or 1) - (facts["epoch"] or 0) - self._parts.get(paths, 0.0))
 
-    def _left_of_all(self) -> float:
-        return sum(self._left(job, paths) for job, paths in self.jobs)
-
     def _time_left(self) -> str:
-        """Return the time left at the rate since the first steps, so that an estimate is ready within seconds."""
-        left, now = self._left_of_all(), time.monotonic()
-        began, at_first = self._first or (self.began, self.work_at_start)
-        if at_first - left <= 0 or now - began < SECONDS_TO_JUDGE:
-            return "time left: not known yet"
-        return f"about {duration((now - began) * left / (at_first - left))} left"
+        """Return the time left at the speed of the steps so far, so that an estimate is ready within seconds."""
+        left = [(job, self._left(job, paths)) for job, paths in self.jobs]
+        seconds = seconds_left(left, self._seconds, self._operations, self._slots)
+        return "time left: not known yet" if seconds is None else f"about {duration(seconds)} left"
 
     @staticmethod
     def _where(facts: dict[str, Any], lease: dict[str, Any]) -> str:
