@@ -98,7 +98,7 @@ def fake(monkeypatch):
 
 @functools.cache
 def forward_pass(build, shape, loss):
-    """Where the results of one forward pass are, and how often each operation was called in it; once for each kind of network."""
+    """Where the results of a forward pass are, and how often each operation was called; once for each kind of network."""
     with CUDA:
         model = build().train()
         images, labels = torch.empty(4, *shape), torch.empty(4, dtype=torch.int64)
