@@ -891,11 +891,11 @@ def test_the_command_exports(own_root, runner, tmp_path):
     assert len(err.splitlines()) == 1
 
 
-def test_the_command_refuses_in_one_line(runner, at, tmp_path, monkeypatch, capsys):
+def test_the_command_refuses_in_one_line(runner, at, tmp_path, monkeypatch, capfd):
     at("empty")
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(sys, "argv", ["export.py", str(tmp_path / "file")])
     assert export.main() == 2
-    assert capsys.readouterr().err == f"runner: {tmp_path / 'file'} is a file: name a folder\n"
+    assert capfd.readouterr().err == f"runner: {tmp_path / 'file'} is a file: name a folder\n"
     code, _, err = runner("site", "--port", "70000")
     assert (code, err) == (2, "runner: --port is 70000, expected 1 to 65535\n")
