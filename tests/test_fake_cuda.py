@@ -81,17 +81,17 @@ def pretended():
     caches = preprocess._blur, preprocess._yuv_matrix, _sources
     for cache in caches:
         cache.cache_clear()
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.MonkeyPatch.context() as patch:
+        for name in ("uniform_", "normal_"):  # weights without content need no draws
+            patch.setattr(torch.Tensor, name, lambda self, *_, **__: self)
         yield
     for cache in caches:
         cache.cache_clear()
 
 
 @pytest.fixture
-def fake(monkeypatch):
-    """Pretended tensors; weights without content need no draws."""
-    for name in ("uniform_", "normal_"):
-        monkeypatch.setattr(torch.Tensor, name, lambda self, *_, **__: self)
+def fake():
+    """Pretended tensors."""
     with pretended():
         yield
 
@@ -99,19 +99,20 @@ def fake(monkeypatch):
 @functools.cache
 def forward_pass(build, shape, loss):
     """Where the results of a forward pass are, and how often each operation was called; once for each kind of network."""
-    with CUDA:
-        model = build().train()
-        images, labels = torch.empty(4, *shape), torch.empty(4, dtype=torch.int64)
-        sums = torch.zeros(3, dtype=torch.float64)
-    with Calls() as calls:
-        output = model(images.contiguous(memory_format=torch.channels_last))
-        value = loss(output, labels)
-        add_up(sums.unbind(), value, output, labels)
+    with pretended():
+        with CUDA:
+            model = build().train()
+            images, labels = torch.empty(4, *shape), torch.empty(4, dtype=torch.int64)
+            sums = torch.zeros(3, dtype=torch.float64)
+        with Calls() as calls:
+            output = model(images.contiguous(memory_format=torch.channels_last))
+            value = loss(output, labels)
+            add_up(sums.unbind(), value, output, labels)
     return {result.device for result in (value, *tree_leaves(output))}, calls.counts
 
 
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_forward_loss_and_sums_of_every_variant_stay_on_the_gpu(fake, spec, dataset):
+def test_forward_loss_and_sums_of_every_variant_stay_on_the_gpu(spec, dataset):
     devices, counts = forward_pass(Build(spec.variants[dataset].build), get_dataset(dataset).shape, spec.loss)
     assert devices == {CUDA}
     assert counts["copies"] == counts["waits"] == 0, counts
