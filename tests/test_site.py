@@ -789,10 +789,14 @@ print(*{{name.split(".")[0] for name in sys.modules}})
 
 
 def of(reading: source.Reading, *datasets: str) -> source.Reading:
-    """The part of a reading that is about some data sets: fewer pages."""
+    """The part of a reading that is about some data sets, with one of each one's models that wait: fewer pages."""
     board, runs = reading.board, reading.evidence.runs
+    board = board[board["dataset"].isin(datasets)]
+    waiting = board[board["model"].notna() & (board["runs"] == 0)]
+    board = board.drop(waiting.index.difference(waiting.drop_duplicates("dataset").index))
     evidence = dataclasses.replace(reading.evidence, runs=runs[runs["dataset"].isin(datasets)])
-    return dataclasses.replace(reading, board=board[board["dataset"].isin(datasets)], evidence=evidence)
+    claims = make_claims(board, evidence.papers)
+    return dataclasses.replace(reading, board=board, evidence=evidence, claims=claims)
 
 
 def test_export_is_whole_and_every_link_leads_somewhere(full, tmp_path):
