@@ -371,6 +371,6 @@ def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner
     code, out, err = runner(*words)
     assert code == 0, out + err
     last = out.splitlines()[-1]
-    assert last.startswith("digits/lenet, verified data: fast is not yet known beside reference (margin ")
+    assert last.startswith("digits/lenet, verified data: fast compared with reference: not yet known (margin ")
     code, out, _ = runner(*words, "--dry-run")
     assert [line.split()[0] for line in out.splitlines()] == ["done"] * 4
