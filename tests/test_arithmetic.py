@@ -11,12 +11,13 @@ from torch import nn
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
-from runner.training import arithmetic, convolution, profiles, response_norm, winograd
+from runner.training import arithmetic, convolution, profiles, response_norm, winograd, winograd_rows, within_map_norm
 from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.convolution import Shape
 from runner.training.loop import Hooks, Stopped, train
 from zoo import load_models
+from zoo.cudaconvnet import WithinMapNorm
 
 MODELS = load_models()
 CPU, LAST = torch.device("cpu"), torch.channels_last
@@ -24,6 +25,7 @@ CPU, LAST = torch.device("cpu"), torch.channels_last
 # two to three bits more, since its tiles are sums of terms that are larger than the tile's outputs.
 BOUND = 2e-5
 PRODUCT_BOUND = 2e-6  # of a matrix product
+ROWS_BOUND = 1e-5  # of Winograd along rows: a tile is longer, but only one transform follows another
 SHARE_OF_LARGEST = 1e-4  # the largest error of a single value, as a share of the largest value
 
 
@@ -86,7 +88,7 @@ def errors(shape: Shape, ways: str, batch: int = 2) -> dict[str, tuple[float, fl
 def too_far(shape: Shape) -> list[str]:
     """What of a shape lies further from float64 than the bounds, in each way that isn't torch's."""
     wrong = []
-    for letter, bound in (("w", BOUND), ("m", PRODUCT_BOUND)):
+    for letter, bound in (("w", BOUND), ("r", ROWS_BOUND), ("m", PRODUCT_BOUND)):
         ways = "".join(letter if letter in shape.ways(operation) else "t" for operation in range(3))
         if ways != "ttt":
             for name, (norm, largest) in errors(shape, ways).items():
@@ -143,9 +145,10 @@ def test_the_matrices_give_the_exact_convolution(kernel, m):
 @pytest.mark.parametrize(("side", "padding", "kernel"), [(9, 0, 3), (11, 1, 5), (7, 2, 5), (6, 1, 3), (5, 0, 5)])
 def test_sides_that_no_tile_divides_and_batches_of_several_chunks(side, padding, kernel, channels_last, monkeypatch):
     monkeypatch.setattr(winograd, "CHUNK_BYTES", 2**15)
+    monkeypatch.setattr(winograd_rows, "CHUNK_BYTES", 2**15)
     monkeypatch.setattr(convolution, "PATCH_BYTES", 2**14)
     shape = Shape((3, side, side + 3), 4, kernel, 1, padding, True, channels_last, True)
-    for ways in ("www", "mtm", "mww"):
+    for ways in ("www", "rrr", "mtm", "mwr"):
         for name, (norm, _) in errors(shape, ways, batch=7).items():
             assert norm < BOUND, (ways, name)
 
@@ -200,6 +203,30 @@ def test_response_normalisation_is_near_float64_in_both_passes(rule, monkeypatch
     truths = (truth, *torch.autograd.grad(truth, exact, gradient.double()))
     for near, true in zip((output, *torch.autograd.grad(output, ours, gradient)), truths, strict=True):
         assert ((near - true).norm() / true.norm()).item() < 2e-6
+
+
+@pytest.mark.parametrize("rule", [(5e-5, 0.75, 3), (0.5, 0.75, 5), (0.1, 0.6, 3)])
+def test_normalisation_within_maps_is_near_float64_in_both_passes(rule, monkeypatch):
+    monkeypatch.setattr(within_map_norm, "CHUNK_VALUES", 600)
+    generator = torch.Generator().manual_seed(0)
+    x = 30 * torch.randn(5, 4, 9, 2, generator=generator).contiguous(memory_format=LAST)
+    gradient = torch.randn(5, 4, 9, 2, generator=generator)
+    exact, ours = x.double().requires_grad_(), x.clone().requires_grad_()
+    truth = WithinMapNorm(*rule)(exact)
+    output = within_map_norm.WithinMapNormalisation.apply(ours, *rule)
+    truths = (truth, *torch.autograd.grad(truth, exact, gradient.double()))
+    for near, true in zip((output, *torch.autograd.grad(output, ours, gradient)), truths, strict=True):
+        assert ((near - true).norm() / true.norm()).item() < PRODUCT_BOUND
+
+
+def test_a_swapped_normalisation_within_maps_is_the_module_s():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), WithinMapNorm(scale=0.1)).to(memory_format=LAST)
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=LAST)
+    theirs = model(x)
+    arithmetic.install(model, "1=s", LAST)
+    ours = model(x)
+    assert type(ours.grad_fn).__name__ == "WithinMapNormalisationBackward"
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_a_swapped_normalisation_is_the_module_s():

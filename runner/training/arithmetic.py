@@ -1,6 +1,6 @@
 """Choose, per layer, the fastest implementation of each operation in `fast` on a CPU. Each shape is timed once.
 
-Convolutions (runner/training/convolution.py) and response normalisation (response_norm.py) have several
+Convolutions (runner/training/convolution.py) and response normalisation (response_norm.py, within_map_norm.py) have several
 implementations. They differ only in rounding. `choose` times them on this machine, once for each shape. `install` puts
 them into the modules; names, parameters and state_dict do not change.
 
@@ -19,33 +19,36 @@ from torch import Tensor, nn
 
 from runner.training.convolution import Convolution, Layer, Shape
 from runner.training.response_norm import NormShape, ResponseNorm, rule_of
+from runner.training.within_map_norm import WithinMapNormalisation, WithinNormShape
+from runner.training.within_map_norm import rule_of as within_rule_of
+from zoo.cudaconvnet import WithinMapNorm
 
 TORCH = "torch"  # the choice that swaps nothing
 MEASURED = "measured"  # to be measured when the training begins
-WAYS = {"t": "torch", "w": "Winograd", "m": "matrix product"}
-OPERATIONS = {nn.Conv2d: 3, nn.LocalResponseNorm: 1}
+WAYS = {"t": "torch", "w": "Winograd", "r": "Winograd along rows", "m": "matrix product", "s": "sums in the cache"}
+KINDS: Mapping[type, Any] = {nn.Conv2d: Shape, nn.LocalResponseNorm: NormShape, WithinMapNorm: WithinNormShape}
 GAIN = 1.1  # required speed-up over torch in the best turn: guards against choosing by noise
 TRIAL_IMAGES = 32
 REPEATS = 3
+HOPELESS = 1.5  # times torch's seconds in the first turn: such an implementation is not measured again
 
-Shapes = Shape | NormShape
+Shapes = Shape | NormShape | WithinNormShape
 Seconds = list[dict[str, list[float]]]  # for each operation: the turns' seconds by the letter of the way
 
 
 def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> dict[str, Shapes]:
     """Return the shape of each swappable layer by module name, recorded in one forward pass in evaluation mode."""
     shapes: dict[str, Shapes] = {}
-    kinds: Mapping[type, Any] = {nn.Conv2d: Shape.of, nn.LocalResponseNorm: NormShape.of}
 
     def watch(name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
         def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
-            shape = kinds[type(module)](module, inputs[0], layout)
+            shape = KINDS[type(module)].of(module, inputs[0], layout)
             if shape is not None:
                 shapes[name] = shape
 
         return note
 
-    layers = [(name, module) for name, module in model.named_modules() if type(module) in kinds]
+    layers = [(name, module) for name, module in model.named_modules() if type(module) in KINDS]
     hooks = [module.register_forward_pre_hook(watch(name)) for name, module in layers]
     training = model.training
     try:
@@ -86,13 +89,20 @@ def measure(shape: Shapes, batch: int) -> Seconds:
     seconds: Seconds = []
     with torch.no_grad():
         for operation in range(len(shape.operations)):
-            turns: dict[str, list[float]] = {letter: [] for letter in shape.ways(operation)}
-            for turn in range(REPEATS + 1 if len(turns) > 1 else 0):
-                for letter, spent in turns.items():
-                    began = clock()
-                    run(operation, letter)
-                    if turn:  # the first warms up
-                        spent.append(clock() - began)
+            letters = shape.ways(operation)
+
+            def spent(letter: str, operation: int = operation) -> float:
+                began = clock()
+                run(operation, letter)
+                return clock() - began
+
+            if len(letters) > 1:
+                first = {letter: spent(letter) for letter in letters}  # warms up
+                letters = "".join(letter for letter in letters if first[letter] <= HOPELESS * first["t"])
+            turns: dict[str, list[float]] = {letter: [] for letter in letters}
+            for _ in range(REPEATS if len(letters) > 1 else 0):
+                for letter, times in turns.items():
+                    times.append(spent(letter))
             seconds.append(turns)
     return seconds
 
@@ -148,12 +158,13 @@ def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
     modules: Mapping[str, Any] = dict(model.named_modules())
     for name, letters in parsed(choice).items():
         module: Any = modules.get(name)
-        if OPERATIONS.get(type(module)) != len(letters):
+        if type(module) not in KINDS or len(KINDS[type(module)].operations) != len(letters):
             raise ValueError(f"the choice {name}={letters} is of another network")
         if isinstance(module, nn.Conv2d):
             module._conv_forward = MethodType(_convolve(module, letters, layout), module)  # type: ignore[method-assign]
-        elif letters == "m":
-            module.forward = MethodType(_normalise, module)
+        elif letters != "t":
+            within = isinstance(module, WithinMapNorm)
+            module.forward = MethodType(_normalise_within if within else _normalise, module)
 
 
 def install_choice(
@@ -188,4 +199,9 @@ def _convolve(module: Any, letters: str, layout: torch.memory_format) -> Callabl
 
 def _normalise(module: nn.LocalResponseNorm, x: Tensor) -> Tensor:
     output: Tensor = ResponseNorm.apply(x, *rule_of(module))
+    return output
+
+
+def _normalise_within(module: WithinMapNorm, x: Tensor) -> Tensor:
+    output: Tensor = WithinMapNormalisation.apply(x, *within_rule_of(module))
     return output

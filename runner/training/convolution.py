@@ -1,7 +1,8 @@
 """Implement a convolution whose three operations each use the fastest implementation: `fast` on a CPU.
 
 The operations are the forward pass, the input gradient and the weight gradient. Each can use torch's convolution, Winograd's
-(stride 1, kernels of 3x3 and 5x5) or a matrix product with the patches of the image. They differ only in rounding.
+in two dimensions or along rows (stride 1, kernels of 3x3 and 5x5), or a matrix product with the patches of the image. They
+differ only in rounding.
 runner/training/arithmetic.py chooses.
 """
 
@@ -15,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from runner.training import winograd
+from runner.training import winograd, winograd_rows
 
+WINOGRAD: dict[str, Any] = {"w": winograd, "r": winograd_rows}  # by the letter of the way
 PATCH_BYTES = 2**21  # size of the patches of a chunk of images
 
 # Stride, padding, letters of the implementations, memory layout of output and gradients.
@@ -80,7 +82,7 @@ class Shape:
         winograds = self.kernel in winograd.TILES and self.stride == 1 and self.padding < self.kernel
         matrix = operation != 1 or (self.kernel == self.stride == 1 and not self.padding)
         has_gradient = operation != 1 or self.input_gradient
-        return "t" + "w" * (winograds and has_gradient) + "m" * (matrix and has_gradient)
+        return "t" + "wr" * (winograds and has_gradient) + "m" * (matrix and has_gradient)
 
     def trial(self, batch: int) -> Callable[[int, str], None]:
         """Return a function that runs one operation with one implementation on `batch` images of noise."""
@@ -130,8 +132,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Ten
         return F.conv2d(x, weight, bias, stride, padding)
     height, width = ((side + 2 * padding - weight.shape[2]) // stride + 1 for side in x.shape[2:])
     out = torch.empty((len(x), len(weight), height, width), dtype=x.dtype, memory_format=layout)
-    if ways[0] == "w":
-        winograd.convolve(last(x), weight, bias, padding, last(out))
+    if ways[0] in WINOGRAD:
+        WINOGRAD[ways[0]].convolve(last(x), weight, bias, padding, last(out))
     else:
         multiply_patches(last(x), weight, bias, stride, padding, last(out))
     return out
@@ -151,13 +153,14 @@ def gradients(
     outputs = last(gradient)
     if needed[0] and not own[0]:
         by_input = torch.empty_like(x, memory_format=layout)
-        if ways[1] == "w":
-            winograd.input_gradient(outputs, weight, padding, last(by_input))
+        if ways[1] in WINOGRAD:
+            turned = weight.flip(2, 3).transpose(0, 1)  # the input gradient is a convolution of the output gradient
+            WINOGRAD[ways[1]].convolve(outputs, turned, None, weight.shape[2] - 1 - padding, last(by_input))
         else:
             last(by_input).copy_((outputs.reshape(-1, len(weight)) @ weight.flatten(1)).view(last(x).shape))
     if needed[1] and not own[1]:
-        if ways[2] == "w":
-            by_weight = winograd.weight_gradient(last(x), outputs, weight.shape[2], padding)
+        if ways[2] in WINOGRAD:
+            by_weight = WINOGRAD[ways[2]].weight_gradient(last(x), outputs, weight.shape[2], padding)
         else:
             by_weight = patches_gradient(last(x), outputs, weight.shape[2], stride, padding)
     if needed[2] and not own[2]:

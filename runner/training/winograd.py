@@ -18,6 +18,8 @@ from torch import Tensor
 
 # Evaluation points, besides infinity. Small numbers keep rounding errors small.
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+# For more than seven points: of the sets with numerators and denominators up to 4, the one with the smallest errors.
+WIDE_POINTS = (0.0, 1 / 3, -1 / 3, 0.75, -0.75, 1.5, -1.5, 3.0, -3.0, 1.0, -1.0)
 TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # sides of a tile's outputs, by kernel; larger tiles round worse
 CHUNK_BYTES = 12 * 2**20  # size of a chunk's transformed tiles
 
@@ -47,7 +49,7 @@ def transforms(m: int, r: int) -> Transforms:
     inverse factors.
     """
     n = m + r - 1
-    points = np.array(POINTS[: n - 1])
+    points = np.array((POINTS if n - 1 <= len(POINTS) else WIDE_POINTS)[: n - 1])
 
     def evaluate(coefficients: int) -> np.ndarray:
         at_infinity = np.eye(coefficients)[-1:]
@@ -102,31 +104,33 @@ def transform_kernels(weight: Tensor, matrices: Transforms) -> Tensor:
 
 
 def transform_data(x: Tensor, padding: int, tiling: Tiling) -> Tensor:
-    """Return B^T x B of all tiles of zero-padded images (N, H, W, C) as (n * n, N * tiles, C)."""
+    """Return B^T x B of all tiles of zero-padded images (N, H, W, C) as (n * n, tiles * N, C).
+
+    The padded copy has the pixel's images and maps next to each other, so that rows and columns of tiles are views.
+    """
     batch, height, width, c = x.shape
     m, n, bt = tiling.matrices.m, tiling.matrices.n, tiling.matrices.data
     down, across = tiling.down, tiling.across
-    rows, columns = down * m + n - m, across * m + n - m
-    if (rows, columns) == (height, width) and x.is_contiguous():
-        padded = x
-    else:
-        padded = x.new_zeros(batch, rows, columns, c)
-        padded[:, padding : padding + height, padding : padding + width] = x
-    row, image = columns * c, rows * columns * c
-    strips = padded.as_strided((n, batch, down, row), (row, image, m * row, 1)).reshape(n, -1)
-    strips = torch.mm(bt, strips).view(n, batch * down, columns, c)
-    line = batch * down * row
-    tiles = strips.as_strided((n, n, batch * down, across, c), (c, line, row, m * c, 1)).reshape(n, -1)
-    return torch.mm(bt, tiles).view(n * n, -1, c)  # (column, row): kernels and outputs are transposed alike
+    rows, columns, pixel = down * m + n - m, across * m + n - m, batch * c
+    padded = x.new_zeros(rows, columns, batch, c)
+    padded[padding : padding + height, padding : padding + width] = x.permute(1, 2, 0, 3)
+    row = columns * pixel
+    strips = torch.bmm(bt.expand(down, n, n), padded.as_strided((down, n, row), (m * row, row, 1)))
+    strips = strips.view(down, n, columns, pixel)
+    tiles = x.new_empty(n, n, down, across, pixel)
+    for i in range(down):
+        for j in range(across):
+            torch.bmm(bt.expand(n, n, n), strips[i, :, j * m : j * m + n], out=tiles[:, :, i, j])
+    return tiles.view(n * n, -1, c)
 
 
 def transform_output(products: Tensor, batch: int, tiling: Tiling) -> Tensor:
-    """Return A^T Y A of products (n * n, N * tiles, K) as a view (N, down, m, across, m, K) of the images."""
+    """Return A^T Y A of products (n * n, tiles * N, K) as a view (N, down, m, across, m, K) of the images."""
     m, n, at = tiling.matrices.m, tiling.matrices.n, tiling.matrices.output
     k = products.shape[2]
-    columns = torch.mm(at, products.view(n, -1)).view(m, n, -1)
-    images = torch.matmul(at, columns).view(m, m, batch, tiling.down, tiling.across, k)
-    return images.permute(2, 3, 1, 4, 0, 5)  # (N, down, m, across, m, K)
+    rows = torch.mm(at, products.view(n, -1)).view(m, n, -1)
+    images = torch.matmul(at, rows).view(m, m, tiling.down, tiling.across, batch, k)
+    return images.permute(4, 2, 0, 3, 1, 5)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: Tensor) -> None:
@@ -134,7 +138,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: 
     batch, height, width, k = out.shape
     tiling = tiling_of(weight.shape[2], height, width)
     m, down, across = tiling.matrices.m, tiling.down, tiling.across
-    kernels = transform_kernels(weight.transpose(2, 3), tiling.matrices)
+    kernels = transform_kernels(weight, tiling.matrices)
     whole = (height, width) == (down * m, across * m)
     size = tiling.images_per_chunk(x.shape[3] + k)
     for start in range(0, batch, size):
@@ -150,14 +154,6 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: 
             target.copy_(images)
         else:
             torch.add(images, bias, out=target)
-
-
-def input_gradient(gradient: Tensor, weight: Tensor, padding: int, out: Tensor) -> None:
-    """Write the input gradient into out (N, H, W, C), from the output gradient (N, H', W', K).
-
-    It is the convolution of the output gradient with the kernels rotated by 180 degrees, input and output maps swapped.
-    """
-    convolve(gradient, weight.flip(2, 3).transpose(0, 1), None, weight.shape[2] - 1 - padding, out)
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, r: int, padding: int) -> Tensor:
@@ -176,8 +172,8 @@ def weight_gradient(x: Tensor, gradient: Tensor, r: int, padding: int) -> Tensor
             padded = part.new_zeros(images, down * m, across * m, k)
             padded[:, :height, :width] = part
             part = padded
-        tiles = part.reshape(images, down, m, across, m, k).permute(4, 2, 0, 1, 3, 5).reshape(m, -1)
+        tiles = part.reshape(images, down, m, across, m, k).permute(2, 4, 1, 3, 0, 5).reshape(m, -1)
         spread = torch.matmul(a, torch.mm(a, tiles).view(n, m, -1)).view(n * n, -1, k)
         total.baddbmm_(spread.transpose(1, 2), transform_data(x[start : start + size], padding, tiling))
     kernels = torch.matmul(g.T, torch.mm(g.T, total.view(n, -1)).view(r, n, -1))
-    return kernels.view(r, r, k, c).permute(2, 3, 1, 0)
+    return kernels.view(r, r, k, c).permute(2, 3, 0, 1)
