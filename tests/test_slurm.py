@@ -5,10 +5,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,19 @@ def test_each_task_gets_its_gpu_and_nothing_is_queued_twice(on_slurm, runner):
     assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 1
     assert sorted(re.findall(r"CUDA_VISIBLE_DEVICES=(\d)", task_logs())) == ["0", "1"]
     assert [load(paths.record).attempts for paths in all_jobs()] == [1, 1]
+
+
+def test_mlflow_gets_what_ended_while_nobody_followed(on_slurm, runner):
+    words = [*LENET, "--epochs", "2", "--engine", "debug"]
+    code, out, err = runner("submit", *words, "--detach")
+    assert code == 0, out + err
+    wait_for(done, "the end of jobs that nobody follows", 300)
+    assert not (runs_folder() / "mlflow.db").exists()
+    code, out, err = runner("submit", *words)
+    assert code == 0, out + err
+    with closing(sqlite3.connect(runs_folder() / "mlflow.db")) as store:
+        statuses = [status for (status,) in store.execute("SELECT status FROM runs")]
+    assert statuses == ["FINISHED"] * len(all_jobs())
 
 
 @pytest.mark.parametrize("engine", ["debug", "grace"])

@@ -40,7 +40,7 @@ from runner.submit.estimate import expected_seconds, rough_seconds
 from runner.submit.progress import Progress
 from runner.text import amount, duration, number
 from runner.tracking.background import BackgroundSync
-from runner.tracking.store import how_to_see, is_behind
+from runner.tracking.store import how_to_see, is_behind, mark_behind
 from runner.worker.options import RunOptions, submitter
 
 WORTH_SAYING = 3600.0  # seconds: a rough estimate is shown only above this
@@ -199,7 +199,7 @@ def run(
     with submitting():
         _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
         if not waiting:
-            if is_behind():  # a submit before this one was killed
+            if is_behind():  # an earlier submit was killed, or left its jobs to SLURM
                 done = [paths for _, paths in pairs]
                 with BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
@@ -214,6 +214,7 @@ def run(
         work = Work(pairs, settings.options.model_copy(update=here))
         queue = _queue(work, table, console) if isinstance(table, Slurm) else None
         if queue is not None and not settings.follow:
+            mark_behind()
             if settings.json:
                 _print_json(pairs)
             console.print("Next: runner status --watch; runner sync brings MLflow up to date", soft_wrap=True)

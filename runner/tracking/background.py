@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths
 from runner.jobs.state import is_locked
-from runner.tracking.store import behind_file
+from runner.tracking.store import behind_file, mark_behind
 from runner.tracking.tracker import SyncReport, Tracker
 from runner.training.memory import start_thread
 
@@ -29,8 +29,7 @@ class BackgroundSync:
         self.report: SyncReport | None = None  # of the last sync, after the block
 
     def __enter__(self) -> "BackgroundSync":
-        behind_file().parent.mkdir(parents=True, exist_ok=True)
-        behind_file().touch()
+        mark_behind()
         start_thread(self._thread)
         return self
 

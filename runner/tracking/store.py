@@ -187,8 +187,14 @@ def line_of(error: BaseException) -> str:
 
 
 def behind_file() -> Path:
-    """Return the file that exists while a submit runs. If it is left after a kill, MLflow may lack data."""
+    """Return the file that exists while jobs may end: MLflow may lack data if it is left by a kill or by a SLURM queue."""
     return runs_folder() / "mlflow.behind"
+
+
+def mark_behind() -> None:
+    """Note that jobs may end without anyone sending them to MLflow. The next submit that waits for its jobs sends them."""
+    behind_file().parent.mkdir(parents=True, exist_ok=True)
+    behind_file().touch()
 
 
 def is_behind() -> bool:
