@@ -345,7 +345,7 @@ def test_a_training_measures_once_logs_and_tells_its_choice():
     assert sum(line.startswith("arithmetic of ") for line in lines) >= 3
 
 
-def test_a_training_that_goes_on_keeps_its_choice_and_its_bits(tmp_path, monkeypatch):
+def test_a_resumed_training_keeps_its_choice_and_its_bits(tmp_path, monkeypatch):
     whole, _, _ = run([], CHOICE)
     _, checkpoint, _ = run([], CHOICE, stop_after=2)
     checkpoint.save(tmp_path / "checkpoint.pt")

@@ -134,7 +134,7 @@ def test_the_statistics_are_torchvisions(flip, translate):
         assert stats.chi2_contingency(sides).pvalue > 0.001
 
 
-def test_nothing_asked_for_is_nothing_done():
+def test_without_augmentation_images_are_unchanged():
     images, source = numbered(3), generator()
     before = source.get_state()
     assert augment(images, False, 0, source) is images

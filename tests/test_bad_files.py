@@ -50,7 +50,7 @@ def test_train_and_test_swapped(tmp_path):
     assert "holds uint8 (10, 6, 5), expected uint8 (30, 6, 5)" in refused(dataset, tmp_path)
 
 
-def test_batches_swapped_are_told_by_their_md5(tmp_path):
+def test_swapped_batches_are_detected_by_their_md5(tmp_path):
     dataset = datafiles.tiny_cifar(tmp_path)
     swap(tmp_path, "cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/test_batch")
     line = refused(dataset, tmp_path, allow_unverified=False)
@@ -114,7 +114,7 @@ def archive_with(files: dict[str, bytes], **fields: object) -> bytes:
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]
 )
-def test_links_and_devices_in_an_archive_stand_for_no_file(tmp_path, kind):
+def test_links_and_devices_in_an_archive_count_as_no_file(tmp_path, kind):
     dataset = datafiles.tiny_cifar(tmp_path / "official")
     files = {path: (tmp_path / "official" / path).read_bytes() for path, _ in dataset.files[0].unpacked}
     first = next(iter(files))

@@ -246,7 +246,7 @@ def test_a_job_file_is_read_or_refused_in_one_line(tmp_path, content):
 
 @quick
 @given(attempts=damaged(LINES), lease=damaged(b'{"host":"h","time":5,"epoch":1}'), failure=damaged(b'{"kind":"model"}'))
-def test_whatever_lies_in_a_jobs_folder_it_has_a_state(tmp_path, attempts, lease, failure):
+def test_a_job_has_a_state_whatever_its_folder_contains(tmp_path, attempts, lease, failure):
     job = make_record(dataset="digits", model="lenet").job
     paths = JobPaths.of(job, tmp_path)
     paths.write_job(job)

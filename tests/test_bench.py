@@ -170,7 +170,7 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
 STEADY = "print('ready', flush=True)\nwhile input() == '': print(100.0, flush=True)"
 
 
-def test_jobs_at_once_are_set_beside_one_alone(row, monkeypatch, capsys):
+def test_concurrent_jobs_are_compared_with_one_job(row, monkeypatch, capsys):
     monkeypatch.setattr("runner.bench.concurrency.python", lambda *words: [sys.executable, "-c", STEADY])
     console = Console(stderr=True, force_terminal=False, width=400)
     assert bench.add_concurrent(row, Question(model="lenet", dataset="digits", repeats=3), [2], console)
@@ -221,7 +221,7 @@ def test_a_row_outlives_children_that_can_t_be_asked_and_a_line_says_why(capsys,
     assert "KeyError: 'nothing'" in line
 
 
-def test_random_images_stand_in_for_a_data_set_that_is_not_here(capsys):
+def test_random_images_replace_a_missing_data_set(capsys):
     subject = subject_of(Question(model="lenet", dataset="mnist"))
     assert not subject.real
     assert subject.prepared.train.images(slice(0, 4)).shape == (4, 1, 28, 28)
@@ -316,7 +316,7 @@ def test_the_caption_names_hardware_versions_and_what_disturbed(row):
     assert "disturbed by other processes: it had 41 % of its cores" in bench.caption([calm, busy])
 
 
-def test_fast_stands_beside_reference(row):
+def test_fast_is_compared_with_reference(row):
     fast = row | {"profile": "fast", "reference_step": 50.0, "fast_ratio": 1.4321}
     head, line = bench.headings(fast), bench.cells(fast, job_of("digits", "lenet"))
     assert len(head) == len(line) == len(bench.headings(row)) + 2
@@ -328,7 +328,7 @@ def test_a_smaller_batch_than_the_recipe_s_is_shown(row):
     assert bench.cells(row | {"batch_size": 32}, job_of("digits", "lenet"))[1] == "32 of 64"
 
 
-def test_a_model_that_can_t_be_measured_is_told_of(capsys, failing_children):
+def test_a_model_that_cannot_be_measured_is_reported(capsys, failing_children):
     question = Question(model="nothing", dataset="digits")
     console = Console(stderr=True, force_terminal=False, width=400)
     assert bench.measure_one(question, console) is None

@@ -362,7 +362,7 @@ def test_bad_batches_are_one_line_and_run_nothing(tmp_path, content, says):
     assert not Path("/tmp/reprozoo-was-here").exists()
 
 
-def test_a_batch_with_another_count_is_told(tmp_path):
+def test_a_batch_with_a_wrong_count_is_detected(tmp_path):
     dataset = datafiles.tiny_cifar(tmp_path)
     another_batch(tmp_path, content=datafiles.cifar_batch(X[:7], Y[:7]))
     assert "train images are uint8 (39, 3, 4, 4), expected uint8 (40, 3, 4, 4)" in refused(dataset, tmp_path)
@@ -558,7 +558,7 @@ def test_bad_mat_files_are_one_line(tmp_path, content, says):
     assert says in line
 
 
-def test_swapped_mat_files_are_told(tmp_path):
+def test_swapped_mat_files_are_detected(tmp_path):
     dataset = datafiles.tiny_svhn(tmp_path)
     train, test = tmp_path / "train_32x32.mat", tmp_path / "test_32x32.mat"
     swapped = train.read_bytes(), test.read_bytes()

@@ -420,7 +420,7 @@ def leave_part(
         (folder / f"{name}.part.json").write_text(json.dumps({"url": url, "validator": validator, "bytes": 1}))
 
 
-def test_a_broken_download_goes_on_the_next_time(mirror, small):
+def test_a_broken_download_is_resumed_the_next_time(mirror, small):
     dataset, folder, content = small
     mirror.places |= {"bad": first(cutting(30_000), answering(404), 1), "good": answering(404)}
     line = the_line(prepare, dataset, folder)
@@ -523,7 +523,7 @@ def test_a_mirror_without_another_may_be_slow(mirror):
     assert len(mirror.asked) == 1
 
 
-def test_several_files_come_at_once(mirror, tmp_path):
+def test_several_files_are_downloaded_in_parallel(mirror, tmp_path):
     """All four are asked for before any is answered: one by one they would wait for ever."""
     dataset = datafiles.tiny_mnist(tmp_path / "official", packed=True)
     mirror.files = {file.name: (tmp_path / "official" / file.path).read_bytes() for file in dataset.files}
@@ -542,7 +542,7 @@ def test_several_files_come_at_once(mirror, tmp_path):
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_said_with_where_to_put_it(mirror, tmp_path):
+def test_missing_files_are_named_with_the_place_to_put_them(mirror, tmp_path):
     dataset = datafiles.tiny_cifar(tmp_path / "official", packed=True)
     dataset = datafiles.with_mirrors(dataset, f"{mirror.url}/none/", "http://127.0.0.1:1/", "no address/")
     line = the_line(prepare, dataset, tmp_path / "data")
@@ -571,7 +571,7 @@ def test_one_failed_data_set_keeps_no_other_from_being_ready(mirror, tmp_path):
     assert [line.split(":")[0] for line in lines if ": ready in" in line] == ["tiny"]
 
 
-def test_a_full_disk_is_said_before_anything_is_fetched(mirror, small, monkeypatch):
+def test_a_full_disk_is_reported_before_the_download(mirror, small, monkeypatch):
     dataset, folder, content = small
     arrays = 2 * 6 * 200 * 48
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(len(content) + arrays - 1))
@@ -676,7 +676,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_download_keeps_its_part_and_goes_on(mirror, small, sent, tmp_path):
+def test_a_stopped_download_keeps_its_part_and_resumes(mirror, small, sent, tmp_path):
     """The server sends 20 kB and falls silent: nobody waits for it to speak again."""
     dataset, folder, content = small
     release = threading.Event()
@@ -700,7 +700,7 @@ def test_a_stopped_download_keeps_its_part_and_goes_on(mirror, small, sent, tmp_
     assert files_in(folder) == {dataset.files[0].name: content}
 
 
-def test_two_at_once_fetch_it_once(mirror, small, tmp_path):
+def test_two_concurrent_downloads_fetch_a_file_once(mirror, small, tmp_path):
     dataset, folder, content = small
     release = threading.Event()
 

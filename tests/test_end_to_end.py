@@ -111,7 +111,7 @@ def elsewhere(migrated, tmp_path):
     return root
 
 
-def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives_the_same_weights(
+def test_a_stopped_submit_says_how_to_resume_and_the_next_one_gives_the_same_weights(
     runner, monkeypatch, own_store, elsewhere
 ):
     """SIGTERM in the middle of the second epoch. tests/test_engines.py sees that a submit passes it on to its workers."""
@@ -240,7 +240,7 @@ def test_force_changes_nothing_where_the_data_are_missing_and_else_keeps_the_old
 
 
 @pytest.mark.slow
-def test_two_submits_at_once_share_the_jobs(runner):
+def test_two_concurrent_submits_share_the_jobs(runner):
     command = [sys.executable, "-m", "runner", "submit", *SMALL, "--epochs", "8"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     said = [child.communicate(timeout=200)[0] for child in both]
@@ -250,7 +250,7 @@ def test_two_submits_at_once_share_the_jobs(runner):
     assert {record.attempts for record in found.values()} == {1}
 
 
-def test_a_torn_checkpoint_is_set_aside_and_the_job_starts_afresh_as_another_run(runner, own_store):
+def test_a_torn_checkpoint_is_archived_and_the_job_restarts_as_another_run(runner, own_store):
     words = [*SMALL, "--seed", "0", "--epochs", "1", "--engine", "inline"]
     runner("submit", *words)
     paths = all_jobs()[0]

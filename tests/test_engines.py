@@ -89,7 +89,7 @@ def test_a_mistake_in_the_file_is_one_line(runner, text, says):
     assert not runs_folder().exists()
 
 
-def test_an_unknown_engine_names_the_nearest_and_a_missing_file_is_said(monkeypatch):
+def test_an_unknown_engine_names_the_nearest_and_a_missing_file_is_reported(monkeypatch):
     write("[engine.gpu]\nkind = 'slurm'")
     with pytest.raises(UserError, match="did you mean 'gpu'"):
         engine_named("gpus")
@@ -388,7 +388,7 @@ def test_a_detached_submit_whose_process_ends_at_once_shows_what_it_said(runner,
 
 
 @pytest.mark.slow
-def test_a_detached_submit_that_cannot_start_says_so_at_once(runner, tmp_path):
+def test_a_detached_submit_that_cannot_start_says_so_immediately(runner, tmp_path):
     code, _, err = runner("submit", "--suite", "mnist", "--detach", "--data-dir", str(tmp_path / "empty"))
     assert code == 2
     assert "runner data prepare" in err

@@ -73,7 +73,7 @@ def half_trained(forks, record, said: Path) -> JobPaths:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks, calm, tmp_path):
+def test_a_truncated_or_damaged_checkpoint_is_never_resumed(forks, calm, tmp_path):
     """60 damages, each of a byte in the middle of a tensor, too: restarted, and to the same bits."""
     said, rng = tmp_path / "said.txt", random.Random(4)
     whole = half_trained(forks, calm, said).checkpoint.read_bytes()
@@ -120,7 +120,7 @@ def test_a_flipped_bit_inside_a_tensor_is_seen(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["newer", "newer and other", "torn", "list"])
-def test_a_record_of_a_newer_schema_or_a_torn_one_is_kept_and_stops_nothing(runner, own_root, change):
+def test_a_record_of_a_newer_schema_or_a_torn_one_is_kept_and_blocks_nothing(runner, own_root, change):
     """Some later version wrote it, and perhaps other fields: the job counts as done, each command says what it can't read."""
     from helpers import make_record, run_locally
 
@@ -315,7 +315,7 @@ def test_two_clones_on_one_pretended_gpu_take_turns(calm, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_many_submits_at_once_on_one_suite_run_each_job_once(forks, calm, tmp_path):
+def test_many_concurrent_submits_of_one_suite_run_each_job_once(forks, calm, tmp_path):
     """Six at once, five times."""
     words = [*(word for word in INLINE if word not in ("--seed", "0")), "--seeds", "2"]
     for number in range(5):
@@ -333,7 +333,7 @@ def test_many_submits_at_once_on_one_suite_run_each_job_once(forks, calm, tmp_pa
 
 
 @pytest.mark.slow
-def test_any_commands_at_once_on_one_checkout_end_in_words_and_in_the_same_bits(forks, calm, tmp_path):
+def test_concurrent_commands_end_without_traceback_and_with_the_same_bits(forks, calm, tmp_path):
     """Six at a time of a hundred, as several people might type them; some are stopped or killed at some moment."""
     rng, key = random.Random(1), calm.key
     commands = [

@@ -153,7 +153,7 @@ def test_max_pooling_in_channels_last_twice(cuda, gpu_report):
         )
 
 
-def test_of_two_slots_on_one_gpu_one_is_killed_and_its_job_goes_on(gpu_report):
+def test_if_one_of_two_slots_on_a_gpu_is_killed_its_job_resumes(gpu_report):
     pytest.importorskip("sklearn")
     uuid = usable_gpus().gpus[0].uuid
     jobs = make_jobs(get_suite("quickstart"), load_models(), only=["lenet"], seeds=range(4), overrides={"epochs": 30})

@@ -51,7 +51,7 @@ def test_slots_that_share_a_device_each_take_their_part_of_its_memory(monkeypatc
     assert torch.equal(train.images(slice(None)), whole.images(slice(None)))
 
 
-def test_a_worker_is_told_how_many_share_its_gpu(monkeypatch):
+def test_a_worker_knows_how_many_share_its_gpu(monkeypatch):
     class Started(Exception):
         pass
 
@@ -106,7 +106,7 @@ def test_a_stop_file_that_is_there_already_is_seen_before_the_first_step(tmp_pat
     assert JobAttempt(paths, None, "0" * 32, Worker(RunOptions()), print).hooks().stop()
 
 
-def test_on_a_slow_file_system_a_thousand_steps_wait_less_than_three_looks(monkeypatch, tmp_path):
+def test_on_a_slow_file_system_a_thousand_steps_check_the_stop_file_less_than_three_times(monkeypatch, tmp_path):
     """Each look takes 20 ms of the clock, each step 0.1 ms: the looks take 4 % of a training, not 99.5 %."""
     clock, waited = Clock(monkeypatch), []
 
@@ -153,7 +153,7 @@ def test_a_reference_job_on_another_device_does_what_the_engine_says(monkeypatch
 # --- samples ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_s_own_memory_is_told_beside_the_card_s(monkeypatch):
+def test_the_memory_of_a_job_and_of_its_card_are_both_recorded(monkeypatch):
     assert lease.own_gpu_memory() == {}
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 1_234_000_000)

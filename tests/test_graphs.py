@@ -231,7 +231,7 @@ def test_five_faults_are_each_seen(simulator, tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize(("fails", "good"), [("begin", 0), ("end", 0), ("begin", 1)])  # the partial batch's alone
-def test_after_a_failed_capture_the_training_goes_on_eagerly_to_the_same_bits(simulator, tmp_path, fails, good):
+def test_after_a_failed_capture_the_training_continues_eagerly_to_the_same_bits(simulator, tmp_path, fails, good):
     run = Run(MODELS["nin_dropout"], tmp_path / "c.pt")
     eager = bits(run(graphs=False))
     simulator.fails, simulator.good = fails, good

@@ -134,7 +134,7 @@ def test_who_insists_on_the_processor_asks_no_driver(monkeypatch):
     assert make_slots(1, 1, "cpu")[0].device == "cpu"
 
 
-def test_what_is_left_out_is_said_and_the_memory_of_the_machine_bounds_the_slots(monkeypatch):
+def test_unused_gpus_are_named_and_the_machines_memory_limits_the_slots(monkeypatch):
     monkeypatch.setattr(hardware, "torch_build", lambda: BUILD)
     monkeypatch.setattr(
         slots.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 4 * slots.MEMORY_PER_SLOT})
@@ -228,7 +228,7 @@ def test_it_judges_machine_code_as_torch_does():
         (13020, Build("2.15.0+cpu", None, []), r"2\.15\.0\+cpu is built without CUDA: `make setup TORCH=auto`"),
     ],
 )
-def test_a_driver_that_is_too_old_for_torch_is_told_before_the_first_job(monkeypatch, cuda, build, words):
+def test_a_driver_that_is_too_old_for_torch_is_reported_before_the_first_job(monkeypatch, cuda, build, words):
     install(monkeypatch, FakeNvml(FakeCard(A), driver="535.1", cuda=cuda))
     monkeypatch.setattr(hardware, "torch_build", lambda: build)
     if words is None:

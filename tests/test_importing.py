@@ -277,7 +277,7 @@ def test_a_locked_zip_is_one_line(tmp_path, mnist):
     assert "password" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "x.zip")
 
 
-def test_damaged_files_of_official_names_are_told_apart(tmp_path, mnist):
+def test_damaged_files_with_official_names_are_named(tmp_path, mnist):
     """Truncated, changed by a bit: named with both md5 sums; the good ones are taken."""
     files = packed(mnist[1])
     first, second, third, _ = files
@@ -296,7 +296,7 @@ def test_damaged_files_of_official_names_are_told_apart(tmp_path, mnist):
     assert lines[-1] == importing.AS_THEY_ARE  # what to do with them, said once
 
 
-def test_with_a_data_set_named_others_are_left_alone(tmp_path, runner):
+def test_with_a_data_set_given_other_files_are_skipped(tmp_path, runner):
     (tmp_path / "x").write_bytes(b"hello")
     code, _, line = runner("data", "import", str(tmp_path / "x"), "--dataset", "mnist")
     assert code == 2
@@ -322,7 +322,7 @@ def test_no_plain_files(tmp_path, mnist, monkeypatch):
     assert "more than 3 files" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "official")
 
 
-def test_no_room_is_said_before_anything_is_written(tmp_path, mnist, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_written(tmp_path, mnist, monkeypatch):
     datafiles.write(tmp_path / "have", mnist[1])
     few = shutil._ntuple_diskusage(10**9, 10**9 - 5, 5)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: few)

@@ -145,7 +145,7 @@ def test_another_hosts_lease_is_believed_for_three_minutes(paths):
         assert state_of(paths) == "pending"
 
 
-def test_torn_lines_are_passed_over_and_later_ones_kept(tmp_path):
+def test_torn_lines_are_skipped_and_later_ones_are_read(tmp_path):
     path = tmp_path / "x.jsonl"
     append_line(path, {"n": 1})
     with path.open("a") as file:
@@ -180,7 +180,7 @@ def test_a_request_to_stop_is_never_set_aside(paths):
     assert paths.stop.exists()
 
 
-def test_a_job_is_laid_down_beside_a_worker_of_another_submit_that_tidies(paths):
+def test_a_job_is_written_while_a_worker_of_another_submit_tidies(paths):
     """Both submits saw no job.json; the first one's worker has begun while the second one still writes."""
     job, done = a_job(), threading.Event()
 

@@ -265,7 +265,7 @@ def test_digits_are_those_that_the_data_set_is_defined_by(results: Path) -> None
     assert any("data.sha256: is" in line and "expected bc1e4b0a..." in line for line in verify(results)[0])
 
 
-def test_seeds_added_after_a_look_are_of_whole_recipes(results: Path) -> None:
+def test_sequential_seeds_train_whole_recipes(results: Path) -> None:
     publish_one(results, own_record(sequential=True))
     assert verify(results) == ([], [])
     publish_one(results, own_record(12.0, overrides={"holdout": 10_000}, sequential=True))

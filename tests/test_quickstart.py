@@ -16,7 +16,7 @@ def own_root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_ones_own_runs_are_told_from_the_published_ones_and_the_figure(own_root):
+def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
     cards = copy_cards(own_root / "results")
     facts = cards["caffe_lenet"].datasets["mnist"]
     own = {"model": "caffe_lenet", "dataset": "mnist", "recipe": facts.recipe, "revision": facts.revision}
@@ -28,7 +28,7 @@ def test_ones_own_runs_are_told_from_the_published_ones_and_the_figure(own_root)
     assert line.startswith("mnist/caffe_lenet: yours 1.00 of 1 seed, published 0.91 ± 0.04 of 5 seeds, printed 1.03: ")
 
 
-def test_nothing_is_said_of_what_has_not_run(own_root):
+def test_models_that_have_not_run_are_not_mentioned(own_root):
     copy_cards(own_root / "results")
     [job] = [record.job for record in make_seeds([1.0], model="caffe_lenet", dataset="mnist")]
     assert quickstart.own_lines([job]) == []

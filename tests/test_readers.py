@@ -24,7 +24,7 @@ def piped():
         files[0].close()
 
 
-def test_a_submits_lines_go_on_in_a_file_when_the_reader_has_left(piped, tmp_path, capfd):
+def test_a_submit_writes_on_into_a_file_when_its_reader_has_left(piped, tmp_path, capfd):
     path = tmp_path / ".runs" / "submit-1.txt"
     read, console = piped(lambda: path)
     console.print("seen")

@@ -220,7 +220,7 @@ def test_an_inconclusive_row_says_how_many_seeds_would_decide_it_and_the_command
     assert f"Seeds needed for a verdict: nin_dropout 15. Run them: {command}" in text
 
 
-def test_fast_is_set_beside_reference(tmp_path: Path) -> None:
+def test_the_report_compares_fast_with_reference(tmp_path: Path) -> None:
     ten = [10.3 + i / 100 for i in range(10)]
     publish_records(tmp_path, *make_seeds(ten), *make_seeds(ten[:9], profile="fast"))
     text = " ".join(text_of(read(tmp_path), "table").split())
@@ -282,7 +282,7 @@ def test_control_characters_from_a_record_never_reach_the_terminal(tmp_path: Pat
         assert not {"\x1b", "\x07"} & set(text_of(read(tmp_path), fmt))
 
 
-def test_claims_stand_below_with_their_place(evidence: Evidence) -> None:
+def test_claims_are_listed_below_with_their_place(evidence: Evidence) -> None:
     text = " ".join(text_of(evidence, "table").split())
     assert "… more seeds Dropout between the mlpconv layers" in text
     assert "(lin2013, Section 4.2)" in text
@@ -334,7 +334,7 @@ def test_a_suite_is_reported_from_this_checkouts_runs_and_results(
         (3, 0, "3 runs, 3 with weights bit-identical to a published run, counted once."),
     ],
 )
-def test_the_report_says_what_of_it_is_one_s_own(
+def test_the_report_says_how_many_runs_are_unpublished(
     own_root: Path, capsys: pytest.CaptureFixture[str], same: int, other: int, says: str | None
 ) -> None:
     published = make_seeds(FIVE)
@@ -391,7 +391,7 @@ def test_the_latex_of_a_report_compiles_with_its_bibliography(evidence: Evidence
     assert "undefined" not in done.stdout  # every citation has its entry
 
 
-def test_a_sources_table_has_its_order_and_labels_with_our_numbers_beside(
+def test_a_sources_table_keeps_its_order_and_labels_and_adds_our_numbers(
     own_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish_records(own_root / "results", *make_seeds(FIVE))
@@ -427,9 +427,7 @@ def test_a_table_or_source_that_is_not_there_is_named_in_one_line(own_root: Path
         show(None, "table", table="Table 1")
 
 
-def test_choices_on_held_out_images_stand_with_the_best_first(
-    own_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_on_held_out_images_are_listed_best_first(own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for rate, errors in [(0.05, [12.0, 12.2]), (0.02, [11.0, 11.4]), (None, [13.0])]:
         overrides = {"holdout": 10_000} | ({} if rate is None else {"learning_rate": rate})
         publish_records(own_root / "results", *make_seeds(errors, overrides=overrides))
@@ -447,7 +445,7 @@ def test_choices_on_held_out_images_stand_with_the_best_first(
         assert text.index("0.02") < text.index("0.05") < text.index("the recipe")
 
 
-def test_repeated_runs_of_a_seed_are_said(tmp_path: Path) -> None:
+def test_repeated_runs_of_a_seed_are_mentioned(tmp_path: Path) -> None:
     again = make_record(10.4, seed=0, run="f" * 32, weights_sha256="f" * 64)
     publish_records(tmp_path, *make_seeds(FIVE), again)
     text = text_of(read(tmp_path), "table")

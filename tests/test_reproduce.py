@@ -85,7 +85,7 @@ def test_a_false_recipe_digest_changes_nothing() -> None:
 # --- the comparison --------------------------------------------------------------------------------------------------------
 
 
-def test_identical_weights_and_equal_errors_are_told_apart() -> None:
+def test_identical_weights_and_equal_errors_are_distinguished() -> None:
     theirs = own()
     same = own(run="c" * 32, weights_sha256=theirs.weights_sha256)
     assert compare(theirs, same, [theirs]).word == "identical weights"
@@ -116,7 +116,7 @@ def test_only_seeds_of_the_same_training_give_the_spread() -> None:
     assert "4 published seeds are too few" in few.reason
 
 
-def test_another_outcome_is_said() -> None:
+def test_another_outcome_is_reported() -> None:
     found = compare(own(), own(90.0, outcome="collapsed"), [])
     assert (found.word, found.reason) == ("other outcome", "theirs finished, ours collapsed")
     diverged = own(outcome="diverged")

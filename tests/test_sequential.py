@@ -46,7 +46,7 @@ def test_seeds_that_are_here_or_on_the_board_are_not_run_again() -> None:
     assert seeds_of(step_of(row, unavailable={1, 3})) == [2, 4, 5]
 
 
-def test_no_row_gets_more_seeds_than_asked_for_those_that_fail_included() -> None:
+def test_no_row_gets_more_seeds_than_allowed_counting_failed_ones() -> None:
     assert seeds_of(step_of(Row("inconclusive", 5, 5), max_seeds=9)) == []  # the next look is at 10
     assert seeds_of(step_of(Row("more seeds", 3, 8), max_seeds=10)) == [0, 1]
     assert seeds_of(step_of(Row("more seeds", 3, 8), failed=1, max_seeds=10)) == [0]
@@ -105,7 +105,7 @@ def test_where_no_paper_reports_anything_there_is_nothing_to_decide(runner) -> N
 
 
 @pytest.mark.slow
-def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root, monkeypatch) -> None:
+def test_seeds_are_added_until_decided_and_their_records_say_so(runner, own_root, monkeypatch) -> None:
     """Real trainings on digits, against a figure that a test's own source reports of them."""
     pytest.importorskip("sklearn")
     from benchmarks import reading

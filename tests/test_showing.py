@@ -40,7 +40,7 @@ def test_a_run_that_is_local_and_published_is_one_record(tmp_path: Path) -> None
     assert (found, path.is_relative_to(results)) == (record, True)
 
 
-def test_a_record_is_said_in_words_and_as_its_file(own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_is_shown_as_a_table_and_as_json(own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = make_record(10.4, overrides={"holdout": 10_000}, submitted_by="A\x1b[31m")
     publish_records(own_root / "results", record)
     show(record.key, False, Console(width=120))

@@ -197,7 +197,7 @@ def test_text_and_figures_have_contrast_in_both_themes(theme):
         assert contrast(colour, colours["backgroundColor"]) >= 3, colour
 
 
-def test_no_verdict_is_told_by_colour_alone():
+def test_no_verdict_is_shown_by_colour_alone():
     assert len({symbol for _, symbol in VERDICT_STYLES.values()}) >= 6
     words = ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")
     judged = [VERDICT_STYLES[word] for word in words]
@@ -208,7 +208,7 @@ def test_no_verdict_is_told_by_colour_alone():
 # --- frames ------------------------------------------------------------------------------------------------------------
 
 
-def test_ranks_stand_before_any_filter(full):
+def test_filters_do_not_change_ranks(full):
     view = view_of(full)
     for_one = filtered(view, family=["NiN"], search="dropout")
     assert 0 < len(for_one) < len(view)
@@ -216,7 +216,7 @@ def test_ranks_stand_before_any_filter(full):
     assert list(ranks[for_one["label"]].dropna()) == list(for_one["rank"].dropna())
 
 
-def test_only_measured_rows_are_ranked_and_they_stand_first(full):
+def test_only_measured_rows_are_ranked_and_they_come_first(full):
     view = view_of(full)
     assert list(view["group"]) == sorted(view["group"], key=GROUPS.index)
     ranked = view[view["rank"].notna()]
@@ -243,7 +243,7 @@ def test_a_search_on_the_wrong_board_says_where_it_fits(full):
     assert elsewhere(full.board, "mnist", " ", papers) == {}
 
 
-def test_the_answer_counts_each_printed_number_once_and_unverified_data_apart(full):
+def test_the_answer_counts_each_printed_number_once_and_unverified_data_separately(full):
     answer = answer_of(full.board)
     ours = full.board[full.board["model"].notna() & full.board["reported"].notna()]
     assert answer.printed == len(set(zip(ours["dataset"], ours["model"], strict=True)))
@@ -260,7 +260,7 @@ def test_the_answer_counts_each_printed_number_once_and_unverified_data_apart(fu
     assert "No printed number" in answer_sentence(answer_of(full.board.iloc[0:0]))
 
 
-def test_a_number_checked_on_unverified_data_alone_is_counted_apart(tmp_path):
+def test_a_number_checked_on_unverified_data_only_is_counted_separately(tmp_path):
     cards = copy_cards(tmp_path)
     variant = cards["nin_dropout"].datasets["cifar10"]
     own = {"recipe": variant.recipe, "revision": variant.revision, "verified": False}
@@ -270,7 +270,7 @@ def test_a_number_checked_on_unverified_data_alone_is_counted_apart(tmp_path):
     assert "on unverified data: 1" in " ".join(answer_details(answer))
 
 
-def test_what_others_got_stands_beside_a_model_that_has_not_run(full):
+def test_a_model_that_has_not_run_shows_the_results_of_others(full):
     rows = board_rows(view_of(full), full.evidence.papers, full.attempts, [()] * len(view_of(full)))
     waiting = {row["name"]: row for row in rows if row["group"] == "not run"}
     tried = full.attempts[full.attempts["error"].notna() & (full.attempts["dataset"] == "cifar10")]
@@ -282,7 +282,7 @@ def test_what_others_got_stands_beside_a_model_that_has_not_run(full):
     assert {row["name"] for row in beside} == {titles[m] for m in tried["model"].dropna() if titles[m] in waiting}
 
 
-def test_marks_stand_in_the_cell_of_the_measured_number(full):
+def test_marks_are_in_the_cell_of_the_measured_number(full):
     rows = board_rows(view_of(full), full.evidence.papers, full.attempts, [()] * len(view_of(full)))
     html_of = render.render("one_board.html", rows=rows, label="x")
     cell = re.search(r'<td role="cell" class="number measured"[^>]*>(?:(?!</td>).)*unverified data', html_of, re.S)
@@ -359,7 +359,7 @@ def test_rivals_are_chosen(full):
     assert none == 0 < these < every
 
 
-def test_every_mark_is_said_beside_its_number(full):
+def test_every_mark_is_shown_next_to_its_number(full):
     view = view_of(full).set_index("model")
     beside = {name: marks(row) for name, row in zip(view.index, view.itertuples(), strict=True)}
     assert beside["nin_augmentation"] == [MARKS["U"]]
@@ -429,7 +429,7 @@ def test_the_checklist_answers_from_record_and_row(full):
     assert not (answers == "").any()
 
 
-def test_the_papers_own_numbers_stand_beside_the_anatomy(full):
+def test_the_anatomy_shows_the_papers_own_numbers(full):
     table = anatomy_table(full.evidence.cards["googlenet"].anatomy["imagenet"])
     first = table.iloc[0]
     assert (first["Paper: parameters"], first["Paper: operations"]) == ("2.7K", "34M")
@@ -475,7 +475,7 @@ def test_the_gap_figure_is_sorted_and_holds_the_boards_numbers(full):
         assert measured[row.model] == (pytest.approx(row.mean), pytest.approx(row.half_width))
 
 
-def test_a_figure_that_is_context_only_stands_in_brackets_and_in_the_reason(full):
+def test_a_context_figure_is_in_brackets_and_in_the_reason(full):
     view = view_of(full)
     rows = board_rows(view, full.evidence.papers, full.attempts, [()] * len(view))
     shown = dict(zip(view["model"], rows, strict=True))
@@ -693,7 +693,7 @@ def test_a_link_to_what_isnt_here_says_so(at):
     assert "No row matches" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
 
 
-def test_marks_and_provenance_stand_on_pages(at):
+def test_pages_show_marks_and_provenance(at):
     at("full")
     text = said(open_page("model", model="nin_augmentation", dataset="cifar10"))
     assert "Caveats" in text
@@ -833,7 +833,7 @@ def pictures_of(text: str) -> list[str]:
     return re.findall(r'<img src="([^"]*)', text)
 
 
-def test_export_is_told_where_it_will_stand(full, tmp_path):
+def test_the_export_gets_its_address_from_an_option(full, tmp_path):
     reading = dataclasses.replace(of(full, "mnist"), repository="https://git.example/o/r")
     out = tmp_path / "out"
     export.export(reading, out, export.Site("Our zoo", "https://o.example/r"))

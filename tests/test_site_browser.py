@@ -358,7 +358,7 @@ def test_the_first_screen_has_the_answer_a_verdict_and_its_reason(width, height,
         assert box["x"] + box["width"] <= width
 
 
-def test_a_links_click_loads_no_page_anew(visit, full):
+def test_a_click_on_a_link_reloads_no_page(visit, full):
     page = visit(full.address + "/?dataset=cifar10")
     page.evaluate("window.here = true")
     before = len(page.context.pages)

@@ -199,7 +199,7 @@ def test_preempted_in_the_middle_of_an_epoch_it_resumes_to_the_same_bits(on_slur
     assert record.attempts == 2
 
 
-def test_at_the_end_of_its_walltime_a_job_goes_on_in_the_next_allocation(on_slurm, submit, undisturbed):
+def test_at_the_end_of_its_walltime_a_job_continues_in_the_next_allocation(on_slurm, submit, undisturbed):
     """The limit is cut to the next minutes, so that the warning, two minutes before the end, comes soon."""
     following = submit(*LONG, "--engine", "timed")
     worker = hold_in_the_middle()

@@ -104,7 +104,7 @@ def test_a_graph_trains_as_the_eager_step_does(ieee_on_the_gpu):
 
 
 @pytest.mark.gpu
-def test_dropout_in_a_graph_draws_anew_each_time_and_capturing_draws_nothing():
+def test_dropout_in_a_graph_draws_again_at_each_replay_and_capturing_draws_nothing():
     torch.cuda.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.Dropout(0.5)).to(CUDA)
     step = Step(model, optimizer_for(model, RECIPE), cross_entropy, torch.zeros(3, dtype=torch.float64, device=CUDA))

@@ -660,7 +660,7 @@ def test_a_root_that_no_address_can_hold_is_one_line_and_nothing_is_written_besi
     assert store.unfit_folder() is None
 
 
-def test_addresses_that_are_not_this_stores_are_left_alone(tmp_path):
+def test_addresses_of_other_stores_are_unchanged(tmp_path):
     with closing(sqlite3.connect(":memory:")) as database:
         store.update_artifact_addresses(database, tmp_path / "mlflow-artifacts")  # no table yet
         database.execute("CREATE TABLE experiments (experiment_id, name, artifact_location)")

@@ -165,7 +165,7 @@ def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(tmp_path, monke
     assert used == pytest.approx(expected)
 
 
-def test_a_warm_up_that_was_stopped_goes_on_where_it_was(tmp_path):
+def test_a_stopped_warm_up_resumes_where_it_was(tmp_path):
     path, changes = tmp_path / "c.pt", {"schedule": Warmup(epochs=2), "epochs": 3}
     through = bits(run(MODELS["lenet"], "digits", path, **changes))
     with pytest.raises(Stopped):
@@ -435,7 +435,7 @@ def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_
         ("fast", "resume", {"torch": "1.0"}, False),
     ],
 )
-def test_on_another_model_of_device_it_goes_on_where_no_bits_are_promised_or_the_site_says_so(
+def test_on_another_device_model_it_resumes_if_no_bits_are_promised_or_the_engine_allows_it(
     tmp_path, profile, on_other_device, other, goes_on
 ):
     path, spec, changes = tmp_path / "c.pt", MODELS["nin_dropout"], {"augmentation": Augmentation(flip=True)}

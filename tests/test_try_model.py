@@ -67,7 +67,7 @@ def test_what_cannot_learn_is_no_better_than_chance(runner):
     assert "No better than chance after 20 steps" in out
 
 
-def test_what_diverges_ends_at_once(runner):
+def test_a_diverging_training_ends_immediately(runner):
     words = ("try", "lenet", "--dataset", "digits", "--steps", "40", "--set", "learning_rate=1e30")
     code, out, _ = runner(*words)
     assert code == 1
