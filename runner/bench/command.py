@@ -46,11 +46,11 @@ EXPLANATION = (
     "Images/s of the bare step (forward, backward, optimiser, on one batch that never changes), of our whole loop, and of "
     "the loop that people write (PIL images, transforms, DataLoader workers, `.item()` after each step): medians of turns, and "
     "of their ratios. Reference step: that profile's bare step, where `fast` is measured. On one thread of a CPU "
-    "fast/reference and loop/bare are of processor times. Own, on a CPU: what our loop itself costs, checkpoints too, as a "
-    "share of the bare step; measured around a network that does next to nothing, where it isn't lost in the differences "
-    "between turns. Arithmetic and bytes: what a step has to compute and to move at least, as shares of what a large matrix "
-    "product and a large copy reach here. Start: from the process's start to the end of its first step. One seed: all epochs "
-    "of the recipe on one slot, with their evaluations."
+    "the ratios are of processor times, the DataLoader workers' included. Own, on a CPU: what our loop itself costs, "
+    "checkpoints too, as a share of the bare step; measured around a network that does next to nothing, where it isn't lost "
+    "in the differences between turns. Arithmetic and bytes: what a step has to compute and to move at least, as shares of "
+    "what a large matrix product and a large copy reach here. Start: from the process's start to the end of its first step. "
+    "One seed: all epochs of the recipe on one slot, with their evaluations."
 )
 DISTURBED = 0.9  # below this share of its cores a process counts as disturbed by others
 
@@ -109,9 +109,12 @@ def in_short(row: Mapping[str, Any]) -> str:
     It is printed at once, so that a long run that is stopped has already shown its results.
     """
     own = "" if row["own_share"] is None else f" (the loop itself costs {100 * row['own_share']:.2f} %)"
+    fast = (
+        "" if row["fast_ratio"] is None else f", the bare step is {row['fast_ratio']:.2f} times as fast as in reference"
+    )
     return (
         f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} of the bare step's rate{own}, "
-        f"{row['speedup']:.2f} of the usual loop's"
+        f"{row['speedup']:.2f} of the usual loop's{fast}"
     )
 
 

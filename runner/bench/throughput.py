@@ -156,7 +156,7 @@ def measure(question: Question) -> dict[str, Any]:
         turns["reference_step"] = bare_turn(reference, turn_recipe, steps)
     usual = UsualLoop(subject, turn_recipe)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
-    cpu_rates: dict[str, list[float]] = {name: [] for name in (*turns, "loop")}  # images/s of processor time
+    cpu_rates: dict[str, list[float]] = {name: [] for name in (*rates, "loop")}  # images/s of processor time
     loop_began = [time.process_time()]
     shares: list[float] = []  # the share of its cores that this process got
 
@@ -178,7 +178,9 @@ def measure(question: Question) -> dict[str, Any]:
                 shares.append(processor / (spent * question.options.threads))
         # torch's defaults, float32 whatever the profile.
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False, "float32": "ieee"})
-        rates["dataloader"].append(images / usual.seconds(steps))
+        spent, processor = usual.seconds(steps)
+        rates["dataloader"].append(images / spent)
+        cpu_rates["dataloader"].append(images / processor)
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)
         loop_began[0] = time.process_time()
@@ -211,7 +213,7 @@ def measure(question: Question) -> dict[str, Any]:
         "loop": round(median["loop"], 3),
         "dataloader": round(median["dataloader"], 3),
         "loop_ratio": round(statistics.median(loop_ratios), 4),  # of processor time where fast_ratio is
-        "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
+        "speedup": round(_ratio(ratio_rates["loop"], ratio_rates["dataloader"]), 4),
         "reference_step": round(median["reference_step"], 3) if fast else None,
         "fast_ratio": fast_ratio,  # of processor time on one CPU thread
         "evaluation": round(median["evaluation"], 3),
