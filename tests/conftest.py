@@ -15,6 +15,10 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
+# Before torch and numpy are loaded: the threads of two test processes on two cores would mostly wait for one another.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+os.environ.update(dict.fromkeys(THREADS, "1"))
+
 # Read before `own_root` takes it away.
 REAL_DATA = os.environ.get("REPROZOO_DATA")
 
@@ -55,7 +59,7 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("REPROZOO_DATA", str(tmp_path / "data"))
     for name in ("REPROZOO_ENGINES", "REPROZOO_COMMIT", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in THREADS:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     return root
@@ -71,12 +75,18 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store of MLflow, created and migrated once: that takes seconds."""
+    """An empty store of MLflow, created and migrated once by all processes of a test run: that takes seconds."""
+    from runner.locks import locked_within
     from runner.tracking.store import mlflow_client
     from runner.tracking.tracker import Tracker
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracker(f"sqlite:///{path}")._open(mlflow_client())
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # the parent is all workers'
+    path = folder / "migrated" / "mlflow.db"
+    path.parent.mkdir(exist_ok=True)
+    with locked_within(folder / "migrated" / "lock", 200):
+        if not path.exists():
+            Tracker(f"sqlite:///{path}")._open(mlflow_client())
     return path
 
 

@@ -253,3 +253,39 @@ def fill_with_markup(root: Path) -> None:
     (results / "cards" / "nin_dropout.json").write_text(json.dumps(card | {"datasets": {"cifar10": variant}}))
     (results / "cards" / "torn.json").write_text("{")
     (results / "cifar10" / "nin_dropout" / "torn.json").write_text(MARKUP)
+
+
+def models_of_every_kind() -> set[str]:
+    """A few small models of the zoo that together have every kind of layer and every kind of rule of its recipes.
+
+    What holds for a kind is tested with these; with the other models, which have the same kinds at other sizes, by the
+    tests marked `slow`.
+    """
+    import math
+
+    import torch
+
+    from zoo import load_models
+
+    kinds: dict[str, set[str]] = {}
+    sizes: dict[str, int] = {}
+    for spec in load_models().values():
+        for dataset in sorted(spec.variants, key=lambda name: math.prod(get_dataset(name).shape))[:1]:
+            variant = spec.variants[dataset]
+            with torch.device("meta"):
+                network = variant.build()
+            recipe = variant.recipe
+            parts = [recipe.optimizer, recipe.schedule, recipe.order, getattr(recipe.optimizer, "momentum", None)]
+            names = {type(part).__name__ for part in [*network.modules(), *parts]}
+            names |= {name for name in ("max_norm", "lr_multipliers", "second_stage") if getattr(recipe, name)}
+            names |= {name for name in ("flip", "translate") if getattr(recipe.augmentation, name)}
+            names |= {spec.loss.__qualname__, f"curvature {spec.curvature is not None}"}
+            kinds[spec.name] = names
+            sizes[spec.name] = sum(parameter.numel() for parameter in network.parameters())
+    chosen: set[str] = set()
+    missing = set().union(*kinds.values())
+    while missing:
+        name = max(kinds, key=lambda model: (len(kinds[model] & missing), -sizes[model]))
+        chosen.add(name)
+        missing -= kinds[name]
+    return chosen

@@ -1,6 +1,7 @@
 """The arrows of the house: who may import whom, what stays light, and what no file may hold."""
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -26,16 +27,26 @@ def sources(folder: str) -> list[Path]:
 
 
 def every_source(*folders: str) -> list:
-    return [pytest.param(path, id=path.relative_to(HERE).as_posix()) for f in folders for path in sources(f)]
+    """The files of a folder at once; each file of zoo/ by itself, since `runner check` runs the tests of a model's file."""
+    whole = [pytest.param(sources(folder), id=folder) for folder in folders if folder != "zoo"]
+    each = [pytest.param([path], id=path.relative_to(HERE).as_posix()) for path in sources("zoo")]
+    return whole + each * ("zoo" in folders)
 
 
 def package(path: Path) -> str:
     return path.relative_to(HERE).parts[0]
 
 
-def imported(path: Path) -> set[str]:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """The first names of all imports of a file, also of those inside functions."""
-    return named_by(ast.walk(ast.parse(path.read_text(encoding="utf-8"))), path)
+    return frozenset(named_by(ast.walk(parsed(path)), path))
 
 
 def named_by(nodes: Iterable[ast.AST], path: Path) -> set[str]:
@@ -50,32 +61,33 @@ def named_by(nodes: Iterable[ast.AST], path: Path) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("path", every_source("benchmarks", "zoo", "runner", "site"))
-def test_arrows(path):
-    wrong = (imported(path) & OURS) - MAY_IMPORT[package(path)]
-    assert not wrong, f"{path.name} imports {sorted(wrong)}"
+@pytest.mark.parametrize("paths", every_source("benchmarks", "zoo", "runner", "site"))
+def test_arrows(paths):
+    wrong = {path.name: sorted((imported(path) & OURS) - MAY_IMPORT[package(path)]) for path in paths}
+    assert not any(wrong.values()), f"imports that may not be: {wrong}"
 
 
-@pytest.mark.parametrize("path", every_source("benchmarks", "site"))
-def test_boards_need_no_framework(path):
-    allowed = {"streamlit"} if package(path) == "site" else set()
-    assert not (imported(path) & HEAVY) - allowed
+@pytest.mark.parametrize("folder", ["benchmarks", "site"])
+def test_boards_need_no_framework(folder):
+    allowed = {"streamlit"} if folder == "site" else set()
+    assert not {path.name: names for path in sources(folder) if (names := (imported(path) & HEAVY) - allowed)}
 
 
-@pytest.mark.parametrize("path", every_source("zoo"))
-def test_zoo_needs_torch_and_numpy_only(path):
-    assert imported(path) <= {"numpy", "torch", "zoo", *sys.stdlib_module_names}
+@pytest.mark.parametrize("paths", every_source("zoo"))
+def test_zoo_needs_torch_and_numpy_only(paths):
+    for path in paths:
+        assert imported(path) <= {"numpy", "torch", "zoo", *sys.stdlib_module_names}
 
 
-@pytest.mark.parametrize("path", every_source("benchmarks", "zoo", "runner", "site"))
-def test_only_tracking_knows_mlflow(path):
-    if path.parent != HERE / "runner" / "tracking":
-        assert "mlflow" not in imported(path)
+@pytest.mark.parametrize("paths", every_source("benchmarks", "zoo", "runner", "site"))
+def test_only_tracking_knows_mlflow(paths):
+    elsewhere = [path for path in paths if path.parent != HERE / "runner" / "tracking"]
+    assert not [path for path in elsewhere if "mlflow" in imported(path)]
 
 
-@pytest.mark.parametrize("path", every_source("runner/tracking"))
-def test_tracking_imports_mlflow_in_functions_only(path):
-    assert "mlflow" not in named_by(ast.parse(path.read_text(encoding="utf-8")).body, path)
+def test_tracking_imports_mlflow_in_functions_only():
+    for path in sources("runner/tracking"):
+        assert "mlflow" not in named_by(parsed(path).body, path)
 
 
 # --- the rooms of the runner -------------------------------------------------------------------------------------------
@@ -113,7 +125,7 @@ def arrows(folder: str) -> dict[str, set[str]]:
     targets: dict[str, set[str]] = {}
     for name, path in paths.items():
         names = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -147,17 +159,17 @@ def test_no_modules_import_each_other_in_a_circle(folder):
     assert not left, f"in a circle, or above one: {sorted(left)}"
 
 
-@pytest.mark.parametrize("path", every_source("runner", "benchmarks", "zoo", "site"))
-def test_a_file_is_short_or_has_a_reason(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    name = path.relative_to(HERE).as_posix()
-    assert lines <= MOST_LINES or name in LONGER, f"{lines} lines: split it by subject"
+@pytest.mark.parametrize("paths", every_source("runner", "benchmarks", "zoo", "site"))
+def test_a_file_is_short_or_has_a_reason(paths):
+    lines = {path.relative_to(HERE).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+    long = {name: count for name, count in lines.items() if count > MOST_LINES and name not in LONGER}
+    assert not long, f"more than {MOST_LINES} lines: split by subject: {long}"
 
 
 def test_a_class_of_the_runner_is_the_only_one_of_its_name():
     homes: dict[str, list[str]] = {}
     for path in sources("runner"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name.lstrip("_"), []).append(path.name)
     assert not {name: files for name, files in homes.items() if len(files) > 1}
@@ -203,12 +215,14 @@ def models() -> set[str]:
     return set(load_models())
 
 
-@pytest.mark.parametrize("path", every_source("runner", "benchmarks"))
-def test_no_branch_on_a_models_name(path, models):
+@pytest.mark.parametrize("folder", ["runner", "benchmarks"])
+def test_no_branch_on_a_models_name(folder, models):
     """What a model needs that others don't, its spec carries. A heuristic: no string that is a model's name."""
-    strings = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
-    found = {node.lineno: node.value for node in strings if node.value in models}
-    assert not found, f"{path.name} names a model (by line): {found}"
+    names = {}
+    for path in sources(folder):
+        strings = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)]
+        names |= {f"{path.name}:{node.lineno}": node.value for node in strings if node.value in models}
+    assert not names, f"a model is named: {names}"
 
 
 def test_every_package_is_shipped_and_nothing_else():

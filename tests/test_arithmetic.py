@@ -307,7 +307,7 @@ def test_a_copy_of_a_swapped_network_has_its_own_weights():
 CHOICE = "conv1=wtw conv2=www conv3=www cccp1=mmm"
 
 
-def run(steps_seen, choice, profile="fast", resume=None, stop_after=None, images=48):
+def run(steps_seen, choice, profile="fast", resume=None, stop_after=None, images=24):
     """Train NiN's small network on random images; the first losses, the trained, the last checkpoint."""
     spec = MODELS["nin"]
     variant = spec.variants["digits"]
@@ -347,7 +347,7 @@ def test_a_training_measures_once_logs_and_tells_its_choice():
 
 def test_a_training_that_goes_on_keeps_its_choice_and_its_bits(tmp_path, monkeypatch):
     whole, _, _ = run([], CHOICE)
-    _, checkpoint, _ = run([], CHOICE, stop_after=4)
+    _, checkpoint, _ = run([], CHOICE, stop_after=2)
     checkpoint.save(tmp_path / "checkpoint.pt")
     monkeypatch.setattr(arithmetic, "choose", lambda *_: pytest.fail("measured again"))
     resumed, _, _ = run([], arithmetic.MEASURED, resume=Checkpoint.load(tmp_path / "checkpoint.pt"))
@@ -369,11 +369,11 @@ def test_reference_never_swaps(monkeypatch):
 
 
 def test_the_first_losses_of_both_profiles_stay_side_by_side():
-    """Twelve updates of the network that learns: rounding alone tells them apart."""
+    """Six updates of the network that learns: rounding alone tells them apart."""
     theirs, ours = [], []
     run(theirs, arithmetic.TORCH, profile="reference")
     run(ours, CHOICE)
-    assert len(theirs) == len(ours) == 12
+    assert len(theirs) == len(ours) == 6
     assert theirs != ours
     for (loss, _, images), (other, _, others) in zip(theirs, ours, strict=True):
         assert images == others

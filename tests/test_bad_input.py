@@ -157,7 +157,7 @@ def test_a_broken_job_file_is_one_line_that_names_it_and_hides_no_other_job(runn
         assert len(err.strip().splitlines()) == 1
     code, _, err = runner("retry", "--failed")
     assert (code, len(err.splitlines())) == (2, 1)
-    for words in (["report"], ["stop", "--all"]):
+    for words in (["report"], ["stop", "--all"])[bool(content) :]:  # a report takes half a second: once
         assert runner(*words)[0] == 0
     assert paths.job.read_bytes() == content.encode("latin-1")
     paths.write_job(submitted.job)
@@ -276,7 +276,7 @@ def test_submissions_are_passed_over_where_they_make_no_sense(own_root, content)
     assert read_json(path) is None or isinstance(read_json(path), dict)
 
 
-@quick
+@settings(quick, max_examples=30)
 @given(
     st.one_of(
         st.text(max_size=40), st.builds("{}={}".format, st.sampled_from(["epochs", "init", "flip", "x"]), st.text())

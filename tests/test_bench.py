@@ -2,23 +2,27 @@
 
 import ctypes
 import dataclasses
+import io
 import json
 import os
-import re
 import subprocess
 import sys
 
 import pytest
 import torch
+from helpers import models_of_every_kind
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
+from benchmarks.suites import SUITES
 from runner.bench import command as bench
+from runner.bench import concurrency
 from runner.bench.concurrency import ConcurrentRuns
 from runner.bench.question import Question, choose
 from runner.bench.subject import plain_recipe, subject_of
-from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image
+from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, measure
 from runner.bench.turns import bare_turn
 from runner.jobs.paths import runs_folder
 from runner.training import profiles
@@ -30,16 +34,13 @@ from zoo.anatomy import layers_of
 MODELS = load_models()
 
 
-def networks() -> list:
-    """Each network once, by its layers and the shape of its images: neither a recipe nor the classes change what is counted."""
-    known = {}
-    for spec in MODELS.values():
-        for dataset, variant in spec.variants.items():
-            with torch.device("meta"):
-                layers = re.sub(r"out_features=\d+", "", str(variant.build()))
-            network = layers, get_dataset(dataset).shape
-            known.setdefault(network, pytest.param(spec, dataset, id=f"{spec.name}-{dataset}"))
-    return list(known.values())
+KINDS = models_of_every_kind()
+# Each model once: the data set changes no kind of layer.
+NETWORKS = [
+    pytest.param(spec, dataset, id=f"{spec.name}-{dataset}", marks=[pytest.mark.slow] * (spec.name not in KINDS))
+    for spec in MODELS.values()
+    for dataset in list(spec.variants)[:1]
+]
 
 
 # --- the floors ------------------------------------------------------------------------------------------------------------
@@ -50,7 +51,7 @@ def layers(spec, dataset):
         return layers_of(spec.variants[dataset].build(), get_dataset(dataset).shape)
 
 
-@pytest.mark.parametrize(("spec", "dataset"), networks())
+@pytest.mark.parametrize(("spec", "dataset"), NETWORKS)
 def test_the_arithmetic_is_what_torch_counts(spec, dataset):
     facts = get_dataset(dataset)
     with torch.device("meta"):
@@ -87,37 +88,64 @@ def test_a_batch_is_halved_until_a_step_fits():
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """The command as a user types it, on real digits: (exit code, stdout, stderr)."""
+def measured_row(tmp_path_factory):
+    """A row measured in this process, on real digits; images without workers of a DataLoader."""
     pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
-    words = ["bench", "--dataset", "digits", "--model", "lenet", "--seconds", "1", "--repeats", "3", "--json"]
-    words += ["--concurrent", "2"]
-    folder = tmp_path_factory.mktemp("bench")
-    environment = {"REPROZOO_ROOT": str(folder), "REPROZOO_DATA": str(folder / "data")}
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment, "CUDA_VISIBLE_DEVICES": ""},
-    )
-    return done.returncode, done.stdout, done.stderr, folder
+    threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPROZOO_ROOT", str(folder))
+        patch.setenv("REPROZOO_DATA", str(folder / "data"))
+        patch.setattr("runner.bench.turns.WORKERS", 0)
+        row = measure(Question(model="lenet", dataset="digits", seconds=1.0, repeats=3))
+    profiles.apply(profiles.resolve("fast", torch.device("cpu")))
+    torch.set_num_threads(threads)
+    assert not (folder / ".runs").exists(), "a measurement leaves no run behind"
+    return row
 
 
 @pytest.fixture
-def row(measured):
-    code, out, err, _ = measured
+def row(measured_row):
+    return dict(measured_row)
+
+
+KEYS = {"model", "dataset", "profile", "device", "bare_step", "loop", "dataloader", "loop_ratio", "speedup"}
+
+
+def test_the_command_prints_the_rows_that_its_children_print(runner, row, monkeypatch):
+    child = f"import sys; print('a message', file=sys.stderr); print({json.dumps(row)!r})"
+    monkeypatch.setattr("runner.bench.command.python", lambda *words: [sys.executable, "-c", child])
+    code, out, err = runner("bench", "--dataset", "digits", "--model", "lenet", "--json")
     assert code == 0, err
-    return json.loads(out)[0]
-
-
-def test_the_command_prints_the_documented_keys(measured, row):
-    assert {"model", "dataset", "profile", "device", "bare_step", "loop", "dataloader", "loop_ratio", "speedup"} <= set(
-        row
-    )
+    assert json.loads(out) == [row]
+    assert row.keys() >= KEYS
     assert (row["model"], row["dataset"], row["profile"], row["images"]) == ("lenet", "digits", "reference", "real")
-    assert "1/1 digits/lenet" in measured[2]
-    assert not (measured[3] / ".runs").exists(), "a measurement leaves no run behind"
+    assert "1/1 digits/lenet" in err
+    assert "a message" in err
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_documented_keys(tmp_path):
+    """As a user types it: with processes for one job and for two at once."""
+    pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
+    words = ["bench", "--dataset", "digits", "--model", "lenet", "--seconds", "1", "--repeats", "3", "--json"]
+    environment = {"REPROZOO_ROOT": str(tmp_path), "REPROZOO_DATA": str(tmp_path / "data"), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *words, "--concurrent", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)
+    assert row.keys() >= KEYS
+    assert "1/1 digits/lenet" in done.stderr
+    assert not (tmp_path / ".runs").exists()
+    alone, two = row["concurrent"]
+    assert (alone["jobs"], alone["gain"], two["jobs"]) == (1, 1.0, 2)
+    assert 0.2 * row["loop"] < alone["images_per_second"] < 5 * row["loop"], "the same loop, measured another way"
+    assert two["gain"] > 0
+    assert "  2 side by side: " in done.stderr
 
 
 def test_the_numbers_of_a_row_agree_with_each_other(row):
@@ -138,14 +166,34 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
     assert (row["batch_size"], row["recipe_batch_size"], row["repeats"]) == (64, 64, 3)
 
 
-def test_jobs_at_once_are_set_beside_one_alone(measured, row):
-    alone, two = row["concurrent"]
-    assert (alone["jobs"], alone["gain"], two["jobs"]) == (1, 1.0, 2)
-    assert 0.2 * row["loop"] < alone["images_per_second"] < 5 * row["loop"], "the same loop, measured another way"
-    assert two["gain"] > 0
-    assert "  2 side by side: " in measured[2]
+# In place of a child that trains: the lines of one, at a rate of 100 images/s.
+STEADY = "print('ready', flush=True)\nwhile input() == '': print(100.0, flush=True)"
+
+
+def test_jobs_at_once_are_set_beside_one_alone(row, monkeypatch, capsys):
+    monkeypatch.setattr("runner.bench.concurrency.python", lambda *words: [sys.executable, "-c", STEADY])
+    console = Console(stderr=True, force_terminal=False, width=400)
+    assert bench.add_concurrent(row, Question(model="lenet", dataset="digits", repeats=3), [2], console)
+    assert row["concurrent"] == [
+        {"jobs": 1, "images_per_second": 100.0, "gain": 1.0},
+        {"jobs": 2, "images_per_second": 200.0, "gain": 2.0},
+    ]
+    assert "  2 side by side: 200 images/s, 2.00 times one alone" in capsys.readouterr().err
     (_, _, second) = bench.concurrency_table([row])
     assert second[:2] == ["lenet", "2"]
+
+
+def test_a_child_of_several_says_when_it_is_ready_and_its_rate_for_each_empty_line(monkeypatch, capsys, tmp_path):
+    threads = torch.get_num_threads()
+    Question(model="lenet", dataset="digits", seconds=0.02).write(tmp_path / "question.json")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
+    assert concurrency.main(str(tmp_path / "question.json")) == 0
+    ready, *rates = capsys.readouterr().out.splitlines()
+    assert ready == "ready"
+    assert len(rates) == 2
+    assert all(float(rate) > 0 for rate in rates)
+    profiles.apply(profiles.resolve("fast", torch.device("cpu")))
+    torch.set_num_threads(threads)
 
 
 def test_what_several_jobs_gain_is_the_median_of_the_turns_ratios():
@@ -164,8 +212,6 @@ def failing_children(monkeypatch):
 
 
 def test_a_row_outlives_children_that_can_t_be_asked_and_a_line_says_why(capsys, failing_children):
-    from rich.console import Console
-
     row = {"loop": 1.0}
     console = Console(stderr=True, force_terminal=False, width=400)
     assert not bench.add_concurrent(row, Question(model="nothing", dataset="digits"), [2], console)
@@ -233,7 +279,8 @@ def test_the_seconds_of_a_seed():
     assert bench.seed_seconds(row, short) == pytest.approx(2 * (39_936 / 1_000 + 10_000 / 4_000))
 
 
-def test_the_hours_of_a_suite_need_all_of_its_models():
+def test_the_hours_of_a_suite_need_all_of_its_models(monkeypatch):
+    monkeypatch.setattr(bench, "SUITES", {name: SUITES[name] for name in ("quickstart", "mnist")})
     rates = {"loop": 100.0, "evaluation": 400.0}
     members = [name for name, spec in MODELS.items() if "quickstart" in spec.suites]
     rows = [{"dataset": "digits", "model": name, **rates} for name in members]
@@ -282,8 +329,6 @@ def test_a_smaller_batch_than_the_recipe_s_is_shown(row):
 
 
 def test_a_model_that_can_t_be_measured_is_told_of(capsys, failing_children):
-    from rich.console import Console
-
     question = Question(model="nothing", dataset="digits")
     console = Console(stderr=True, force_terminal=False, width=400)
     assert bench.measure_one(question, console) is None

@@ -1,5 +1,6 @@
-"""The whole line with real processes on real digits: submit, kill, submit again, fail, retry."""
+"""The whole line on real digits: submit, kill, submit again, fail, retry; one with a real worker, the slow ones all real."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from runner.files import read_json, read_lines
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import runs_folder
 from runner.jobs.state import state_of
+from runner.worker.attempt import JobAttempt
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 
@@ -33,7 +35,9 @@ def wait_for(condition, seconds=240):
         time.sleep(0.02)
 
 
-def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
+def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner, own_store, monkeypatch):
+    """By the local engine: on one core there is one slot, whose worker, a process of its own, runs both jobs."""
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
     code, out, err = runner("submit", *SMALL, "--epochs", "3")
     assert code == 0, out + err
     assert "2 jobs: 0 done, 2 to run" in out
@@ -44,6 +48,8 @@ def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner):
         assert record.outcome == "finished"
         assert record.test_images == 360
         assert record.attempts == 1
+    hosts = [read_lines(paths.attempts)[0] for paths in all_jobs()]
+    assert len({line["pid"] for line in hosts} | {os.getpid()}) == 2
     assert all(not paths.checkpoint.exists() and not paths.lease.exists() for paths in all_jobs())
 
     # the same command again has nothing to do, and what was written stays as it is
@@ -108,6 +114,41 @@ def elsewhere(migrated, tmp_path):
 def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives_the_same_weights(
     runner, monkeypatch, own_store, elsewhere
 ):
+    """SIGTERM in the middle of the second epoch. tests/test_engines.py sees that a submit passes it on to its workers."""
+    words = [*LONG, "--epochs", "3", "--engine", "inline"]
+    hooks = JobAttempt.hooks
+
+    def stopping(attempt):
+        usual = hooks(attempt)
+
+        def progress(facts):
+            usual.progress(facts)
+            if (facts["epoch"], facts["step"]) == (1, 5):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return dataclasses.replace(usual, progress=progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobAttempt, "hooks", stopping)
+        code, out, err = runner("submit", *words)
+    assert code == 128 + signal.SIGTERM, out + err
+    assert "goes on from the checkpoints" in out + err
+    paths = all_jobs()[0]
+    assert state_of(paths) == "interrupted"
+    code, out, err = runner("submit", *words)
+    assert code == 0, out + err
+    resumed = load(paths.record)
+    assert resumed.attempts == 2
+    assert [line["epoch"] for line in read_lines(paths.metrics)] == [1, 2, 3]
+    assert "going on after epoch" in paths.log.read_text()
+    monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
+    assert same_bits_as_uninterrupted(runner, words, resumed)
+
+
+@pytest.mark.slow
+def test_a_submit_with_a_worker_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives_the_same_weights(
+    runner, monkeypatch, own_store, elsewhere
+):
     """SIGTERM to a submit with a worker; the next one trains the rest in its own process."""
     words = [*LONG, "--epochs", "12"]
     with submitted(words) as first:
@@ -149,7 +190,7 @@ def test_a_killed_worker_and_a_killed_submit_give_the_same_weights(runner, monke
 def test_a_models_own_failure_is_explained_and_waits_for_retry(runner, own_store):
     """An initialisation that covers no bias is refused by the model's own code: exit code 1, log's tail, retry."""
     broken = [*SMALL, "--seed", "0", "--set", 'init=[["*.weight","normal",0.1]]']
-    code, out, err = runner("submit", *broken)
+    code, out, err = runner("submit", *broken, "--engine", "inline")
     assert code == 1
     assert "the model's own failure" in out
     assert "conv1.bias" in out

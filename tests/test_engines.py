@@ -233,6 +233,23 @@ def test_a_killed_worker_is_replaced_and_three_in_a_row_are_given_up(own_locks, 
     assert all("because memory was short" in line for line in warnings)
 
 
+def test_a_stop_reaches_the_workers_and_is_waited_for(own_locks, monkeypatch):
+    """In place of a worker one that runs its job until it is asked to stop, and then ends as a checkpoint would let it."""
+    until_stopped = QUICK_WORKER.replace("time.sleep(0.5)", "signal.sigwait([signal.SIGTERM])")
+    until_stopped = until_stopped.replace('"done"', '"interrupted"').replace('paths.record.write_text("{}")', "")
+    monkeypatch.setattr("runner.engines.local.python", lambda *words: [sys.executable, "-c", until_stopped, words[-1]])
+    ((job, paths),) = laid_down(seeds=[0])
+    work, warnings = Work([(job, paths)], RunOptions(submission="s")), []
+
+    def tick():
+        if read_lines(paths.attempts):
+            work.stopping.set()
+
+    run_local(work, [Slot("gpu0.0", "cpu", None)], tick, warnings.append)
+    assert [line.get("outcome") for line in read_lines(paths.attempts)] == [None, "interrupted"]
+    assert not warnings
+
+
 @pytest.mark.slow
 def test_two_slots_with_pretended_gpus_each_get_their_own(own_locks):
     pytest.importorskip("sklearn")
@@ -363,6 +380,14 @@ def test_waiting_jobs_come_by_themselves_only_while_a_submit_is_at_work():
     assert queue.will_run(paths, "running")
 
 
+def test_a_detached_submit_whose_process_ends_at_once_shows_what_it_said(runner, monkeypatch):
+    ending = [sys.executable, "-c", "import sys; sys.exit('runner: no data: runner data prepare')"]
+    monkeypatch.setattr("runner.sources.python", lambda *words: ending)
+    code, out, err = runner("submit", "--suite", "quickstart", "--seed", "0", "--detach")
+    assert (code, out, err) == (1, "", "runner: no data: runner data prepare\n")
+
+
+@pytest.mark.slow
 def test_a_detached_submit_that_cannot_start_says_so_at_once(runner, tmp_path):
     code, _, err = runner("submit", "--suite", "mnist", "--detach", "--data-dir", str(tmp_path / "empty"))
     assert code == 2

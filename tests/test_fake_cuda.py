@@ -57,41 +57,66 @@ class Calls(TorchDispatchMode):
         return output
 
 
+class Build:
+    """A network's builder, equal to that of every network with the same kinds of layers: one of them is looked at."""
+
+    def __init__(self, build):
+        self.build = build
+        with torch.device("meta"):
+            self.kinds = frozenset((type(m).__module__, type(m).__qualname__) for m in build().modules())
+
+    def __call__(self):
+        return self.build()
+
+    def __eq__(self, other):
+        return self.kinds == other.kinds
+
+    def __hash__(self):
+        return hash(self.kinds)
+
+
 @contextmanager
 def pretended():
     """Tensors without content, on a GPU that isn't there; none of them is in a cache afterwards."""
     caches = preprocess._blur, preprocess._yuv_matrix, _sources
     for cache in caches:
         cache.cache_clear()
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.MonkeyPatch.context() as patch:
+        for name in ("uniform_", "normal_"):  # weights without content need no draws
+            patch.setattr(torch.Tensor, name, lambda self, *_, **__: self)
         yield
     for cache in caches:
         cache.cache_clear()
 
 
 @pytest.fixture
-def fake(monkeypatch):
-    """Pretended tensors; weights without content need no draws."""
-    for name in ("uniform_", "normal_"):
-        monkeypatch.setattr(torch.Tensor, name, lambda self, *_, **__: self)
+def fake():
+    """Pretended tensors."""
     with pretended():
         yield
 
 
+@functools.cache
+def forward_pass(build, shape, loss):
+    """Where the results of a forward pass are, and how often each operation was called; once for each kind of network."""
+    with pretended():
+        with CUDA:
+            model = build().train()
+            images, labels = torch.empty(4, *shape), torch.empty(4, dtype=torch.int64)
+            sums = torch.zeros(3, dtype=torch.float64)
+        with Calls() as calls:
+            output = model(images.contiguous(memory_format=torch.channels_last))
+            value = loss(output, labels)
+            add_up(sums.unbind(), value, output, labels)
+    return {result.device for result in (value, *tree_leaves(output))}, calls.counts
+
+
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_forward_loss_and_sums_of_every_variant_stay_on_the_gpu(fake, spec, dataset):
-    facts = get_dataset(dataset)
-    with CUDA:
-        model = spec.variants[dataset].build().train()
-        images, labels = torch.empty(4, *facts.shape), torch.empty(4, dtype=torch.int64)
-        sums = torch.zeros(3, dtype=torch.float64)
-    with Calls() as calls:
-        output = model(images.contiguous(memory_format=torch.channels_last))
-        loss = spec.loss(output, labels)
-        add_up(sums.unbind(), loss, output, labels)
-    assert {value.device for value in (loss, *tree_leaves(output))} == {CUDA}
-    assert calls.counts["copies"] == calls.counts["waits"] == 0, calls.counts
-    assert calls.counts["add_"] >= 2
+def test_forward_loss_and_sums_of_every_variant_stay_on_the_gpu(spec, dataset):
+    devices, counts = forward_pass(Build(spec.variants[dataset].build), get_dataset(dataset).shape, spec.loss)
+    assert devices == {CUDA}
+    assert counts["copies"] == counts["waits"] == 0, counts
+    assert counts["add_"] >= 2
 
 
 @pytest.mark.parametrize("name", preprocess.PREPROCESSING)
@@ -192,24 +217,6 @@ def operations(build, shape, loss):
         loss(model.train()(images), labels).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     return frozenset(calls.counts)
-
-
-class Build:
-    """A network's builder, equal to that of every network with the same kinds of layers: one of them is looked at."""
-
-    def __init__(self, build):
-        self.build = build
-        with torch.device("meta"):
-            self.kinds = frozenset((type(m).__module__, type(m).__qualname__) for m in build().modules())
-
-    def __call__(self):
-        return self.build()
-
-    def __eq__(self, other):
-        return self.kinds == other.kinds
-
-    def __hash__(self):
-        return hash(self.kinds)
 
 
 def refused_of(build, shape, loss):

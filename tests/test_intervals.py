@@ -213,7 +213,7 @@ def test_no_run_changes_another_seed(runs: list) -> None:
     assert sample.repeats >= 0
 
 
-def rows_called_otherwise(between: float, within: float, copies: int, pooled: bool, rows: int = 1_500) -> float:
+def rows_called_otherwise(between: float, within: float, copies: int, pooled: bool, rows: int = 700) -> float:
     """Return how often 5 seeds with several runs each are called better or worse than one run of the same distribution."""
     random = np.random.default_rng(24)
     seeds = random.normal(10.0, between, size=(rows, 5, 1)) if between else np.full((rows, 5, 1), 10.0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from runner.files import read_json
 from runner.jobs.find import all_jobs
 from runner.jobs.state import state_of
 from runner.site import _environment
-from runner.sources import python, source
+from runner.sources import child_variables, python, source
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 
@@ -34,6 +35,28 @@ def elsewhere(checkout, tmp_path):
     return folder
 
 
+def places(names, variables, folder):
+    """Where a process that the runner starts in a folder finds modules."""
+    look = f"from importlib.util import find_spec; print(*(find_spec(name).origin for name in {names}), sep='\\n')"
+    done = subprocess.run(python("-c", look), env=variables, cwd=folder, capture_output=True, text=True, check=True)
+    return dict(zip(names, done.stdout.split(), strict=True))
+
+
+def test_workers_find_nothing_in_the_current_folder(elsewhere, checkout):
+    origins = places(("zoo", "runner", "benchmarks", "queue"), os.environ | child_variables(), elsewhere)
+    own = {name: str(checkout / name / "__init__.py") for name in ("zoo", "runner", "benchmarks")}
+    assert origins == own | {"queue": queue.__file__}
+
+
+def test_the_command_imports_nothing_from_the_current_folder(elsewhere):
+    """Neither its `queue.py` in place of the standard library's, nor its zoo."""
+    command = [str(Path(sys.executable).with_name("runner")), "suites"]
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "current folder ran" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_workers_import_nothing_from_the_current_folder(elsewhere, own_root, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     command = [str(Path(sys.executable).with_name("runner")), *ONE]
@@ -52,12 +75,7 @@ def test_the_site_imports_nothing_from_the_current_folder(elsewhere, checkout):
     """`site/` is no package: its process finds its modules by the variables that `runner site` gives it."""
     for name in ("benchmarks", "render", "source"):
         (elsewhere / f"{name}.py").write_text("")
-    names = ("benchmarks", "render", "source", "zoo", "queue")
-    look = f"from importlib.util import find_spec; print(*(find_spec(name).origin for name in {names}), sep='\\n')"
-    done = subprocess.run(
-        python("-c", look), env=_environment(), cwd=elsewhere, capture_output=True, text=True, check=True
-    )
-    found = dict(zip(names, done.stdout.split(), strict=True))
+    found = places(("benchmarks", "render", "source", "zoo", "queue"), _environment(), elsewhere)
     assert found["benchmarks"] == str(checkout / "benchmarks" / "__init__.py")
     assert (found["render"], found["source"]) == (
         str(checkout / "site" / "render.py"),
@@ -130,6 +148,11 @@ def test_a_name_that_begins_with_a_dash_is_a_name_and_a_fault_of_the_record_keep
     record = load(paths.record)
     assert state_of(paths) == "done"
     assert record.submitted_by == "--me"
+    assert record.source.sha256 == source().sha256
+    [stretch] = record.trail
+    assert stretch.sources_sha256 == source().sha256
+    assert stretch.data_sha256 == record.data.sha256
+    assert stretch.hardware == record.environment.hardware
     assert paths.metrics.read_text() == steps
     assert not any(paths.old.glob("*/checkpoint.pt"))
 

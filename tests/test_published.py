@@ -85,7 +85,7 @@ names = st.sampled_from(["cifar10", "nin_dropout", "cards", ".evil", "Upper", NA
 places = st.lists(names, min_size=1, max_size=4).map("/".join)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(files=st.lists(st.tuples(places, st.sampled_from(["file", "link to a file", "link to a folder"])), max_size=6))
 def test_boards_read_only_files_that_are_verified(files) -> None:
     with TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from helpers import (
     make_seeds,
     many_records,
     publish_records,
+    run_locally,
 )
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
@@ -55,17 +57,34 @@ STATES = {"empty": lambda root: None, "full": fill_root, "markup": fill_with_mar
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> source.Reading:
-    root = tmp_path_factory.mktemp("full")
-    fill_root(root)
-    return source.make_reading(read(root / "results", root / ".runs"), root)
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A root in each state, which tests only read."""
+    folders = {state: tmp_path_factory.mktemp(state) for state in STATES}
+    for state, fill in STATES.items():
+        fill(folders[state])
+    return folders
+
+
+@pytest.fixture
+def at(roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Take the root of a state for this test: its reading is made once for all of them."""
+    return lambda state: monkeypatch.setenv("REPROZOO_ROOT", str(roots[state]))
+
+
+def reading_at(root: Path) -> source.Reading:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPROZOO_ROOT", str(root))
+        return source.current()
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> source.Reading:
-    root = tmp_path_factory.mktemp("hostile")
-    fill_with_markup(root)
-    return source.make_reading(read(root / "results", root / ".runs"), root)
+def full(roots: dict[str, Path]) -> source.Reading:
+    return reading_at(roots["full"])
+
+
+@pytest.fixture(scope="module")
+def hostile(roots: dict[str, Path]) -> source.Reading:
+    return reading_at(roots["markup"])
 
 
 def view_of(reading: source.Reading, dataset: str = "cifar10", **more) -> pd.DataFrame:
@@ -427,11 +446,11 @@ def test_progress_puts_what_runs_first_and_takes_holes():
     assert list(table["Progress"]) == [25.0, 100.0, 0.0]
 
 
-def test_files_to_download_are_those_of_the_report(full, own_root, runner):
-    fill_root(own_root)
+def test_files_to_download_are_those_of_the_report(full, at, runner):
+    at("full")
     code, out, _ = runner("report", "--format", "csv")
     assert code == 0
-    assert as_csv(source.current().board) == out
+    assert as_csv(full.board) == out
 
 
 # --- figures -----------------------------------------------------------------------------------------------------------
@@ -595,8 +614,9 @@ def said(app: AppTest) -> str:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_page_in_every_state(state, own_root):
-    STATES[state](own_root)
+def test_every_page_in_every_state(state, at):
+    """An empty page also says what to type, and no page writes markup of a record."""
+    at(state)
     app = open_page(PAGES[0])
     for page in PAGES:
         app.switch_page(f"views/{page}.py").run()
@@ -604,30 +624,48 @@ def test_every_page_in_every_state(state, own_root):
         assert not app.error, page
         assert app.title, page
         assert "Errors are in percent" in said(app), page
+        if state == "empty" and page in ("leaderboard", "run", "cost", "claims", "progress"):
+            assert_commands_exist(app)
+        if state == "markup" and page not in ("progress", "method"):
+            assert_no_markup(app)
 
 
-def test_an_empty_page_says_what_to_type(own_root):
-    known = set(typer.main.get_command(cli.app).commands)
-    app = open_page(PAGES[0])
-    for page in ("leaderboard", "run", "cost", "claims", "progress"):
-        app.switch_page(f"views/{page}.py").run()
-        commands = [code.value.split() for code in app.code]
-        assert commands, page
-        assert {words[0] for words in commands} == {"runner"}
-        assert {words[1] for words in commands} <= known
+def assert_commands_exist(app: AppTest) -> None:
+    """A page shows commands of the runner, each of which there is."""
+    commands = [code.value.split() for code in app.code]
+    assert commands
+    assert {words[0] for words in commands} == {"runner"}
+    assert {words[1] for words in commands} <= set(typer.main.get_command(cli.app).commands)
+
+
+def assert_no_markup(app: AppTest) -> None:
+    """A page's text from records is text: no tag, link or formula comes of it."""
+    for element in Html.all(app):
+        if "<script>" not in element.body and "<style>" not in element.body:
+            found = parsed(element.body)
+            assert not set(found.tags) & {"script", "iframe", "object"}
+            pictures = re.findall(r'<img src="([^"]*)', element.body)
+            assert all(address.startswith("data:image/svg+xml") for address in pictures)
+            assert not [link for link in found.links if "evil" in link]
+    kinds = (app.markdown, app.header, app.title, app.warning, app.info, app.caption)
+    for text in [element.value for kind in kinds for element in kind]:
+        found = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text))
+        assert not set(found.tags) & {"img", "script"}, text
+        assert not [link for link in found.links if "evil" in link], text
+        assert "$x^2$" not in text
 
 
 def test_one_record_is_enough(own_root):
     publish_records(own_root / "results", make_record(10.5))
     app = open_page("leaderboard", dataset="cifar10")
     assert "1 of" in said(app)
-    for page in PAGES:
+    for page in PAGES[1:-2]:  # what runs now and the method don't depend on it
         app.switch_page(f"views/{page}.py").run()
         assert not app.exception, page
 
 
-def test_a_deep_link_opens_what_it_names(own_root):
-    fill_root(own_root)
+def test_a_deep_link_opens_what_it_names(at):
+    at("full")
     app = open_page("model", model="nin_dropout", dataset="cifar10")
     assert app.title[0].value.startswith("NiN")
     assert re.search(r"Verdict\s*✓ reproduced", said(app))
@@ -641,8 +679,8 @@ def test_a_deep_link_opens_what_it_names(own_root):
     assert head[2:] == ["NiN", "NiN + dropout"]
 
 
-def test_a_link_to_what_isnt_here_says_so(own_root):
-    fill_root(own_root)
+def test_a_link_to_what_isnt_here_says_so(at):
+    at("full")
     for page, query in (
         ("model", {"model": "nin_dropuot"}),
         ("leaderboard", {"dataset": "svhn10"}),
@@ -654,35 +692,19 @@ def test_a_link_to_what_isnt_here_says_so(own_root):
     assert "No row fits" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
 
 
-def test_marks_and_provenance_stand_on_pages(own_root):
-    fill_root(own_root)
+def test_marks_and_provenance_stand_on_pages(at):
+    at("full")
     text = said(open_page("model", model="nin_augmentation", dataset="cifar10"))
     assert "Not plain" in text
     assert "92 images differ" in text
 
 
-def test_a_page_writes_no_markup_of_a_record(own_root):
-    fill_with_markup(own_root)
-    run = source.current().evidence.runs.iloc[0]["run"][:8]
-    pages = [open_page(page) for page in PAGES if page not in ("progress", "method")]
-    pages += [open_page("model", model="nin_dropout", dataset="cifar10"), open_page("run", run=run)]
-    for app in pages:
+def test_the_page_of_a_model_or_run_writes_no_markup_of_its_records(hostile, at):
+    at("markup")
+    run = hostile.evidence.runs.iloc[0]["run"][:8]
+    for app in (open_page("model", model="nin_dropout", dataset="cifar10"), open_page("run", run=run)):
         assert not app.exception
-        shown = [
-            e.value for kind in (app.markdown, app.header, app.title, app.warning, app.info, app.caption) for e in kind
-        ]
-        for element in Html.all(app):
-            if "<script>" not in element.body and "<style>" not in element.body:
-                found = parsed(element.body)
-                assert not set(found.tags) & {"script", "iframe", "object"}
-                pictures = re.findall(r'<img src="([^"]*)', element.body)
-                assert all(source.startswith("data:image/svg+xml") for source in pictures)
-                assert not [link for link in found.links if "evil" in link]
-        for text in shown:
-            found = parsed(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text))
-            assert not set(found.tags) & {"img", "script"}, text
-            assert not [link for link in found.links if "evil" in link], text
-            assert "$x^2$" not in text
+        assert_no_markup(app)
 
 
 def test_a_wrong_source_is_a_sentence(own_root, monkeypatch):
@@ -696,7 +718,7 @@ def test_a_wrong_source_is_a_sentence(own_root, monkeypatch):
 
 
 def test_progress_asks_the_runner(own_root):
-    fill_root(own_root)
+    run_locally(own_root / ".runs", make_record(10.5))
     record = make_seeds([12.0], model="nin_fc")[0]
     folder = own_root / ".runs" / f"{record.key}-{record.fingerprint[:8]}"
     folder.mkdir(parents=True)
@@ -766,34 +788,42 @@ print(*{{name.split(".")[0] for name in sys.modules}})
 # --- the export --------------------------------------------------------------------------------------------------------
 
 
+def of(reading: source.Reading, *datasets: str) -> source.Reading:
+    """The part of a reading that is about some data sets, with one of each one's models that wait: fewer pages."""
+    board, runs = reading.board, reading.evidence.runs
+    board = board[board["dataset"].isin(datasets)]
+    waiting = board[board["model"].notna() & (board["runs"] == 0)]
+    board = board.drop(waiting.index.difference(waiting.drop_duplicates("dataset").index))
+    evidence = dataclasses.replace(reading.evidence, runs=runs[runs["dataset"].isin(datasets)])
+    claims = make_claims(board, evidence.papers)
+    return dataclasses.replace(reading, board=board, evidence=evidence, claims=claims)
+
+
 def test_export_is_whole_and_every_link_leads_somewhere(full, tmp_path):
+    full = of(full, "cifar10", "mnist")
     pages = export.export(full, tmp_path / "out")
-    found = sorted((tmp_path / "out").glob("*.html"))
-    assert len(found) == pages
-    for page in found:
-        seen = parsed(page.read_text())
+    texts = {page.name: page.read_text() for page in sorted((tmp_path / "out").glob("*.html"))}
+    assert len(texts) == pages
+    for name, text in texts.items():
+        seen = parsed(re.sub(r"(?s)<script.*?</script>", "", text))
         assert seen.tags.count("h1") == 1
-        for link in seen.links:
+        scripts = re.findall(r'<script[^>]*src="([^"]+)"', text)
+        for link in (*seen.links, *scripts):
             if not link.startswith(("http", "data:", "#")):
-                assert (tmp_path / "out" / link).exists(), (page.name, link)
-        scripts = re.findall(r'<script[^>]*src="([^"]+)"', page.read_text())
-        has_figure = 'class="figure"' in page.read_text()
-        assert scripts == ["site.js", *["plotly.min.js", "figures.js"] * has_figure], page.name
-        assert '<link rel="icon" type="image/svg+xml" href="icon.svg">' in page.read_text()
-        assert re.search(r'<meta name="description" content="[^"]{20,}', page.read_text()), page.name
-    titles = [re.search("<title>(.*?)</title>", page.read_text())[1] for page in found if "board-" not in page.name]
+                assert (tmp_path / "out" / link).exists(), (name, link)
+        assert scripts == ["site.js", *["plotly.min.js", "figures.js"] * ('class="figure"' in text)], name
+        assert '<link rel="icon" type="image/svg+xml" href="icon.svg">' in text
+        assert re.search(r'<meta name="description" content="[^"]{20,}', text), name
+        assert not re.search(r"\b(nan|None|NaT)\b", seen.text), name
+    titles = [re.search("<title>(.*?)</title>", text)[1] for name, text in texts.items() if "board-" not in name]
     assert len(set(titles)) == len(titles)
     runs = full.evidence.runs
-    assert {f"run-{run[:8]}.html" for run in runs["run"]} <= {page.name for page in found}
-    start = (tmp_path / "out" / "index.html").read_text()
+    assert {f"run-{run[:8]}.html" for run in runs["run"]} <= texts.keys()
+    start = texts["index.html"]
     assert answer_sentence(answer_of(full.board)) in parsed(start).text
     assert "<h2>CIFAR-10</h2>" in start
-    board = (tmp_path / "out" / "board-cifar10.html").read_text()
+    board = texts["board-cifar10.html"]
     assert "✓ reproduced" in board
-    for page in found:
-        assert not re.search(
-            r"\b(nan|None|NaT)\b", parsed(re.sub(r"(?s)<script.*?</script>", "", page.read_text())).text
-        ), page
     assert "unverified data" in board
     assert (tmp_path / "out" / "cifar10.csv").read_text() == as_csv(full.board[full.board["dataset"] == "cifar10"])
 
@@ -803,9 +833,7 @@ def pictures_of(text: str) -> list[str]:
 
 
 def test_export_is_told_where_it_will_stand(full, tmp_path):
-    reading = dataclasses.replace(
-        full, board=full.board[full.board["dataset"] == "mnist"], repository="https://git.example/o/r"
-    )
+    reading = dataclasses.replace(of(full, "mnist"), repository="https://git.example/o/r")
     out = tmp_path / "out"
     export.export(reading, out, export.Site("Our zoo", "https://o.example/r"))
     start = (out / "index.html").read_text()
@@ -813,7 +841,7 @@ def test_export_is_told_where_it_will_stand(full, tmp_path):
     assert "· Our zoo</title>" in start
     assert '<a href="https://git.example/o/r">' in start
     assert '<base href="https://o.example/r/">' in (out / "404.html").read_text()
-    run = full.evidence.runs[~full.evidence.runs["local"]].iloc[0]
+    run = reading.evidence.runs[~reading.evidence.runs["local"]].iloc[0]
     record = f"https://git.example/o/r/blob/HEAD/results/{run['dataset']}/{run['model']}/{Path(run['path']).name}"
     assert record.replace("+", "%2B") in (out / f"run-{run['run'][:8]}.html").read_text().replace("+", "%2B")
 
@@ -827,7 +855,7 @@ def test_an_address_that_is_none_is_refused(address):
 
 
 def test_export_of_markup_is_text(hostile, tmp_path):
-    export.export(hostile, tmp_path / "out")
+    export.export(of(hostile, "cifar10"), tmp_path / "out")
     for page in (tmp_path / "out").glob("*.html"):
         text = page.read_text()
         seen = parsed(text)
@@ -861,12 +889,17 @@ def test_the_command_exports(own_root, runner, tmp_path):
     code, out, err = runner("site", "--export", str(tmp_path / "out"))
     assert (code, err) == (0, "")
     assert "index.html" in out
-
-
-def test_the_command_refuses_in_one_line(runner, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = runner("site", "--export", str(tmp_path / "file"))
     assert code == 2
     assert len(err.splitlines()) == 1
+
+
+def test_the_command_refuses_in_one_line(runner, at, tmp_path, monkeypatch, capfd):
+    at("empty")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["export.py", str(tmp_path / "file")])
+    assert export.main() == 2
+    assert capfd.readouterr().err == f"runner: {tmp_path / 'file'} is a file: name a folder\n"
     code, _, err = runner("site", "--port", "70000")
     assert (code, err) == (2, "runner: --port is 70000, expected 1 to 65535\n")

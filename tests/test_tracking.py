@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, save
+from runner import locks
 from runner.files import append_line
 from runner.jobs.find import all_jobs, record_submission
 from runner.jobs.paths import JobPaths, host, job_lock
@@ -521,6 +522,19 @@ def test_while_another_process_writes_the_round_is_skipped(client, own_root):
     assert tracker.sync([written.paths]).written == 1
 
 
+def test_a_fresh_store_is_created_under_the_lock_of_the_one_writer(own_root, migrated, monkeypatch):
+    """Two processes that migrate one store at once fail."""
+
+    def create(_, path: Path) -> None:
+        assert locks.is_held(own_root / ".runs" / "mlflow.lock")
+        shutil.copy(migrated, path)
+
+    monkeypatch.setattr(tracker, "create_store", create)
+    report = sync([trained().paths])
+    assert (report.written, report.warning) == (1, None)
+
+
+@pytest.mark.slow
 def test_two_processes_on_one_fresh_store(own_root):
     """Also that the other prints nothing but our line: MLflow would tell at length how it migrates a fresh store."""
     written = [trained(), trained(seed=1, run="1" * 32)]

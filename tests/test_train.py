@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import models_of_every_kind
 from scipy import stats
 
 from benchmarks.datasets import get_dataset
@@ -21,9 +22,16 @@ from zoo.spec import initialise, label_entropy
 
 CPU = torch.device("cpu")
 MODELS = load_models()
-# Each model once, on the data set with the smallest images: what may break a resume is in the model, not in the images.
+KINDS = models_of_every_kind()
+# Each model once, on the data set with the smallest images: what may break a resume is in the kinds of its layers and
+# rules, not in the images.
 VARIANTS = [
-    pytest.param(s, min(s.variants, key=lambda d: math.prod(get_dataset(d).shape)), id=s.name)
+    pytest.param(
+        s,
+        min(s.variants, key=lambda d: math.prod(get_dataset(d).shape)),
+        id=s.name,
+        marks=[pytest.mark.slow] * (s.name not in KINDS),
+    )
     for s in MODELS.values()
     if s.variants and s.bitwise
 ]
