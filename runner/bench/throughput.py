@@ -141,19 +141,18 @@ def measure(question: Question) -> dict[str, Any]:
 
     # --- by turns ---
     matrix_type = torch.bfloat16 if switches["autocast"] != "off" else torch.float32
-    turns = {
-        "bare_step": bare_turn(subject, turn_recipe, steps),
-        "evaluation": evaluation_turn(subject, min(images, len(subject.prepared.test))),
-        "matrix": matrix_turn(device, matrix_type),
-        "memory": memory_turn(device),
-    }
     reference = dataclasses.replace(
         subject,
         switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu, subject.spec.bitwise),
     )
-    if fast:
-        # Last, because it leaves its profile's switches set.
+    turns = {"bare_step": bare_turn(subject, turn_recipe, steps)}
+    if fast:  # next to the turn that it is compared with
         turns["reference_step"] = bare_turn(reference, turn_recipe, steps)
+    turns |= {
+        "evaluation": evaluation_turn(subject, min(images, len(subject.prepared.test))),
+        "matrix": matrix_turn(device, matrix_type),
+        "memory": memory_turn(device),
+    }
     usual = UsualLoop(subject, turn_recipe)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
     cpu_rates: dict[str, list[float]] = {name: [] for name in (*rates, "loop")}  # images/s of processor time
@@ -167,8 +166,7 @@ def measure(question: Question) -> dict[str, Any]:
             return
         subject.synchronise()
         for name, turn in turns.items():
-            if name == "reference_step":
-                profiles.apply(reference.switches)
+            profiles.apply(reference.switches if name == "reference_step" else switches)
             began, processor_began = time.perf_counter(), time.process_time()
             done = turn()
             spent, processor = time.perf_counter() - began, time.process_time() - processor_began
