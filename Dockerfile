@@ -1,15 +1,15 @@
-# Everything installed once, for machines without a network:
+# An image with everything installed, for machines without a network:
 #   docker build -t reprozoo .
 #   docker run --gpus all -v "$PWD/root:/root-folder" -v "$PWD/data:/data" reprozoo runner submit --suite quickstart
-# torch brings its own CUDA libraries; the host needs NVIDIA's driver and container toolkit, nothing else.
+# torch includes its CUDA libraries. The host needs only NVIDIA's driver and container toolkit.
 FROM python:3.11-slim
 
-# git names the commit in records; make and uv install what requirements.lock holds.
+# git gives the commit for records; make and uv install the packages of requirements.lock.
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
 RUN pip install --quiet --no-cache-dir uv
 
 WORKDIR /reprozoo
-# The packages first: a change of the sources does not install them again.
+# Packages first, so that a change of the sources does not install them again.
 COPY pyproject.toml requirements.lock Makefile README.md LICENSE ./
 COPY benchmarks/__init__.py benchmarks/
 COPY runner/__init__.py runner/
@@ -18,7 +18,7 @@ RUN UV_NO_CACHE=1 make setup
 COPY . .
 RUN git config --system --add safe.directory /reprozoo && touch .venv/.installed
 
-# Own runs and data lie outside of the image.
+# Runs and data are kept outside of the image.
 ENV PATH="/reprozoo/.venv/bin:$PATH" REPROZOO_ROOT=/root-folder REPROZOO_DATA=/data
 RUN mkdir -p /root-folder /data && chmod 1777 /root-folder /data
 VOLUME ["/root-folder", "/data"]

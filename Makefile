@@ -1,56 +1,56 @@
-# One or two lines a target; `make setup` is what the others stand on.
+# The targets are short. All of them need `make setup`, except help and lock.
 .PHONY: help asked quickstart test test-slurm test-gpu lint format lock setup check-pr site results docs picture
 BIN := .venv/bin
-# Without bytecode kept, each of the processes would compile torch anew: seconds every time.
+# Without cached bytecode, each process would compile torch again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
-# uv where it is installed, else a private copy from pip in .tools (pip refuses its own environment on some systems).
+# uv if it is installed, else a private copy from pip in .tools (some systems do not let pip change their environment).
 UV := $(shell command -v uv || echo .tools/bin/uv)
 
-help:  ## this list
+help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
-quickstart: setup  ## train small models on real digits and a classic on MNIST, and print the board with verdicts
+quickstart: setup  ## train small models on real digits and a classic on MNIST, and print errors with verdicts
 	$(BIN)/runner quickstart
 
-test: setup  ## every test that needs no GPU, network or real data; others: make test ARGS="-m realdata"
+test: setup  ## run all tests that need no GPU, network or real data; others: make test ARGS="-m realdata"
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-test-slurm: setup  ## against a SLURM of one node, which the tests start: as root, with Debian's slurmctld slurmd slurm-client munge
+test-slurm: setup  ## run the SLURM tests on a one-node SLURM that they start: needs root and Debian's slurmctld slurmd slurm-client munge
 	$(BIN)/pytest -m slurm tests/test_slurm.py $(ARGS)
 
-test-gpu: setup  ## on a machine with a GPU: what only a GPU can settle, in about ten minutes, and what to report of it
+test-gpu: setup  ## run the tests that need a GPU, in about ten minutes, and print what to report
 	$(BIN)/pytest -p no:xdist -m gpu $(ARGS)
 
-lint: setup  ## ruff, rules and format, then mypy; `make format` mends most of it
+lint: setup  ## run ruff (rules and format) and mypy; `make format` fixes most findings
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-format: setup  ## let ruff mend what it can
+format: setup  ## let ruff fix what it can
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-check-pr: setup  ## what a pull request is checked for: its models' contract tests, its records; BASE=COMMIT
+check-pr: setup  ## check what a pull request changes: contract tests of its models, its records; BASE=COMMIT
 	$(BIN)/python .ci/check_pr.py "$(BASE)"
 
-lock:  ## choose the newest versions that pyproject.toml admits
+lock:  ## pin the newest versions that pyproject.toml admits
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 	    --no-header --no-annotate --quiet -o requirements.lock
 
-site: setup  ## the leaderboard in the browser
+site: setup  ## show the leaderboard in the browser
 	$(BIN)/runner site
 
-docs: setup  ## the list of commands in docs/commands.md, from their help texts
+docs: setup  ## write docs/commands.md from the help texts
 	$(BIN)/python .ci/commands_page.py
 
-results: setup  ## the README's finding and table, from results/ alone
+results: setup  ## write the README's results from results/
 	$(BIN)/python .ci/readme_table.py
 
-picture: setup  ## the README's picture of the board, from results/ (needs Chromium)
+picture: setup  ## take the README's picture of the leaderboard from results/ (needs Chromium)
 	REPROZOO_PICTURE=$(CURDIR)/.github/board.png $(BIN)/pytest -m browser tests/test_site_browser.py -k picture
 
-# TORCH=cpu, cu126, ... or auto (what the driver knows) is uv's torch backend; the choice is kept in .venv. The lock's own
-# libraries of CUDA are left out then: torch brings those of its build.
+# TORCH=cpu, cu126, ... or auto (by the driver) is uv's torch backend; the choice is kept in .venv. The CUDA libraries of the
+# lock file are then left out, because torch requires those of its own build.
 TORCH := $(shell cat .venv/.torch 2>/dev/null)
 OTHER_TORCH = --torch-backend $(TORCH) --reinstall-package torch --reinstall-package torchvision -r -
-setup: .venv/.installed  ## .venv with the pinned versions: 6 GB, most of it torch; TORCH=cpu takes less
+setup: .venv/.installed  ## install the pinned versions into .venv: 6 GB, most of it torch; TORCH=cpu takes less
 .venv/.installed: requirements.lock pyproject.toml $(if $(filter command,$(firstword $(origin TORCH))),asked)
 	command -v $(UV) >/dev/null || PYTHONPATH= python3 -m pip install --quiet --target .tools uv
 	$(UV) venv --quiet --allow-existing --python '>=3.11' .venv

@@ -1,9 +1,9 @@
-"""What a pull request is checked for before anyone reads it: the contract tests of the models it changes, its records.
+"""Check what a pull request changes: the contract tests of its models, its sources and its records.
 
-    make check-pr                     against upstream/main, where there is such a remote, else origin/main
-    make check-pr BASE=my-branch      against another commit
+    make check-pr                     compares with upstream/main if it exists, else with origin/main
+    make check-pr BASE=my-branch      compares with another commit
 
-Needs no secrets and no GPU. Exit code 1 where something is wrong; `--list` says what would be checked, as JSON.
+Needs no secrets and no GPU. Exit code 1 if a check fails; `--list` prints what would be checked, as JSON.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def changed_files(root: Path, base: str) -> list[str]:
     def git(*words: str) -> list[str]:
         process = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
         if process.returncode:
-            raise SystemExit(f"check-pr: {process.stderr.strip()}; is '{base}' fetched?")
+            raise SystemExit(f"check-pr: {process.stderr.strip()}; fetch '{base}' first")
         return [line for line in process.stdout.split("\0") if line]
 
     [fork] = git("merge-base", base, "HEAD")
@@ -117,7 +117,7 @@ def main() -> int:
     """Run the checks, print what was checked, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", nargs="?", default="")
-    parser.add_argument("--list", action="store_true", help="say what would be checked, as JSON")
+    parser.add_argument("--list", action="store_true", help="print what would be checked, as JSON")
     options = parser.parse_args()
     base = options.base or default_base(ROOT)
     sys.path.insert(0, str(ROOT))

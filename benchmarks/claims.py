@@ -18,7 +18,7 @@ EquivalenceWord = Literal["equivalent", "different", "not yet known"]
 
 
 @dataclass(frozen=True)
-class Asserted:
+class Assertion:
     """What a source says about two errors."""
 
     share: float = 0.0  # the better error is lower by at least this percentage of the worse one
@@ -46,7 +46,7 @@ class Equivalence:
 
 
 def claim_verdict(
-    better: Sample, worse: Sample, names: tuple[str, str] = ("the one", "the other"), asserted: Asserted = Asserted()
+    better: Sample, worse: Sample, names: tuple[str, str] = ("the one", "the other"), assertion: Assertion = Assertion()
 ) -> ClaimVerdict:
     """Return the verdict on a claim: `better` has a lower error than `worse`, lower by more than a share, or an equal one.
 
@@ -67,14 +67,14 @@ def claim_verdict(
         return ClaimVerdict("more seeds", _too_few(counts, names, MIN_SEEDS), difference, reduction)
 
     seeds = f"{counts[0]} and {counts[1]} seeds"
-    if asserted.margin is not None:
-        word, why = _equal(difference, asserted.margin, names, seeds)
-    elif asserted.share:
-        word, why = _lower_by_share(reduction, asserted.share, names, seeds)
+    if assertion.margin is not None:
+        word, why = _equal(difference, assertion.margin, names, seeds)
+    elif assertion.share:
+        word, why = _lower_by_share(reduction, assertion.share, names, seeds)
     else:
         word, why = _lower(sides, difference, names, seeds)
-    if asserted.difference is not None:
-        why += f"; the paper's difference is {asserted.difference:.2f}"
+    if assertion.difference is not None:
+        why += f"; the paper's difference is {assertion.difference:.2f}"
     rare = [
         f"{name}: {side.n} of {side.seeds}"
         for name, side in zip(names, sides, strict=True)

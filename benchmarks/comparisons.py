@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.claims import Asserted, claim_verdict, equivalence
+from benchmarks.claims import Assertion, claim_verdict, equivalence
 from benchmarks.columns import ATTEMPT_COLUMNS, CLAIM_COLUMNS, DATA, EQUIVALENCE_COLUMNS, PROFILES
 from benchmarks.datasets import get_dataset
 from benchmarks.intervals import Difference, Sample, tolerance
@@ -54,8 +54,8 @@ def _claim(paper: Paper, claim: Claim, sides: Mapping[tuple[str, str, str, str],
     figures = [paper.figure(claim.dataset, model) for model in (claim.better, claim.worse)]
     reported = round(figures[1].error - figures[0].error, 9) if figures[0] and figures[1] else None
     margin = _margin(figures[1], claim.dataset) if claim.kind == "equal" and figures[1] else None
-    asserted = Asserted(claim.share or 0.0, margin, reported)
-    outcome = claim_verdict(better, worse, (claim.better, claim.worse), asserted)
+    assertion = Assertion(claim.share or 0.0, margin, reported)
+    outcome = claim_verdict(better, worse, (claim.better, claim.worse), assertion)
     has_run = outcome.word != "not run"
     return {
         "paper": paper.key,

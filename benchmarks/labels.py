@@ -112,11 +112,11 @@ def own_line(runs: pd.DataFrame) -> str:
     same_weights &= own["outcome"] != "diverged"
     seeds = set(zip(*(published[name] for name in SEED), strict=True))
     same_seed = pd.Series([seed in seeds for seed in zip(*(own[name] for name in SEED), strict=True)], index=own.index)
-    clauses = [f"Of this checkout, not published: {len(own)} run{'s' * (len(own) > 1)}"]
+    clauses = [f"Unpublished in this checkout: {len(own)} run{'s' * (len(own) > 1)}"]
     if same_weights.any():
-        clauses.append(f"{same_weights.sum()} with the same weights, bit for bit, as a published run: counted once")
+        clauses.append(f"{same_weights.sum()} with weights bit-identical to a published run, counted once")
     if averaged := int((same_seed & (own["standing"] == "counted")).sum()):
-        clauses.append(f"{averaged} of seeds that are also published: averaged with those")
+        clauses.append(f"{averaged} of seeds that are also published, averaged with those")
     return ", ".join(clauses) + "."
 
 
@@ -126,7 +126,7 @@ def repeats_line(view: pd.DataFrame) -> str:
     if repeated.empty:
         return ""
     counts = ", ".join(f"{clean(row.model)} {runs_of_seeds(row)}" for row in repeated.itertuples(index=False))
-    return f"A seed counts once, as the mean of its runs: {counts}."
+    return f"Several runs of a seed count once, as their mean: {counts}."
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------

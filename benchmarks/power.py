@@ -63,9 +63,9 @@ def verdict_shares(sd: float, n: int | None, gap: float | None, experiments: int
 def verdict_table() -> str:
     """Return a Markdown table with a row per spread and number of seeds; a cell has the percentages of three verdicts."""
     heads = [
-        "one seed's sd",
+        "sd of one seed",
         "seeds",
-        "equal, the figure one run",
+        "same distribution",
         *(f"gap {gap:g}" for gap in TRUE_GAPS if gap is not None),
     ]
     rows = [heads, ["--:", "--:", *["---"] * len(TRUE_GAPS)]]
@@ -119,7 +119,7 @@ def seeds_needed(gap: float, sd: float, tol: float, power: float = POWER, most: 
 
 def power_table(assumptions: Iterable[Assumption] = ASSUMPTIONS) -> str:
     """Return a Markdown table with a row per assumption and a column per gap; a cell has the number of seeds needed."""
-    heads = ["data set", "error", "tolerance", "one seed's sd", *(f"gap {gap:g}" for gap in GAPS)]
+    heads = ["data set", "error", "tolerance", "sd of one seed", *(f"gap {gap:g}" for gap in GAPS)]
     rows = [heads, ["---", *["--:"] * (len(heads) - 1)]]
     for row in assumptions:
         tol = tolerance(row.error, row.test_images, 0.01)

@@ -215,7 +215,7 @@ class Source(_Frozen):
     sha256: Sha256  # of the sources of benchmarks/, zoo/ and runner/
 
 
-class Stretch(_Frozen):
+class TrailEntry(_Frozen):
     """Where, with which code and on which data some attempts of a run trained. Null: not recorded."""
 
     host: Text | None = None
@@ -273,7 +273,7 @@ class RunRecord(_Frozen):
     curve_sha256: Sha256
     weights_sha256: Sha256
     submitted_by: Submitter | None = None
-    trail: Annotated[tuple[Stretch, ...], Field(max_length=1000)] = ()  # of all attempts in order, without repeats
+    trail: Annotated[tuple[TrailEntry, ...], Field(max_length=1000)] = ()  # of all attempts in order, without repeats
 
     @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorators on properties
     @property

@@ -37,13 +37,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    cls=_Commands, help="See which data sets are here, and get them.", no_args_is_help=True, rich_markup_mode=None
+    cls=_Commands, help="Show, download and import data sets.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 
 
-def _say_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -57,7 +57,8 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and the commit.", is_eager=True, callback=_say_version)
+        bool,
+        typer.Option("--version", help="Print the version and the commit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """Hold what is said before a command."""

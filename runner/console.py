@@ -10,7 +10,7 @@ from typing import Any
 import rich.console
 
 STDERR = 2  # file descriptor
-NOBODY = "runner: nobody reads this output any more; the work goes on, and what it says goes to"
+NOBODY = "runner: nothing reads this output any more; the work continues and writes to"
 
 
 class Console(rich.console.Console):

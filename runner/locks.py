@@ -120,8 +120,8 @@ def _flock(descriptor: int, kind: int) -> bool:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
         raise UserError(
-            f"{_name(descriptor)}: this file system has no file locks ({error.strerror}), without which two workers would "
-            "train one job: mount it with locks, or set REPROZOO_ROOT to a folder on another disk"
+            f"{_name(descriptor)}: this file system has no file locks ({error.strerror}), so two workers could "
+            "train the same job: mount it with locks, or set REPROZOO_ROOT to a folder on another disk"
         ) from error
     return True
 

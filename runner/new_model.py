@@ -13,13 +13,13 @@ from benchmarks.errors import UserError
 from benchmarks.records import write_atomically
 from zoo import HELPERS, load_models
 
-MODEL = '''"""TODO: what this network is, its source, and what the source claims.
+MODEL = '''"""TODO: what this network is, where it is from, and what its source claims.
 
     runner submit --suite mnist --model {name}          TODO: the error that the source reports
 
 TODO: the layers in a sentence or two.
 
-Departures (also data below): TODO: where we do something else than the source, or it doesn't say what it did.
+Departures (also data below): TODO: each point where we differ from the source, or where it does not state what it did.
 """
 
 from collections import OrderedDict
@@ -31,7 +31,7 @@ from zoo.spec import Departure, ModelSpec, Variant
 
 
 def {name}(channels: int, classes: int) -> nn.Sequential:
-    """The network: float (N, channels, H, W) -> logits (N, classes)."""
+    """Return the network: float (N, channels, H, W) -> logits (N, classes)."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, 8, 5, stride=2, padding=2),
@@ -43,7 +43,7 @@ def {name}(channels: int, classes: int) -> nn.Sequential:
     )
 
 
-RECIPE = Recipe(  # zoo/recipe.py says what each field means, and which there are beside these
+RECIPE = Recipe(  # zoo/recipe.py explains these fields and lists the others
     epochs=20,
     batch_size=128,
     preprocessing="standardise",
@@ -56,16 +56,16 @@ RECIPE = Recipe(  # zoo/recipe.py says what each field means, and which there ar
 MODELS = (
     ModelSpec(
         name="{name}",
-        title="TODO: as a reader of the paper would call it",
-        family="TODO: what it stands beside on the board",
-        paper="{paper}",  # the file's name in benchmarks/papers
+        title="TODO: the name that readers of the paper know",
+        family="TODO: the family that the leaderboard groups it with",
+        paper="{paper}",  # the name of its file in benchmarks/papers
         suites=("mnist",),
         variants={{
             "mnist": Variant(
                 build=lambda: {name}(channels=1, classes=10),
                 recipe=RECIPE,
                 parameters=1_498,
-                departures=(Departure("recipe", "TODO: what is ours, and why."),),
+                departures=(Departure("recipe", "TODO: what we chose, and why."),),
             ),
         }},
     ),
@@ -77,10 +77,10 @@ authors = ["TODO: Last, First"]
 year = 2000
 venue = "TODO: journal, conference or site"
 url = "https://example.org/TODO"
-read = "TODO: which text the numbers were read from"
+read = "TODO: the text from which you read the numbers"
 
-# Every number that the source prints, with its digits; kind "target" for the source's own model and recipe, which ours
-# follows, else "context". TODO: fill in and take off the comment signs.
+# Write one row for each error that the source prints, with the printed digits. Use kind "target" if it is of the source's
+# own model and recipe, which ours follow, else "context". TODO: fill in, and remove the comment signs.
 # [[reported]]
 # dataset = "mnist"
 # label = "as printed"
@@ -92,10 +92,10 @@ read = "TODO: which text the numbers were read from"
 """
 
 NEXT = """Next:
-  1. write what they mark with TODO
-  2. runner models {name}    shows what was built, layer by layer
-  3. runner try {name}       trains its first steps on the real images: does it learn at all?
-  4. runner check {name}     writes its card and its digest, runs its tests, and says in a line each what is missing
+  1. fill in what is marked TODO in both files
+  2. runner models {name}    shows the network layer by layer
+  3. runner try {name}       trains the first steps on the real images, to see whether it learns
+  4. runner check {name}     writes its card and its digest, runs its tests, and lists what is missing
 CONTRIBUTING.md walks through an example."""
 
 
@@ -114,7 +114,7 @@ def create(name: str, say: Callable[[str], object], paper: str | None = None) ->
     for path in files:
         say(f"written: {path}")
     if source not in files:
-        say(f"there already: {source}; name the model in its [[reported]] rows")
+        say(f"kept: {source}, which exists already; name the model in its [[reported]] rows")
     say(NEXT.format(name=name))
 
 
@@ -122,14 +122,14 @@ def paths_of(name: str, paper: str | None = None) -> tuple[Path, Path]:
     """Return the paths of the model's file and its source's. Raise UserError for an invalid or existing name."""
     for word, what in ((name, "a model's name"), (paper or name, "the key of a source")):
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", word) or keyword.iskeyword(word):
-            raise UserError(f"'{word}' can't be {what}: expected small letters, digits and _, such as my_network")
+            raise UserError(f"'{word}' can't be {what}: expected lower-case letters, digits and _, such as my_network")
     zoo, papers = root() / "zoo", root() / "benchmarks" / "papers"
     if not zoo.is_dir() or not papers.is_dir():
-        raise UserError(f"{root()} isn't a checkout with zoo/ and benchmarks/papers/: run this in one")
+        raise UserError(f"{root()} is not a checkout with zoo/ and benchmarks/papers/: run this command in one")
     files = zoo / f"{name}.py", papers / f"{paper or name}.toml"
     if name in load_models() or name in HELPERS:
-        raise UserError(f"the zoo has '{name}' already: choose another name")
+        raise UserError(f"the zoo already has '{name}': choose another name")
     for path in files[: 1 if paper else 2]:
         if path.exists():
-            raise UserError(f"{path} exists: choose another name, or write it by hand")
+            raise UserError(f"{path} exists: choose another name, or edit that file")
     return files

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -67,7 +68,7 @@ def gpus() -> Gpus | str | None:
                 try:
                     cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
                 except Exception as error:  # one lost GPU must not hide the others
-                    lost.append(f"GPU {index} doesn't answer: {error}")
+                    lost.append(f"GPU {index} does not answer: {error}")
             driver = _text(nvml.nvmlSystemGetDriverVersion())
             return Gpus(driver, nvml.nvmlSystemGetCudaDriverVersion_v2(), cards, lost)
     except Exception as error:
@@ -82,7 +83,7 @@ def device_files() -> Iterator[Path]:
     return Path("/dev").glob("nvidia[0-9]*")
 
 
-def _card(nvml: Any, handle: Any) -> Card:
+def _card(nvml: ModuleType, handle: object) -> Card:
     memory = _or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))  # None for a GPU that uses the machine's memory
     uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     return Card(
@@ -96,7 +97,7 @@ def _card(nvml: Any, handle: Any) -> Card:
     )
 
 
-def _instances(nvml: Any, handle: Any, uuid: str) -> tuple[Instance, ...] | None:
+def _instances(nvml: ModuleType, handle: object, uuid: str) -> tuple[Instance, ...] | None:
     """Return the MIG parts of a GPU, possibly none; None for a GPU that is not in MIG mode."""
     mode = _or_none(lambda: nvml.nvmlDeviceGetMigMode(handle)[0])
     if mode != nvml.NVML_DEVICE_MIG_ENABLE:

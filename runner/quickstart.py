@@ -9,12 +9,12 @@ from benchmarks.intervals import Sample, summarise
 from benchmarks.leaderboard import make_board, read
 from benchmarks.records import Job
 from benchmarks.suites import get_suite
-from runner.data.cache import lacking
+from runner.data.cache import missing_files
 from runner.data.download import prepare
 from runner.data.folder import data_folder
 from runner.data.transfer import Patience
 from runner.jobs.paths import results_folder, runs_folder
-from runner.reporting.report import Asked, show
+from runner.reporting.report import Selection, show
 from runner.submit import run as submitting
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
@@ -36,8 +36,8 @@ def run(settings: Settings, console: Console) -> int:
     )
     code = submitting.run(jobs, "quickstart", settings, console)
     if code in (0, 1):
-        show(Asked(suite="quickstart"), "table")
-        show(Asked(suite="classics", measured=True), "table")
+        show(Selection(suite="quickstart"), "table")
+        show(Selection(suite="classics", measured=True), "table")
         for line in own_lines(jobs):
             console.print(line, soft_wrap=True)
     return code
@@ -46,14 +46,14 @@ def run(settings: Settings, console: Console) -> int:
 def _mnist(settings: Settings, console: Console) -> bool:
     """Return whether MNIST is here, after one attempt to download it. Print a line if it is not."""
     folder = data_folder(settings.options.data_dir)
-    if not lacking(get_dataset("mnist"), folder):
+    if not missing_files(get_dataset("mnist"), folder):
         return True
     console.print(f"Downloading MNIST (12 MB) into {folder}", soft_wrap=True)
     try:
         prepare(["mnist"], folder, log=lambda line: None, patience=HASTY)
     except UserError:
         console.print(
-            f"MNIST can't be downloaded now: training the digits alone. Later: runner submit --suite {CLASSIC}",
+            f"MNIST can't be downloaded now, so only the digits are trained. Later: runner submit --suite {CLASSIC}",
             soft_wrap=True,
         )
         return False

@@ -27,7 +27,7 @@ def serve(
     Raise UserError for a port in use, missing scripts, and options that have no effect here. Does not return otherwise.
     """
     _check_scripts()
-    _refuse({"--title": title, "--base-url": base_url}, "it belongs to --export DIR")
+    _refuse({"--title": title, "--base-url": base_url}, "it needs --export DIR")
     if base_path and not re.fullmatch(r"/?[\w.~-]+(/[\w.~-]+)*/?", base_path):
         raise UserError(f"--base-path is '{base_path}', expected a path such as bench or tools/bench")
     if not 1 <= port <= 65_535:
@@ -59,13 +59,13 @@ def export(folder: Path, title: str = "", base_url: str = "", repository: str = 
 def _refuse(options: dict[str, str], why: str) -> None:
     for name, value in options.items():
         if value:
-            raise UserError(f"{name} does nothing here: {why}")
+            raise UserError(f"{name} can't be used here: {why}")
 
 
 def _check_scripts() -> None:
     if not (SITE / "app.py").exists():
         raise UserError(
-            f"the site's scripts aren't at {SITE}: they come with a checkout, not with an installed package"
+            f"the site's scripts are not at {SITE}: run this command in a checkout, because an installed package has no site"
         )
 
 

@@ -46,8 +46,8 @@ def _refuse_elsewhere(name: str, place: Path | None) -> None:
     own = HERE / name.partition(".")[0]
     if place is None or not place.resolve().is_relative_to(own):
         raise UserError(
-            f"{name} is imported from {place}, the runner from {HERE / 'runner'}: start `runner` (not `python -m runner`) "
-            "of the checkout that you mean, with PYTHONPATH empty"
+            f"{name} is imported from {place}, but the runner from {HERE / 'runner'}: start `runner` (not `python -m runner`) "
+            "of the intended checkout, with PYTHONPATH empty"
         )
 
 
@@ -71,6 +71,4 @@ def source() -> Source:
             sha256=digest.hexdigest(),
         )
     except ValidationError as error:
-        raise UserError(
-            f"REPROZOO_COMMIT can't stand in a record: {problems_of(error)[0]}; mend or unset it"
-        ) from error
+        raise UserError(f"REPROZOO_COMMIT is not valid: {problems_of(error)[0]}; correct or unset it") from error

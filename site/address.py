@@ -19,13 +19,13 @@ CARRIED = ("dataset", "model")  # kept when the reader moves to another page
 ALL = "all"  # every data set, on pages that can show all of them
 
 
-def asked(name: str) -> str | None:
+def value_of(name: str) -> str | None:
     """Return the value of a name in the address, or None if it has none."""
     value = st.query_params.get(name)
     return None if value is None else str(value)
 
 
-def asked_all(name: str) -> list[str]:
+def values_of(name: str) -> list[str]:
     """Return every value of a name in the address."""
     return [str(value) for value in st.query_params.get_all(name)]
 
@@ -33,7 +33,7 @@ def asked_all(name: str) -> list[str]:
 def write(name: str, value: Any) -> None:
     """Write a value into the address. An empty value removes the name."""
     values = [str(v) for v in value] if isinstance(value, (list, tuple)) else [str(value)] if value else []
-    if values == asked_all(name):
+    if values == values_of(name):
         return
     if values:
         st.query_params[name] = values if len(values) > 1 else values[0]
@@ -45,10 +45,10 @@ def follow(name: str, value: Any, page: str = "") -> dict[str, Any]:
     """Return the arguments that make a widget show `value` and write each choice into the address."""
     key = f"{page}_{name}"
     st.session_state[key] = value
-    return {"key": key, "on_change": _chosen, "args": (name, key)}
+    return {"key": key, "on_change": _write_choice, "args": (name, key)}
 
 
-def _chosen(name: str, key: str) -> None:
+def _write_choice(name: str, key: str) -> None:
     write(name, st.session_state[key])
 
 
@@ -68,7 +68,7 @@ def settle(name: str, known: Sequence[str], default: str) -> str:
     The value in the address comes first, then the last one shown if the page has it, then the default. An unknown value in the
     address is kept, and the page tells the reader about it.
     """
-    value = asked(name)
+    value = value_of(name)
     if value in known:
         return str(value)
     last = carried().get(name)
@@ -81,7 +81,7 @@ def settle(name: str, known: Sequence[str], default: str) -> str:
 # --- defaults of a page ---------------------------------------------------------------------------------------------
 
 
-def liveliest(board: pd.DataFrame, names: Sequence[str]) -> str:
+def default_dataset(board: pd.DataFrame, names: Sequence[str]) -> str:
     """Return the data set that the site opens with: the one with the most judged rows, then measured rows, then CIFAR-10.
 
     Among data sets that are only measured, those with figures from sources come first, because readers look for these.
@@ -100,7 +100,7 @@ def liveliest(board: pd.DataFrame, names: Sequence[str]) -> str:
     return max(names, key=priority)
 
 
-def liveliest_model(board: pd.DataFrame, dataset: str | None) -> str:
+def default_model(board: pd.DataFrame, dataset: str | None) -> str:
     """Return the model that its page opens with: a judged one, else a measured one, else a reported one.
 
     Models of this data set are preferred.

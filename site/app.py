@@ -31,11 +31,11 @@ PAGES = [
 ]
 
 page = st.navigation(PAGES, position="hidden")
-with widgets.honest():
+with widgets.show_user_errors():
     reading = source.current()
     widgets.menu({p.url_path: p.title for p in PAGES}, page.url_path, reading.board)
 body, foot = st.container(), st.container()  # the footer is shown even if a page stops early
-with widgets.honest():
+with widgets.show_user_errors():
     with foot:
         widgets.footer(source.current())
     with body:

@@ -1,7 +1,7 @@
-"""`python site/export.py DIR`: the site as plain HTML that any web server, GitHub Pages or file:// can show.
+"""Write the site as plain HTML for any web server, GitHub Pages or file://: `python site/export.py DIR`.
 
-Every link is relative, so that the folder works below any path. What needs a whole address (a shared link's preview, the
-page for wrong links) is told it by --base-url.
+Every link is relative, so the folder works below any path. Previews of shared links and the page for wrong links need the
+full address, which --base-url gives.
 """
 
 import argparse
@@ -27,12 +27,14 @@ def main() -> int:
     """Write the folder and return the exit code. An error is printed as one line on stderr."""
     parser = argparse.ArgumentParser(prog="site/export.py", description=__doc__)
     parser.add_argument("folder", type=lambda text: Path(text).expanduser())
-    parser.add_argument("--title", default="reprozoo", help="the site's name")
+    parser.add_argument("--title", default="reprozoo", help="the name of the site")
     parser.add_argument(
-        "--base-url", default="", help="where it will be published: https://OWNER.github.io/REPOSITORY/"
+        "--base-url", default="", help="the address where it will be published: https://OWNER.github.io/REPOSITORY/"
     )
     parser.add_argument(
-        "--repository", default=os.environ.get("REPROZOO_REPOSITORY", ""), help="the project's repository"
+        "--repository",
+        default=os.environ.get("REPROZOO_REPOSITORY", ""),
+        help="the address of the project's repository",
     )
     options = parser.parse_args()
     try:
@@ -62,9 +64,9 @@ def export(reading: source.Reading, folder: Path, site: Site | None = None) -> i
     Raises UserError unless the folder is new, empty or an earlier export.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise UserError(f"{folder} holds other files: name a new folder, an empty one, or an earlier export")
+        raise UserError(f"{folder} has other files: choose a new or empty folder, or an earlier export")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder")
+        raise UserError(f"{folder} is a file, expected a folder")
     site = dataclasses.replace(site or Site(), repository=reading.repository or "")
     pages = dict(pages_of(reading, site))
     files = dict(pages)

@@ -77,7 +77,7 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
     """Yield every page as (file name, HTML)."""
     board = reading.board
     names = datasets_of(board)
-    first = address.liveliest(board, names) if names else None
+    first = address.default_dataset(board, names) if names else None
     menu = [("index.html", "Leaderboard")]
     menu += [(board_file(name), DATASETS[name].title) for name in names if name != first]
     menu += [("claims.html", "Claims"), ("runs.html", "Runs"), ("method.html", "Method")]
@@ -103,7 +103,7 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
     for name in names:
         of_board = answer_of(board[board["dataset"] == name])
         here = answer_sentence(of_board)
-        heading = f"{DATASETS[name].title}: measured beside printed"
+        heading = f"{DATASETS[name].title}: measured and printed errors"
         yield page(
             board_file(name),
             "board.html",
@@ -145,7 +145,7 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
         apart=texts.not_comparable(apart),
         adding=Markup(markdown.render(texts.add_a_model())),
     )
-    yield page("404.html", "404.html", "There is no such page")
+    yield page("404.html", "404.html", "Page not found")
 
 
 def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
         "nothing": not len(ran),
         "provenance": list(ran["provenance"].dropna().unique()),
         "equal": [
-            f"{verdict_words(row.verdict)}: {row.label}, {row.profile} beside reference: {row.reason}."
+            f"{verdict_words(row.verdict)}: {row.label}, {row.profile} compared with reference: {row.reason}."
             for row in reading.equivalences[reading.equivalences["dataset"] == dataset].itertuples()
         ],
         "costs": costs,

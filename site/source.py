@@ -68,7 +68,7 @@ def repository() -> str | None:
     return address.rstrip("/") if is_address(address) else None
 
 
-class _Shelf:
+class _Cache:
     """Cache of the last reading of one root."""
 
     def __init__(self, folder: Path) -> None:
@@ -76,26 +76,26 @@ class _Shelf:
         self.lock = threading.Lock()
         self.known: RowCache = {}
         self.files: dict[str, Stamp] | None = None
-        self.looked = 0.0
+        self.checked = 0.0
         self.reading: Reading | None = None
 
     def current(self) -> Reading:
         with self.lock:
-            if self.reading is None or time.monotonic() - self.looked > PATIENCE:
+            if self.reading is None or time.monotonic() - self.checked > PATIENCE:
                 results, runs = self.folder / "results", self.folder / ".runs"
                 files = files_of(results, runs)
                 if self.reading is None or files != self.files:
                     self.reading, self.files = make_reading(read(results, runs, known=self.known), self.folder), files
-                self.looked = time.monotonic()
+                self.checked = time.monotonic()
             return self.reading
 
 
-_shelves: dict[Path, _Shelf] = {}
+_caches: dict[Path, _Cache] = {}
 
 
 def current() -> Reading:
     """Return the current reading of this root. Raises PaperError if a source is invalid."""
-    return _shelves.setdefault(root(), _Shelf(root())).current()
+    return _caches.setdefault(root(), _Cache(root())).current()
 
 
 def make_reading(evidence: Evidence, folder: Path) -> Reading:
@@ -159,7 +159,7 @@ def status() -> dict[str, Any]:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"`runner status --json` ended with code {error.returncode}: {last}") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"`runner status --json` gave no answer: {error}") from error
+        raise UserError(f"`runner status --json` could not be read: {error}") from error
     if not isinstance(answer, dict) or not isinstance(answer.get("jobs"), list):
-        raise UserError("`runner status --json` gave an answer of another form")
+        raise UserError("`runner status --json` gave an unexpected answer")
     return answer

@@ -22,12 +22,12 @@ ANATOMY_TITLES = {"imagenet": "ImageNet"}  # data sets whose networks are analys
 
 
 @contextmanager
-def honest() -> Iterator[None]:
+def show_user_errors() -> Iterator[None]:
     """Show an invalid source as a message on the page instead of a traceback."""
     try:
         yield
     except UserError as error:
-        st.error("The sources in benchmarks/ can't be read. `runner verify` checks records; this is what is wrong:")
+        st.error("The sources in benchmarks/ can't be read:")
         st.code(str(error), language=None, wrap_lines=True)
         st.stop()
 
@@ -40,7 +40,7 @@ def title(text: str, tab: str | None = None) -> None:
 
 def menu(pages: Mapping[str, str], here: str, board: pd.DataFrame) -> None:
     """Show links to all pages. They keep what the reader chose on this page."""
-    choices = {name: value for name in address.CARRIED if (value := address.asked(name))}
+    choices = {name: value for name in address.CARRIED if (value := address.value_of(name))}
     kept = address.carried() | choices
     st.html(render.render("menu.html", items=address.menu_links(pages, here, kept, board)))
 
@@ -55,10 +55,10 @@ def empty(sentence: str, command: str | None = None) -> None:
 def footer(reading: source.Reading) -> None:
     """Show the date of the numbers and the files that could not be read."""
     if problems := reading.evidence.problems:
-        with st.expander(f"{len(problems)} problems in records or cards that can't be read"):
-            st.caption("They are left out everywhere. `runner verify` lists all of them.")
+        with st.expander(f"{len(problems)} records or cards can't be read"):
+            st.caption("They are left out of all pages. `runner verify` lists them.")
             st.code("\n".join(escape.short(line) for line in problems[:100]), language=None, wrap_lines=True)
-    line = escape.md(reading.as_of) + " Errors are in percent, after the last epoch; see Method."
+    line = escape.md(reading.as_of) + " Errors are in percent, after the last epoch; see the page Method."
     st.caption(line + (f" [Records, code and sources]({reading.repository})." if reading.repository else ""))
 
 
@@ -74,8 +74,8 @@ def suite_of(dataset: str) -> str:
 
 def dataset_of_page(page: str, board: pd.DataFrame, names: Sequence[str]) -> str:
     """Return the data set that the reader chose or that the address names, among those that have a row."""
-    asked_for("dataset", names, "data set")
-    return choose_dataset(page, names, address.liveliest(board, names))
+    warn_unknown("dataset", names, "data set")
+    return choose_dataset(page, names, address.default_dataset(board, names))
 
 
 def choose_dataset(page: str, names: Sequence[str], default: str) -> str:
@@ -140,11 +140,11 @@ def board(rows: Sequence[Mapping[str, Any]], label: str) -> None:
 def marks_line(names: Sequence[str]) -> None:
     """Show the caveats of the numbers above."""
     if names:
-        st.markdown("**Not plain:** " + "; ".join(escape.md(name) for name in names))
+        st.markdown("**Caveats:** " + "; ".join(escape.md(name) for name in names))
 
 
-def asked_for(name: str, known: Sequence[str], what: str) -> None:
+def warn_unknown(name: str, known: Sequence[str], what: str) -> None:
     """Warn the reader if the address names something that does not exist here."""
-    value = address.asked(name)
+    value = address.value_of(name)
     if value is not None and value not in known:
-        st.warning(f"There is no {what} “{escape.md(value, 60)}” here.", icon=":material/search_off:")
+        st.warning(f"Unknown {what} “{escape.md(value, 60)}”.", icon=":material/search_off:")

@@ -98,7 +98,7 @@ def test_with_a_black_border_it_is_as_if_the_picture_had_been_shifted_before_it_
 def test_a_black_border_needs_a_preprocessing_that_has_one():
     images = DeviceSet(numbered(3), torch.zeros(3, dtype=torch.int64), None)
     recipe = replace(RELEASED, augmentation=Augmentation(flip=True, translate=2, border="black"))
-    with pytest.raises(UserError, match="border is 'black': after gcn_zca there is no one black pixel"):
+    with pytest.raises(UserError, match="border is 'black', but gcn_zca does not map black to one value"):
         Batches(images, recipe, generator(), torch.contiguous_format)
 
 

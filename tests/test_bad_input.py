@@ -24,7 +24,7 @@ from benchmarks.records import RecordError, load, record_json
 from runner.files import append_line, read_json, read_lines
 from runner.jobs.find import all_jobs, record_submission, sequential_jobs, suites_of_jobs
 from runner.jobs.paths import JobPaths
-from runner.jobs.state import STATES, given_up, progress_of, state_of
+from runner.jobs.state import STATES, progress_of, state_of, too_many_failures
 from runner.submit.plan import parse_override
 
 QUICK = ["submit", "--suite", "quickstart"]
@@ -36,7 +36,7 @@ MISTAKES = [
     (["submit", "--suit", "quickstart"], "--suit"),
     (["submit", "--suite", "cifar1"], "did you mean 'cifar10'"),
     ([*QUICK, "--model", "nin_droput"], "did you mean 'nin_dropout'"),
-    ([*QUICK, "--model", "vgg16"], "isn't in the suite"),
+    ([*QUICK, "--model", "vgg16"], "is not in the suite"),
     ([*QUICK, "--profile", "Fast"], "--profile"),
     ([*QUICK, "--engine", "inlin"], "did you mean 'inline'"),
     ([*QUICK, "--set", "epoch=3"], "did you mean 'epochs'"),
@@ -54,7 +54,7 @@ MISTAKES = [
     (["logs", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
     (["stop", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
     (["retry", "digits/lennet/reference-seed0"], "did you mean 'digits/lenet/reference-seed0'"),
-    (["reproduce", "digits/lennet/reference-seed0"], "nothing is published"),
+    (["reproduce", "digits/lennet/reference-seed0"], "no record is published"),
     # wrong types and values out of range
     ([*QUICK, "--seed", "-1"], "-1"),
     ([*QUICK, "--seed", "1.5"], "--seed"),
@@ -78,7 +78,7 @@ MISTAKES = [
     ([*QUICK, "--set", "holdout=1437"], "holdout is 1437"),
     ([*QUICK, "--slots-per-gpu", "-1"], "--slots-per-gpu is -1"),
     ([*QUICK, "--slots-per-gpu", "half"], "--slots-per-gpu"),
-    ([*QUICK, "--max-seeds", "10"], "--max-seeds goes with --until-decided"),
+    ([*QUICK, "--max-seeds", "10"], "--max-seeds needs --until-decided"),
     (["retry", "--failed", "--slots-per-gpu", "0"], "--slots-per-gpu is 0"),
     (["retry", "--failed", "--engine", "x"], "unknown engine 'x'"),
     (["reproduce", "x", "--engine", "x"], "unknown engine 'x'"),
@@ -153,7 +153,7 @@ def test_a_broken_job_file_is_one_line_that_names_it_and_hides_no_other_job(runn
         assert other.key in out
         assert submitted.key not in out
         assert f"runner: {paths.job}: " in err
-        assert "the same submit writes it anew" in err
+        assert "the same submit command writes it again" in err
         assert len(err.strip().splitlines()) == 1
     code, _, err = runner("retry", "--failed")
     assert (code, len(err.splitlines())) == (2, 1)
@@ -257,7 +257,7 @@ def test_whatever_lies_in_a_jobs_folder_it_has_a_state(tmp_path, attempts, lease
     state = state_of(paths)
     assert state in STATES
     assert json.dumps(progress_of(job, paths, state))
-    given_up(paths, "s")
+    too_many_failures(paths, "s")
     append_line(paths.attempts, {"event": "start"})
     assert read_lines(paths.attempts)[-1] == {"event": "start"}
     paths.record.write_bytes(failure)

@@ -145,7 +145,7 @@ def test_the_command_prints_the_documented_keys(tmp_path):
     assert (alone["jobs"], alone["gain"], two["jobs"]) == (1, 1.0, 2)
     assert 0.2 * row["loop"] < alone["images_per_second"] < 5 * row["loop"], "the same loop, measured another way"
     assert two["gain"] > 0
-    assert "  2 side by side: " in done.stderr
+    assert "  2 concurrent jobs: " in done.stderr
 
 
 def test_the_numbers_of_a_row_agree_with_each_other(row):
@@ -178,7 +178,7 @@ def test_jobs_at_once_are_set_beside_one_alone(row, monkeypatch, capsys):
         {"jobs": 1, "images_per_second": 100.0, "gain": 1.0},
         {"jobs": 2, "images_per_second": 200.0, "gain": 2.0},
     ]
-    assert "  2 side by side: 200 images/s, 2.00 times one alone" in capsys.readouterr().err
+    assert "  2 concurrent jobs: 200 images/s, 2.00 times the rate of one job" in capsys.readouterr().err
     (_, _, second) = bench.concurrency_table([row])
     assert second[:2] == ["lenet", "2"]
 
@@ -217,7 +217,7 @@ def test_a_row_outlives_children_that_can_t_be_asked_and_a_line_says_why(capsys,
     assert not bench.add_concurrent(row, Question(model="nothing", dataset="digits"), [2], console)
     assert row == {"loop": 1.0}
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("runner: 2 side by side can't be measured: ")
+    assert line.startswith("runner: 2 concurrent jobs can't be measured: ")
     assert "KeyError: 'nothing'" in line
 
 
@@ -302,7 +302,7 @@ def test_the_tables_have_a_cell_for_each_heading_and_cut_nothing(row):
     assert len(first) == len(second)
     assert all(cell in second for cell in table[1])
     lines = bench.markdown([table, bench.concurrency_table([row])], bench.caption([row]), ["Note."]).splitlines()
-    assert lines[6].startswith("| model | jobs side by side |")
+    assert lines[6].startswith("| model | concurrent jobs |")
     assert lines[0] == bench.caption([row]) + "."
     assert [line.count("|") for line in lines[2:5]] == [len(bench.HEADINGS) + 1] * 3
 
@@ -313,7 +313,7 @@ def test_the_caption_names_hardware_versions_and_what_disturbed(row):
     for part in (row["hardware"], f"torch {torch.__version__}", "profile reference", "digits (real images)"):
         assert part in text
     assert "disturbed" not in text
-    assert "disturbed by others: it got 41 % of its cores" in bench.caption([calm, busy])
+    assert "disturbed by other processes: it had 41 % of its cores" in bench.caption([calm, busy])
 
 
 def test_fast_stands_beside_reference(row):
@@ -371,6 +371,6 @@ def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner
     code, out, err = runner(*words)
     assert code == 0, out + err
     last = out.splitlines()[-1]
-    assert last.startswith("digits/lenet, verified data: fast is not yet known beside reference (margin ")
+    assert last.startswith("digits/lenet, verified data: fast compared with reference: not yet known (margin ")
     code, out, _ = runner(*words, "--dry-run")
     assert [line.split()[0] for line in out.splitlines()] == ["done"] * 4

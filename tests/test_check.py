@@ -95,12 +95,12 @@ def test_records_and_figures_are_counted_and_faults_are_the_models_own(results: 
         (True, "results/mnist/linear/a.json: run: is wrong"),
         (False, "warning: results/mnist/linear/a.json: is dirty"),
     ]
-    assert check.source_line(spec).text == "lecun1998: 1 printed error, context alone: no verdict is given"
+    assert check.source_line(spec).text == "lecun1998: 1 printed error, all of kind context, so there is no verdict"
     assert check.source_line(dataclasses.replace(spec, paper="nowhere")).wrong
 
 
 def test_an_unknown_model_and_a_folder_without_tests_are_one_line(own_root: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'linear'"):
         check.run(["linaer"], dry_run=True)
-    with pytest.raises(UserError, match=r"has no tests/test_zoo\.py: run this in a checkout"):
+    with pytest.raises(UserError, match=r"has no tests/test_zoo\.py: run this command in a checkout"):
         check.run(["linear"], dry_run=True)

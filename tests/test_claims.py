@@ -6,19 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.claims import Asserted, ClaimVerdict, Equivalence, claim_verdict, equivalence
+from benchmarks.claims import Assertion, ClaimVerdict, Equivalence, claim_verdict, equivalence
 from benchmarks.intervals import sample_of_seeds
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]
 error_lists = st.lists(st.integers(0, 10_000).map(lambda wrong: wrong / 100), min_size=2, max_size=12)
 NAMES = ("the one", "the other")
-PLAIN = Asserted()
+PLAIN = Assertion()
 
 
 def claim(
-    better: list[float], worse: list[float], names: tuple[str, str] = NAMES, asserted: Asserted = PLAIN
+    better: list[float], worse: list[float], names: tuple[str, str] = NAMES, assertion: Assertion = PLAIN
 ) -> ClaimVerdict:
-    return claim_verdict(sample_of_seeds(better), sample_of_seeds(worse), names, asserted)
+    return claim_verdict(sample_of_seeds(better), sample_of_seeds(worse), names, assertion)
 
 
 def same(first: list[float], second: list[float], *, margin: float, names: tuple[str, str] = NAMES) -> Equivalence:
@@ -30,7 +30,7 @@ def same(first: list[float], second: list[float], *, margin: float, names: tuple
 
 def test_a_claim_holds_fails_or_is_inconclusive() -> None:
     low, high = FIVE, [14.0, 14.1, 14.2, 14.3, 14.0]
-    outcome = claim(low, high, ("a", "b"), Asserted(difference=4.1))
+    outcome = claim(low, high, ("a", "b"), Assertion(difference=4.1))
     assert outcome.word == "holds"
     assert outcome.reason.startswith(
         "a (10.52) is 3.60 below b (14.12) (90 % Welch interval 3.44 to 3.76, 5 and 5 seeds)"
@@ -84,26 +84,26 @@ def test_a_claim_of_a_share_needs_more_than_that_share() -> None:
     """14.31 is 1.4 % lower than 14.51: lower, but not "by more than 20 %"."""
     low, high = [14.29, 14.3, 14.31, 14.32, 14.33], [14.49, 14.5, 14.51, 14.52, 14.53]
     assert claim(low, high).word == "holds"
-    outcome = claim(low, high, ("a", "b"), Asserted(share=20))
+    outcome = claim(low, high, ("a", "b"), Assertion(share=20))
     assert outcome.word == "fails"
     assert outcome.reason.startswith("a's error is 1.4 % below b's (90 % interval 1.3 to 1.5 %, 5 and 5 seeds)")
     assert outcome.reason.endswith("the claim is more than 20 %")
-    assert claim(FIVE, high, asserted=Asserted(share=20)).word == "holds"  # 27.5 %
+    assert claim(FIVE, high, assertion=Assertion(share=20)).word == "holds"  # 27.5 %
     near = [11.3, 11.5, 11.6, 11.7, 11.9]
-    assert claim(near, high, asserted=Asserted(share=20)).word == "inconclusive"
-    assert claim(high, low, asserted=Asserted(share=20)).reason.startswith("the one's error is 1.4 % above")
+    assert claim(near, high, assertion=Assertion(share=20)).word == "inconclusive"
+    assert claim(high, low, assertion=Assertion(share=20)).reason.startswith("the one's error is 1.4 % above")
 
 
 def test_a_share_of_an_error_of_0_is_inconclusive() -> None:
-    assert claim([0.0] * 5, [0.0] * 5, asserted=Asserted(share=20)).word == "inconclusive"
-    assert claim([0.0] * 5, [1.0] * 5, asserted=Asserted(share=20)).word == "holds"
+    assert claim([0.0] * 5, [0.0] * 5, assertion=Assertion(share=20)).word == "inconclusive"
+    assert claim([0.0] * 5, [1.0] * 5, assertion=Assertion(share=20)).word == "holds"
 
 
 def test_a_claim_exactly_at_its_share_seldom_holds_and_seldom_fails() -> None:
     random = np.random.default_rng(12)
     for spreads in ([0.2, 0.2], [0.05, 0.4]):
         pairs = random.normal([[8.0], [10.0]], np.array(spreads)[:, None], size=(800, 2, 5)).tolist()
-        words = [claim(a, b, asserted=Asserted(share=20)).word for a, b in pairs]
+        words = [claim(a, b, assertion=Assertion(share=20)).word for a, b in pairs]
         assert words.count("holds") / len(words) == pytest.approx(0.05, abs=0.02)
         assert words.count("fails") / len(words) == pytest.approx(0.05, abs=0.02)
 
@@ -120,7 +120,7 @@ def test_a_claim_of_equality_is_two_one_sided_tests() -> None:
             beyond = stats.ttest_ind(b, a + 0.3, equal_var=False, alternative="greater").pvalue < 0.05
             short = stats.ttest_ind(b, a - 0.3, equal_var=False, alternative="less").pvalue < 0.05
             expected = "holds" if above and below else "fails" if beyond or short else "inconclusive"
-            word = claim(a.tolist(), b.tolist(), asserted=Asserted(margin=0.3)).word
+            word = claim(a.tolist(), b.tolist(), assertion=Assertion(margin=0.3)).word
             assert word == expected
             words.add(word)
     assert words == {"holds", "fails", "inconclusive"}
@@ -129,10 +129,10 @@ def test_a_claim_of_equality_is_two_one_sided_tests() -> None:
 def test_models_that_differ_by_the_margin_are_seldom_called_equal() -> None:
     random = np.random.default_rng(14)
     pairs = random.normal([[10.0], [10.3]], 0.1, size=(800, 2, 5)).tolist()
-    words = [claim(a, b, asserted=Asserted(margin=0.3)).word for a, b in pairs]
+    words = [claim(a, b, assertion=Assertion(margin=0.3)).word for a, b in pairs]
     assert words.count("holds") / len(words) < 0.05 + 0.02
     equal = random.normal(10.0, 0.1, size=(200, 2, 5)).tolist()
-    assert sum(claim(a, b, asserted=Asserted(margin=0.3)).word == "holds" for a, b in equal) > 175
+    assert sum(claim(a, b, assertion=Assertion(margin=0.3)).word == "holds" for a, b in equal) > 175
 
 
 def test_a_claims_difference_is_that_of_the_two_means_shown() -> None:

@@ -20,39 +20,39 @@ from runner.jobs.paths import JobPaths, runs_folder
 # More of them, where a job was submitted, stand in test_bad_input.py.
 MISTAKES = [
     (["submit"], "--suite"),
-    (["submit", "--suite", "cifar10", "--model", "maxout"], "(it's in cifar10-full, all)"),
+    (["submit", "--suite", "cifar10", "--model", "maxout"], "(it is in cifar10-full, all)"),
     (["submit", "--suite", "quickstart", "--seeds", "0"], "--seeds is 0"),
-    (["submit", "--suite", "quickstart", "--seeds", "2", "--seed", "1"], "exclude each other"),
+    (["submit", "--suite", "quickstart", "--seeds", "2", "--seed", "1"], "can't be combined"),
     (["doctor", "--engine", "slrm"], "did you mean 'slurm'"),
     (["status", "--suite", "nine"], "unknown suite 'nine'"),
-    (["logs", "digits/lenet"], "nothing was submitted"),
-    (["stop"], "what to stop"),
-    (["retry"], "what to retry"),
+    (["logs", "digits/lenet"], "no job has been submitted"),
+    (["stop"], "nothing to stop: expected"),
+    (["retry"], "nothing to retry: expected"),
     (["retry", "--failed"], "nothing to retry"),
     (["models", "lenet", "--dataset", "cifar10"], "unknown data set of lenet"),
-    (["reproduce", "digits/lenet"], "nothing is published"),
+    (["reproduce", "digits/lenet"], "no record is published"),
     (["submit", "--suite", "mnist", "--until-decided", "--seeds", "3"], "leave out --seeds"),
     (["submit", "--suite", "mnist", "--until-decided", "--epochs", "1"], "leave out --seeds"),
     (["submit", "--suite", "mnist", "--until-decided", "--max-seeds", "4"], "--max-seeds is 4, expected 5 to 20"),
     (["bench", "--model", "nin_dropot"], "did you mean 'nin_dropout'"),
-    (["bench", "--model", "lenet"], "no recipe for 'cifar10': it is for mnist, digits"),
+    (["bench", "--model", "lenet"], "no recipe for 'cifar10', only for mnist, digits"),
     (["bench", "--dataset", "cifar11"], "did you mean 'cifar10'"),
     (["bench", "--seconds", "0"], "--seconds is 0, expected more than 0"),
     (["bench", "--repeats", "0"], "--repeats is 0, expected 1 or more"),
     (["bench", "--profile", "faster"], "--profile"),
     (["bench", "--format", "xml"], "--format"),
-    (["bench", "--seeds", "3"], "--seeds goes with --equivalence"),
-    (["bench", "--dry-run"], "--dry-run goes with --equivalence"),
-    (["bench", "--engine", "local"], "--engine goes with --equivalence"),
-    (["bench", "--slots-per-gpu", "2"], "--slots-per-gpu goes with --equivalence"),
-    (["bench", "--equivalence", "--model", "nin", "--json"], "--json doesn't go with --equivalence"),
-    (["bench", "--equivalence"], "give one --model"),
+    (["bench", "--seeds", "3"], "--seeds needs --equivalence"),
+    (["bench", "--dry-run"], "--dry-run needs --equivalence"),
+    (["bench", "--engine", "local"], "--engine needs --equivalence"),
+    (["bench", "--slots-per-gpu", "2"], "--slots-per-gpu needs --equivalence"),
+    (["bench", "--equivalence", "--model", "nin", "--json"], "--json can't be combined with --equivalence"),
+    (["bench", "--equivalence"], "expected once"),
     (["bench", "--equivalence", "--model", "nin", "--seeds", "1"], "--seeds is 1, expected 2 or more"),
     (["bench", "--equivalence", "--model", "nn"], "did you mean 'nin'"),
     (["try"], "argument 'model'"),
     (["try", "nin_dropot"], "did you mean 'nin_dropout'"),
-    (["try", "vgg_a"], "for taking apart only"),
-    (["try", "lenet", "--dataset", "cifar10"], "no recipe for 'cifar10': it is for mnist, digits"),
+    (["try", "vgg_a"], "it is for analysis only"),
+    (["try", "lenet", "--dataset", "cifar10"], "no recipe for 'cifar10', only for mnist, digits"),
     (["try", "lenet", "--dataset", "digit"], "did you mean 'digits'"),
     (["try", "lenet", "--steps", "0"], "--steps is 0, expected 1 or more"),
     (["try", "lenet", "--every", "0"], "--every is 0, expected 1 or more"),
@@ -60,7 +60,7 @@ MISTAKES = [
     (["try", "lenet", "--set", "epochs=x"], "epochs is 'x'"),
     (["new-model", "My-Net"], "can't be a model's name"),
     (["new-model", "lambda"], "can't be a model's name"),
-    (["new-model", "tiny"], "isn't a checkout"),
+    (["new-model", "tiny"], "is not a checkout"),
 ]
 
 
@@ -118,7 +118,9 @@ def test_a_plan_says_roughly_how_long_it_keeps_a_cpu_busy(runner, own_root, chec
         if roughly is None:
             assert line == "1 job: 0 done, 1 to run on 1 CPU slot"
         else:
-            days = re.fullmatch(r"1 job: 0 done, 1 to run, roughly (\d+) days on 1 CPU slot \(runner bench .*\)", line)
+            days = re.fullmatch(
+                r"1 job: 0 done, 1 to run, roughly (\d+) days on 1 CPU slot \(for a measurement: runner bench\)", line
+            )
             assert 24 * int(days[1]) in roughly
 
 
@@ -139,11 +141,13 @@ def test_a_plan_names_the_data_that_are_missing_and_their_size(runner, tmp_path,
     words = ["submit", "--suite", "mnist", "--model", "lenet", "--seed", "0", "--dry-run", "--engine", "inline"]
     code, out, _ = runner(*words)
     assert code == 0
-    assert "mnist: data not here, 11.6 MB to download: runner data prepare --dataset mnist" in out.splitlines()
+    assert (
+        "mnist: data missing, 11.6 MB to download; get it with: runner data prepare --dataset mnist" in out.splitlines()
+    )
     _, out, _ = runner(*words, "--json")
     assert json.loads(out)["missing_data"] == {"mnist": sum(file.size for file in get_dataset("mnist").files)}
     _, out, _ = runner("submit", "--suite", "quickstart", "--dry-run", "--engine", "inline")
-    assert "data not here" not in out  # digits come with scikit-learn
+    assert "data missing" not in out  # digits come with scikit-learn
 
 
 def test_one_models_json_holds_its_card_too(runner, checkout):
@@ -198,7 +202,7 @@ def test_status_without_jobs_says_what_to_type(runner):
 
 
 def test_stop_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submitted):
-    assert "1 stopped, 0 of them running" in runner("stop", "--all")[1]
+    assert "1 stopped; 0 of them still running" in runner("stop", "--all")[1]
     assert submitted.stop.exists()
     assert runner("retry", "--failed")[0] == 2
 

@@ -67,7 +67,7 @@ def test_what_changed_is_what_this_branch_changed(repository) -> None:
 
 
 def test_an_unknown_base_is_one_line(repository) -> None:
-    with pytest.raises(SystemExit, match="is 'nowhere' fetched"):
+    with pytest.raises(SystemExit, match="fetch 'nowhere' first"):
         check_pr.changed_files(repository[0], "nowhere")
 
 
@@ -110,7 +110,7 @@ def test_a_changed_record_is_held_against_all_others(tmp_path: Path, monkeypatch
     monkeypatch.setattr(check_pr, "ROOT", tmp_path)
     name = f"results/cifar10/nin_dropout/{new.file_stem}.json"
     [problem] = check_pr.problems_of([name])  # not the old one's: it isn't this pull request's
-    assert "run: is the run of" in problem
+    assert "run: is also the run of" in problem
     assert check_pr.problems_of(["results/cifar10/nin/gone.json"])[0].endswith("gone.json: file: is missing")
 
 
@@ -175,7 +175,7 @@ def fork(project: Path, tmp_path: Path):
 @pytest.mark.slow  # a process for each command, each loading torch
 def test_the_example_of_contributing_is_a_pull_request_whose_check_is_green(fork) -> None:
     clone, call = fork
-    example = (HERE / "CONTRIBUTING.md").read_text().split("### An example, word by word")[1].split("\n## ")[0]
+    example = (HERE / "CONTRIBUTING.md").read_text().split("### A complete example")[1].split("\n## ")[0]
     steps = re.findall(r"(?:In `([^`]+)`:\n\n)?```\w*\n(.*?)```", example, flags=re.DOTALL)
     assert [path for path, _ in steps] == ["", "zoo/cnn2.py", "benchmarks/papers/cnn2.toml", ""]
     lines = []
@@ -362,10 +362,10 @@ def test_the_wheel_reports_below_a_root_of_its_own_and_refuses_without_one(tmp_p
     assert code == 0
     code, output = call("site", REPROZOO_ROOT=str(root))
     assert code == 2
-    assert "they come with a checkout" in output
+    assert "an installed package has no site" in output
     code, output = call("new-model", "mine", REPROZOO_ROOT=str(root))
     assert code == 2
-    assert "isn't a checkout" in output
+    assert "is not a checkout" in output
     assert sorted(path for path in place.rglob("*") if "__pycache__" not in path.parts) == before
 
 
@@ -376,3 +376,12 @@ def test_the_citation_has_the_licence_of_the_package_and_no_second_version() -> 
     assert {"title", "message", "authors", "type"} <= citation.keys()
     assert citation["license"] == project["license"]
     assert "version" not in citation  # pyproject.toml alone has it; `runner --version` says it and the commit
+
+
+def test_the_version_and_the_release_date_are_the_changelogs() -> None:
+    project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((HERE / "CITATION.cff").read_text())
+    headings = re.findall(r"^## (\S+?),? \(?(.*?)\)?$", (HERE / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    newest, state = headings[0]
+    assert project["version"] == newest + (".dev0" if state == "not released yet" else "")
+    assert citation["date-released"] == next(date for _, date in headings if date != "not released yet")

@@ -122,12 +122,12 @@ def test_digits_are_exact_and_those_expected(tmp_path):
 
 def test_digits_without_scikit_learn(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    assert "scikit-learn, which isn't installed" in the_line(load, "digits", tmp_path)
+    assert "scikit-learn, which is not installed" in the_line(load, "digits", tmp_path)
 
 
 def test_other_digits_than_expected_are_refused(tmp_path):
     other = dataclasses.replace(DIGITS, sha256="0" * 64)
-    assert "scikit-learn's images aren't the expected ones" in the_line(load, other, tmp_path)
+    assert "scikit-learn's images are not the expected ones" in the_line(load, other, tmp_path)
     assert not load(other, tmp_path, allow_unverified=True).facts.verified
 
 
@@ -257,15 +257,15 @@ def refused(dataset: Dataset, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a whole idx file"),
-        (b"\0\0\x08", "not a whole idx file"),
-        (b"<html>404</html>", "not a whole idx file"),
-        (datafiles.idx_bytes(np.zeros((30, 6, 5)))[:-1], "not a whole idx file"),
-        (datafiles.idx_bytes(np.zeros((30, 6, 5))) + b"x", "not a whole idx file"),
+        (b"", "not a complete idx file"),
+        (b"\0\0\x08", "not a complete idx file"),
+        (b"<html>404</html>", "not a complete idx file"),
+        (datafiles.idx_bytes(np.zeros((30, 6, 5)))[:-1], "not a complete idx file"),
+        (datafiles.idx_bytes(np.zeros((30, 6, 5))) + b"x", "not a complete idx file"),
         (datafiles.idx_bytes(np.zeros((29, 6, 5))), "holds uint8 (29, 6, 5), expected uint8 (30, 6, 5)"),
         (datafiles.idx_bytes(np.zeros(30)), "holds uint8 (30,), expected uint8 (30, 6, 5)"),
         (struct.pack(">HBB3I", 0, 13, 3, 30, 6, 5) + bytes(4 * 30 * 6 * 5), "holds float32"),
-        (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(9), "not a whole idx file"),
+        (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(9), "not a complete idx file"),
         (bytes(2**21), "more than Tiny can have"),
     ],
 )
@@ -288,10 +288,10 @@ def test_labels_out_of_range_are_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a whole idx file"),
+        (b"", "not a complete idx file"),
         (b"<html>404</html>", "can't be unpacked (Not a gzipped file"),
         (gzip.compress(bytes(10_000), mtime=0)[:-12], "can't be unpacked"),
-        (gzip.compress(bytes(2**22), mtime=0), "unpacks into more bytes"),
+        (gzip.compress(bytes(2**22), mtime=0), "unpacks to more bytes"),
     ],
 )
 def test_bad_gz_files_are_one_line(tmp_path, content, says):
@@ -327,9 +327,9 @@ def laughs() -> list:
     ("content", "says"),
     [
         (b"", "pickle exhausted"),
-        (b"<html>404</html>", "not a whole CIFAR batch"),
-        (batch()[:-20], "not a whole CIFAR batch"),
-        (batch()[:200], "not a whole CIFAR batch"),
+        (b"<html>404</html>", "not a complete CIFAR batch"),
+        (batch()[:-20], "not a complete CIFAR batch"),
+        (batch()[:200], "not a complete CIFAR batch"),
         (pickle.dumps([1, 2, 3]), "no array 'data'"),
         (pickle.dumps({"data": [1], "labels": [1]}), "no array 'data'"),
         (batch(labels=Y), "it lacks a list 'labels'"),
@@ -341,15 +341,15 @@ def laughs() -> list:
         (batch(labels=[laughs()] * 8), "a label is list"),
         (batch(data=X.reshape(8, -1)[:, :-1].copy()), "'data' has the shape (8, 47), expected (n, 48)"),
         (batch(data=X), "'data' has the shape (8, 3, 4, 4)"),
-        (batch(data=X.reshape(8, -1).astype(np.float32)), "isn't of unsigned bytes"),
-        (batch(data=np.array([[Evil()]], dtype=object)), "which no data file needs"),
-        (pickle.dumps(Evil()), "asks for posix.system"),
-        (pickle.dumps(Evil(), protocol=0), "asks for posix.system"),
-        (reduce_to("builtins", "eval", "1/0"), "asks for builtins.eval"),
-        (reduce_to("numpy", "load", "x"), "asks for numpy.load"),
-        (reduce_to("numpy.core.multiarray", "fromfile", "x"), "asks for numpy.core.multiarray.fromfile"),
+        (batch(data=X.reshape(8, -1).astype(np.float32)), "is not of unsigned bytes"),
+        (batch(data=np.array([[Evil()]], dtype=object)), "which no data file contains"),
+        (pickle.dumps(Evil()), "refers to posix.system"),
+        (pickle.dumps(Evil(), protocol=0), "refers to posix.system"),
+        (reduce_to("builtins", "eval", "1/0"), "refers to builtins.eval"),
+        (reduce_to("numpy", "load", "x"), "refers to numpy.load"),
+        (reduce_to("numpy.core.multiarray", "fromfile", "x"), "refers to numpy.core.multiarray.fromfile"),
         (b"\x80\x02N" + b"r\xff\xff\xff\xff" + b".", "memo index"),
-        (b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"x.", "not a whole CIFAR batch"),
+        (b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"x.", "not a complete CIFAR batch"),
         (bytes(2**21), "more than Tiny can have"),
     ],
 )
@@ -373,7 +373,7 @@ def test_arrays_are_read_in_every_spelling_that_files_have(protocol):
     dataset = Dataset("tiny", "Tiny", 10, (3, 4, 4), 8, 8, "cifar")
     content = datafiles.cifar_batch(X, Y, protocol)
     if protocol < 3:
-        with pytest.raises(ValueError, match="asks for _codecs"):  # Python 3 pickles bytes so; no data file does
+        with pytest.raises(ValueError, match="refers to _codecs"):  # Python 3 pickles bytes so; no data file does
             readers.unpickle_arrays(content)
         return
     spellings = [content]
@@ -444,7 +444,7 @@ def hundred(**changes) -> bytes:
         (hundred(fine_labels=[6] * 8), "a fine label is 6, expected 0 to 5"),
         (hundred(coarse_labels=[2] * 8), "a coarse label is 2, expected 0 to 1"),
         (hundred(coarse_labels=[1] * 7), "8 images, but 7 coarse labels"),
-        (hundred(fine_labels=[5] * 8, coarse_labels=[0] * 8), "expected one superclass for each class"),
+        (hundred(fine_labels=[5] * 8, coarse_labels=[0] * 8), "expected one superclass per class"),
     ],
 )
 def test_bad_files_of_cifar100_are_one_line(tmp_path, content, says):
@@ -537,17 +537,17 @@ def mat(**changes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a whole .mat file"),
-        (b"<html>404</html>" * 100, "not a whole .mat file"),
-        (mat()[:-100], "not a whole .mat file"),
-        (mat(X=None), "'X' has the shape of nothing"),
+        (b"", "not a complete .mat file"),
+        (b"<html>404</html>" * 100, "not a complete .mat file"),
+        (mat()[:-100], "not a complete .mat file"),
+        (mat(X=None), "'X' has the shape ()"),
         (mat(X=np.zeros((4, 4, 3, 20), np.uint8)), "'X' has the shape (4, 4, 3, 20), expected (5, 4, 3, 'n')"),
         (mat(X=np.zeros((5, 4, 3, 400), np.uint8), y=np.ones((400, 1))), "'X' has the shape (5, 4, 3, 400)"),
         (mat(X=np.zeros((5, 4, 3, 20))), "'X' holds float64"),
         (mat(y=None), "20 images, but labels of the shape None"),
         (mat(y=np.ones((19, 1), np.uint8)), "20 images, but labels of the shape (19, 1)"),
-        (mat(y=np.zeros((20, 1), np.uint8)), "a label isn't one of 1 to 10"),
-        (mat(y=np.full((20, 1), 1.5)), "a label isn't one of 1 to 10"),
+        (mat(y=np.zeros((20, 1), np.uint8)), "a label is not in 1 to 10"),
+        (mat(y=np.full((20, 1), 1.5)), "a label is not in 1 to 10"),
         (mat(X=np.zeros((5, 4, 3, 19), np.uint8), y=np.ones((19, 1), np.uint8)), "test images are uint8 (19, 3, 5, 4)"),
     ],
 )
@@ -564,7 +564,7 @@ def test_swapped_mat_files_are_told(tmp_path):
     swapped = train.read_bytes(), test.read_bytes()
     test.write_bytes(swapped[0])
     train.write_bytes(swapped[1])
-    assert "isn't the official file" in the_line(load, dataset, tmp_path)
+    assert "is not the official file" in the_line(load, dataset, tmp_path)
     assert "train images are uint8 (110, 3, 5, 4), expected uint8 (150, 3, 5, 4)" in refused(dataset, tmp_path)
 
 
@@ -683,7 +683,7 @@ def test_a_folder_that_cannot_be_written_is_cached_in_the_users_own(tmp_path):
     assert found.cache_folder.is_relative_to(Path.home() / ".cache" / "reprozoo" / ".reprozoo")
     (Path.home() / ".cache").rename(Path.home() / "elsewhere")
     (Path.home() / ".cache").touch()
-    assert "can be written: name a writable folder" in the_line(load, dataset, tmp_path / "data")
+    assert "choose a writable folder" in the_line(load, dataset, tmp_path / "data")
 
 
 CHILD = """
@@ -709,7 +709,7 @@ def test_several_processes_build_it_once_and_without_torch(tmp_path):
         children = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         for child in children:
             assert child.stdout is not None
-            assert "another process is reading it; waiting" in child.stdout.readline()
+            assert "another process is reading it, waiting" in child.stdout.readline()
     outputs = [child.communicate(timeout=240)[0] for child in children]
     assert sum("reading 48 images" in output for output in outputs) == 1
     ends = {output.splitlines()[-1] for output in outputs}
@@ -744,7 +744,7 @@ def test_status_tells_what_is_there(tmp_path, monkeypatch):
     assert tiny["cache_bytes"] > 48 * 48
     json.dumps(status.status(tmp_path))
     shown = shown_status(tmp_path)
-    for part in ("inside scikit-learn", "4 missing", "6 here", "tiny: Not the official files: data_batch_2"):
+    for part in ("part of scikit-learn", "4 missing", "6 present", "tiny: Not the official files: data_batch_2"):
         assert part in shown
     assert f"sha256 {loaded.facts.sha256[:12]}" in shown
 
@@ -778,13 +778,12 @@ def test_status_tells_parts_fragments_and_strays(tmp_path, monkeypatch):
     assert found["others"] == ["cifar-10-batches-py/batches.meta", "holiday [bold].jpg"]
     shown = shown_status(tmp_path)
     for expected in (
-        "tiny: 4 here, 1 missing",
-        "50 % here",
+        "tiny: 4 present, 1 missing",
+        "50 % downloaded",
         "3 days ago",
-        "another",
-        "official",
+        "not official",
         datafiles.md5((tmp_path / "cifar-10-batches-py/data_batch_2").read_bytes())[:12],
-        "Nothing reads 2 other: cifar-10-batches-py/batches.meta, holiday [bold].jpg",
+        "2 other files, which no data set uses: cifar-10-batches-py/batches.meta, holiday [bold].jpg",
         " free",
     ):
         assert expected in shown
@@ -829,7 +828,7 @@ def test_real_mnist_is_the_official_one(real):
 def test_the_packed_cifar10_is_refused_and_on_request_marked(real):
     if not (real / "cifar-10-batches-py" / "PROVENANCE.txt").exists():
         pytest.skip("no packed CIFAR-10 in REPROZOO_DATA")
-    assert "isn't the official file" in the_line(load, "cifar10", real)
+    assert "is not the official file" in the_line(load, "cifar10", real)
     found = load("cifar10", real, allow_unverified=True)
     assert not found.facts.verified
     assert "59,908 of 60,000" in (found.facts.provenance or "")

@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent.parent
 PAGES = [HERE / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
 PAGES += sorted((HERE / "docs").glob("*.md"))
 WRITTEN = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.name != "results"]
-README_LINES = 105  # without what `make results` writes
+README_LINES = 100  # without what `make results` writes
 
 
 def params(pages: list[Path]) -> list:

@@ -49,7 +49,7 @@ def test_the_driver_has_to_know_the_cuda_of_torch():
     assert machine.check_torch(("2.15.0+cpu", None), None).status == "ok"
     assert machine.check_torch(None, None).status == "problem"
     old = machine.check_torch(("2.15.0", "13.2"), Gpus("535.1", 12020, card))
-    assert "knows CUDA up to 12.2" in old.says
+    assert "supports CUDA up to 12.2" in old.says
     assert "a driver for CUDA 13" in old.mend
 
 
@@ -72,12 +72,12 @@ def test_gpus_that_are_full_hidden_or_silent(monkeypatch):
     [
         ([{"capability": (9, 0)}], [], None, "ok", "NVIDIA H100"),
         ([{"capability": (7, 0)}], [], None, "problem", "compute capability 7.0"),
-        ([{}], ["GPU 1 doesn't answer: GPU is lost"], None, "warning", "not used: GPU 1 doesn't answer"),
-        ([], ["GPU 0 doesn't answer: GPU is lost"], None, "problem", "none can be used"),
+        ([{}], ["GPU 1 does not answer: GPU is lost"], None, "warning", "not used: GPU 1 does not answer"),
+        ([], ["GPU 0 does not answer: GPU is lost"], None, "problem", "none can be used"),
         ([{"instances": ()}], [], None, "problem", "has no instance"),
-        ([{"compute_mode": EXCLUSIVE}], [], None, "warning", "lets in one process"),
-        ([{}], [], "5", "problem", "CUDA reads as none"),
-        ([{}, {"name": "NVIDIA T4"}], [], "1", "warning", "CUDA counts the fastest first"),
+        ([{"compute_mode": EXCLUSIVE}], [], None, "warning", "admits one process only"),
+        ([{}], [], "5", "problem", "selects none of the"),
+        ([{}, {"name": "NVIDIA T4"}], [], "1", "warning", "CUDA counts the fastest GPU first"),
         ([{}, {"name": "NVIDIA T4"}], [], "GPU-0", "ok", "T4"),
     ],
 )
@@ -154,7 +154,7 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
     config.engines_file().write_text("[engine.x")
     code, out, _ = runner("doctor")
     assert code == 1
-    assert "not TOML" in out
+    assert "not valid TOML" in out
     assert "1 problem" in out
 
 

@@ -247,23 +247,23 @@ FAULTS = [
     Fault(
         "redirects to ftp", answering(302, Location="ftp://127.0.0.1/x"), "unknown url type: ftp", "next mirror at once"
     ),
-    Fault("no HTTP", gibberish, "something else than HTTP", "next mirror at once"),
+    Fault("no HTTP", gibberish, "does not answer in HTTP", "next mirror at once"),
     Fault("hangs up", lambda *_: None, "closed connection without response", "next mirror at once"),
     Fault("never answers", lambda *_: time.sleep(1.5), "no answer", "next mirror after the silence", silence=1.0),
-    Fault("breaks off once", first(cutting(20_000)), None, "goes on from there", 2),
-    Fault("breaks off every 20 kB", cutting(20_000), None, "goes on each time", 3),
+    Fault("breaks off once", first(cutting(20_000)), None, "continues from there", 2),
+    Fault("breaks off every 20 kB", cutting(20_000), None, "continues each time", 3),
     Fault(
         "breaks off every 2 kB",
         cutting(2_000),
-        "broke off after 6,000 of",
-        "3 times in vain, next mirror goes on from there",
+        "connection lost after 6,000 of",
+        "3 times in vain, next mirror continues from there",
         3,
     ),
     Fault(
         "breaks off, ignores ranges",
         cutting(20_000, ranges=False),
-        "broke off after 20,000 of",
-        "starts again; gets no further; next mirror goes on",
+        "connection lost after 20,000 of",
+        "starts again; gets no further; next mirror continues",
         4,
     ),
     Fault(
@@ -273,12 +273,12 @@ FAULTS = [
         "starts again",
         2,
     ),
-    Fault("falls silent once", first(cutting(20_000, then=1.5)), None, "goes on after the silence", 2, silence=1.0),
+    Fault("falls silent once", first(cutting(20_000, then=1.5)), None, "continues after the silence", 2, silence=1.0),
     Fault(
         "falls silent, then answers nothing",
         first(cutting(20_000, then=1.5), lambda *_: None),
         "closed connection without response",
-        "3 times in vain, next mirror goes on from there",
+        "3 times in vain, next mirror continues from there",
         4,
         silence=1.0,
     ),
@@ -286,11 +286,11 @@ FAULTS = [
         "crawls",
         lambda r, c, n: send(r, c, rate=5_000),
         "only ",
-        "left after the window, next mirror goes on from there",
+        "left after the window, next mirror continues from there",
         floor=20_000,
     ),
     Fault("another file by its length", lambda r, c, n: send(r, PAGE), "offers 40 bytes", "next mirror at once"),
-    Fault("wrong bytes", lambda r, c, n: send(r, bytes(len(c))), "gave a file with md5", "dropped, next mirror"),
+    Fault("wrong bytes", lambda r, c, n: send(r, bytes(len(c))), "sent a file with md5", "dropped, next mirror"),
     Fault("a file that changes meanwhile (ETag)", changing, None, "If-Range: the new one, from its first byte", 2),
     Fault("halves of two files, same ETag", lying, None, "md5 is wrong: once more, from its first byte", 3),
     Fault("another range than asked for", wrong_range, None, "starts again without ranges", 3),
@@ -299,27 +299,27 @@ FAULTS = [
     Fault(
         "a shorter length than it sends",
         lambda r, c, n: send(r, c, length=len(c) - 1),
-        "the official file has",
+        "expected",
         "next mirror at once",
     ),
     Fault(
         "a longer length than it sends", lambda r, c, n: send(r, c, length=len(c) + 9), "offers", "next mirror at once"
     ),
-    Fault("chunks, the last ones missing once", chunked, None, "goes on from there", 2),
+    Fault("chunks, the last ones missing once", chunked, None, "continues from there", 2),
     Fault("size unknown: nothing wrong", good, None, "taken", 1, False),
     Fault(
         "size unknown: wrong bytes",
         lambda r, c, n: send(r, PAGE),
-        "gave a file with md5",
+        "sent a file with md5",
         "dropped, next mirror",
         1,
         False,
     ),
-    Fault("size unknown: breaks off", first(cutting(20_000)), None, "goes on from there", 2, False),
+    Fault("size unknown: breaks off", first(cutting(20_000)), None, "continues from there", 2, False),
     Fault(
         "size unknown: cut, no length",
         lambda r, c, n: without_length(b"")(r, c[:9], n),
-        "gave a file with md5",
+        "sent a file with md5",
         "dropped, next mirror",
         1,
         False,
@@ -374,7 +374,7 @@ def test_every_fault_ends_with_the_right_file(mirror, fault):
     else:
         assert len(left) == 1
         assert fault.left in left[0]
-        kept = "goes on" in fault.outcome
+        kept = "continues" in fault.outcome
         assert len(good) == 1
         assert (good[0] is not None) == kept
 
@@ -424,7 +424,7 @@ def test_a_broken_download_goes_on_the_next_time(mirror, small):
     dataset, folder, content = small
     mirror.places |= {"bad": first(cutting(30_000), answering(404), 1), "good": answering(404)}
     line = the_line(prepare, dataset, folder)
-    assert "goes on after 30 kB" in line
+    assert "continue after 30 kB" in line
     name = dataset.files[0].name
     assert files_in(folder)[f"{name}.part"] == content[:30_000]
     mirror.places["bad"], mirror.asked = good, []
@@ -509,10 +509,10 @@ def test_of_slow_mirrors_the_fastest_is_taken_after_all(mirror):
     with offered(mirror, "slow", "less") as (dataset, folder):
         lines = prepare(dataset, folder, floor=20_000)
     assert [line.split("/")[3] for line in lines if ": only " in line] == ["slow", "less"]
-    assert any("/less/ after all, slow as it is" in line for line in lines)
+    assert any("using the slow mirror" in line for line in lines)
     assert len(mirror.paths("slow")) == 1
     begun = [int(str(range_)[6:-1]) for range_ in mirror.ranges("less")]
-    assert 0 < begun[0] < begun[1]  # each goes on from where the other was left
+    assert 0 < begun[0] < begun[1]  # each continues from where the other was left
 
 
 def test_a_mirror_without_another_may_be_slow(mirror):
@@ -576,7 +576,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(mirror, small, monkeypat
     arrays = 2 * 6 * 200 * 48
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(len(content) + arrays - 1))
     line = the_line(prepare, dataset, folder)
-    for part in ("tiny (59.6 kB to download", "about 175 kB needed in", str(folder), "175 kB free", "--data-dir"):
+    for part in ("tiny (59.6 kB to download", "needs about 175 kB in", str(folder), "175 kB free", "--data-dir"):
         assert part in line
     assert not mirror.asked
     assert not files_in(folder)
@@ -694,7 +694,7 @@ def test_a_stopped_download_keeps_its_part_and_goes_on(mirror, small, sent, tmp_
         release.set()
     assert child.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in err
-    assert ("the same command goes on from there" in out) == (sent == signal.SIGINT)
+    assert ("the same command continues the download" in out) == (sent == signal.SIGINT)
     prepare(dataset, folder)
     assert mirror.ranges("bad") == [None, "bytes=20000-"]
     assert files_in(folder) == {dataset.files[0].name: content}
@@ -770,7 +770,7 @@ def test_on_a_terminal_bars_say_how_far_it_is(mirror, small, tmp_path):
 
 def test_the_command_says_what_it_needs(runner):
     code, _, err = runner("data", "prepare")
-    assert (code, err) == (2, "runner: say what to prepare: --suite S or --dataset D; both may be repeated\n")
+    assert (code, err) == (2, "runner: nothing to prepare: expected --suite S or --dataset D; both may be repeated\n")
     code, _, err = runner("data", "prepare", "--dataset", "cifar-10")
     assert code == 2
     assert "did you mean 'cifar10'" in err

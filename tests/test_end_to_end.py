@@ -71,7 +71,7 @@ def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner, own_store, mon
     assert [
         row for row in json.loads(runner("report", "--suite", "quickstart", "--format", "json")[1]) if row["n"]
     ] == []
-    assert "not the whole recipe" in runner("publish")[1]
+    assert "the recipe was changed" in runner("publish")[1]
 
 
 LONG = ["--suite", "quickstart", "--model", "nin", "--set", "batch_size=100", "--seed", "0"]
@@ -132,7 +132,7 @@ def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives
         patch.setattr(JobAttempt, "hooks", stopping)
         code, out, err = runner("submit", *words)
     assert code == 128 + signal.SIGTERM, out + err
-    assert "goes on from the checkpoints" in out + err
+    assert "continues from the checkpoints" in out + err
     paths = all_jobs()[0]
     assert state_of(paths) == "interrupted"
     code, out, err = runner("submit", *words)
@@ -140,7 +140,7 @@ def test_a_submit_that_is_asked_to_stop_says_how_to_go_on_and_the_next_one_gives
     resumed = load(paths.record)
     assert resumed.attempts == 2
     assert [line["epoch"] for line in read_lines(paths.metrics)] == [1, 2, 3]
-    assert "going on after epoch" in paths.log.read_text()
+    assert "resuming after epoch" in paths.log.read_text()
     monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
     assert same_bits_as_uninterrupted(runner, words, resumed)
 
@@ -156,7 +156,7 @@ def test_a_submit_with_a_worker_that_is_asked_to_stop_says_how_to_go_on_and_the_
         first.send_signal(signal.SIGTERM)
         said, _ = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM, said
-    assert "goes on from the checkpoints" in said
+    assert "continues from the checkpoints" in said
     paths = all_jobs()[0]
     assert state_of(paths) == "interrupted"
     code, out, err = runner("submit", *words, "--engine", "inline")
@@ -164,7 +164,7 @@ def test_a_submit_with_a_worker_that_is_asked_to_stop_says_how_to_go_on_and_the_
     resumed = load(paths.record)
     assert resumed.attempts == 2
     assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 13))
-    assert "going on after epoch" in paths.log.read_text()
+    assert "resuming after epoch" in paths.log.read_text()
     monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
     assert same_bits_as_uninterrupted(runner, words, resumed)
 

@@ -25,7 +25,7 @@ from runner.submit.plan import make_jobs
 from runner.submit.watch import QueueView
 from runner.training.checkpoint import Checkpoint
 from runner.worker.options import Bundle, RunOptions
-from runner.worker.process import signals_held_back
+from runner.worker.process import signals_blocked
 
 # --- the file ----------------------------------------------------------------------------------------------------------
 
@@ -52,15 +52,15 @@ def test_the_example_is_read_and_becomes_options_of_sbatch(checkout, monkeypatch
 
 
 BAD = [
-    ("[engine.gpu", "not TOML"),
-    ("x = " + "[" * 5000, "not TOML"),
+    ("[engine.gpu", "not valid TOML"),
+    ("x = " + "[" * 5000, "not valid TOML"),
     ("x = 1", "'x': expected tables [engine.NAME] only"),
     ("engine = 3", "'engine': expected tables"),
     ("[engine]\ngpu = 3", "[engine.gpu]: expected a table"),
     ("[engine.gpu]\npartition = 'x'", "[engine.gpu]: the field 'kind' is missing"),
     ("[engine.gpu]\nkind = 'pbs'", "kind is 'pbs', expected one of local, slurm"),
     ("[engine.local]\nkind = 'slurm'", "kind is 'slurm', expected 'local'"),
-    ("[engine.inline]\nkind = 'local'", "has no table"),
+    ("[engine.inline]\nkind = 'local'", "has no settings"),
     ("[engine.gpu]\nkind = 'slurm'\npartitions = 'x'", "did you mean 'partition'"),
     ("[engine.gpu]\nkind = 'local'\npartition = 'x'", "unknown field of an engine of kind 'local' 'partition'"),
     ("[engine.gpu]\nkind = 'slurm'\ngpus = 'two'", "gpus is 'two'"),
@@ -70,8 +70,8 @@ BAD = [
     ("[engine.gpu]\nkind = 'slurm'\nwalltime = 'a day'", "expected hours:minutes:seconds"),
     ("[engine.gpu]\nkind = 'slurm'\nwalltime = '0:30'", "a minute or more"),
     ("[engine.gpu]\nkind = 'slurm'\nsetup = 'module load'", "setup is 'module load'"),
-    ("[engine.gpu]\nkind = 'slurm'\nextra = { '--qos' = 'x' }", "without its dashes"),
-    ("[engine.gpu]\nkind = 'slurm'\nextra = { array = '1-9' }", "'array' is set by the runner itself"),
+    ("[engine.gpu]\nkind = 'slurm'\nextra = { '--qos' = 'x' }", "without dashes"),
+    ("[engine.gpu]\nkind = 'slurm'\nextra = { array = '1-9' }", "'array' can't be set"),
     ("[engine.gpu]\nkind = 'slurm'\ntasks = 0", "tasks is 0"),
     ("[engine.gpu]\nkind = 'local'\nslots_per_gpu = 0", "slots_per_gpu is 0"),
 ]
@@ -111,7 +111,7 @@ def test_slurm_is_missed_before_anything_is_written(runner, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     code, _, err = runner("submit", "--suite", "quickstart", "--engine", "slurm")
     assert code == 2
-    assert "squeue isn't installed here" in err
+    assert "squeue is not installed" in err
     assert not runs_folder().exists()
 
 
@@ -151,10 +151,10 @@ def test_a_task_begins_with_its_own_bundle_and_waits_only_for_what_a_lost_node_l
     for _, paths in pairs:  # another host says that it runs them
         paths.folder.mkdir(parents=True)
         lease(paths)
-    assert share.worth_waiting(list(share.open_jobs()))  # so far it may be dead
+    assert share.has_work(list(share.open_jobs()))  # so far it may be dead
     time.sleep(0.01)
     lease(pairs[3][1])  # it lives: its own task will end the job
-    assert not share.worth_waiting(list(share.open_jobs()))
+    assert not share.has_work(list(share.open_jobs()))
 
 
 def lease(paths):
@@ -228,9 +228,9 @@ def test_a_killed_worker_is_replaced_and_three_in_a_row_are_given_up(own_locks, 
     assert state_of(once) == "done"
     assert [line["event"] for line in read_lines(often.attempts)] == ["start"] * 3
     assert state_of(often) == "failed"
-    assert "ended by signal SIGKILL" in read_json(often.failure)["what"]
+    assert "ended with signal SIGKILL" in read_json(often.failure)["what"]
     assert len(warnings) == 4
-    assert all("because memory was short" in line for line in warnings)
+    assert all("because the system ran out of memory" in line for line in warnings)
 
 
 def test_a_stop_reaches_the_workers_and_is_waited_for(own_locks, monkeypatch):
@@ -297,7 +297,7 @@ def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monke
         )
     said = [clone.communicate(timeout=250)[0] for clone in clones]
     assert [clone.returncode for clone in clones] == [0, 0]
-    assert sum("taken by another submit" in text for text in said) == 1
+    assert sum("in use by another submit" in text for text in said) == 1
     spans = []
     for name in ("one", "other"):
         lines = [line["time"] for p in all_jobs(tmp_path / name / ".runs") for line in read_lines(p.attempts)]
@@ -354,7 +354,7 @@ def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_b
 def test_a_signal_before_the_worker_is_ready_waits_for_it(own_root, tmp_path):
     """Sent at once after the start, when Python would still die of it: it's held back, and nothing is trained."""
     ((_, paths),) = laid_down(seeds=[0])
-    with signals_held_back():
+    with signals_blocked():
         worker = subprocess.Popen([sys.executable, "-m", "runner.worker", bundle_of(paths, tmp_path)])
     worker.send_signal(signal.SIGUSR2)
     assert worker.wait(timeout=100) == 0
@@ -398,7 +398,7 @@ def test_status_watch_and_logs_follow_end_where_nobody_will_run_a_job(runner):
     laid_down(seeds=[0])
     code, out, _ = runner("status", "--watch")
     assert code == 0
-    assert "1 wait for the next `runner submit`" in out
+    assert "1 will start with the next `runner submit`" in out
     code, _, err = runner("logs", "digits/lenet", "--follow")
     assert code == 2
     assert "has no log yet: it is pending" in err

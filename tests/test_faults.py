@@ -19,7 +19,7 @@ from benchmarks.records import load
 from runner.files import append_line, read_json, read_lines
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, now_ms, runs_folder
-from runner.jobs.state import MAX_FAILURES, given_up, state_of
+from runner.jobs.state import MAX_FAILURES, state_of, too_many_failures
 from runner.training import memory
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
@@ -74,7 +74,7 @@ def half_trained(forks, record, said: Path) -> JobPaths:
 
 @pytest.mark.slow
 def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks, calm, tmp_path):
-    """60 damages, each of a byte in the middle of a tensor, too: afresh, and to the same bits."""
+    """60 damages, each of a byte in the middle of a tensor, too: restarted, and to the same bits."""
     said, rng = tmp_path / "said.txt", random.Random(4)
     whole = half_trained(forks, calm, said).checkpoint.read_bytes()
     cuts = [whole[: rng.randrange(len(whole))] for _ in range(15)] + [b"", whole[:-1], whole + b"more"]
@@ -83,7 +83,7 @@ def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks
         damaged = bytearray(whole)
         damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         flips.append(bytes(damaged))
-    afresh = 0
+    restarted = 0
     for damaged in [*cuts, *flips, random.Random(5).randbytes(2000), b"PK\x03\x04 torn"]:
         shutil.rmtree(runs_folder())
         paths = JobPaths.of(calm.job)
@@ -94,8 +94,8 @@ def test_a_checkpoint_cut_short_or_with_flipped_bits_is_never_gone_on_from(forks
         assert forks.run("worker", str(paths.folder), output=said) == 0
         record = load(paths.record)
         assert bits(record) == bits(calm)
-        afresh += any(paths.old.glob("*/checkpoint.pt"))
-    assert afresh == 60
+        restarted += any(paths.old.glob("*/checkpoint.pt"))
+    assert restarted == 60
 
 
 def test_a_flipped_bit_inside_a_tensor_is_seen(tmp_path):
@@ -199,9 +199,9 @@ def test_a_full_disk_is_not_tried_for_ever_where_there_is_no_room_to_say_so(tmp_
     paths.write_job(job)
     for number in range(1, 4):
         append_line(paths.attempts, {"event": "start", "submission": "one", "checkpoint": 0, "run": "r"})
-        assert given_up(paths, "one") == (number == 3)
+        assert too_many_failures(paths, "one") == (number == 3)
     assert state_of(paths) == "killed"
-    assert not given_up(paths, "two")
+    assert not too_many_failures(paths, "two")
 
 
 @pytest.mark.slow
@@ -311,7 +311,7 @@ def test_two_clones_on_one_pretended_gpu_take_turns(calm, tmp_path, monkeypatch)
         spans.append((start["time"], end["time"]))
     (_, first_end), (second_start, _) = sorted(spans)
     assert first_end <= second_start
-    assert sum("is taken by another submit" in text for text in said) == 1
+    assert sum("is in use by another submit" in text for text in said) == 1
 
 
 @pytest.mark.slow
@@ -423,7 +423,7 @@ def test_a_real_lack_of_memory_on_the_host_fails_one_job_and_the_others_go_on(fo
     said_once = [line for line in text.splitlines() if line.startswith("✗ digits/nin")]
     assert len(said_once) == 1
     assert "the machine is out of memory" in said_once[0]
-    assert "The batch of 1437 is the recipe's and stays" in said_once[0]
+    assert "The batch size 1437 is part of the recipe" in said_once[0]
     said.unlink()
     assert forks.run("runner", *words, output=said) == 0, said.read_text()  # with room enough the same command goes on
 
@@ -479,7 +479,7 @@ def test_a_killed_worker_says_that_memory_may_have_been_short(calm, tmp_path):
             time.sleep(0.02)
     said, _ = submit.communicate(timeout=120)
     assert submit.returncode == 1, said
-    assert "ended by signal SIGKILL (killed, perhaps by the system because memory was short" in said
+    assert "ended with signal SIGKILL (killed, perhaps because the system ran out of memory" in said
     assert state_of(found[0]) == "failed"
 
 
@@ -499,8 +499,10 @@ CPU = (
 def test_a_gpu_out_of_memory_says_which_job_how_much_and_what_to_change():
     line = memory.out_of_memory("cifar10/vgg16/reference-seed0", 128, GPU, True)
     assert "\n" not in line
-    for words in ("cifar10/vgg16/reference-seed0: the GPU is out of memory", "asked for 1.95 GiB", "1.58 GiB of 14.57 GiB free",
-                  "other processes hold 12.02 GiB", "The batch of 128 is the recipe's", "fewer --slots-per-gpu"):  # fmt: skip
+    for words in ("cifar10/vgg16/reference-seed0: the GPU is out of memory", "requested 1.95 GiB",
+                  "1.58 GiB of 14.57 GiB free",
+                  "other processes use 12.02 GiB",
+                  "The batch size 128 is part of the recipe", "fewer --slots-per-gpu"):  # fmt: skip
         assert words in line
     line = memory.out_of_memory("k", 1, GPU.split(" Process")[0].replace("1.58 GiB", "0 bytes"), True)
     assert "0 bytes of 14.57 GiB free" in line
@@ -514,6 +516,6 @@ def test_torchs_own_words_for_too_little_memory_are_known():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**14)
     assert memory.is_short(str(caught.value))
-    assert "asked for 363.80 TiB" in memory.out_of_memory("k", 1, str(caught.value), False)
-    assert "asked for 372.53 GiB" in memory.out_of_memory("k", 1, CPU, False)
+    assert "requested 363.80 TiB" in memory.out_of_memory("k", 1, str(caught.value), False)
+    assert "requested 372.53 GiB" in memory.out_of_memory("k", 1, CPU, False)
     assert memory.out_of_memory("k", 1, "", False).startswith("k: the machine is out of memory. The batch")

@@ -54,7 +54,7 @@ CASES = [  # the machine, CUDA_VISIBLE_DEVICES, what is used: UUIDs in order, NO
     (THREE, f"GPU-aaaa,{A}", "none of the 3 GPUs"),
     (ONE_LOST, None, [A, C]),
     (ONE_LOST, "1", [C]),  # CUDA counts those that answer
-    ([FakeCard(A, lost=True)], None, "GPU 0 doesn't answer: GPU is lost"),
+    ([FakeCard(A, lost=True)], None, "GPU 0 does not answer: GPU is lost"),
     (SPLIT, None, [ONE, TWO, B]),
     (SPLIT, "0", [ONE, TWO]),
     (SPLIT, "1", [B]),
@@ -122,7 +122,7 @@ def test_a_driver_that_does_not_answer_is_an_error_and_no_driver_is_none(monkeyp
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(nvml, "device_files", lambda: iter(()))
     assert make_slots(1, 1)[0].device == "cpu"
-    with pytest.raises(UserError, match="--device cuda: there is no GPU"):
+    with pytest.raises(UserError, match="--device is cuda, but this machine has no GPU"):
         make_slots(1, 1, "cuda")
 
 
@@ -143,7 +143,7 @@ def test_what_is_left_out_is_said_and_the_memory_of_the_machine_bounds_the_slots
     lines: list[str] = []
     assert [slot.shares for slot in make_slots(6, 1, warn=lines.append)] == [6] * 4
     assert len(lines) == 3
-    for words, line in zip(("GPU 0 doesn't answer", "Tesla V100", "4 of 6 GPU slots"), lines, strict=True):
+    for words, line in zip(("GPU 0 does not answer", "Tesla V100", "4 of 6 GPU slots"), lines, strict=True):
         assert words in line
 
 
@@ -224,7 +224,7 @@ def test_it_judges_machine_code_as_torch_does():
     [
         (13000, BUILD, None),  # the same major version: most things work
         (14000, BUILD, None),
-        (12020, BUILD, r"driver 535\.1 knows CUDA up to 12\.2, torch 2\.15\.0 needs 13\.2"),
+        (12020, BUILD, r"driver 535\.1 supports CUDA up to 12\.2, but torch 2\.15\.0 needs 13\.2"),
         (13020, Build("2.15.0+cpu", None, []), r"2\.15\.0\+cpu is built without CUDA: `make setup TORCH=auto`"),
     ],
 )

@@ -21,16 +21,16 @@ def test_source_figure_cost_and_command_come_first(tmp_path: Path) -> None:
     assert lines[0] == "Source: Network In Network (2013), https://arxiv.org/abs/1312.4400"
     assert lines[1] == "Reported: 10.41 % (Table 1)"
     assert lines[2].startswith("Cost: 222,")
-    assert "no run of it is recorded yet" in lines[2]
+    assert "no run is recorded yet" in lines[2]
     assert lines[-1] == "Run it: runner submit --suite cifar10 --model nin_dropout"
 
     own = cards["nin_dropout"].datasets["cifar10"]
     publish_records(results, *make_seeds([10.3, 10.5, 10.6], recipe=own.recipe, revision=own.revision))
     lines = lines_of(results, "nin_dropout")
     assert lines[2] == "Measured: 10.47 ± 0.38 % (3 of 3 seeds trained): … more seeds"
-    assert "10.0 min a run on NVIDIA H200 (reference, 3 runs)" in lines[3]
+    assert "10.0 min per run on NVIDIA H200 (reference, 3 runs)" in lines[3]
 
 
 def test_a_model_without_a_figure_says_so(tmp_path: Path) -> None:
     copy_cards(tmp_path / "results")
-    assert "Reported: no figure that this model is judged by" in lines_of(tmp_path / "results", "lenet", "digits")
+    assert "Reported: no error that this model is judged by" in lines_of(tmp_path / "results", "lenet", "digits")

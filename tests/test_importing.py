@@ -78,7 +78,7 @@ def test_torchvisions_folder(tmp_path, mnist, cifar):
     datafiles.write(tmp_path / "torch", there)
     lines = bring(tmp_path / "data", [mnist[0], cifar[0]], tmp_path / "torch")
     assert snapshot(tmp_path / "data") == packed(there)
-    assert f"{tmp_path / 'torch'}: 1 other file left alone" in lines
+    assert f"{tmp_path / 'torch'}: 1 other file skipped" in lines
     for dataset, _ in (mnist, cifar):
         assert load(dataset, tmp_path / "data").facts.verified
 
@@ -87,7 +87,7 @@ def test_the_unpacked_folder_alone(tmp_path, cifar):
     datafiles.write(tmp_path / "keras" / "datasets", unpacked(cifar[1]))
     lines = bring(tmp_path / "data", [cifar[0]], tmp_path / "keras")
     assert snapshot(tmp_path / "data") == unpacked(cifar[1])
-    assert lines[-1] == f"tiny: all files are here, in {tmp_path / 'data'}"
+    assert lines[-1] == f"tiny: all files are present, in {tmp_path / 'data'}"
 
 
 def test_kerass_mnist_becomes_the_official_files(tmp_path, mnist):
@@ -104,7 +104,7 @@ def test_kerass_mnist_becomes_the_official_files(tmp_path, mnist):
         save(tmp_path / "mnist.npz", **arrays)
         lines = bring(folder, [mnist[0]], tmp_path / "mnist.npz")
         assert snapshot(folder) == official
-        assert any(line.endswith(f"taken out of {tmp_path / 'mnist.npz'} (x_train.npy)") for line in lines)
+        assert any(line.endswith(f"extracted from {tmp_path / 'mnist.npz'} (x_train.npy)") for line in lines)
     arrays["x_test"] = 255 - arrays["x_test"]
     np.savez(tmp_path / "mnist.npz", **arrays)
     lines = bring(tmp_path / "other", [mnist[0]], tmp_path / "mnist.npz")
@@ -170,9 +170,9 @@ def test_what_is_here_stays_and_what_is_not_official_moves_aside(tmp_path, mnist
     lines = bring(tmp_path / "data", [mnist[0]], tmp_path / "have")
     assert snapshot(tmp_path / "data") == files | {f"{second}.unofficial": b"another one"}
     assert (tmp_path / "data" / first).stat().st_mtime_ns == before
-    assert f"tiny: {Path(first).name} is here already" in lines
+    assert f"tiny: {Path(first).name} is already present" in lines
     again = bring(tmp_path / "data", [mnist[0]], tmp_path / "have")
-    assert len([line for line in again if line.endswith("is here already")]) == 4
+    assert len([line for line in again if line.endswith("is already present")]) == 4
     bring(tmp_path / "data", [mnist[0]], tmp_path / "data")  # the folder itself: nothing to do
 
 
@@ -286,11 +286,11 @@ def test_damaged_files_of_official_names_are_told_apart(tmp_path, mnist):
     there = files | {first: files[first][:-1], second: bytes(bent)}
     datafiles.write(tmp_path / "have", there)
     line = the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "have" / first)
-    assert f"isn't the official {Path(first).name} of Tiny" in line
+    assert f"is not the official {Path(first).name} of Tiny" in line
     assert datafiles.md5(files[first]) in line
     assert line.endswith("--allow-unverified-data")
     lines = bring(tmp_path / "data", [mnist[0]], tmp_path / "have")
-    assert len([line for line in lines if line.startswith("not taken: ")]) == 2
+    assert len([line for line in lines if line.startswith("not imported: ")]) == 2
     assert set(snapshot(tmp_path / "data")) == set(files) - {first, second}
     assert f"still missing: {Path(first).name}, {Path(second).name}" in lines[-2]
     assert lines[-1] == importing.AS_THEY_ARE  # what to do with them, said once
@@ -300,9 +300,9 @@ def test_with_a_data_set_named_others_are_left_alone(tmp_path, runner):
     (tmp_path / "x").write_bytes(b"hello")
     code, _, line = runner("data", "import", str(tmp_path / "x"), "--dataset", "mnist")
     assert code == 2
-    assert "isn't an official file of MNIST (its md5" in line
+    assert "is not an official file of MNIST (its md5" in line
     code, _, line = runner("data", "import", str(tmp_path / "x"), "--dataset", "digits")
-    assert (code, line) == (2, "runner: --dataset digits: it comes with scikit-learn, there is nothing to import\n")
+    assert (code, line) == (2, "runner: --dataset digits: it is part of scikit-learn and needs no import\n")
 
 
 def test_one_bad_path_among_good_ones_stops_it_before_anything_is_written(tmp_path, mnist):
@@ -314,10 +314,10 @@ def test_one_bad_path_among_good_ones_stops_it_before_anything_is_written(tmp_pa
 
 def test_no_plain_files(tmp_path, mnist, monkeypatch):
     os.mkfifo(tmp_path / "fifo")
-    assert "neither a plain file" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "fifo")
+    assert "neither a regular file" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "fifo")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "link").symlink_to(tmp_path / "gone")
-    assert "holds no file" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "empty")
+    assert "has no files" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "empty")
     monkeypatch.setattr(importing, "MOST_FILES", 3)
     assert "more than 3 files" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "official")
 
@@ -353,7 +353,7 @@ def test_the_command(runner, tmp_path):
     (tmp_path / "x").write_bytes(b"hello")
     code, out, err = runner("data", "import", str(tmp_path / "x"))
     assert (code, out) == (2, "")
-    assert err.startswith(f"runner: {tmp_path / 'x'} isn't an official file of MNIST")
+    assert err.startswith(f"runner: {tmp_path / 'x'} is not an official file of MNIST")
 
 
 @pytest.mark.realdata

@@ -168,7 +168,7 @@ def test_the_last_line_is_found_at_a_long_files_end(tmp_path):
 def test_set_aside_moves_everything_but_the_job(paths):
     start(paths)
     paths.record.write_text("{}")
-    paths.set_aside()
+    paths.archive()
     assert state_of(paths) == "pending"
     assert [p.name for p in sorted(paths.old.glob("*/*"))] == ["attempts.jsonl", "record.json"]
 
@@ -176,7 +176,7 @@ def test_set_aside_moves_everything_but_the_job(paths):
 def test_a_request_to_stop_is_never_set_aside(paths):
     start(paths)
     paths.stop.touch()
-    paths.set_aside()
+    paths.archive()
     assert paths.stop.exists()
 
 
@@ -215,11 +215,11 @@ def test_find_job_by_key_prefix_and_fingerprint(tmp_path):
     assert find_job(one.key, found).read_job() == newer  # exact key: its newest revision
     assert find_job(f"{one.key}-{one.fingerprint[:8]}", found).read_job() == one
     assert find_job("digits/lenet/reference-seed10", found).read_job() == other
-    with pytest.raises(UserError, match="means 3 jobs"):
+    with pytest.raises(UserError, match="matches 3 jobs"):
         find_job("digits/", found)
     with pytest.raises(UserError, match="did you mean 'digits/lenet/reference-seed0'"):
         find_job("digits/lennet/reference-seed0", found)
-    with pytest.raises(UserError, match="nothing was submitted"):
+    with pytest.raises(UserError, match="no job has been submitted"):
         find_job("x", [])
 
 

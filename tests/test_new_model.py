@@ -1,4 +1,4 @@
-"""`runner new-model`: its templates run as they are, and CONTRIBUTING's example is followed word by word."""
+"""`runner new-model`: its templates run unchanged, and CONTRIBUTING's example is followed exactly."""
 
 import os
 import shutil
@@ -64,7 +64,7 @@ def test_two_models_may_be_of_one_paper(own_root):
     before = source.read_text()
     create("other_net", lines.append, paper="someone2000")
     assert source.read_text() == before
-    assert f"there already: {source}; name the model in its [[reported]] rows" in lines
+    assert f"kept: {source}, which exists already; name the model in its [[reported]] rows" in lines
     assert all(
         'paper="someone2000"' in (own_root / "zoo" / f"{name}.py").read_text() for name in ("one_net", "other_net")
     )

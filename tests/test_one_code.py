@@ -122,7 +122,7 @@ def test_a_name_that_no_record_can_hold_is_refused_before_anything_starts(runner
 def test_a_commit_that_no_record_can_hold_is_refused(monkeypatch):
     monkeypatch.setattr("runner.sources.git", lambda *words: None)
     monkeypatch.setenv("REPROZOO_COMMIT", os.fsdecode(b"\xfc"))
-    with pytest.raises(UserError, match="REPROZOO_COMMIT can't stand in a record"):
+    with pytest.raises(UserError, match="REPROZOO_COMMIT is not valid"):
         source.__wrapped__()
 
 
@@ -162,7 +162,7 @@ def test_what_no_record_could_hold_ends_an_attempt_before_its_first_step(runner,
     code, _, err = runner(*ONE, "--engine", "inline")
     [paths] = all_jobs()
     assert code == 1
-    assert "no record could hold what is known of this run: hardware" in read_json(paths.failure)["what"]
+    assert "a fact of this run does not fit into a record: hardware" in read_json(paths.failure)["what"]
     assert not paths.metrics.exists()
 
 

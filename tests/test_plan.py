@@ -146,12 +146,15 @@ def test_wrong_overrides_are_one_line(text, says):
     ("options", "says"),
     [
         ({"only": ["lenett"]}, "did you mean 'lenet'"),
-        ({"only": ["nin_fc"]}, "isn't in the suite 'mnist'"),
+        ({"only": ["nin_fc"]}, "is not in the suite 'mnist'"),
         ({"seeds": [-1]}, "seed -1"),
         ({"overrides": {"epochs": 0}}, "epochs is 0"),
         ({"overrides": {"holdout": 60_000}}, "expected less than its 60000"),
         ({"overrides": {"preprocessing": "zca"}}, "preprocessing is 'zca': did you mean 'gcn_zca'"),
-        ({"overrides": {"drop_last": True, "batch_size": 70_000}}, "drop_last leaves no batch"),
+        (
+            {"overrides": {"drop_last": True, "batch_size": 70_000}},
+            "expected at most the 60000 training images with drop_last",
+        ),
     ],
 )
 def test_wrong_plans_are_one_line(options, says):
@@ -172,7 +175,9 @@ def test_every_suite_has_jobs_and_the_table_counts_them():
 
 
 def test_a_field_that_is_set_twice_is_refused_whichever_name_it_goes_by():
-    with pytest.raises(UserError, match=r"--set learning_rate is given twice; to train with several values: --sweep"):
+    with pytest.raises(
+        UserError, match=r"--set learning_rate is given twice; to train with several values, use --sweep"
+    ):
         parse_overrides(["learning_rate=0.01", "learning_rate=0.05"])
     assert parse_overrides(["learning_rate=0.01", "epochs=3"]) == {"learning_rate": 0.01, "epochs": 3}
     with pytest.raises(UserError, match="is set twice"):

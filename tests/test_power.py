@@ -54,14 +54,14 @@ def test_the_pages_sentence_on_a_gap_of_two_tolerances_matches_its_table(checkou
     fixed = [round(100 * verdict_shares(sd, n, 2.0)["reproduced"]) for sd in SPREADS[1:] for n in (5, 10, 20)]
     sequential = [round(100 * verdict_shares(sd, None, 2.0)["reproduced"]) for sd in SPREADS[1:]]
     most, most_sequential = re.search(
-        r"`reproduced` in at most (\d+) of 100 .*? in at most (\d+) of 100", page
+        r"`reproduced` in at most (\d+) of 100 rows; .*? in at most (\d+) of 100", page
     ).groups()
     assert int(most) == max(fixed)
     assert int(most_sequential) == max(sequential)
 
 
 def test_the_pages_sentence_on_the_best_of_several_runs_matches_a_simulation() -> None:
-    # "the best of 4 ... 8 to 9 % (the best of 10 in 15 to 21 %), and in 1 % (2 %) where the sd is a third of the tolerance"
+    # "the best of 4 ... in 8 to 9 % of rows, and the best of 10 in 15 to 21 %. If ... a third of ..., 1 % and 2 %"
     for k, low, high, little in [(4, 0.075, 0.095, 0.015), (10, 0.145, 0.215, 0.025)]:
         for sd in (1.0, 2.0):
             for n in (5, 20):

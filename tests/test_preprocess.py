@@ -227,7 +227,7 @@ def test_yuv_lcn_is_cifar_torchs():
 
 
 def test_yuv_needs_colours():
-    with pytest.raises(UserError, match="needs colour images, these have 1"):
+    with pytest.raises(UserError, match="needs 3 channels, but these images have 1"):
         fit("yuv_lcn", random_images(3, (1, 8, 8)), None, "")
 
 
@@ -241,7 +241,7 @@ def no_fit(images):
 def test_a_fit_is_kept_and_read_again(tmp_path, monkeypatch):
     train, lines = random_images(300), []
     first = fit("gcn_zca", train, tmp_path / "new", "a" * 64, lines.append)
-    assert lines == ["gcn_zca: fitting on 300 images, once"]
+    assert lines == ["gcn_zca: fitting on 300 images (only once)"]
     monkeypatch.setattr(GcnZca, "fit", no_fit)
     second = fit("gcn_zca", train, tmp_path / "new", "a" * 64, lines.append)
     assert len(lines) == 1

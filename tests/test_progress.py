@@ -33,7 +33,7 @@ def test_the_time_left_follows_from_the_first_steps_and_loading_is_not_counted()
         return shown._time_left()
 
     with job_lock(paths):
-        assert time_left(step=0) == "time left: not known yet"
+        assert time_left(step=0) == "time left: unknown"
         assert time_left(step=1, images_per_second=600.0) == "about 33 min left"  # 1,999 s
         assert time_left(step=31, images_per_second=600.0) == "about 33 min left"  # 1,969 s
         assert time_left(epoch=10, step=0, images_per_second=600.0) == "about 17 min left"  # 1,000 s

@@ -66,7 +66,10 @@ def test_whole_recipes_and_held_out_runs_are_published_others_are_not(results: P
     done = publish(all_jobs(), results)
     assert sorted(item.key for item in done if item.action == "published") == sorted(r.key for r in [*whole, held_out])
     [skipped] = [item for item in done if item.action == "skipped"]
-    assert (skipped.key, skipped.reason) == (short.key, "not the whole recipe (epochs=1, optimizer.learning_rate=0.5)")
+    assert (skipped.key, skipped.reason) == (
+        short.key,
+        "the recipe was changed (epochs=1, optimizer.learning_rate=0.5)",
+    )
     for item in done:
         if item.path:
             assert load(item.path).run[:8] in item.path.name
@@ -109,8 +112,8 @@ def test_a_job_without_record_or_with_another_curve_is_skipped(results: Path) ->
     second.curve.write_text("epoch\n")
     third.curve.unlink()
     reasons = [item.reason for item in publish(all_jobs(), results)]
-    assert "hasn't ended" in reasons[0]
-    assert "isn't the curve" in reasons[1]
+    assert "has not ended" in reasons[0]
+    assert "has changed since" in reasons[1]
     assert "can't be read" in reasons[2]
     assert not results.exists()
 
@@ -122,7 +125,7 @@ def test_publishing_says_what_it_did(own_root: Path, capsys: pytest.CaptureFixtu
     publishing.show(all_jobs())
     out = capsys.readouterr().out
     assert f"published {own_root / 'results'}" in out
-    assert "1 published, 0 there already, 1 skipped" in out
+    assert "1 published, 0 already published, 1 skipped" in out
 
 
 # --- verify ------------------------------------------------------------------------------------------------------------
@@ -142,43 +145,51 @@ def test_good_records_have_no_problem(results: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field", "problem"),
     [
-        ({"fingerprint": "a" * 64}, "fingerprint", "its job gives"),
-        ({"key": "cifar10/nin_dropout/reference-seed7"}, "key", "its job gives"),
-        ({"recipe_sha256": "a" * 64}, "recipe_sha256", "its job gives"),
-        ({"job__seed": 7}, "fingerprint", "its job gives"),
+        ({"fingerprint": "a" * 64}, "fingerprint", "from the record's job"),
+        ({"key": "cifar10/nin_dropout/reference-seed7"}, "key", "from the record's job"),
+        ({"recipe_sha256": "a" * 64}, "recipe_sha256", "from the record's job"),
+        ({"job__seed": 7}, "fingerprint", "from the record's job"),
         (
             {"job__recipe__optimizer__learning_rate": 0.2},
             "job.recipe.optimizer.learning_rate",
-            "the zoo's own at revision 1 is 0.1",
+            "expected 0.1, as in the zoo at revision 1",
         ),
-        ({"job__recipe__optimizer__momentum": 1}, "job.recipe.optimizer.momentum", "is 1, the zoo's own"),
-        ({"job__revision": 99}, "job.revision", "the zoo's is 1"),
+        ({"job__recipe__optimizer__momentum": 1}, "job.recipe.optimizer.momentum", "is 1, expected 0.9"),
+        ({"job__revision": 99}, "job.revision", "expected at most the zoo's 1"),
         ({"job__model": "nin_dropuot"}, "job.model", "did you mean 'nin_dropout'"),
         ({"job__dataset": "cifar01"}, "job.dataset", "did you mean 'cifar10'"),
-        ({"job__overrides": {"optimizer.learning_rate": 0.1}}, "job.overrides.optimizer.learning_rate", "own value"),
+        (
+            {"job__overrides": {"optimizer.learning_rate": 0.1}},
+            "job.overrides.optimizer.learning_rate",
+            "the recipe's own",
+        ),
         (
             {"job__overrides": {"learning_rate": 0.2}},
             "job.overrides.learning_rate",
-            "short form of 'optimizer.learning_rate'",
+            "expected the whole name 'optimizer.learning_rate'",
         ),
         ({"job__overrides": {"learning_rat": 0.2}}, "job.overrides.learning_rat", "mean 'learning_rate'"),
         ({"job__overrides": {"optimizer.momentum": 2.0}}, "job.overrides", "optimizer.momentum is 2.0"),
-        ({"protocol__augmentation": "flip"}, "protocol.augmentation", "the recipe's is 'none'"),
-        ({"protocol__training_images": 40_000}, "protocol.training_images", "give 50000"),
-        ({"protocol__evaluation": "validation"}, "protocol.evaluation", "give test"),
-        ({"parameters": 1}, "parameters", "the zoo's is 966,986"),
-        ({"test_images": 5_000, "test_error": 20.8}, "test_images", "give 10000"),
+        ({"protocol__augmentation": "flip"}, "protocol.augmentation", "expected 'none' from the recipe"),
+        ({"protocol__training_images": 40_000}, "protocol.training_images", "expected 50000"),
+        ({"protocol__evaluation": "validation"}, "protocol.evaluation", "expected test"),
+        ({"parameters": 1}, "parameters", "expected 966,986"),
+        ({"test_images": 5_000, "test_error": 20.8}, "test_images", "expected 10000"),
         ({"wrong": 900, "test_error": 9.0}, "test_error", "the last row"),
         ({"wrong": 900}, "record", "test_error is 10.4, but wrong / test_images gives 9.0"),
         ({"final_train_loss": 0.5}, "final_train_loss", "the last row"),
-        ({"outcome": "collapsed"}, "outcome", "says otherwise"),
-        ({"chance_loss": 0.05, "outcome": "collapsed"}, "chance_loss", "and these hardly less"),
-        ({"chance_loss": 2.4}, "chance_loss", "equally frequent classes give 2.302585"),
-        ({"chance_loss": 2.25, "final_train_loss": 2.2056}, "outcome", "(chance: 2.2050) says otherwise"),
-        ({"best_epoch": 2, "best_test_error": 1.0}, "best_epoch", "has the test error 25.0"),
+        ({"outcome": "collapsed"}, "outcome", "which contradicts"),
+        ({"chance_loss": 0.05, "outcome": "collapsed"}, "chance_loss", "or a little less"),
+        ({"chance_loss": 2.4}, "chance_loss", "expected 2.302585 (for 10 equally frequent classes)"),
+        (
+            {"chance_loss": 2.25, "final_train_loss": 2.2056},
+            "outcome",
+            "which contradicts the final training loss of 2.2056 (chance: 2.2050)",
+        ),
+        ({"best_epoch": 2, "best_test_error": 1.0}, "best_epoch", "is 25.0, expected"),
         ({"curve_sha256": "a" * 64}, "curve_sha256", "is aaaaaaaa..."),
         ({"started": "2199-01-01T00:00:00Z", "finished": "2199-01-02T00:00:00Z"}, "finished", "in the future"),
-        ({"train_seconds": 1e7}, "train_seconds", "lie between start and end"),
+        ({"train_seconds": 1e7}, "train_seconds", "after it started"),
         ({"data__verified": False}, "data.provenance", "is missing"),
         ({"wrong": -1, "test_error": -0.01}, "wrong", "greater than or equal to 0"),
         ({"extra": 1}, "extra", "not permitted"),
@@ -198,11 +209,11 @@ def test_a_changed_missing_or_foreign_curve_is_found(results: Path) -> None:
     good = curve.read_text()
     for text, problem in (
         (good.replace(",1.5,", ",1.6,"), "curve_sha256: is"),
-        (good.replace("learning_rate", "rate"), "other columns"),
+        (good.replace("learning_rate", "rate"), "does not have the columns"),
         ("\n".join(good.splitlines()[:-1]), "has 259 rows, expected one for each epoch from 1 to 260"),
-        (good.replace(",1.5,", ",nan,"), "isn't finite"),
+        (good.replace(",1.5,", ",nan,"), "has an infinity or NaN"),
         (good.replace(",1.5,", ",x,"), "isn't a table of numbers"),
-        ("", "other columns"),
+        ("", "does not have the columns"),
         (good.replace(",1.5,", ",-1.5,"), "an impossible value in epoch 1"),
         (good.replace(",60.0,", ",160.0,"), "an impossible value in epoch 1"),
     ):
@@ -225,7 +236,7 @@ def test_a_record_in_another_folder_or_under_another_name_is_found(results: Path
     path.rename(moved)
     curve_path(path).rename(curve_path(moved))
     [line] = verify(results)[0]
-    assert line.startswith(f"{moved}: file: lies at cifar10/nin/reference-seed0.json")
+    assert line.startswith(f"{moved}: file: is at cifar10/nin/reference-seed0.json")
 
 
 def test_a_run_twice_is_an_error_and_equal_weights_are_a_warning(results: Path) -> None:
@@ -233,9 +244,9 @@ def test_a_run_twice_is_an_error_and_equal_weights_are_a_warning(results: Path) 
     publish_records(results, record, own_record(10.4, seed=1, run=record.run))
     errors = verify(results)[0]
     assert len(errors) == 2
-    assert all("run: is the run of" in error for error in errors), "each of the two files is named"
+    assert all("run: is also the run of" in error for error in errors), "each of the two files is named"
     publish_records(results, own_record(10.4, seed=2, weights_sha256=record.weights_sha256))
-    assert any("weights_sha256: the same weights" in line for line in verify(results)[1])
+    assert any("weights_sha256: is the same as in" in line for line in verify(results)[1])
 
 
 def test_official_data_has_one_digest(results: Path) -> None:
@@ -244,14 +255,14 @@ def test_official_data_has_one_digest(results: Path) -> None:
     edit(sorted(results.rglob("*seed1*.json"))[0], data__sha256="a" * 64)
     errors = verify(results)[0]
     assert len(errors) == 2
-    assert all("data.sha256: is another than that of" in error for error in errors)
+    assert all("data.sha256: differs from that of" in error for error in errors)
 
 
 def test_digits_are_those_that_the_data_set_is_defined_by(results: Path) -> None:
     lenet = load_models()["lenet"].variants["digits"]
     facts = {"dataset": "digits", "model": "lenet", "recipe": lenet.recipe.to_dict(), "parameters": lenet.parameters}
     publish_one(results, own_record(5.0, test_images=360, training_images=1_437, **facts))
-    assert any("data.sha256: is" in line and "official one: bc1e4b0a..." in line for line in verify(results)[0])
+    assert any("data.sha256: is" in line and "expected bc1e4b0a..." in line for line in verify(results)[0])
 
 
 def test_seeds_added_after_a_look_are_of_whole_recipes(results: Path) -> None:
@@ -321,12 +332,12 @@ def test_one_models_jobs_are_published_and_a_rehearsal_writes_nothing(
     chosen = publishing.of_models(all_jobs(), ["nin"])
     assert [paths.folder.parts[-2] for paths in chosen] == ["nin"]
     assert publishing.of_models(all_jobs(), []) == all_jobs()
-    with pytest.raises(UserError, match="unknown model with a job here 'nim': did you mean 'nin'"):
+    with pytest.raises(UserError, match="unknown model with a job in this checkout 'nim': did you mean 'nin'"):
         publishing.of_models(all_jobs(), ["nim"])
     publishing.show(chosen, dry_run=True)
     out = capsys.readouterr().out
     assert "would publish" in out
-    assert "1 to publish, 0 there already, 0 skipped" in out
+    assert "1 to publish, 0 already published, 0 skipped" in out
     assert not list((own_root / "results").rglob("*.json"))
     publishing.show(chosen)
     assert [path.parent.name for path in (own_root / "results").rglob("*.json")] == ["nin"]

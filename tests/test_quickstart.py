@@ -42,5 +42,5 @@ def test_without_a_network_one_line_says_what_is_left_out(own_root, monkeypatch,
     assert not quickstart._mnist(settings, Console(width=400))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["Downloading", "MNIST"]
-    assert "training the digits alone" in lines[1]
+    assert "only the digits are trained" in lines[1]
     assert get_dataset("mnist").files

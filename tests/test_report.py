@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
 from runner.reporting.markdown import measured_table
-from runner.reporting.report import FORMATS, Asked, render
+from runner.reporting.report import FORMATS, Selection, render
 from runner.reporting.report import show as show_report
 from runner.reporting.terminal import print_table
 
@@ -78,7 +78,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 
 
 def show(suite: str | None, fmt: str, **asked) -> None:
-    show_report(Asked(suite, **asked), fmt)
+    show_report(Selection(suite, **asked), fmt)
 
 
 BOARDS: list[tuple[Evidence, pd.DataFrame, pd.DataFrame]] = []  # the last evidence with its board and claims
@@ -197,12 +197,14 @@ def test_every_judged_row_has_its_reason(evidence: Evidence) -> None:
 def test_the_report_says_what_to_type_next(evidence: Evidence, tmp_path: Path) -> None:
     text = text_of(evidence, "table")
     [line] = [
-        line for line in text.splitlines() if line.startswith("Not run yet: runner submit --suite cifar10 --model")
+        line
+        for line in text.splitlines()
+        if line.startswith("Some models have not run: runner submit --suite cifar10 --model")
     ]
     assert "--model nin_fc_dropout" in line
     assert "--model nin_augmentation" not in line
     assert "runner report --suite cifar10 --format csv" in text
-    seeds = "Seeds to go: nin_augmentation 2, nin 5. Run them: "  # nin's one seed collapsed: five more
+    seeds = "Seeds needed for a verdict: nin_augmentation 2, nin 5. Run them: "  # nin's one seed collapsed: five more
     models = "--model nin_augmentation --model nin"
     assert f"{seeds}runner submit --suite cifar10 {models} --until-decided\n" in text
     nothing = text_of(read(tmp_path / "nowhere"), "table")
@@ -215,7 +217,7 @@ def test_an_inconclusive_row_says_how_many_seeds_would_decide_it_and_the_command
     assert "? inconclusive" in text
     assert "about 15 more seeds would probably decide it" in " ".join(text.split())
     command = "runner submit --suite cifar10 --model nin_dropout --profile fast --until-decided\n"
-    assert f"Seeds to go: nin_dropout 15. Run them: {command}" in text
+    assert f"Seeds needed for a verdict: nin_dropout 15. Run them: {command}" in text
 
 
 def test_fast_is_set_beside_reference(tmp_path: Path) -> None:
@@ -223,7 +225,8 @@ def test_fast_is_set_beside_reference(tmp_path: Path) -> None:
     publish_records(tmp_path, *make_seeds(ten), *make_seeds(ten[:9], profile="fast"))
     text = " ".join(text_of(read(tmp_path), "table").split())
     assert (
-        "Profiles … not yet known nin_dropout on cifar10, fast beside reference: 10 of reference and 9 of fast" in text
+        "Profiles … not yet known nin_dropout on cifar10, fast compared with reference: 10 of reference and 9 of fast"
+        in text
     )
     publish_records(tmp_path, make_record(10.4, seed=9, profile="fast"))
     for fmt in ("table", "markdown"):
@@ -324,11 +327,11 @@ def test_a_suite_is_reported_from_this_checkouts_runs_and_results(
     ("same", "other", "says"),
     [
         (0, 0, None),
-        (0, 1, "Of this checkout, not published: 1 run. Outside"),
-        (0, 2, "Of this checkout, not published: 2 runs. Outside"),
-        (1, 0, "1 run, 1 with the same weights, bit for bit, as a published run: counted once."),
-        (1, 2, "3 runs, 1 with the same weights, bit for bit, as a published run: counted once."),
-        (3, 0, "3 runs, 3 with the same weights, bit for bit, as a published run: counted once."),
+        (0, 1, "Unpublished in this checkout: 1 run. Outside"),
+        (0, 2, "Unpublished in this checkout: 2 runs. Outside"),
+        (1, 0, "1 run, 1 with weights bit-identical to a published run, counted once."),
+        (1, 2, "3 runs, 1 with weights bit-identical to a published run, counted once."),
+        (3, 0, "3 runs, 3 with weights bit-identical to a published run, counted once."),
     ],
 )
 def test_the_report_says_what_of_it_is_one_s_own(
@@ -353,7 +356,7 @@ def test_equal_weights_in_another_row_are_two_measurements(own_root: Path, capsy
     same = {"weights_sha256": published[0].weights_sha256}
     run_locally(own_root / ".runs", make_record(FIVE[0], seed=0, profile="fast", **same))
     show("nin_ablation", "table")
-    assert "not published: 1 run. " in capsys.readouterr().out
+    assert "Unpublished in this checkout: 1 run. " in capsys.readouterr().out
 
 
 def test_an_unknown_format_names_the_known_ones(evidence: Evidence) -> None:
@@ -420,7 +423,7 @@ def test_a_table_or_source_that_is_not_there_is_named_in_one_line(own_root: Path
         show(None, "table", paper="lin2013", table="Table 9")
     with pytest.raises(UserError, match="unknown source 'lin2031': did you mean 'lin2013'"):
         show(None, "table", paper="lin2031")
-    with pytest.raises(UserError, match="needs its source: --paper"):
+    with pytest.raises(UserError, match="needs the option --paper"):
         show(None, "table", table="Table 1")
 
 
@@ -449,4 +452,4 @@ def test_repeated_runs_of_a_seed_are_said(tmp_path: Path) -> None:
     publish_records(tmp_path, *make_seeds(FIVE), again)
     text = text_of(read(tmp_path), "table")
     assert "5 of 5 (6 runs)" in text
-    assert "A seed counts once, as the mean of its runs: nin_dropout 6 runs of 5 seeds." in text
+    assert "Several runs of a seed count once, as their mean: nin_dropout 6 runs of 5 seeds." in text

@@ -32,7 +32,7 @@ def test_a_row_is_taken_to_five_then_ten_fifteen_and_twenty() -> None:
         word = "more seeds" if n < 5 else "inconclusive"
         step = step_of(Row(word, n, n, frozenset(range(n))))
         assert seeds_of(step) == list(range(n, look))
-        assert f"look at {look}" in step.why
+        assert f"to judge it at {look}" in step.why
     assert seeds_of(step_of(Row("inconclusive", 20, 20))) == []
 
 
@@ -132,4 +132,4 @@ def test_seeds_are_added_look_by_look_and_their_records_say_so(runner, own_root,
     [paths] = all_jobs()
     assert load(paths.record).sequential
     assert sequential_jobs() == {only["fingerprint"]}
-    assert "the last look" in err
+    assert "the largest number that is judged" in err

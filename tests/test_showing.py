@@ -21,13 +21,13 @@ def test_a_key_its_beginning_and_a_files_name_mean_one_record(tmp_path: Path) ->
     for text in ("cifar10/nin_dropout/reference-seed1", f"cifar10/nin_dropout/{published[1].file_stem}"):
         assert find(text, results, runs)[1] == published[1]
     assert find("cifar10/nin_dropout/reference-seed7", results, runs)[1] == local
-    with pytest.raises(UserError, match=r"means 3 records: .*; name one of them"):
+    with pytest.raises(UserError, match=r"matches 3 records: .*; give one of them"):
         find("cifar10/nin", results, runs)
     with pytest.raises(
         UserError, match="unknown record 'cifar10/nin_dropot/reference-seed1': did you mean 'cifar10/nin_dropout"
     ):
         find("cifar10/nin_dropot/reference-seed1", results, runs)
-    with pytest.raises(UserError, match="nothing has run here yet"):
+    with pytest.raises(UserError, match="no job has ended in this checkout"):
         find("x", tmp_path / "no", tmp_path / "nothing")
 
 

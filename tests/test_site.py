@@ -22,7 +22,7 @@ import source
 import typer
 from charts.board import cost_figure, free_labels, gap_figure, gap_order
 from charts.claims import claims_figure
-from charts.common import GREY, LOOKS, SERIES
+from charts.common import GREY, SERIES, VERDICT_STYLES
 from charts.runs import compare_figure, seeds_figure
 from helpers import (
     MARKUP,
@@ -198,10 +198,11 @@ def test_text_and_figures_have_contrast_in_both_themes(theme):
 
 
 def test_no_verdict_is_told_by_colour_alone():
-    assert len({symbol for _, symbol in LOOKS.values()}) >= 6
-    judged = [LOOKS[word] for word in ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")]
+    assert len({symbol for _, symbol in VERDICT_STYLES.values()}) >= 6
+    words = ("reproduced", "better", "worse", "inconclusive", "more seeds", "not comparable")
+    judged = [VERDICT_STYLES[word] for word in words]
     assert len({symbol for _, symbol in judged}) == len(judged)
-    assert set(LOOKS) <= set(SYMBOLS)
+    assert set(VERDICT_STYLES) <= set(SYMBOLS)
 
 
 # --- frames ------------------------------------------------------------------------------------------------------------
@@ -253,9 +254,9 @@ def test_the_answer_counts_each_printed_number_once_and_unverified_data_apart(fu
     assert answer.sequential == 1  # strided_a
     sentence = answer_sentence(answer)
     assert f"Of {answer.printed} printed numbers" in sentence
-    assert f"{answer.checked.total()} were checked" in sentence
+    assert f"{answer.checked.total()} have a verdict" in sentence
     nobody = answer_of(full.board[full.board["runs"] == 0])
-    assert "none has been checked yet" in answer_sentence(nobody)
+    assert "none has a verdict yet" in answer_sentence(nobody)
     assert "No printed number" in answer_sentence(answer_of(full.board.iloc[0:0]))
 
 
@@ -276,7 +277,7 @@ def test_what_others_got_stands_beside_a_model_that_has_not_run(full):
     beside = [row for row in waiting.values() if row["why"] and "is context" not in row["why"]]
     assert beside
     for row in beside:
-        assert re.match(r"Others who tried for [\d.]+( or [\d.]+)* got .*[\d.]+", row["why"])
+        assert re.match(r"Other attempts at [\d.]+( or [\d.]+)* gave .*[\d.]+", row["why"])
     titles = titles_of(full.evidence.cards)
     assert {row["name"] for row in beside} == {titles[m] for m in tried["model"].dropna() if titles[m] in waiting}
 
@@ -314,8 +315,8 @@ def test_costs_are_the_medians_of_the_runs(full):
     table = costs_table(own).set_index("Profile")
     for profile, row in table.iterrows():
         took = own.loc[own["profile"] == profile, "train_seconds"]
-        assert row["A run takes"] == took.median()
-        assert row["5 runs, one by one"] == 5 * took.median()
+        assert row["Time per run"] == took.median()
+        assert row["5 runs in sequence"] == 5 * took.median()
     assert set(table.index) == {"reference", "fast"}
 
 
@@ -367,7 +368,7 @@ def test_every_mark_is_said_beside_its_number(full):
     assert beside["nin_dropout"] == []
     runs = full.evidence.runs
     changed = runs[runs["overrides"] != "{}"].iloc[0]
-    assert "overridden recipe" in run_marks(changed)
+    assert "changed recipe" in run_marks(changed)
 
 
 def test_the_frontier_is_what_nothing_cheaper_beats(full):
@@ -422,9 +423,9 @@ def test_the_checklist_answers_from_record_and_row(full):
     row = view_of(full).set_index("model").loc["nin_dropout"].to_dict()
     record = source.record_of(run)
     answers = checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
-    assert answers["How many runs stand behind the row?"] == "5 finished of 5 that ended"
+    assert answers["How many runs does the row have?"] == "5 finished runs of 5"
     assert answers["Which error bars?"].startswith(f"standard deviation {row['sd']:.2f}")
-    assert answers["To repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
+    assert answers["How to repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
     assert not (answers == "").any()
 
 
@@ -511,9 +512,9 @@ def test_a_page_opens_with_a_data_set_that_sources_report_on(tmp_path):
     """Digits have more rows, but no paper's number to set beside them."""
     publish_records(tmp_path, *(make_record(10.0, dataset="digits", model=name) for name in ("lenet", "nin")))
     names = ["digits", "mnist", "cifar10"]
-    assert address.liveliest(make_board(read(tmp_path)), names) == "digits"
+    assert address.default_dataset(make_board(read(tmp_path)), names) == "digits"
     publish_records(tmp_path, make_record(0.9, dataset="mnist", model="lenet"))
-    assert address.liveliest(make_board(read(tmp_path)), names) == "mnist"
+    assert address.default_dataset(make_board(read(tmp_path)), names) == "mnist"
 
 
 def test_a_collapsed_run_doesnt_crush_the_scale(full):
@@ -689,13 +690,13 @@ def test_a_link_to_what_isnt_here_says_so(at):
         app = open_page(page, **query)
         assert not app.exception
         assert [w for w in app.warning if escape.md(next(iter(query.values()))) in w.value], page
-    assert "No row fits" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
+    assert "No row matches" in said(open_page("leaderboard", dataset="cifar10", verdict="perfect"))
 
 
 def test_marks_and_provenance_stand_on_pages(at):
     at("full")
     text = said(open_page("model", model="nin_augmentation", dataset="cifar10"))
-    assert "Not plain" in text
+    assert "Caveats" in text
     assert "92 images differ" in text
 
 
@@ -729,7 +730,7 @@ def test_progress_asks_the_runner(own_root):
 
 def test_where_there_is_no_runner_progress_says_so(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(UserError, match="gave no answer"):
+    with pytest.raises(UserError, match="could not be read"):
         source.status()
 
 
@@ -878,7 +879,7 @@ def test_export_overwrites_its_own_and_nothing_else(full, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.html").write_text("mine")
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="has other files"):
         export.export(full, mine)
     assert (mine / "thesis.html").read_text() == "mine"
 
@@ -900,6 +901,6 @@ def test_the_command_refuses_in_one_line(runner, at, tmp_path, monkeypatch, capf
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(sys, "argv", ["export.py", str(tmp_path / "file")])
     assert export.main() == 2
-    assert capfd.readouterr().err == f"runner: {tmp_path / 'file'} is a file: name a folder\n"
+    assert capfd.readouterr().err == f"runner: {tmp_path / 'file'} is a file, expected a folder\n"
     code, _, err = runner("site", "--port", "70000")
     assert (code, err) == (2, "runner: --port is 70000, expected 1 to 65535\n")

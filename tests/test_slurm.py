@@ -5,10 +5,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,8 +53,8 @@ def on_slurm(cluster, own_root, monkeypatch):
     monkeypatch.setenv(
         "PYTHONPATH", f"{Path(jobs.__file__).parent.parent.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     )
-    monkeypatch.setattr(slurm, "LOOK_SECONDS", 1.0)
-    monkeypatch.setattr(slurm, "GONE_SECONDS", 4.0)
+    monkeypatch.setattr(slurm, "QUERY_SECONDS", 1.0)
+    monkeypatch.setattr(slurm, "LOST_SECONDS", 4.0)
     (own_root / "engines.toml").write_text(
         '[engine.debug]\nkind = "slurm"\npartition = "debug"\ncpus = 2\n'
         '[engine.grace]\nkind = "slurm"\npartition = "grace"\ncpus = 2\n'
@@ -157,7 +159,7 @@ def test_each_task_gets_its_gpu_and_nothing_is_queued_twice(on_slurm, runner):
     assert "2 queued as SLURM job" in out
     code, out, _ = runner("submit", *words, "--detach")
     assert code == 0
-    assert "2 in SLURM's queue already" in out
+    assert "2 already in SLURM's queue" in out
     assert "queued as" not in out
     wait_for(lambda: "SLURM" in runner("status")[1] or done(), "status to tell of the queue")
     code, out, err = runner("submit", *words)  # follows what is there
@@ -166,6 +168,19 @@ def test_each_task_gets_its_gpu_and_nothing_is_queued_twice(on_slurm, runner):
     assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 1
     assert sorted(re.findall(r"CUDA_VISIBLE_DEVICES=(\d)", task_logs())) == ["0", "1"]
     assert [load(paths.record).attempts for paths in all_jobs()] == [1, 1]
+
+
+def test_mlflow_gets_what_ended_while_nobody_followed(on_slurm, runner):
+    words = [*LENET, "--epochs", "2", "--engine", "debug"]
+    code, out, err = runner("submit", *words, "--detach")
+    assert code == 0, out + err
+    wait_for(done, "the end of jobs that nobody follows", 300)
+    assert not (runs_folder() / "mlflow.db").exists()
+    code, out, err = runner("submit", *words)
+    assert code == 0, out + err
+    with closing(sqlite3.connect(runs_folder() / "mlflow.db")) as store:
+        statuses = [status for (status,) in store.execute("SELECT status FROM runs")]
+    assert statuses == ["FINISHED"] * len(all_jobs())
 
 
 @pytest.mark.parametrize("engine", ["debug", "grace"])
@@ -179,7 +194,7 @@ def test_preempted_in_the_middle_of_an_epoch_it_resumes_to_the_same_bits(on_slur
     assert following.returncode == 0, said + task_logs()
     record = load(the_job().record)
     assert outcomes(the_job()) == ["interrupted", "finished"]
-    assert "going on after epoch" in the_job().log.read_text()
+    assert "resuming after epoch" in the_job().log.read_text()
     assert same_training(record, undisturbed)
     assert record.attempts == 2
 
@@ -261,7 +276,7 @@ def test_what_a_dying_controller_forgets_is_queued_again(on_slurm, runner):
     assert code == 0, out + err
     assert done()
     assert {load(paths.record).attempts for paths in all_jobs()} == {1}
-    if "SLURM has lost" not in out:  # it had saved its state in time: then nothing may have been queued again
+    if "SLURM lost" not in out:  # it had saved its state in time: then nothing may have been queued again
         assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 1
 
 
@@ -271,7 +286,7 @@ def test_a_killed_worker_is_replaced_inside_its_task(on_slurm, submit, undisturb
     said, _ = following.communicate(timeout=300)
     assert following.returncode == 0, said + task_logs()
     assert len(starts(the_job())) == 2
-    assert "ended by signal SIGKILL" in task_logs()
+    assert "ended with signal SIGKILL" in task_logs()
     assert same_training(load(the_job().record), undisturbed)
 
 
@@ -282,7 +297,7 @@ def test_ctrl_c_leaves_the_tasks_and_stop_ends_them(on_slurm, submit, runner, mo
     following.send_signal(signal.SIGINT)
     said, _ = following.communicate(timeout=60)
     assert following.returncode == 130, said
-    assert "SLURM goes on" in said
+    assert "SLURM continues" in said
     # one task has both cores; the other waits
     assert sorted(state_of(paths) for paths in all_jobs()) == ["pending", "running"]
     assert "SLURM" in runner("status")[1]
@@ -317,7 +332,7 @@ def test_a_task_that_was_cancelled_in_slurm_is_not_queued_again(on_slurm, runner
 def test_tasks_that_never_begin_a_job_end_the_submit(on_slurm, runner):
     code, _, err = runner("submit", *LENET, "--engine", "broken")
     assert code == 2
-    assert "before they began" in err
+    assert "before they started" in err
     assert len(err.strip().splitlines()) == 1
     assert len(list(runs_folder().glob("slurm/*/bundles.json"))) == 3
 
@@ -325,7 +340,7 @@ def test_tasks_that_never_begin_a_job_end_the_submit(on_slurm, runner):
 def test_what_sbatch_refuses_is_one_line(on_slurm, runner):
     code, _, err = runner("submit", *LENET, "--engine", "nowhere")
     assert code == 2
-    assert "SLURM refuses the tasks" in err
+    assert "SLURM rejects the tasks" in err
     assert "partition" in err
     assert len(err.strip().splitlines()) == 1
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from urllib3.connection import HTTPConnection
 
 from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, save
 from runner import locks
@@ -97,8 +98,8 @@ class Written:
         self.paths.checkpoint.unlink(missing_ok=True)
         return self.end("finished")
 
-    def set_aside(self) -> None:
-        self.paths.set_aside()
+    def archive(self) -> None:
+        self.paths.archive()
 
 
 def trained(seed: int = 0, run: str = RUN) -> Written:
@@ -421,7 +422,7 @@ def test_a_failed_job_says_why_and_a_retry_is_a_new_run(client):
     assert run.data.tags["failure"] == "ValueError: bad shape"
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"job.json", "log.txt", "failure.json"}
 
-    written.paths.set_aside()
+    written.paths.archive()
     written.run = "2" * 32
     written.start().epoch(1).finish()
     tracker.sync([written.paths])
@@ -457,10 +458,10 @@ def test_a_server_away_costs_one_line_and_loses_nothing(client, monkeypatch):
     folders = [one.paths for one in written]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{closed_port()}")
     warnings: list[str] = []
-    tracker = Tracker(warn=warnings.append)
-    began = time.monotonic()
+    tracker, attempts, connect = Tracker(warn=warnings.append), [], HTTPConnection.connect
+    monkeypatch.setattr(HTTPConnection, "connect", lambda self: (attempts.append(self.port), connect(self)))
     reports = [tracker.sync(folders) for _ in range(3)]
-    assert time.monotonic() - began < 60  # MLflow's own patience is minutes, each time
+    assert 3 <= len(attempts) <= 3 * 2  # by itself MLflow tries eight times, for minutes
     assert [report.left for report in reports] == [2, 2, 2]
     (line,) = warnings
     assert "Connection refused" in line
@@ -577,7 +578,7 @@ for _ in range(2):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     line, *counts = done.stdout.splitlines()
-    assert "mlflow isn't installed here" in line
+    assert "mlflow is not installed" in line
     assert "`runner sync`" in line
     assert (counts, done.stderr) == (["1", "1"], "")
 
@@ -601,15 +602,14 @@ def test_background_sync_follows_a_job_and_leaves_nothing_out(client):
 
 
 def test_leaving_waits_for_a_hanging_store_only_so_long(monkeypatch):
-    hanging = threading.Event()
-    monkeypatch.setattr(Tracker, "sync", lambda *a, **k: hanging.wait(120))
+    hanging, answers = threading.Event(), []
+    monkeypatch.setattr(Tracker, "sync", lambda *a, **k: answers.append(hanging.wait(120)))
     warnings: list[str] = []
-    began = time.monotonic()
     with BackgroundSync([], warnings.append, every=0.01, exit_seconds=0.2):
         time.sleep(0.05)
-    assert time.monotonic() - began < 100  # left before the store answers
+    assert answers == []  # left before the store answers
     hanging.set()
-    assert warnings == ["MLflow isn't up to date yet: `runner sync` brings the rest"]
+    assert warnings == ["MLflow lacks some runs; write them with: runner sync"]
 
 
 # --- where -----------------------------------------------------------------------------------------------------------
@@ -653,7 +653,7 @@ def test_a_root_that_no_address_can_hold_is_one_line_and_nothing_is_written_besi
     report = sync([trained().paths])
     assert report.left == 1
     assert report.warning is not None
-    assert f"{name}/.runs, whose path holds ? or %: set REPROZOO_ROOT to another folder" in report.warning
+    assert f"{name}/.runs, because the path contains ? or %: set REPROZOO_ROOT to another folder" in report.warning
     assert [path.name for path in (tmp_path / "odd").iterdir()] == [name]
     assert not list((tmp_path / "odd").rglob("mlflow*"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
@@ -662,7 +662,7 @@ def test_a_root_that_no_address_can_hold_is_one_line_and_nothing_is_written_besi
 
 def test_addresses_that_are_not_this_stores_are_left_alone(tmp_path):
     with closing(sqlite3.connect(":memory:")) as database:
-        store.mend_artifact_addresses(database, tmp_path / "mlflow-artifacts")  # no table yet
+        store.update_artifact_addresses(database, tmp_path / "mlflow-artifacts")  # no table yet
         database.execute("CREATE TABLE experiments (experiment_id, name, artifact_location)")
         database.execute("CREATE TABLE runs (experiment_id, artifact_uri)")
         elsewhere = tmp_path / "copied from" / "mlflow-artifacts" / "mnist"
@@ -670,7 +670,7 @@ def test_addresses_that_are_not_this_stores_are_left_alone(tmp_path):
         places = ["s3://bucket/cifar10", "file:///x/mlruns/0", elsewhere.as_uri()]
         rows = list(zip(range(3), ("cifar10", "Default", "mnist"), places, strict=True))
         database.executemany("INSERT INTO experiments VALUES (?, ?, ?)", rows)
-        store.mend_artifact_addresses(database, tmp_path / "mlflow-artifacts")
+        store.update_artifact_addresses(database, tmp_path / "mlflow-artifacts")
         assert database.execute("SELECT * FROM experiments").fetchall() == rows
 
 

@@ -123,7 +123,7 @@ def spec_of(**changes) -> ModelSpec:
 def test_an_unknown_suite_and_one_of_other_data_sets_are_named():
     assert suite_problems({"m": spec_of()}) == ["zoo/: model 'm': suites: unknown suite 'mnits': did you mean 'mnist'?"]
     here = ModelSpec(name="m", title="M", family="F", paper=None, suites=("svhn",))
-    assert suite_problems({"m": here}) == ["zoo/: model 'm': suites: 'svhn' needs a recipe for svhn"]
+    assert suite_problems({"m": here}) == ["zoo/: model 'm': suites: 'svhn' expects a recipe for svhn"]
 
 
 PAPER = """title = "T"
@@ -148,12 +148,12 @@ def test_a_target_whose_recipe_declares_no_departure_is_asked_about(tmp_path):
     papers = load_papers(tmp_path)
     [line] = target_problems({"m": spec_of()}, papers)
     assert line.startswith(
-        "benchmarks/papers/one.toml: 'MLP' (1.6) judges m on mnist, whose recipe declares no departure: expected"
+        "benchmarks/papers/one.toml: 'MLP' (1.6) judges m on mnist, but its recipe declares no departure: add"
     )
     assert target_problems({"m": spec_of(to_the_letter="its appendix")}, papers) == []
     assert target_problems({"m": spec_of(departures=(zoo.spec.Departure("recipe", "ours"),))}, papers) == []
     without = ModelSpec(name="m", title="M", family="F", paper=None, suites=())
-    assert "expected a recipe for it in zoo/" in target_problems({"m": without}, papers)[0]
+    assert "write one in zoo/" in target_problems({"m": without}, papers)[0]
 
 
 def test_the_board_names_a_source_whose_model_is_not_there(tmp_path, monkeypatch):

@@ -46,8 +46,8 @@ class Variant:
 
     It may stay as long as no record of the model on this data set is published. The network maps float images
     (N, C, H, W) to logits (N, classes); in training mode it may return a tuple of these and auxiliary logits.
-    `to_the_letter` is for a model that a source's figure judges and that has no departures: it says where the source's
-    whole recipe stands.
+    `to_the_letter` is for a model that a source's figure judges and that has no departures: it names the place in
+    the source that states the whole recipe.
     """
 
     build: Callable[[], nn.Module]

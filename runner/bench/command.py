@@ -43,14 +43,14 @@ HEADINGS = (
     "one seed",
 )
 EXPLANATION = (
-    "Images/s of the bare step (forward, backward, optimiser, on one batch that never changes), of our whole loop, and of "
-    "the loop that people write (PIL images, transforms, DataLoader workers, `.item()` after each step): medians of turns, and "
-    "of their ratios. Reference step: that profile's bare step, where `fast` is measured. On one thread of a CPU "
-    "the ratios are of processor times, the DataLoader workers' included. Own, on a CPU: what our loop itself costs, "
-    "checkpoints too, as a share of the bare step; measured around a network that does next to nothing, where it isn't lost "
-    "in the differences between turns. Arithmetic and bytes: what a step has to compute and to move at least, as shares of "
-    "what a large matrix product and a large copy reach here. Start: from the process's start to the end of its first step. "
-    "One seed: all epochs of the recipe on one slot, with their evaluations."
+    "Rates are images/s, medians of the repetitions; ratios are medians of the ratios within a repetition. Bare step: forward, "
+    "backward and optimiser on one constant batch. Loop: our whole training loop. Usual loop: a common DataLoader loop (PIL "
+    "images, transforms, worker processes, `.item()` after each step). Reference step: the bare step of `reference`, if `fast` "
+    "is measured. On one CPU thread the ratios are of processor times (workers included). Own, on a CPU: the time of our "
+    "loop without the network, including checkpoints, as a share of the bare step; measured with a network of almost no cost, "
+    "because the repetitions differ by more than it. Arithmetic and bytes: the least that a step must compute and move, as "
+    "shares of the rates of a large matrix product and a large copy on this machine. Start: from the start of the process to "
+    "the end of its first step. One seed: all epochs of the recipe on one slot, with the evaluations."
 )
 DISTURBED = 0.9  # below this share of its cores a process counts as disturbed by others
 
@@ -88,7 +88,7 @@ def add_concurrent(row: dict[str, Any], question: Question, counts: Sequence[int
     try:
         alone, *several = measure_concurrency(question, counts)
     except UserError as error:
-        messages.print(f"runner: {max(counts)} side by side can't be measured: {error}", soft_wrap=True)
+        messages.print(f"runner: {max(counts)} concurrent jobs can't be measured: {error}", soft_wrap=True)
         return False
     row["concurrent"] = [
         {"jobs": result.jobs, "images_per_second": round(result.rate, 3), "gain": round(result.gain(alone), 4)}
@@ -96,8 +96,8 @@ def add_concurrent(row: dict[str, Any], question: Question, counts: Sequence[int
     ]
     for result in row["concurrent"][1:]:
         messages.print(
-            f"  {result['jobs']} side by side: {_rate(result['images_per_second'])} images/s, "
-            f"{result['gain']:.2f} times one alone",
+            f"  {result['jobs']} concurrent jobs: {_rate(result['images_per_second'])} images/s, "
+            f"{result['gain']:.2f} times the rate of one job",
             soft_wrap=True,
         )
     return True
@@ -106,21 +106,21 @@ def add_concurrent(row: dict[str, Any], question: Question, counts: Sequence[int
 def in_short(row: Mapping[str, Any]) -> str:
     """Return the result in one line.
 
-    It is printed at once, so that a long run that is stopped has already shown its results.
+    It is printed immediately, so that a long run that is stopped has already shown its results.
     """
-    own = "" if row["own_share"] is None else f" (the loop itself costs {100 * row['own_share']:.2f} %)"
+    own = "" if row["own_share"] is None else f" (the loop itself adds {100 * row['own_share']:.2f} %)"
     fast = (
-        "" if row["fast_ratio"] is None else f", the bare step is {row['fast_ratio']:.2f} times as fast as in reference"
+        "" if row["fast_ratio"] is None else f"; the bare step is {row['fast_ratio']:.2f} times as fast as in reference"
     )
     return (
-        f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} of the bare step's rate{own}, "
-        f"{row['speedup']:.2f} of the usual loop's{fast}"
+        f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} times the bare step's rate{own}, "
+        f"{row['speedup']:.2f} times the usual loop's rate{fast}"
     )
 
 
 def disturbed(row: Mapping[str, Any]) -> str:
     """Return the note that other processes used the machine."""
-    return f"disturbed by others: it got {100 * row['cpu_share']:.0f} % of its cores"
+    return f"disturbed by other processes: it had {100 * row['cpu_share']:.0f} % of its cores"
 
 
 # --- estimated time --------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
     text = (
         f"{row['dataset']} ({row['images']} images) on {where}; {', '.join(filter(None, versions))}; profile {row['profile']}: "
         f"{', '.join(switches)}; matrix rate up to {_rate(max(r['matrix_gflops'] for r in rows))} GFLOP/s, memory rate up to "
-        f"{_rate(max(r['memory_gbytes'] for r in rows))} GB/s; {row['repeats']} turns"
+        f"{_rate(max(r['memory_gbytes'] for r in rows))} GB/s; {row['repeats']} repetitions"
     )
     shares = [r for r in rows if r["cpu_share"] is not None]
     worst = min(shares, key=lambda r: r["cpu_share"], default=None)
@@ -210,7 +210,7 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
 def hours_lines(hours: Mapping[str, float], slots: int) -> list[str]:
     """Return one line per suite with its estimated hours."""
     return [
-        f"Suite {name}: about {value:,.1f} h on {slots} slot(s), if they don't slow each other."
+        f"Suite {name}: about {value:,.1f} h on {slots} slot(s), if slots do not slow each other."
         for name, value in hours.items()
     ]
 
@@ -229,7 +229,7 @@ def plain(tables: Sequence[Sequence[Sequence[str]]], captions: str, notes: Seque
 
 def concurrency_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Return the table of total images/s, with one row per model and number of jobs."""
-    lines = [["model", "jobs side by side", "images/s together", "times one alone"]]
+    lines = [["model", "concurrent jobs", "total images/s", "gain over one job"]]
     for row in rows:
         for result in row.get("concurrent", ()):
             rate, gain = _rate(result["images_per_second"]), f"{result['gain']:.2f}"
@@ -237,29 +237,31 @@ def concurrency_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def show(asked: Question, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()) -> int:
-    """Measure the models `names` as `asked` says (except its model and device); print as 'table', 'markdown' or 'json'.
+def show(
+    question: Question, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()
+) -> int:
+    """Measure the models `names` as `question` says (except its model and device); print as 'table', 'markdown' or 'json'.
 
     `concurrent`: also measure these numbers of jobs side by side, on one GPU or each on its own share of the processor.
     Return the exit code: 1 if a model could not be measured. Raise UserError for invalid options.
     """
     from zoo import load_models
 
-    if asked.seconds <= 0:
-        raise UserError(f"--seconds is {asked.seconds:g}, expected more than 0")
-    if asked.repeats < 1:
-        raise UserError(f"--repeats is {asked.repeats}, expected 1 or more")
+    if question.seconds <= 0:
+        raise UserError(f"--seconds is {question.seconds:g}, expected more than 0")
+    if question.repeats < 1:
+        raise UserError(f"--repeats is {question.repeats}, expected 1 or more")
     if concurrent and min(concurrent) < 2:
         raise UserError(f"--concurrent is {min(concurrent)}, expected 2 or more")
     models, threads = load_models(), threads_per_slot()
-    model_names = choose(asked.dataset, names, models)
-    slots = make_slots(1, threads, asked.options.device, messages.print)
+    model_names = choose(question.dataset, names, models)
+    slots = make_slots(1, threads, question.options.device, messages.print)
     lock = take_one(slots, threads)
     rows, complete = [], True
     for number, name in enumerate(model_names, 1):
-        messages.print(f"{number}/{len(model_names)} {asked.dataset}/{name}", soft_wrap=True)
+        messages.print(f"{number}/{len(model_names)} {question.dataset}/{name}", soft_wrap=True)
         here = {"device": lock.slot.device, "threads": threads}
-        question = asked.model_copy(update={"model": name, "options": asked.options.model_copy(update=here)})
+        question = question.model_copy(update={"model": name, "options": question.options.model_copy(update=here)})
         row = measure_one(question, messages)
         complete &= row is not None
         if row is not None:

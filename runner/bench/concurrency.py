@@ -84,13 +84,13 @@ def _write(child: "subprocess.Popen[str]") -> None:
         child.stdin.flush()
 
 
-def _answer(child: "subprocess.Popen[str]", said: IO[str]) -> str:
+def _answer(child: "subprocess.Popen[str]", errors: IO[str]) -> str:
     """Return a child's next line. Raise UserError with the last line of the children's stderr if there is none."""
     assert child.stdout is not None
     line = child.stdout.readline()
     if not line:
-        said.seek(0)
-        raise UserError((said.read().strip().splitlines() or [f"exit code {child.wait()}"])[-1])
+        errors.seek(0)
+        raise UserError((errors.read().strip().splitlines() or [f"exit code {child.wait()}"])[-1])
     return line.strip()
 
 
@@ -105,8 +105,8 @@ class _Turns:
         self.steps = -WARM_UP
         self.began = 0.0
 
-    def __call__(self, told: dict[str, Any]) -> None:
-        if not told["step"]:
+    def __call__(self, progress: dict[str, Any]) -> None:
+        if not progress["step"]:
             return  # the end of an epoch, not of a step
         self.steps += 1
         if self.steps < 0 or (self.steps and time.perf_counter() - self.began < self.seconds):

@@ -1,7 +1,5 @@
 """Test whether `fast` gives the errors of `reference`, by training both: `runner bench --equivalence`."""
 
-from typing import Any
-
 from rich.console import Console
 
 from benchmarks import leaderboard
@@ -13,7 +11,7 @@ from zoo import load_models
 
 
 def equivalence_study(
-    dataset: str, model: str, seeds: int, settings: Any, console: Console, *, dry_run: bool = False
+    dataset: str, model: str, seeds: int, settings: run.Settings, console: Console, *, dry_run: bool = False
 ) -> int:
     """Train the missing ones of `seeds` seeds in each profile, and print the result of two one-sided tests (TOST).
 
@@ -41,10 +39,10 @@ def equivalence_study(
     for row in equivalences.to_dict("records"):
         interval = "" if row["low"] is None else f", 90 % interval {row['low']:+.2f} to {row['high']:+.2f}"
         console.print(
-            f"{dataset}/{model}, {row['data']} data: {row['profile']} is {row['verdict']} beside reference "
+            f"{dataset}/{model}, {row['data']} data: {row['profile']} compared with reference: {row['verdict']} "
             f"(margin {row['margin']:.2f}{interval}). {row['reason']}",
             soft_wrap=True,
         )
     if equivalences.empty:
-        console.print(f"{dataset}/{model}: too few finished runs to set fast beside reference", soft_wrap=True)
+        console.print(f"{dataset}/{model}: too few finished runs to compare fast with reference", soft_wrap=True)
     return 0

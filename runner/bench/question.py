@@ -31,8 +31,8 @@ def choose(dataset: str, names: Sequence[str], models: Mapping[str, Any]) -> lis
         if name not in models:
             raise unknown("model", name, models)
         if dataset not in models[name].variants:
-            known = ", ".join(models[name].variants) or "taking apart only"
-            raise UserError(f"model '{name}' has no recipe for '{dataset}': it is for {known}")
+            known = ", ".join(models[name].variants) or "no data set"
+            raise UserError(f"model '{name}' has no recipe for '{dataset}', only for {known}")
     headline = plan.models_of(get_suite(dataset), models) if dataset in SUITES else {}
     trainable = [name for name, spec in models.items() if dataset in spec.variants]
     return list(dict.fromkeys(names)) or [name for name in trainable if name in headline] or trainable
@@ -45,4 +45,4 @@ def suite_of(dataset: str, model: str, models: Mapping[str, Any]) -> Suite:
         whole = suite.datasets == (dataset,) and not suite.overrides and suite.sweep == ({},)
         if whole and model in plan.models_of(suite, models):
             return suite
-    raise UserError(f"no suite trains '{model}' on '{dataset}'")
+    raise UserError(f"no suite trains '{model}' on '{dataset}': add one to the model's suites")

@@ -23,6 +23,7 @@ from runner.jobs.paths import JobPaths
 from runner.training import arithmetic, profiles
 from runner.training import loop as train
 from runner.training.batches import DeviceSet, Prepared, prepare
+from runner.training.checkpoint import Checkpoint
 from runner.worker.attempt import JobAttempt, Worker
 from runner.worker.lease import Log
 from zoo import load_models
@@ -85,7 +86,7 @@ def subject_of(question: Question) -> Subject:
         prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
         raw, labels, real = loaded.train_images, loaded.train_labels, True
     except UserError as error:
-        _to_stderr(f"measuring on random images: {error}")
+        _to_stderr(f"measuring with random images, because {error}")
         generator = np.random.default_rng(0)
         raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
         labels = generator.integers(facts.classes, size=RANDOM_IMAGES)
@@ -126,11 +127,11 @@ def run_loop(
         worker = Worker(subject.question.options)
         hooks = JobAttempt(paths, job, "0" * 32, worker, Log(paths.log, None)).hooks()
 
-        def progress(told: dict[str, Any]) -> None:
-            hooks.progress(told)
-            on_step(told)
+        def progress(facts: dict[str, Any]) -> None:
+            hooks.progress(facts)
+            on_step(facts)
 
-        def save(state: Any) -> None:
+        def save(state: Checkpoint) -> None:
             began = time.perf_counter()
             hooks.save(state)
             saves.append(time.perf_counter() - began)

@@ -42,7 +42,7 @@ from runner.bench.subject import plain_recipe, run_loop, subject_of
 from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, own_seconds
 from runner.training import loop as train
 from runner.training import profiles
-from runner.training.step import updates_a_call, written_out
+from runner.training.step import updates_a_call, uses_explicit_passes
 from runner.worker.record import environment as environment_of
 from zoo.anatomy import Layer, layers_of
 from zoo.optimizers import DiagonalLM
@@ -96,7 +96,7 @@ def measure(question: Question) -> dict[str, Any]:
     memory_gbytes: 1e9 bytes/s of a large copy.
     arithmetic_share, memory_share: the loop's share of the machine's two rates.
     startup_seconds: from the start of the process to the end of the first step.
-    cpu_share: the share of its cores that the process got. None on a GPU.
+    cpu_share: the share of its cores that the process had. None on a GPU.
     """
     torch.set_num_threads(question.options.threads)
     subject = subject_of(question)
@@ -105,7 +105,7 @@ def measure(question: Question) -> dict[str, Any]:
     # --- `train()` for two steps ---
     ends: list[float] = []
 
-    def note(told: dict[str, Any]) -> None:
+    def note(facts: dict[str, Any]) -> None:
         subject.synchronise()
         ends.append(time.time())
 
@@ -121,7 +121,7 @@ def measure(question: Question) -> dict[str, Any]:
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
 
     # Not on a GPU, where the host's work overlaps the device's. Not with hand-written passes, which only one network has.
-    apart = device.type == "cpu" and not written_out(subject.spec, plain, device)
+    apart = device.type == "cpu" and not uses_explicit_passes(subject.spec, plain, device)
     own = own_seconds(subject) if apart else None
 
     # --- how long a turn is ---
@@ -157,11 +157,11 @@ def measure(question: Question) -> dict[str, Any]:
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
     cpu_rates: dict[str, list[float]] = {name: [] for name in (*rates, "loop")}  # images/s of processor time
     loop_began = [time.process_time()]
-    shares: list[float] = []  # the share of its cores that this process got
+    shares: list[float] = []  # the share of its cores that this process had
 
-    def between(told: dict[str, Any]) -> None:
-        if told["step"]:  # within an epoch
-            if told["step"] == told["steps"]:
+    def between(facts: dict[str, Any]) -> None:
+        if facts["step"]:  # within an epoch
+            if facts["step"] == facts["steps"]:
                 cpu_rates["loop"].append(images / (time.process_time() - loop_began[0]))
             return
         subject.synchronise()

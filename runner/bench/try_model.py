@@ -80,7 +80,7 @@ class Window:
         return self.loss is not None and self.error < chance_error - DEVIATIONS * deviation
 
 
-class EnoughError(Exception):
+class AllStepsDone(Exception):
     """Raised when all requested steps are done."""
 
 
@@ -100,7 +100,7 @@ class FirstSteps:
         """Count a step, and show the window if it ends here.
 
         `left` is the number of steps left in the epoch, `sums` the epoch's loss, wrong answers and images. Raise
-        EnoughError after the last step.
+        AllStepsDone after the last step.
         """
         self.steps += 1
         ends = self.steps == self.last or (self.steps % self.every == 0 and self.last - self.steps >= self.every)
@@ -119,17 +119,17 @@ class FirstSteps:
         self.show(window)
         self.diverged = mean is None
         if self.steps == self.last or self.diverged:
-            raise EnoughError
+            raise AllStepsDone
         self.window, self.began = [0.0] * 3, time.perf_counter()
 
 
-def show(asked: TrialRun, console: Console, *, as_json: bool = False) -> int:
+def show(trial_run: TrialRun, console: Console, *, as_json: bool = False) -> int:
     """Train the first steps; print one line per window, or everything as JSON. Return the exit code: 1 if nothing was learned.
 
     Raise UserError for invalid options or a missing data set.
     """
     messages = Console(stderr=True, highlight=False)
-    trial = prepare(asked, messages)
+    trial = prepare(trial_run, messages)
     loss, error = trial.chance
     (messages if as_json else console).print(
         f"{trial.job.key}: {trial.steps} steps of {trial.recipe.batch_size} images on {trial.device}; "
@@ -145,11 +145,11 @@ def show(asked: TrialRun, console: Console, *, as_json: bool = False) -> int:
         if not as_json:
             console.print(_line(window.cells()))
 
-    watch = FirstSteps(trial.steps, asked.every, note)
+    watch = FirstSteps(trial.steps, trial_run.every, note)
     with (messages if as_json else console).status("the first step ...") as status:  # visible only on a terminal
 
-        def tick(told: dict[str, Any]) -> None:
-            status.update(f"step {watch.steps + 1} of {trial.steps}, {told['images_per_second']:,.1f} images/s")
+        def tick(progress: dict[str, Any]) -> None:
+            status.update(f"step {watch.steps + 1} of {trial.steps}, {progress['images_per_second']:,.1f} images/s")
 
         diverged = train_first_steps(trial, watch, tick)
     since = None if diverged else left_chance(windows, error)
@@ -184,9 +184,9 @@ def left_chance(windows: Sequence[Window], chance_error: float) -> int | None:
 def verdict(windows: Sequence[Window], since: int | None, diverged: bool) -> str:
     """Return the result in one line."""
     if diverged:
-        return f"The loss isn't finite after {windows[-1].steps} steps: it diverged."
+        return f"The training diverged: the loss is not finite after {windows[-1].steps} steps."
     if since is None:
-        return f"No better than chance after {windows[-1].steps} steps: try more (--steps), or look for a cause."
+        return f"No better than chance after {windows[-1].steps} steps: try more with --steps, or look for a mistake."
     return f"Better than chance since step {since}."
 
 
@@ -211,54 +211,54 @@ class Trial:
     chance: tuple[float, float]  # loss (nats) and error (percent) of a constant answer
 
 
-def prepare(asked: TrialRun, messages: Console) -> Trial:
+def prepare(trial_run: TrialRun, messages: Console) -> Trial:
     """Return job and data on the first GPU, or on the processor with all cores.
 
     Raise UserError for what cannot be tried.
     """
     for name in ("steps", "every"):
-        if getattr(asked, name) < 1:
-            raise UserError(f"--{name} is {getattr(asked, name)}, expected 1 or more")
+        if getattr(trial_run, name) < 1:
+            raise UserError(f"--{name} is {getattr(trial_run, name)}, expected 1 or more")
     models = load_models()
-    if asked.model not in models:
-        raise unknown("model", asked.model, models)
-    spec = models[asked.model]
-    dataset = asked.dataset or next(iter(spec.variants), None)
+    if trial_run.model not in models:
+        raise unknown("model", trial_run.model, models)
+    spec = models[trial_run.model]
+    dataset = trial_run.dataset or next(iter(spec.variants), None)
     if dataset is None:
-        raise UserError(f"model '{asked.model}' is for taking apart only: it has no recipe")
+        raise UserError(f"model '{trial_run.model}' has no recipe: it is for analysis only")
     [job] = plan.make_jobs(
-        suite_of(dataset, asked.model, models),
+        suite_of(dataset, trial_run.model, models),
         models,
-        only=[asked.model],
-        seeds=[asked.seed],
-        profile=asked.profile,
-        overrides=asked.overrides,
+        only=[trial_run.model],
+        seeds=[trial_run.seed],
+        profile=trial_run.profile,
+        overrides=trial_run.overrides,
     )
 
     threads = threads_per_slot(default=usable_cores())
-    slot = take_one(make_slots(1, threads, asked.options.device, messages.print), threads).slot
+    slot = take_one(make_slots(1, threads, trial_run.options.device, messages.print), threads).slot
     torch.set_num_threads(threads)
     device, recipe = torch.device(slot.device), recipe_of(job)
     profiles.check_device(device)
     try:
         initialise(spec.variants[dataset].build(), recipe)
     except ValueError as error:
-        raise UserError(f"{dataset}/{asked.model}: {error}") from error
-    switches = profiles.resolve(asked.profile, device, spec.channels_last_on_cpu, spec.bitwise)
+        raise UserError(f"{dataset}/{trial_run.model}: {error}") from error
+    switches = profiles.resolve(trial_run.profile, device, spec.channels_last_on_cpu, spec.bitwise)
     profiles.apply(switches)
     log = messages.print
-    loaded = cache.load(dataset, data_folder(asked.options.data_dir), asked.options.allow_unverified_data, log)
+    loaded = cache.load(dataset, data_folder(trial_run.options.data_dir), trial_run.options.allow_unverified_data, log)
     prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
     # The end of an epoch evaluates on training images, so that no choice depends on the test set.
     trial_data = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
     whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))
     labels = prepared.train.labels
     chance = spec.constant_loss(labels), 100 * (1 - labels.bincount().max().item() / len(labels))
-    return Trial(job, spec, recipe, trial_data, device, switches, min(asked.steps, whole), chance)
+    return Trial(job, spec, recipe, trial_data, device, switches, min(trial_run.steps, whole), chance)
 
 
 def train_first_steps(
-    trial: Trial, watch: FirstSteps, tick: Callable[[dict[str, Any]], None] = lambda told: None
+    trial: Trial, watch: FirstSteps, tick: Callable[[dict[str, Any]], None] = lambda progress: None
 ) -> bool:
     """Run `train()` until the watch has all its steps. Nothing is saved. Return whether the training diverged.
 
@@ -277,7 +277,7 @@ def train_first_steps(
         trained = train.train(
             trial.job, "0" * 32, trial.spec, trial.recipe, trial.data, trial.device, trial.switches, hooks
         )
-    except EnoughError:
+    except AllStepsDone:
         return watch.diverged
     except Exception as error:
         if memory.ran_short(error):

@@ -17,7 +17,7 @@ from runner.training import arithmetic
 from runner.training import loop as train
 from runner.training.batches import Batches
 from runner.training.optimizers import DiagonalLM, optimizer_for
-from runner.training.step import Step, autocast_of, make_step, training_loss, updates_a_call, written_out_step
+from runner.training.step import Step, autocast_of, explicit_step, make_step, training_loss, updates_a_call
 from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
@@ -50,7 +50,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     optimizer = optimizer_for(model, recipe)
     if isinstance(optimizer, DiagonalLM):
         train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
-    step = written_out_step(model, optimizer, subject.spec, recipe, sums) or make_step(
+    step = explicit_step(model, optimizer, subject.spec, recipe, sums) or make_step(
         model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep
     )
     calls = max(1, round(steps / updates))
@@ -89,8 +89,8 @@ def own_seconds(subject: Subject) -> float:
     turn = bare_turn(nothing, recipe, steps)
     bare: list[float] = []
 
-    def between(told: dict[str, Any]) -> None:
-        if not told["step"]:
+    def between(facts: dict[str, Any]) -> None:
+        if not facts["step"]:
             subject.synchronise()
             began = time.perf_counter()
             images = turn()

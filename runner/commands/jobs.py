@@ -1,8 +1,8 @@
-"""Commands about jobs that were submitted here: status, logs, stop, retry, sync, and doctor for what they run on."""
+"""Commands about the jobs of this checkout: status, logs, stop, retry, sync; and doctor, which checks the machine."""
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,20 +21,26 @@ from runner.commands.shared import (
     submitted,
 )
 
+if TYPE_CHECKING:
+    from benchmarks.records import Job
+    from runner.jobs.paths import JobPaths
+    from runner.jobs.state import State
+    from runner.submit.watch import QueueView
+
 
 def status(
     suite: AnySuite = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing runs or waits in a queue.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until no job runs or waits in a queue.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Show what was submitted here, and how far it is."""
+    """Show the jobs submitted in this checkout, with their states and progress."""
     from runner.jobs.find import read_jobs
     from runner.jobs.state import state_of, status_json
     from runner.submit.watch import QueueView
 
     queue = QueueView()
 
-    def look() -> list[tuple[Any, Any, Any]]:
+    def read_view() -> "list[tuple[Job, JobPaths, State]]":
         jobs, problems = read_jobs(submitted(suite))
         rows = [(job, paths, state_of(paths)) for job, paths in jobs]
         if not json_:
@@ -44,17 +50,17 @@ def status(
         return rows
 
     if json_:
-        sys.stdout.write(status_json(look()))
+        sys.stdout.write(status_json(read_view()))
         return
     if not watch:
-        print(_status_text(look(), queue))
+        print(_status_text(read_view(), queue))
         return
     from rich.live import Live
     from rich.text import Text
 
     with Live(console=make_console(), refresh_per_second=2) as live:
         while True:
-            job_rows = look()
+            job_rows = read_view()
             live.update(Text(_status_text(job_rows, queue), no_wrap=True, overflow="ellipsis"))
             if not any(queue.will_run(paths, state) for _, paths, state in job_rows):
                 return
@@ -66,45 +72,45 @@ def _warn_unreadable(problems: list[str]) -> None:
     for line in problems[:3]:
         print(f"runner: {line}", file=sys.stderr)
     if len(problems) > 3:
-        print(f"runner: and {len(problems) - 3} more job.json that can't be read", file=sys.stderr)
+        print(f"runner: {len(problems) - 3} more job.json files can't be read", file=sys.stderr)
 
 
-def _status_text(found: list[tuple[Any, Any, Any]], queue: Any) -> str:
+def _status_text(rows: "list[tuple[Job, JobPaths, State]]", queue: "QueueView") -> str:
     """Return the jobs as a table, one line each; there may be 10,000."""
     from runner.jobs.state import TO_RUN, progress_of
     from runner.submit.progress import SYMBOLS
     from runner.text import columns, number, percent
 
-    if not found:
-        return "Nothing was submitted here yet. Start with: runner submit --suite quickstart"
+    if not rows:
+        return "No job has been submitted in this checkout. Start with: runner submit --suite quickstart"
     table = [("", "job", "state", "epoch", "error", "tries")]
-    for job, paths, state in found:
-        row, note = progress_of(job, paths, state), queue.annotate(paths, state)
-        unusual = row["outcome"] if row["outcome"] not in (None, "finished") else None
+    for job, paths, state in rows:
+        facts, note = progress_of(job, paths, state), queue.annotate(paths, state)
+        unusual = facts["outcome"] if facts["outcome"] not in (None, "finished") else None
         table.append(
             (
                 SYMBOLS[state],
-                row["key"],
+                facts["key"],
                 (unusual or state) + (f" ({note})" if note else ""),
-                f"{row['epoch'] or 0}/{row['epochs']}",
-                percent(row["test_error"]),
-                str(row["attempts"]),
+                f"{facts['epoch'] or 0}/{facts['epochs']}",
+                percent(facts["test_error"]),
+                str(facts["attempts"]),
             )
         )
-    counts = {state: sum(one == state for *_, one in found) for state in SYMBOLS}
-    last = number(len(found), "job") + ": " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = [paths for _, paths, state in found if state in TO_RUN and not queue.will_run(paths, state)]
+    counts = {state: sum(one == state for *_, one in rows) for state in SYMBOLS}
+    last = number(len(rows), "job") + ": " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    left = [paths for _, paths, state in rows if state in TO_RUN and not queue.will_run(paths, state)]
     if queue.trouble:
         last += f"; {queue.trouble}"
     elif left:
-        last += f"; {len(left)} wait for the next `runner submit`"
+        last += f"; {len(left)} will start with the next `runner submit`"
     return "\n".join([*columns(table), last])
 
 
 def logs(
-    key: Annotated[str, typer.Argument(help="A job's key, or its beginning; `runner status` lists them.")],
+    key: Annotated[str, typer.Argument(help="A job's key or its first characters; `runner status` lists them.")],
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job has ended, or nothing will run it.")
+        bool, typer.Option("--follow", "-f", help="Continue until the job ends, or until nothing is left to run it.")
     ] = False,
 ) -> None:
     """Print a job's log."""
@@ -133,23 +139,23 @@ def logs(
 
 
 def stop(
-    key: Annotated[str | None, typer.Argument(help="A job's key, or its beginning.")] = None,
+    key: Annotated[str | None, typer.Argument(help="A job's key or its first characters.")] = None,
     suite: AnySuite = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every job that was submitted here.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All jobs submitted in this checkout.")] = False,
 ) -> None:
-    """Stop jobs after a checkpoint, and keep waiting ones from starting. The next submit goes on with them."""
+    """Stop running jobs after a checkpoint, and keep waiting jobs from starting. The next submit continues them."""
     from runner.jobs.find import find_job
     from runner.jobs.state import state_of
 
     if (key is not None) + (suite is not None) + all_ != 1:
-        raise UserError("say what to stop: a KEY, or --suite S, or --all")
+        raise UserError("nothing to stop: expected one of KEY, --suite S and --all")
     all_paths = [find_job(key)] if key is not None else submitted(suite)
     to_stop = [paths for paths in all_paths if state_of(paths) not in ("done", "failed")]
     for paths in to_stop:
         paths.stop.touch()
     running = sum(state_of(paths) == "running" for paths in to_stop)
     _stop_in_slurm()
-    print(f"{len(to_stop)} stopped, {running} of them running: they end after a checkpoint")
+    print(f"{len(to_stop)} stopped; {running} of them still running until their next checkpoint")
 
 
 def _stop_in_slurm() -> None:
@@ -158,13 +164,15 @@ def _stop_in_slurm() -> None:
 
     try:
         slurm.scancel_stopped()
-    except slurm.SlurmAway as error:
-        print(f"runner: SLURM doesn't answer ({error}): its waiting tasks will end as they start", file=sys.stderr)
+    except slurm.SlurmUnavailable as error:
+        print(
+            f"runner: SLURM does not answer ({error}), so its waiting tasks will end when they start", file=sys.stderr
+        )
 
 
 def retry(
-    failed: Annotated[bool, typer.Option("--failed", help="Every failed job, or those of --suite.")] = False,
-    key: Annotated[str | None, typer.Argument(help="One failed job's key, or its beginning.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All failed jobs, or those of --suite.")] = False,
+    key: Annotated[str | None, typer.Argument(help="A failed job's key or its first characters.")] = None,
     suite: AnySuite = None,
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
@@ -179,12 +187,12 @@ def retry(
     from runner.submit import run as submitting
 
     if failed == (key is not None):
-        raise UserError("say what to retry: a KEY, or --failed (of one --suite, if you like)")
+        raise UserError("nothing to retry: expected KEY or --failed, which --suite S may narrow")
     settings = settings_from(locals())
     candidates = [find_job(key)] if key is not None else submitted(suite)
     failed_paths = [paths for paths in candidates if state_of(paths) == "failed"]
     if not failed_paths:
-        raise UserError("nothing to retry: no failed job" + (f" in the suite '{suite}'" if suite else ""))
+        raise UserError("nothing to retry: no job has failed" + (f" in the suite '{suite}'" if suite else ""))
     suites = suites_of_jobs()
     pairs, problems = read_jobs(failed_paths)
     if not pairs:
@@ -193,12 +201,12 @@ def retry(
     planned = [job for job, _ in pairs]
     suite_name = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
     raise typer.Exit(
-        submitting.run(planned, suite_name, settings, make_console(stderr=json_, submits=True), afresh=True)
+        submitting.run(planned, suite_name, settings, make_console(stderr=json_, submits=True), restart=True)
     )
 
 
 def sync(suite: AnySuite = None) -> None:
-    """Bring MLflow up to date from the files. It is safe to repeat."""
+    """Write the runs of all jobs to MLflow. Repeating it changes nothing."""
     from runner.tracking import tracker
     from runner.tracking.store import how_to_see
 
@@ -213,12 +221,15 @@ def sync(suite: AnySuite = None) -> None:
 
 def doctor(
     engine: Annotated[
-        str | None, typer.Option("--engine", help="Also start a worker through this engine, and look at it from here.")
+        str | None,
+        typer.Option(
+            "--engine", help="Also start a worker with this engine, and check that files and locks are shared with it."
+        ),
     ] = None,
     data_dir: DataDir = None,
     json_: JsonOption = False,
 ) -> None:
-    """Check everything that a training needs here, and say how to mend what is wrong. Exit code 1 if something is."""
+    """Check everything that training needs on this machine, and say how to fix each problem. Exit code 1 if there is one."""
     from runner.doctor import examine
 
     raise typer.Exit(examine.run(engine, data_dir, json_, make_console()))

@@ -49,8 +49,8 @@ def suites(json_: JsonOption = False) -> None:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="One model: its layers, recipe and departures.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="On this data set.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this model: its layers, recipe and departures.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="The data set.")] = None,
     write_cards: Annotated[bool, typer.Option("--write-cards", help="Write results/cards/*.json.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -62,24 +62,29 @@ def models(
 
 def bench(
     model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
-    dataset: Annotated[str, typer.Option("--dataset", help="On this data set.")] = "cifar10",
+    dataset: Annotated[str, typer.Option("--dataset", help="The data set.")] = "cifar10",
     profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
     seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
-    repeats: Annotated[int, typer.Option("--repeats", help="Turns of each kind; their median counts.")] = 9,
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Repetitions of each measurement; the median is reported.")
+    ] = 9,
     concurrent: Annotated[
         list[int],
-        typer.Option("--concurrent", metavar="K", help="Also K jobs of a model side by side; may be repeated."),
+        typer.Option("--concurrent", metavar="K", help="Also measure K concurrent jobs of a model; may be repeated."),
     ] = [],  # noqa: B006
-    format_: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
+    format_: Annotated[BenchFormat, typer.Option("--format", help="The output format.")] = BenchFormat.table,
     json_: JsonOption = False,
     equivalence: Annotated[
         bool,
-        typer.Option("--equivalence", help="Train one --model with both profiles and test whether errors are equal."),
+        typer.Option(
+            "--equivalence", help="Train one --model with both profiles and test whether their errors are equal."
+        ),
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", help="With --equivalence: so many of each profile. Default: 10.")
+        int | None,
+        typer.Option("--seeds", help="With --equivalence: the number of seeds of each profile. Default: 10."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --equivalence: show its jobs and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --equivalence: show the jobs and stop.")] = False,
     engine: Annotated[
         str | None, typer.Option("--engine", help="With --equivalence: as for submit. Default: local.")
     ] = None,
@@ -90,7 +95,7 @@ def bench(
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
 ) -> None:
-    """Measure how fast training is here: the bare step, our loop, the loop people write, and what a suite would take.
+    """Measure training speed on this machine: the bare step, our loop, a common DataLoader loop, and the time of a suite.
 
     runner bench --model nin --model allcnn_c
 
@@ -107,7 +112,7 @@ def bench(
     if not equivalence:
         flags = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
         for option in [name for name, value in (flags | {"engine": engine is not None}).items() if value]:
-            raise UserError(f"--{option} goes with --equivalence")
+            raise UserError(f"--{option} needs --equivalence")
         question = Question(
             model="",
             dataset=dataset,
@@ -121,9 +126,9 @@ def bench(
     for option in (
         ["concurrent"] * bool(concurrent) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table)
     ):
-        raise UserError(f"--{option} doesn't go with --equivalence")
+        raise UserError(f"--{option} can't be combined with --equivalence: leave one out")
     if len(model) != 1:
-        raise UserError("--equivalence is for one model: give one --model")
+        raise UserError(f"--equivalence tests one model: --model was given {len(model)} times, expected once")
     settings = settings_from(locals())
     count = 10 if seeds is None else seeds
     raise typer.Exit(
@@ -133,12 +138,10 @@ def bench(
 
 def try_(
     model: Annotated[str, typer.Argument(help="A model; `runner models` lists them.")],
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="On this data set. Default: the model's first.")
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="So many batches.")] = 200,
-    every: Annotated[int, typer.Option("--every", help="A line for so many of them: their mean.")] = 10,
-    seed: Annotated[int, typer.Option("--seed", help="Initial weights, order, augmentation, dropout.")] = 0,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="The data set. Default: the model's first.")] = None,
+    steps: Annotated[int, typer.Option("--steps", help="The number of steps (batches).")] = 200,
+    every: Annotated[int, typer.Option("--every", help="Steps per printed line, which has their means.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of initial weights, order, augmentation and dropout.")] = 0,
     profile: Annotated[Profile, typer.Option(help="As for submit.")] = Profile.reference,
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
@@ -148,7 +151,7 @@ def try_(
     allow_unverified_data: Unverified = False,
     json_: JsonOption = False,
 ) -> None:
-    """Train a recipe's first steps: does it learn at all? It keeps nothing. Exit code 1 if the error is still at chance.
+    """Train the first steps of a recipe, to see whether it learns. Keeps no files. Exit code 1 if the error stays at chance.
 
     runner try nin --dataset cifar10 --steps 300
 
@@ -163,11 +166,13 @@ def try_(
 
 
 def new_model(
-    name: Annotated[str, typer.Argument(help="Small letters, digits and _: also the name of its file.")],
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and _; also the name of its file.")],
     paper: Annotated[
         str | None,
         typer.Option(
-            "--paper", metavar="KEY", help="Its source, such as lin2013; one that is there stays. Default: NAME."
+            "--paper",
+            metavar="KEY",
+            help="The key of its source, such as lin2013. An existing source file is kept. Default: NAME.",
         ),
     ] = None,
 ) -> None:
@@ -179,9 +184,9 @@ def new_model(
 
 def check(
     name: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models.", show_default=False)] = [],  # noqa: B006
-    all_: Annotated[bool, typer.Option("--all", help="Every model of the zoo.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All models of the zoo.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing: what would be written is missing.")
+        bool, typer.Option("--dry-run", help="Write nothing, and report files that would be written as missing.")
     ] = False,
 ) -> None:
     """Write a model's card and digest, run its contract tests, verify its records, and say what is missing.
@@ -191,5 +196,5 @@ def check(
     from runner.reporting import check as checking
 
     if bool(name) == all_:
-        raise UserError("say what to check: NAME, or --all")
+        raise UserError("nothing to check: expected NAME or --all")
     raise typer.Exit(checking.run(name, dry_run))

@@ -36,54 +36,64 @@ class Format(StrEnum):
 
 def report(
     suite: AnySuite = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    format_: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.table,
     measured: Annotated[
-        bool, typer.Option("--measured", help="Only what has run; in Markdown as one table, for a README.")
+        bool, typer.Option("--measured", help="Only models that have run; in Markdown as one table, for a README.")
     ] = False,
     paper: Annotated[
-        str | None, typer.Option("--paper", metavar="KEY", help="A source's own tables, our numbers beside its.")
+        str | None,
+        typer.Option("--paper", metavar="KEY", help="The tables of this source, with our numbers next to its own."),
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", metavar="PLACE", help="With --paper: only this one, such as 'Table 1'.")
+        str | None, typer.Option("--table", metavar="PLACE", help="With --paper: only this table, such as 'Table 1'.")
     ] = None,
     holdout: Annotated[
-        bool, typer.Option("--holdout", help="What was tried on held-out images: settings and their errors.")
+        bool, typer.Option("--holdout", help="The settings that were compared on held-out images, with their errors.")
     ] = False,
 ) -> None:
-    """Show the board: measured errors beside the reported ones, with verdicts and reasons. Published records and yours."""
+    """Show measured and reported errors with verdicts and reasons, from the published records and your own."""
     from runner.reporting import report as reporting
 
-    reporting.show(reporting.Asked(suite, measured, paper, table, holdout), format_.value)
+    reporting.show(reporting.Selection(suite, measured, paper, table, holdout), format_.value)
 
 
 def show(
-    key: Annotated[str, typer.Argument(help="A job's key, its beginning, or the name of a published file.")],
+    key: Annotated[str, typer.Argument(help="A job's key or its first characters, or the name of a published file.")],
     json_: JsonOption = False,
 ) -> None:
-    """Show one record, yours or published: its error, recipe, protocol, machine, code and data."""
+    """Show one record, your own or a published one: its error, recipe, protocol, machine, code and data."""
     from runner.reporting import showing
 
     showing.show(key, json_, make_console())
 
 
 def site(
-    port: Annotated[int, typer.Option("--port", help="Where it listens.")] = 8501,
-    address: Annotated[str, typer.Option("--address", help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="The port to listen on.")] = 8501,
+    address: Annotated[
+        str, typer.Option("--address", help="The address to listen on; 0.0.0.0 admits other machines.")
+    ] = "127.0.0.1",
     base_path: Annotated[
-        str, typer.Option("--base-path", metavar="PATH", help="Serve it below this path, for a proxy: bench.")
+        str,
+        typer.Option(
+            "--base-path", metavar="PATH", help="Serve the site below this path, such as bench, behind a proxy."
+        ),
     ] = "",
     repository: Annotated[
-        str, typer.Option("--repository", metavar="URL", help="Where readers find records, code and sources.")
+        str,
+        typer.Option(
+            "--repository", metavar="URL", help="The address of the repository with records, code and sources."
+        ),
     ] = "",
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="DIR", help="Write it as plain HTML pages, and stop.")
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Write the site as plain HTML pages into this folder, and stop."),
     ] = None,
-    title: Annotated[str, typer.Option("--title", help="With --export: the site's name.")] = "",
+    title: Annotated[str, typer.Option("--title", help="With --export: the name of the site.")] = "",
     base_url: Annotated[
-        str, typer.Option("--base-url", metavar="URL", help="With --export: where it will be published.")
+        str, typer.Option("--base-url", metavar="URL", help="With --export: the address where it will be published.")
     ] = "",
 ) -> None:
-    """Serve the leaderboard in the browser: boards, models, runs, claims, costs. With --export, as files for any web server."""
+    """Serve the leaderboard in the browser: models, runs, claims, costs. With --export, write it as HTML files."""
     from runner import site as showing
 
     if export is not None:
@@ -92,10 +102,10 @@ def site(
 
 
 def publish(
-    key: Annotated[str | None, typer.Argument(help="One job's key, or its beginning. Default: every job.")] = None,
+    key: Annotated[str | None, typer.Argument(help="A job's key or its first characters. Default: all jobs.")] = None,
     suite: AnySuite = None,
     model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be published, and copy nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be published, and copy nothing.")] = False,
 ) -> None:
     """Copy this checkout's records of whole recipes, and hold-out records, into results/."""
     from runner.jobs.find import find_job
@@ -108,28 +118,31 @@ def publish(
 
 def verify(
     path: Annotated[
-        Path | None, typer.Argument(help="A folder of records. Default: results/ of this checkout.")
+        Path | None, typer.Argument(help="A record or a folder of records. Default: results/ of this checkout.")
     ] = None,
 ) -> None:
-    """Check records: schema, fingerprints, curves, digests and names. It lists every problem at once."""
+    """Check records: schema, fingerprints, curves, digests and names. Lists all problems."""
     from runner.reporting import verify as verifying
 
     raise typer.Exit(verifying.show(path))
 
 
 def reproduce(
-    key: Annotated[str, typer.Argument(help="A published record: KEY, its beginning, or KEY-RUN8.")],
+    key: Annotated[
+        str, typer.Argument(help="A published record: its key, the first characters of its key, or KEY-RUN8.")
+    ],
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
     device: DeviceOption = Device.auto,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Train again what is done here; the old files move to old/.")
+        bool,
+        typer.Option("--force", help="Train again if the job is done in this checkout; the old files move to old/."),
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Train a published record's job here, and say how the two results differ.
+    """Train the job of a published record, and compare the two results.
 
     runner reproduce mnist/caffe_lenet/reference-seed0
     """

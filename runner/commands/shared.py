@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from runner.console import Console
+    from runner.jobs.paths import JobPaths
+    from runner.submit.run import Settings
+    from runner.worker.options import RunOptions
 
 
 class Profile(StrEnum):
@@ -25,21 +31,23 @@ class Device(StrEnum):
 
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, with stable keys.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
 EngineOption = Annotated[
     str,
     typer.Option(
-        "--engine", help="local: a process per slot; inline: this process (debugging); slurm; or one of engines.toml."
+        "--engine",
+        help="local: one process per slot; inline: in this process, to debug; slurm; or the name of an engine in engines.toml.",
     ),
 ]
 SlotsOption = Annotated[
     int | None,
     typer.Option(
-        "--slots-per-gpu", help="Jobs at once on each GPU; they take turns unless MPS runs. Default: the engine's, 1."
+        "--slots-per-gpu",
+        help="Jobs that run concurrently on each GPU; they take turns unless MPS runs. Default: the engine's setting, else 1.",
     ),
 ]
 DeviceOption = Annotated[
-    Device, typer.Option("--device", help="auto: the GPUs where there are any; cpu, cuda: these or nothing.")
+    Device, typer.Option("--device", help="auto: GPUs if there are any, else the CPU; cpu or cuda: only this.")
 ]
 DataDir = Annotated[
     Path | None,
@@ -48,18 +56,18 @@ DataDir = Annotated[
 Unverified = Annotated[
     bool,
     typer.Option(
-        "--allow-unverified-data", help="Accept data files whose md5 isn't the official one; records and site say so."
+        "--allow-unverified-data", help="Accept data files without the official md5; records and site mark them."
     ),
 ]
 ForceResume = Annotated[
     bool,
     typer.Option(
-        "--force-resume", help="Go on from a checkpoint of another torch build or device; the record says so."
+        "--force-resume", help="Resume from a checkpoint of another torch build or device; the record says so."
     ),
 ]
 
 
-def make_console(stderr: bool = False, *, submits: bool = False) -> Any:
+def make_console(stderr: bool = False, *, submits: bool = False) -> "Console":
     """Return a console. With `submits`, its output goes to a file once the reader closes the pipe."""
     from runner.console import Console
     from runner.jobs.paths import output_file
@@ -67,14 +75,14 @@ def make_console(stderr: bool = False, *, submits: bool = False) -> Any:
     return Console(output_file if submits else None, stderr=stderr)
 
 
-def options_from(flags: Mapping[str, Any]) -> Any:
+def options_from(flags: Mapping[str, Any]) -> "RunOptions":
     """Return the run options from a command's flags (its `locals()`)."""
     from runner.worker.options import RunOptions
 
     return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
 
 
-def settings_from(flags: Mapping[str, Any]) -> Any:
+def settings_from(flags: Mapping[str, Any]) -> "Settings":
     """Return the submit settings from a command's flags (its `locals()`); raise UserError for an unknown engine."""
     from runner.submit.run import Settings
 
@@ -84,7 +92,7 @@ def settings_from(flags: Mapping[str, Any]) -> Any:
     return settings
 
 
-def submitted(suite: str | None) -> list[Any]:
+def submitted(suite: str | None) -> "list[JobPaths]":
     """Return the folders of the jobs submitted here, of one suite or all."""
     from benchmarks.suites import get_suite
     from runner.jobs.find import all_jobs, suites_of_jobs

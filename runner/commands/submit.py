@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,14 +26,22 @@ from runner.commands.shared import (
     settings_from,
 )
 
+if TYPE_CHECKING:
+    from benchmarks.records import Job
+    from runner.jobs.state import State
+    from runner.submit.run import Settings
+
 
 def submit(
     suite: SuiteOption,
     model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
-    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds 0 to N-1 instead of the suite's.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Train the seeds 0 to N-1 instead of the suite's.")
+    ] = None,
     seed: Annotated[list[int], typer.Option("--seed", help="Only this seed; may be repeated.")] = [],  # noqa: B006
     profile: Annotated[
-        Profile, typer.Option(help="reference: IEEE float32, deterministic; fast: what the device has.")
+        Profile,
+        typer.Option(help="reference: IEEE float32, deterministic; fast: the fastest arithmetic of the device."),
     ] = (Profile.reference),
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
@@ -48,23 +56,28 @@ def submit(
     device: DeviceOption = Device.auto,
     data_dir: DataDir = None,
     allow_unverified_data: Unverified = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once; the work goes on.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return immediately; the jobs run in the background.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Train again what is done; the old files move to old/.")
+        bool, typer.Option("--force", help="Train finished jobs again; their old files move to old/.")
     ] = False,
     force_resume: ForceResume = False,
     until_decided: Annotated[
         bool,
-        typer.Option("--until-decided", help="Add seeds until each verdict is decided: a look at 5, 10, 15 and 20."),
+        typer.Option(
+            "--until-decided",
+            help="Add seeds until each verdict is decided; a verdict is judged at 5, 10, 15 and 20 seeds.",
+        ),
     ] = False,
     max_seeds: Annotated[
         int | None,
-        typer.Option("--max-seeds", help="With --until-decided: at most so many seeds a model. Default: 20."),
+        typer.Option("--max-seeds", help="With --until-decided: the largest number of seeds per model. Default: 20."),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Train the jobs of a suite that are not done here. The same command resumes after a stop.
+    """Train the jobs of a suite that are not done in this checkout. The same command resumes after a stop.
 
     runner submit --suite quickstart
 
@@ -77,16 +90,18 @@ def submit(
     from zoo import load_models
 
     if seeds is not None and seed:
-        raise UserError("--seeds and --seed exclude each other: give N for the seeds 0 to N-1, or each seed by itself")
+        raise UserError(
+            "--seeds and --seed can't be combined: give --seeds N for the seeds 0 to N-1, or --seed for each seed"
+        )
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds is {seeds}, expected 1 or more")
     if max_seeds is not None and not until_decided:
-        raise UserError("--max-seeds goes with --until-decided; for a fixed number of seeds: --seeds N")
+        raise UserError("--max-seeds needs --until-decided; for a fixed number of seeds use --seeds N")
     settings = settings_from(locals())
     if until_decided:
         if seeds is not None or seed or changes or sweep or epochs is not None or force:
             raise UserError(
-                "--until-decided chooses the seeds of whole recipes itself: leave out --seeds, --seed, --set, --sweep, "
+                "--until-decided chooses the seeds and trains unchanged recipes: leave out --seeds, --seed, --set, --sweep, "
                 "--epochs and --force"
             )
         _until_decided(suite, model, profile.value, max_seeds, settings, dry_run, detach)
@@ -106,7 +121,7 @@ def submit(
     )
     states = submitting.states_of(planned)
     if force and "running" in states:
-        raise UserError("--force: some of these jobs are running; `runner stop` them first")
+        raise UserError("--force: some of these jobs are running: stop them first with `runner stop`")
     if dry_run:
         _show_plan(planned, ["pending" if force else state for state in states], settings)
         return
@@ -117,11 +132,11 @@ def submit(
             JobPaths.of(job).write_job(job)
         _detach()
         return
-    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_, submits=True), afresh=force))
+    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
 
 
 def quickstart(data_dir: DataDir = None) -> None:
-    """Train three networks on digits and, if MNIST can be had, a paper's whole recipe. Print the board with verdicts."""
+    """Train three networks on digits and, if MNIST can be downloaded, a paper's whole recipe. Print errors and verdicts."""
     from runner import quickstart as product
     from runner.submit.run import Settings
     from runner.worker.options import RunOptions
@@ -131,7 +146,7 @@ def quickstart(data_dir: DataDir = None) -> None:
 
 
 def _until_decided(
-    suite: str, only: list[str], profile: str, max_seeds: int | None, settings: Any, dry_run: bool, detach: bool
+    suite: str, only: list[str], profile: str, max_seeds: int | None, settings: "Settings", dry_run: bool, detach: bool
 ) -> None:
     from benchmarks.suites import get_suite
     from runner.submit import run as submitting
@@ -155,7 +170,7 @@ def _until_decided(
     raise typer.Exit(code)
 
 
-def _show_plan(planned: Any, states: Any, settings: Any) -> None:
+def _show_plan(planned: "list[Job]", states: "list[State]", settings: "Settings") -> None:
     from runner.submit import run as submitting
 
     if settings.json:
@@ -191,7 +206,7 @@ def _detach() -> None:
         )
     while child.poll() is None:
         if any((line.get("host"), line.get("pid")) == (host(), child.pid) for line in read_submissions()):
-            print(f"submitted as process {child.pid}; what it says: {output}\nNext: runner status --watch")
+            print(f"submitted as process {child.pid}; its output: {output}\nNext: runner status --watch")
             return
         time.sleep(0.1)
     text = output.read_text(encoding="utf-8", errors="replace")

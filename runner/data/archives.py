@@ -37,14 +37,14 @@ def most_bytes(dataset: Dataset) -> int:
 
 
 @contextmanager
-def unpacked(dataset: Dataset, folder: Path, found: list[FileOnDisk], scratch: Path) -> Iterator[dict[str, Member]]:
+def unpacked(dataset: Dataset, folder: Path, forms: list[FileOnDisk], scratch: Path) -> Iterator[dict[str, Member]]:
     """Yield every file to parse, by its path below the data folder.
 
     Packed files are unpacked into `scratch`, which is removed afterwards. File names come from the data set's definition,
     never from an archive. Raises UserError for a file that cannot be unpacked or is too large.
     """
     members: dict[str, Member] = {}
-    for form in found:
+    for form in forms:
         file, source = form.file, folder / form.file.path
         if not form.packed:
             members |= {path: Member(folder / path, str(folder / path)) for path, _ in file.unpacked}
@@ -59,12 +59,14 @@ def unpacked(dataset: Dataset, folder: Path, found: list[FileOnDisk], scratch: P
                 unpack(source, targets, most_bytes(dataset))
             except (EOFError, ValueError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
                 reason = f"can't be unpacked ({detail(error)})"
-                raise UserError(f"{source}: {reason}: truncated, or another file") from error
+                raise UserError(f"{source}: {reason}: the file is truncated or not the expected one") from error
             members |= {path: Member(target, f"{source} ({path})") for path, target in targets.items()}
     for member in members.values():
         size = member.path.stat().st_size
         if size > most_bytes(dataset):
-            raise UserError(f"{member.shown}: {size:,} bytes, more than {dataset.title} can have: another file")
+            raise UserError(
+                f"{member.shown}: {size:,} bytes, more than {dataset.title} can have: not the expected file"
+            )
     yield members
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -80,7 +82,7 @@ class Bounded:
         data = self.file.read(self.left + 1 if size < 0 else min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
-            raise ValueError("it unpacks into more bytes than the data set has")
+            raise ValueError("it unpacks to more bytes than the data set has")
         return data
 
 

@@ -31,7 +31,7 @@ from runner.data.folder import (
     FileOnDisk,
     find_all,
     find_file,
-    os_errors_in_words,
+    os_errors_as_user_errors,
     paths_of,
     provenance_of,
     refusal,
@@ -75,7 +75,7 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
     are accepted and the facts say so.
     """
     dataset = get_dataset(dataset) if isinstance(dataset, str) else dataset
-    with os_errors_in_words(dataset, folder):
+    with os_errors_as_user_errors(dataset, folder):
         refuse_file(folder)
         stamp = stamp_of(dataset, folder)
         cached = find_entry(dataset, folder, stamp)
@@ -93,7 +93,7 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
         )
 
 
-def lacking(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> list[File]:
+def missing_files(dataset: Dataset, folder: Path, allow_unverified: bool = False) -> list[File]:
     """Return the files to fetch: missing ones, and unofficial ones unless `allow_unverified`."""
     refuse_file(folder)
     cached = find_entry(dataset, folder, stamp_of(dataset, folder))
@@ -176,11 +176,11 @@ def _build(
         raise refusal(dataset, folder, unofficial)
     root = next((root for root in cache_roots(folder) if _can_write(root, create=True)), None)
     if root is None:
-        both = " nor ".join(str(root) for root in cache_roots(folder))
-        raise UserError(f"{dataset.name}: neither {both} can be written: name a writable folder with --data-dir")
+        both = " and ".join(str(root) for root in cache_roots(folder))
+        raise UserError(f"{dataset.name}: can't write to {both}: choose a writable folder with --data-dir")
     place = root / dataset.name
     place.mkdir(exist_ok=True)
-    with locked(place / "lock", lambda: log(f"{dataset.name}: another process is reading it; waiting")):
+    with locked(place / "lock", lambda: log(f"{dataset.name}: another process is reading it, waiting")):
         cached = find_entry(dataset, folder, stamp)
         if cached is not None:
             return cached
@@ -188,10 +188,12 @@ def _build(
         building.mkdir()
         try:
             count = dataset.train_size + dataset.validation_size + dataset.test_size
-            log(f"{dataset.name}: reading {count:,} images, once; the arrays are kept in {place}")
+            log(f"{dataset.name}: reading {count:,} images; later runs use the arrays in {place}")
             manifest = _parse_into(building, dataset, folder, forms)
             if stamp_of(dataset, folder) != stamp:
-                raise UserError(f"{dataset.name}: files in {folder} changed while they were read: run it again")
+                raise UserError(
+                    f"{dataset.name}: files in {folder} changed while they were read: run the command again"
+                )
             entry = place / _key(dataset, stamp)
             shutil.rmtree(entry, ignore_errors=True)  # a truncated entry: a complete one would have been used
             building.rename(entry)
@@ -205,13 +207,13 @@ def _build(
         return entry, manifest
 
 
-def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[FileOnDisk]) -> dict[str, Any]:
+def _parse_into(building: Path, dataset: Dataset, folder: Path, forms: list[FileOnDisk]) -> dict[str, Any]:
     """Parse the files into .npy files in a folder; return the manifest, which is written last."""
-    with unpacked(dataset, folder, found, building / "unpacked") as members:
+    with unpacked(dataset, folder, forms, building / "unpacked") as members:
         arrays = READERS[dataset.format](dataset, members)
     _check(dataset, arrays)
     sha256 = _sha256_of_arrays(arrays)
-    unofficial = [item for form in found for item in form.unofficial]
+    unofficial = [item for form in forms for item in form.unofficial]
     if dataset.sha256 not in (None, sha256):
         unofficial = [{"path": dataset.title, "found": sha256, "expected": str(dataset.sha256)}]
     for name, array in arrays.items():
@@ -223,7 +225,7 @@ def _parse_into(building: Path, dataset: Dataset, folder: Path, found: list[File
     manifest = {
         "facts": facts.model_dump(),
         "unofficial": unofficial,
-        "md5s": {path: md5 for form in found for path, md5 in form.md5s.items()},
+        "md5s": {path: md5 for form in forms for path, md5 in form.md5s.items()},
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
     }
     with (building / "manifest.json").open("w") as file:
@@ -255,9 +257,7 @@ def _check_coarse(dataset: Dataset, arrays: Arrays) -> None:
     coarse = np.concatenate([arrays[name] for name in COARSE])
     pairs = len(np.unique(fine * dataset.coarse_classes + coarse))
     if pairs != len(np.unique(fine)):
-        raise UserError(
-            f"{dataset.name}: {pairs} pairs of class and superclass, expected one superclass for each class"
-        )
+        raise UserError(f"{dataset.name}: {pairs} pairs of class and superclass, expected one superclass per class")
 
 
 def _sha256_of_arrays(arrays: Arrays) -> str:

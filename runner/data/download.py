@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
-from runner.data.cache import lacking, load
-from runner.data.folder import make_sure_of_room, os_errors_in_words, sole_writer
+from runner.data.cache import load, missing_files
+from runner.data.folder import check_free_space, os_errors_as_user_errors, sole_writer
 from runner.data.mirror import from_mirror
-from runner.data.transfer import PATIENCE, Crawls, Left, Patience, Transfer
+from runner.data.transfer import PATIENCE, MirrorFailed, Patience, TooSlow, Transfer
 from runner.text import amount, duration
+
+if TYPE_CHECKING:
+    from rich.progress import Task, TaskID
 
 Log = Callable[[str], Any]
 
@@ -46,18 +49,18 @@ def prepare(
 
     stop = threading.Event()
 
-    def wanted() -> list[Transfer]:
+    def transfers_to_do() -> list[Transfer]:
         files: dict[str, tuple[Dataset, File]] = {}  # by path, because two data sets may share a file
         for dataset in sets:
-            with os_errors_in_words(dataset, folder):
-                files |= {file.path: (dataset, file) for file in lacking(dataset, folder, allow_unverified)}
+            with os_errors_as_user_errors(dataset, folder):
+                files |= {file.path: (dataset, file) for file in missing_files(dataset, folder, allow_unverified)}
         return [Transfer(dataset, file, folder, patience, stop) for dataset, file in files.values()]
 
     failed: list[Transfer] = []
-    if wanted():
-        with sole_writer(sets[0], folder, lambda: log(f"another process downloads into {folder}; waiting")):
-            transfers = wanted()  # what the other process has not downloaded
-            _make_sure_of_room(sets, transfers, folder)
+    if transfers_to_do():
+        with sole_writer(sets[0], folder, lambda: log(f"another process downloads into {folder}, waiting")):
+            transfers = transfers_to_do()  # what the other process has not downloaded
+            _check_free_space(sets, transfers, folder)
             failed = _download(transfers, stop, log)
     lost = {transfer.file.path for transfer in failed}
     for dataset in sets:
@@ -78,12 +81,12 @@ def _failure_of(failed: Sequence[Transfer], log: Log) -> UserError:
     reasons = dict.fromkeys(reason for transfer in failed for reason in transfer.reasons)
     return UserError(
         f"{names}: {len(failed)} files could not be downloaded ({'; '.join(reasons) or 'no mirror is known'}): "
-        "the same command tries again and goes on where it stopped; or put them there yourself, or name what has them to "
+        "run the same command again to continue, put the files there yourself, or pass files that you have to "
         "`runner data import`"
     )
 
 
-def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfer"], folder: Path) -> None:
+def _check_free_space(datasets: Sequence[Dataset], transfers: Sequence["Transfer"], folder: Path) -> None:
     """Raise UserError if the disk cannot hold the remaining downloads and the parsed arrays."""
     rest = sum(max(0, (transfer.file.size or 0) - transfer.arrived) for transfer in transfers)
     # Packed files are unpacked for as long as they are parsed: their arrays' size twice.
@@ -95,18 +98,18 @@ def _make_sure_of_room(datasets: Sequence[Dataset], transfers: Sequence["Transfe
         if any(transfer.file in dataset.files for transfer in transfers)
     }
     what = f"{', '.join(arrays)} ({amount(rest)} to download, the rest for the arrays)"
-    make_sure_of_room(folder, rest + sum(arrays.values()), what)
+    check_free_space(folder, rest + sum(arrays.values()), what)
 
 
 @dataclass(frozen=True)
-class MirrorLeft:
+class MirrorFailure:
     """A mirror that did not provide a file, and why."""
 
     file: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file} not from {self.reason}"
+        return f"{self.file}: not from {self.reason}"
 
 
 def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) -> list[Transfer]:
@@ -116,7 +119,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
     file.
     """
     todo: queue.SimpleQueue[Transfer] = queue.SimpleQueue()
-    events: queue.SimpleQueue[str | MirrorLeft | Transfer | BaseException] = queue.SimpleQueue()
+    events: queue.SimpleQueue[str | MirrorFailure | Transfer | BaseException] = queue.SimpleQueue()
     left_for: set[str] = set()  # reasons already logged: each once, however many files it concerns
     for transfer in transfers:
         todo.put(transfer)
@@ -147,7 +150,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                     if isinstance(event, Transfer):
                         remaining -= 1
                         failed += [event] if event.failure else []
-                    elif isinstance(event, MirrorLeft):
+                    elif isinstance(event, MirrorFailure):
                         if event.reason not in left_for:
                             log(str(event))
                         left_for.add(event.reason)
@@ -155,14 +158,14 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                         log(event)
             show.tick()
         except KeyboardInterrupt:
-            log("stopped; what has arrived stays, and the same command goes on from there")
+            log("stopped; the same command continues the download")
             raise
         finally:
             stop.set()
     return failed
 
 
-def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
+def _fetch(transfer: Transfer, say: Callable[[str | MirrorFailure], Any]) -> None:
     """Download one file from the first mirror that has it, or set `failure` to the reason.
 
     Slow mirrors are tried again, the fastest first, after all others have failed.
@@ -176,11 +179,11 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
         try:
             from_mirror(mirror + file.name, transfer, floor)
             return True
-        except Left as error:
-            if isinstance(error, Crawls):
+        except MirrorFailed as error:
+            if isinstance(error, TooSlow):
                 slow.append((error.rate, mirror))
             transfer.reasons.append(f"{mirror}: {error}")
-            say(MirrorLeft(f"{dataset.name}: {file.name}", transfer.reasons[-1]))
+            say(MirrorFailure(f"{dataset.name}: {file.name}", transfer.reasons[-1]))
             return False
 
     for number, mirror in enumerate(dataset.mirrors, 1):
@@ -188,13 +191,13 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorLeft], Any]) -> None:
         if fetched_from(mirror, 0.0 if last else transfer.patience.floor):
             return
     for _, mirror in sorted(slow, reverse=True):
-        say(f"{dataset.name}: {file.name} from {mirror} after all, slow as it is")
+        say(f"{dataset.name}: {file.name}: using the slow mirror {mirror}, because the others failed")
         if fetched_from(mirror, 0.0):
             return
-    resume = f"the same command goes on after {amount(transfer.here())}; or " if transfer.here() else ""
+    resume = f"run the same command again to continue after {amount(transfer.here())}, or " if transfer.here() else ""
     transfer.failure = (
         f"{dataset.name}: {file.name} could not be downloaded ({'; '.join(transfer.reasons) or 'no mirror is known'}): {resume}"
-        f"put it at {transfer.target} yourself (md5 {file.md5}), or name what has it to `runner data import`"
+        f"put it at {transfer.target} yourself (md5 {file.md5}), or pass a copy to `runner data import`"
     )
 
 
@@ -229,8 +232,10 @@ class _Show:
         self.spoke = time.monotonic()
         if self.plain:
             for transfer in transfers:
-                got = f", {amount(transfer.arrived)} of it here already" if transfer.arrived else ""
-                log(f"{transfer.dataset.name}: downloading {transfer.file.name} ({amount(transfer.total or 0)}{got})")
+                present = f", {amount(transfer.arrived)} of it already here" if transfer.arrived else ""
+                log(
+                    f"{transfer.dataset.name}: downloading {transfer.file.name} ({amount(transfer.total or 0)}{present})"
+                )
 
     def _total(self) -> float | None:
         totals = [transfer.total for transfer in self.transfers]
@@ -248,7 +253,7 @@ class _Show:
                 if not row.finished:
                     self.log(_line(row))
 
-    def _move(self, task: Any, arrived: int, total: float | None) -> None:
+    def _move(self, task: "TaskID", arrived: int, total: float | None) -> None:
         if arrived < self.shown.get(task, 0):  # restarted from the first byte, so the rate so far is meaningless
             self.progress.reset(task, completed=arrived, total=total)
         else:
@@ -256,7 +261,7 @@ class _Show:
         self.shown[task] = arrived
 
 
-def _line(task: Any) -> str:
+def _line(task: "Task") -> str:
     of = f" of {amount(task.total)}" if task.total else ""
     rate = f", {amount(task.speed)}/s" if task.speed else ""
     left = f", about {duration(task.time_remaining)} left" if task.time_remaining is not None else ""

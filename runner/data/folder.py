@@ -20,12 +20,12 @@ from runner.text import amount, one_line
 PROVENANCE = "PROVENANCE.txt"  # next to the files: a sentence on their origin, shown with every number
 
 
-def data_folder(given: Path | None = None) -> Path:
+def data_folder(path: Path | None = None) -> Path:
     """Return the data folder: the flag, else the variable REPROZOO_DATA, else ~/.cache/reprozoo.
 
     The folder need not exist. Raises UserError if it is a file.
     """
-    location = given or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
+    location = path or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
     try:
         folder = Path(location).expanduser().absolute()
     except RuntimeError as error:  # ~nobody
@@ -64,7 +64,7 @@ def find_file(dataset: Dataset, file: File, folder: Path) -> FileOnDisk | None:
             present.append(FileOnDisk(file, packed, md5s, wrong))
             if not wrong:
                 break
-    return min(present, key=lambda found: bool(found.unofficial), default=None)
+    return min(present, key=lambda form: bool(form.unofficial), default=None)
 
 
 def find_all(dataset: Dataset, folder: Path) -> list[FileOnDisk]:
@@ -77,7 +77,7 @@ def find_all(dataset: Dataset, folder: Path) -> list[FileOnDisk]:
         raise UserError(
             f"{dataset.name}: {len(missing)} of {len(dataset.files)} files missing: {', '.join(paths)}"
             + (f" (or, unpacked, {folder / some}{' and others' * (len(missing[0].unpacked) > 1)})" if some else "")
-            + f": run `runner data prepare --suite {dataset.name}`, put them there, or name another folder with --data-dir"
+            + f": run `runner data prepare --suite {dataset.name}`, put them there, or choose another folder with --data-dir"
         )
     return [form for form in forms.values() if form is not None]
 
@@ -92,14 +92,16 @@ def refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) ->
     """Return the error that names the unofficial files and what to do about them."""
     first, *others = unofficial
     if not dataset.files:
-        what = f"scikit-learn's images aren't the expected ones (sha256 {first['found']}, expected {first['expected']})"
+        what = (
+            f"scikit-learn's images are not the expected ones (sha256 {first['found']}, expected {first['expected']})"
+        )
         mend = "install another version of scikit-learn"
     else:
         also = f"; nor are {', '.join(PurePosixPath(item['path']).name for item in others)}" if others else ""
         md5s = f"md5 {first['found']}, official {first['expected']}"
-        what = f"{folder / first['path']} isn't the official file ({md5s}){also}"
-        mend = f"run `runner data prepare --suite {dataset.name}` for the official ones"
-    return UserError(f"{dataset.name}: {what}: {mend}, or accept them, marked, with --allow-unverified-data")
+        what = f"{folder / first['path']} is not the official file ({md5s}){also}"
+        mend = f"get the official ones with `runner data prepare --suite {dataset.name}`"
+    return UserError(f"{dataset.name}: {what}: {mend}, or accept and mark them with --allow-unverified-data")
 
 
 def provenance_of(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> str | None:
@@ -127,17 +129,17 @@ def nearest(path: Path) -> Path:
     return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
-def make_sure_of_room(folder: Path, needed: int, what: str) -> None:
+def check_free_space(folder: Path, needed: int, what: str) -> None:
     """Raise UserError if the disk of a folder has fewer than `needed` bytes free. The folder need not exist."""
     free = shutil.disk_usage(nearest(folder)).free
     if needed > free:
         raise UserError(
-            f"{what}: about {amount(needed)} needed in {folder}, {amount(free)} free: make room, or name another folder "
-            "with --data-dir"
+            f"{what}: needs about {amount(needed)} in {folder}, which has {amount(free)} free: free space, or choose "
+            "another folder with --data-dir"
         )
 
 
-def put_in_place(temporary: Path, target: Path) -> None:
+def install_file(temporary: Path, target: Path) -> None:
     """Rename a checked file to its final path. An existing file there is renamed to NAME.unofficial."""
     if target.exists():
         target.replace(target.with_name(f"{target.name}.unofficial"))
@@ -151,14 +153,14 @@ def sole_writer(dataset: Dataset, folder: Path, if_busy: Callable[[], Any]) -> I
     Calls `if_busy` before waiting. `dataset` is named in disk errors.
     """
     lock = folder / ".reprozoo" / "download.lock"
-    with os_errors_in_words(dataset, folder):
+    with os_errors_as_user_errors(dataset, folder):
         lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock, if_busy):
         yield
 
 
 @contextmanager
-def os_errors_in_words(dataset: Dataset, folder: Path) -> Iterator[None]:
+def os_errors_as_user_errors(dataset: Dataset, folder: Path) -> Iterator[None]:
     """Convert an OSError into a UserError of one line that names the file."""
     try:
         yield
@@ -171,4 +173,4 @@ def refuse_file(folder: Path) -> None:
     """Raise UserError if the data folder is a file."""
     with suppress(OSError):
         if folder.is_file():
-            raise UserError(f"data folder {folder} is a file: --data-dir (or REPROZOO_DATA) names a folder")
+            raise UserError(f"data folder {folder} is a file, expected a folder: set --data-dir or REPROZOO_DATA")

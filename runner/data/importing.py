@@ -27,14 +27,12 @@ from benchmarks.datasets import DATASETS, Dataset, File
 from benchmarks.errors import UserError
 from runner.data.archives import Bounded, detail, most_bytes, name_inside
 from runner.data.archives import tar_members as members_of_tar
-from runner.data.cache import lacking
-from runner.data.folder import make_sure_of_room, os_errors_in_words, put_in_place, sole_writer
+from runner.data.cache import missing_files
+from runner.data.folder import check_free_space, install_file, os_errors_as_user_errors, sole_writer
 
 Log = Callable[[str], Any]
 
-AS_THEY_ARE = (
-    "To train on such files as they are, with a mark in every record: --data-dir FOLDER --allow-unverified-data"
-)
+AS_THEY_ARE = "To train on such files anyway, marked in every record: --data-dir FOLDER --allow-unverified-data"
 MOST_FILES = 10_000  # below the given paths: a folder with more is not a folder of data sets
 # What a damaged, encrypted or mislabelled archive may raise when it is read.
 DAMAGED = (EOFError, ValueError, OSError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
@@ -88,23 +86,23 @@ def import_files(
     for path in paths:
         for content in _official_below(path, known, log, refused):
             contents.setdefault(known[content.md5].path, content)
-    missing_items = _wanted(datasets, folder, [item for item in known.values() if item.path in contents], log)
+    missing_items = _to_import(datasets, folder, [item for item in known.values() if item.path in contents], log)
     needed = sum(contents[item.path].bytes for item in missing_items)
-    make_sure_of_room(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in missing_items)))
+    check_free_space(folder, needed, ", ".join(dict.fromkeys(item.dataset.name for item in missing_items)))
     touched = dict.fromkeys(known[content.md5].dataset.name for content in contents.values())
     if missing_items:
         with sole_writer(
-            missing_items[0].dataset, folder, lambda: log(f"another process writes into {folder}; waiting")
+            missing_items[0].dataset, folder, lambda: log(f"another process writes into {folder}, waiting")
         ):
             for item in missing_items:
-                with os_errors_in_words(item.dataset, folder):
+                with os_errors_as_user_errors(item.dataset, folder):
                     how = _take(contents[item.path], folder / item.path, item.md5, link, _limits(datasets))
                 log(f"{item.dataset.name}: {item.path} {how} {contents[item.path]}")
     for dataset in datasets:
         if dataset.name in touched:
-            missing = lacking(dataset, folder)
-            rest = f"still missing: {', '.join(file.name for file in missing)}" if missing else "all files are here"
-            log(f"{dataset.name}: {rest}" + (" (or a part of what it unpacks into)" if missing else f", in {folder}"))
+            missing = missing_files(dataset, folder)
+            rest = f"still missing: {', '.join(file.name for file in missing)}" if missing else "all files are present"
+            log(f"{dataset.name}: {rest}" + (" (or some of its unpacked files)" if missing else f", in {folder}"))
     if refused:
         log(AS_THEY_ARE)
 
@@ -125,18 +123,20 @@ def _limits(datasets: Iterable[Dataset]) -> tuple[int, int]:
     return max(each), 2 * sum(each)
 
 
-def _wanted(datasets: Iterable[Dataset], folder: Path, found: Sequence[OfficialFile], log: Log) -> list[OfficialFile]:
+def _to_import(
+    datasets: Iterable[Dataset], folder: Path, items: Sequence[OfficialFile], log: Log
+) -> list[OfficialFile]:
     """Return which of the files to import: those missing here, and a package rather than its contents."""
     lack = set()
     for dataset in datasets:
-        if any(item.dataset is dataset for item in found):
-            with os_errors_in_words(dataset, folder):
-                lack |= {file.path for file in lacking(dataset, folder)}
-    whole = {item.file.path for item in found if item.packed}
-    to_import = [item for item in found if item.file.path in lack and (item.packed or item.file.path not in whole)]
-    here = {item.file.path: item for item in found if item.file.path not in lack}
+        if any(item.dataset is dataset for item in items):
+            with os_errors_as_user_errors(dataset, folder):
+                lack |= {file.path for file in missing_files(dataset, folder)}
+    whole = {item.file.path for item in items if item.packed}
+    to_import = [item for item in items if item.file.path in lack and (item.packed or item.file.path not in whole)]
+    here = {item.file.path: item for item in items if item.file.path not in lack}
     for item in here.values():
-        log(f"{item.dataset.name}: {item.file.name} is here already")
+        log(f"{item.dataset.name}: {item.file.name} is already present")
     return to_import
 
 
@@ -154,7 +154,7 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refuse
     limits = _limits(datasets)
     sources = _files_below(path)
     if len(sources) > 1:
-        log(f"{path}: looking at {len(sources):,} files")
+        log(f"{path}: checking {len(sources):,} files")
     contents: list[Content] = []
     reasons: dict[Path, str] = {}
     for source in sources:
@@ -170,7 +170,7 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refuse
                 if namesake
                 else f"an official file of {titles}"
             )
-            reasons[source] = f"isn't {what} ({reason}{f', expected {namesake.md5}' if namesake else ''})"
+            reasons[source] = f"is not {what} ({reason}{f', expected {namesake.md5}' if namesake else ''})"
     if not contents and len(sources) == 1:
         way_out = f". {AS_THEY_ARE}" if sources[0].name in names else ""
         raise UserError(f"{sources[0]} {reasons[sources[0]]}{way_out}")
@@ -178,14 +178,14 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refuse
         some = next(
             (f": {source} {reason}. {AS_THEY_ARE}" for source, reason in reasons.items() if source.name in names), ""
         )
-        raise UserError(f"{path}: none of {len(sources):,} files is an official one of {titles}{some}")
+        raise UserError(f"{path}: none of the {len(sources):,} files is an official file of {titles}{some}")
     for source, reason in reasons.items():
         if source.name in names:
-            log(f"not taken: {source} {reason}")
+            log(f"not imported: {source} {reason}")
             refused.append(source)
     others = sum(source.name not in names for source in reasons)
     if others:
-        log(f"{path}: {others:,} other file{'s' * (others > 1)} left alone")
+        log(f"{path}: {others:,} other file{'s' * (others > 1)} skipped")
     return contents
 
 
@@ -201,7 +201,7 @@ def _files_below(path: Path) -> list[Path]:
         raise UserError(f"{path}: no such file or folder")
     if not path.is_dir():
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: neither a plain file nor a folder")
+            raise UserError(f"{path}: is neither a regular file nor a folder")
         return [path]
     files: list[Path] = []
     for place, folders, names in os.walk(path):  # follows no links to folders
@@ -209,9 +209,9 @@ def _files_below(path: Path) -> list[Path]:
         with_place = (Path(place) / name for name in sorted(names))
         files += [file for file in with_place if file.is_file()]
         if len(files) > MOST_FILES:
-            raise UserError(f"{path}: more than {MOST_FILES:,} files: name the folder of the data sets itself")
+            raise UserError(f"{path}: has more than {MOST_FILES:,} files: give the folder of the data sets itself")
     if not files:
-        raise UserError(f"{path}: holds no file")
+        raise UserError(f"{path}: has no files")
     return files
 
 
@@ -283,7 +283,7 @@ def _members_of_zip(file: BinaryIO, most: int, most_in_all: int) -> Iterator[tup
                 continue
             most_in_all -= member.file_size
             if most_in_all < 0:
-                raise ValueError("it unpacks into more bytes than the data sets have")
+                raise ValueError("it unpacks to more bytes than the data sets have")
             with archive.open(member) as content:
                 bounded = cast(BinaryIO, Bounded(cast(BinaryIO, content), member.file_size))
                 yield str(name), (_idx_of_npy if name.suffix == ".npy" else _chunks)(bounded)
@@ -297,7 +297,7 @@ def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     major, _ = np.lib.format.read_magic(file)
     if major not in readers:
-        raise ValueError(f"an array saved in version {major}")
+        raise ValueError(f"an array in the unknown format version {major}")
     shape, fortran, dtype = readers[major](file)
     if dtype == np.uint8 and not fortran and 1 <= len(shape) <= 3 and max(shape) < 2**32:
         yield struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
@@ -312,7 +312,7 @@ def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[in
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        how = "copied from" if content.member is None else "taken out of"
+        how = "copied from" if content.member is None else "extracted from"
         if link and content.member is None:
             with suppress(OSError):  # another file system, or one without hard links
                 temporary.hardlink_to(content.source.resolve())
@@ -323,8 +323,8 @@ def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[in
         else:
             actual_md5 = _write(content, temporary, limits)
         if actual_md5 != md5:
-            raise UserError(f"{content}: changed while it was read: run it again")
-        put_in_place(temporary, target)
+            raise UserError(f"{content}: changed while it was read: run the command again")
+        install_file(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
     return how

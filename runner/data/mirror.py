@@ -8,25 +8,25 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any
 
-from runner.data.folder import md5_of, put_in_place
-from runner.data.transfer import Crawls, Interrupted, Left, Transfer
+from runner.data.folder import install_file, md5_of
+from runner.data.transfer import Interrupted, MirrorFailed, TooSlow, Transfer
 from runner.text import one_line
 
 LATER = (429, 500, 502, 503, 504)  # temporary errors: retry
 
 
 def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
-    """Download the file from one address, reconnecting as needed; raise Left when the mirror should be given up.
+    """Download the file from one address, reconnecting as needed; raise MirrorFailed when the mirror should be given up.
 
     `floor` is the lowest accepted rate in bytes/s. Raises Interrupted when `transfer.stop` is set.
     """
     size, patience = transfer.file.size, transfer.patience
     vain, reached = 0, transfer.here()
     gave = False  # this mirror has sent data, so a later error is probably temporary
-    afresh = False  # the download was restarted from the first byte after a wrong md5
+    restarted = False  # the download was restarted from the first byte after a wrong md5
     while True:
         start = transfer.here()
         if size is not None and start > size:
@@ -35,40 +35,40 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
         pause, transfer.gained = None, 0
         try:
             resumed = start == size or _connect(url, transfer, floor)
-        except _Later as error:
+        except _RetryLater as error:
             if error.pause is not None and error.pause > patience.longest_pause:
-                raise Left(f"{error}, and asks to wait {error.pause:,.0f} s") from error
+                raise MirrorFailed(f"{error} and asks to wait {error.pause:,.0f} s") from error
             reason, pause = _words(error), error.pause
         except (OSError, http.client.HTTPException) as error:
             reason = _words(error)
             gave = gave or transfer.gained > 0
             if not gave:
-                raise Left(reason) from error
+                raise MirrorFailed(reason) from error
         else:
             with transfer.disk():
                 md5 = md5_of(transfer.part)
                 if md5 == transfer.file.md5:
-                    put_in_place(transfer.part, transfer.target)
+                    install_file(transfer.part, transfer.target)
             transfer.drop()
             if md5 == transfer.file.md5:
                 return
-            if afresh or not resumed:
-                raise Left(f"gave a file with md5 {md5}, official {transfer.file.md5}")
-            afresh = True
+            if restarted or not resumed:
+                raise MirrorFailed(f"sent a file with md5 {md5}, expected {transfer.file.md5}")
+            restarted = True
             continue
         if transfer.here() - reached >= patience.worth:
             vain, reached = 0, transfer.here()
         else:
             vain += 1
         if vain >= patience.tries:
-            raise Left(reason)
+            raise MirrorFailed(reason)
         if pause is None:
             pause = min(patience.pause * 2 ** max(0, vain - 1), patience.longest_pause)
         if transfer.stop.wait(pause):
             raise Interrupted
 
 
-class _Later(Exception):
+class _RetryLater(Exception):
     """The server asks to retry later; `pause` is the requested wait in seconds, None if it names none."""
 
     def __init__(self, message: str, pause: float | None) -> None:
@@ -76,14 +76,14 @@ class _Later(Exception):
         self.pause = pause
 
 
-class _BrokeOff(OSError):
+class _ConnectionLost(OSError):
     """The connection ended before the file did."""
 
 
 def _connect(url: str, transfer: Transfer, floor: float) -> bool:
     """Append to the part file over one connection until the file ends; return whether it resumed an older part.
 
-    Raises Left, _Later, or a network error (OSError, HTTPException). The part file keeps what has arrived.
+    Raises MirrorFailed, _RetryLater, or a network error (OSError, HTTPException). The part file keeps what has arrived.
     """
     size, start = transfer.file.size, transfer.here()
     # Ask for the stored bytes: a server may label a .gz as encoded, and a client would then unpack it.
@@ -101,32 +101,32 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
                 transfer.drop()
                 return _connect(url, transfer, floor)
             if error.code in LATER:
-                raise _Later(_words(error), _retry_after(error.headers)) from error
-            raise Left(_words(error)) from error
+                raise _RetryLater(_words(error), _retry_after(error.headers)) from error
+            raise MirrorFailed(_words(error)) from error
     except ValueError as error:  # an invalid address
-        raise Left(_words(error)) from error
+        raise MirrorFailed(_words(error)) from error
     with response:
         at, total = _offered(response)
         if at != start and response.status == 206:  # another range than the requested one: start over without a range
             if not start:
-                raise Left("answers with a part of the file, unasked")
+                raise MirrorFailed("sends a part of the file instead of all of it")
             transfer.drop()
             return _connect(url, transfer, floor)
         if size is not None and total not in (None, size):
-            raise Left(f"offers {total:,} bytes, the official file has {size:,}")
+            raise MirrorFailed(f"offers {total:,} bytes, expected {size:,}")
         transfer.total, transfer.arrived = size or total, at
         note = {"url": url, "validator": _validator(response), "bytes": transfer.total}
         with transfer.writer(at, note) as write:
             _copy(response, write, transfer, floor)
     if transfer.total is not None and transfer.arrived < transfer.total:
-        raise _BrokeOff(f"broke off after {transfer.arrived:,} of {transfer.total:,} bytes")
+        raise _ConnectionLost(f"connection lost after {transfer.arrived:,} of {transfer.total:,} bytes")
     return at > 0
 
 
-def _copy(response: Any, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
+def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
     """Write the response body to the part file.
 
-    Raises Crawls below `floor` bytes/s, Left for a body that is too long, Interrupted, and network errors.
+    Raises Crawls below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
     """
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived
@@ -138,12 +138,12 @@ def _copy(response: Any, write: Callable[[bytes], None], transfer: Transfer, flo
         transfer.gained += len(chunk)
         if size is not None and transfer.arrived > size:
             transfer.drop()
-            raise Left(f"sends more than the {size:,} bytes of the official file")
+            raise MirrorFailed(f"sends more than the {size:,} bytes of the official file")
         passed = time.monotonic() - since
         if passed >= transfer.patience.window:
             rate = (transfer.arrived - counted) / passed
             if rate < floor:
-                raise Crawls(rate)
+                raise TooSlow(rate)
             since, counted = time.monotonic(), transfer.arrived
 
 
@@ -163,7 +163,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _offered(response: Any) -> tuple[int, int | None]:
+def _offered(response: http.client.HTTPResponse) -> tuple[int, int | None]:
     """Return the first byte of a response (-1 if unknown) and the size of the whole file (None if unknown)."""
     if response.status != 206:
         return 0, response.length
@@ -173,7 +173,7 @@ def _offered(response: Any) -> tuple[int, int | None]:
     return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
-def _validator(response: Any) -> str | None:
+def _validator(response: http.client.HTTPResponse) -> str | None:
     """Return the value for If-Range: the strong ETag, else the Last-Modified date, else None."""
     etag = response.headers.get("ETag")
     if etag and not etag.startswith("W/"):
@@ -181,7 +181,7 @@ def _validator(response: Any) -> str | None:
     return response.headers.get("Last-Modified")
 
 
-def _retry_after(headers: Any) -> float | None:
+def _retry_after(headers: Message) -> float | None:
     """Return the wait in seconds from Retry-After, given there in seconds or as a date; None if absent or malformed."""
     value = headers.get("Retry-After") or ""
     if value.strip().isdecimal():
@@ -200,7 +200,7 @@ def _words(error: BaseException) -> str:
     elif isinstance(error, TimeoutError):
         text = "no answer"
     elif isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
-        text = f"answers in something else than HTTP ({error})"
+        text = f"does not answer in HTTP ({error})"
     else:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         text = text[:1].lower() + text[1:]

@@ -33,7 +33,7 @@ def _read_sklearn(dataset: Dataset, members: dict[str, Member]) -> Arrays:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise UserError(
-            f"{dataset.name}: these images ship inside scikit-learn, which isn't installed: pip install scikit-learn"
+            f"{dataset.name}: these images are part of scikit-learn, which is not installed: pip install scikit-learn"
         ) from error
     digits = load_digits()
     images = (digits.images * 15).astype(np.uint8)[:, None]
@@ -62,8 +62,8 @@ def read_idx(member: Member, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = read_sn3_pascalvincent_tensor(str(member.path)).numpy()
     except Exception as error:  # the reader asserts, indexes and views: any failure means that it isn't an idx file
-        reason = f"not a whole idx file ({detail(error)})"
-        raise UserError(f"{member.shown}: {reason}: truncated, or another file") from error
+        reason = f"not a complete idx file ({detail(error)})"
+        raise UserError(f"{member.shown}: {reason}: the file is truncated or not the expected one") from error
     if array.dtype != np.uint8 or array.shape != shape:
         raise UserError(f"{member.shown}: holds {array.dtype} {array.shape}, expected uint8 {shape}")
     return array
@@ -106,7 +106,7 @@ def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, ...]
         labels = [_cifar_labels(batch, key, classes, len(images)) for key, classes in label_keys]
         return images.reshape(-1, *dataset.shape), *labels
     except Exception as error:  # arbitrary bytes: any failure means that the file isn't a batch
-        raise UserError(f"{member.shown}: not a whole CIFAR batch ({detail(error)})") from error
+        raise UserError(f"{member.shown}: not a complete CIFAR batch ({detail(error)})") from error
 
 
 def _cifar_labels(batch: dict[str, Any], key: str, classes: int, count: int) -> np.ndarray:
@@ -130,7 +130,7 @@ def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
     (measured), most of it the images themselves.
     """
     random = np.random.RandomState(322)
-    set_aside = dict(dataset.validation)
+    validation_counts = dict(dataset.validation)
     arrays: Arrays = {}
     parts = []
     for path, member in members.items():
@@ -142,7 +142,7 @@ def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
         for digit in (*range(1, dataset.classes), 0):
             indices = np.flatnonzero(labels == digit)
             random.shuffle(indices)
-            is_held_out[indices[: set_aside.get(path, 0)]] = True
+            is_held_out[indices[: validation_counts.get(path, 0)]] = True
         parts.append((images, labels, is_held_out))
     count = sum(len(labels) for _, labels, _ in parts)
     arrays["train_images"] = np.empty((count, *dataset.shape), dtype=np.uint8)
@@ -171,7 +171,7 @@ def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         most = dataset.train_size + dataset.validation_size + dataset.test_size
         shape = declared.get("X", ())
         if len(shape) != 4 or shape[:3] != (height, width, channels) or shape[3] > most:
-            raise ValueError(f"'X' has the shape {shape or 'of nothing'}, expected {(height, width, channels, 'n')}")
+            raise ValueError(f"'X' has the shape {shape or '()'}, expected {(height, width, channels, 'n')}")
         if declared.get("y") not in ((shape[3], 1), (1, shape[3])):
             raise ValueError(f"{shape[3]:,} images, but labels of the shape {declared.get('y')}")
         content = scipy.io.loadmat(str(member.path), variable_names=("X", "y"))
@@ -179,12 +179,12 @@ def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         if images.dtype != np.uint8 or images.shape != shape:
             raise ValueError(f"'X' holds {images.dtype}, expected uint8")
         if labels.dtype.kind not in "ui" or not np.isin(labels, np.arange(1, dataset.classes + 1)).all():
-            raise ValueError(f"a label isn't one of 1 to {dataset.classes} (which stands for 0)")
+            raise ValueError(f"a label is not in 1 to {dataset.classes}, where {dataset.classes} means 0")
         return images.transpose(3, 2, 0, 1), labels.astype(np.int64) % dataset.classes
     except MemoryError:
         raise
     except Exception as error:  # arbitrary bytes: any failure means that the file isn't one of SVHN's
-        raise UserError(f"{member.shown}: not a whole .mat file of SVHN ({detail(error)})") from error
+        raise UserError(f"{member.shown}: not a complete .mat file of SVHN ({detail(error)})") from error
 
 
 # --- a restricted unpickler ------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class _Array:
         """Return the array; raise ValueError or TypeError if the state is not an array of unsigned bytes."""
         *_, shape, dtype, fortran, raw = self.state
         if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "|u1", "uint8", "B"):
-            raise ValueError("an array isn't of unsigned bytes")
+            raise ValueError("an array is not of unsigned bytes")
         raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 wrote its bytes as a str
         return np.frombuffer(raw, dtype=np.uint8).reshape(shape, order="F" if fortran else "C")
 
@@ -238,7 +238,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise ValueError(f"it asks for {module}.{name}"[:100] + ", which no data file needs")
+            raise ValueError(f"it refers to {module}.{name}"[:100] + ", which no data file contains")
         return _ALLOWED[module, name]
 
 
@@ -246,7 +246,7 @@ def unpickle_arrays(content: bytes) -> Any:
     """Unpickle plain values and uint8 arrays (as `_Array`); raise an exception for any other content."""
     for opcode, argument, _ in pickletools.genops(content):  # also checks each declared length against the content
         if "PUT" in opcode.name and cast(int, argument) > len(content):
-            raise ValueError("a memo index out of all proportion")  # the C unpickler would allocate memory for it
+            raise ValueError("a memo index is too large")  # the C unpickler would allocate memory for it
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 

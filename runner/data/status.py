@@ -4,12 +4,23 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets import DATASETS, Dataset
 from runner.data.cache import cache_roots, find_entry, stamp_of
-from runner.data.folder import find_file, md5_of, nearest, os_errors_in_words, paths_of, provenance_of, refuse_file
+from runner.data.folder import (
+    find_file,
+    md5_of,
+    nearest,
+    os_errors_as_user_errors,
+    paths_of,
+    provenance_of,
+    refuse_file,
+)
 from runner.text import ago, amount
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -31,7 +42,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    with os_errors_in_words(dataset, folder):
+    with os_errors_as_user_errors(dataset, folder):
         stamp = stamp_of(dataset, folder)
         cached = find_entry(dataset, folder, stamp)
         facts = cached[1]["facts"] if cached else {"sha256": None, "verified": None, "provenance": None}
@@ -45,7 +56,7 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
             md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
             md5s |= {path: md5_of(folder / path) for path, _ in some}
             unofficial = [item for form in forms for item in form.unofficial]
-            unofficial += [{"path": path, "found": md5s[path], "expected": m} for path, m in some if md5s[path] != m]
+            unofficial += [{"path": path, "report": md5s[path], "expected": m} for path, m in some if md5s[path] != m]
             if dataset.files and not missing:
                 facts |= {"verified": not unofficial, "provenance": provenance_of(dataset, folder, unofficial)}
         wrong = {item["path"] for item in unofficial}
@@ -88,7 +99,7 @@ def _others(folder: Path) -> list[str]:
     return sorted(files - known)
 
 
-def show_status(found: dict[str, Any], console: Any) -> None:
+def show_status(report: dict[str, Any], console: "Console") -> None:
     """Print the result of `status` as a table, followed by provenance, unused files and disk space."""
     from rich.markup import escape
     from rich.table import Table
@@ -96,18 +107,18 @@ def show_status(found: dict[str, Any], console: Any) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("data set", "verified", "size", "digest", "changed"):
         table.add_column(heading, justify="right" if heading == "size" else "left", no_wrap=True)
-    for row in found["datasets"]:
+    for row in report["datasets"]:
         if row["files"] or row["missing"]:
-            counts = ((len(row["files"]), "here"), (len(row["missing"]), "missing"))
+            counts = ((len(row["files"]), "present"), (len(row["missing"]), "missing"))
             what = ", ".join(f"{count} {where}" for count, where in counts if count)
         else:
-            what = "inside scikit-learn" if row["present"] else "scikit-learn isn't installed"
+            what = "part of scikit-learn" if row["present"] else "scikit-learn is not installed"
         verified = {True: "yes", False: "no", None: "-"}[row["verified"]]
         digest = f"sha256 {row['sha256'][:12]}" if row["sha256"] else ""
         size = sum(file["bytes"] for file in row["files"])
         table.add_row(f"{row['name']}: {what}", verified, amount(size) if size else "-", digest)
         for file in row["files"]:
-            verdict = "official" if file["official"] else "another"
+            verdict = "official" if file["official"] else "not official"
             table.add_row(
                 f"  {escape(PurePosixPath(file['path']).name)}",
                 verdict,
@@ -116,7 +127,7 @@ def show_status(found: dict[str, Any], console: Any) -> None:
                 ago(time.time() - file["changed"]),
             )
         for part in row["parts"]:
-            share = f"{100 * part['bytes'] / part['of']:.0f} % here" if part["of"] else "in part"
+            share = f"{100 * part['bytes'] / part['of']:.0f} % downloaded" if part["of"] else "incomplete"
             table.add_row(
                 f"  {escape(PurePosixPath(part['path']).name)}",
                 share,
@@ -125,12 +136,12 @@ def show_status(found: dict[str, Any], console: Any) -> None:
                 ago(time.time() - part["changed"]),
             )
     console.print(table)
-    for row in found["datasets"]:
+    for row in report["datasets"]:
         if row["provenance"]:
             console.print(f"{row['name']}: {escape(row['provenance'])}", highlight=False)
-    if found["others"]:
-        some = ", ".join(found["others"][:5]) + (", ..." if len(found["others"]) > 5 else "")
-        console.print(f"Nothing reads {len(found['others'])} other: {escape(some)}", highlight=False)
-    cached = sum(row["cache_bytes"] for row in found["datasets"])
-    room = f"caches {amount(cached)}, {amount(found['free_bytes'])} free"
-    console.print(f"{escape(found['folder'])}: {room}", highlight=False)
+    if report["others"]:
+        some = ", ".join(report["others"][:5]) + (", ..." if len(report["others"]) > 5 else "")
+        console.print(f"{len(report['others'])} other files, which no data set uses: {escape(some)}", highlight=False)
+    cached = sum(row["cache_bytes"] for row in report["datasets"])
+    room = f"caches {amount(cached)}, {amount(report['free_bytes'])} free"
+    console.print(f"{escape(report['folder'])}: {room}", highlight=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.datasets import Dataset, File
 from benchmarks.records import write_atomically
-from runner.data.folder import os_errors_in_words
+from runner.data.folder import os_errors_as_user_errors
 from runner.files import read_json
 from runner.text import amount
 
@@ -59,7 +59,7 @@ class Transfer:
 
     def disk(self) -> AbstractContextManager[None]:
         """Convert an OSError of the disk into a UserError, so that it is not mistaken for a network error."""
-        return os_errors_in_words(self.dataset, self.folder)
+        return os_errors_as_user_errors(self.dataset, self.folder)
 
     def validator(self, url: str) -> str | None:
         """Return the If-Range value (RFC 9110) under which this address served the part file, or None."""
@@ -93,11 +93,11 @@ class Transfer:
             self.note.unlink(missing_ok=True)
 
 
-class Left(Exception):
+class MirrorFailed(Exception):
     """A mirror is given up; the message says why."""
 
 
-class Crawls(Left):
+class TooSlow(MirrorFailed):
     """A mirror is given up for now because it is slow; `rate` is in bytes/s."""
 
     def __init__(self, rate: float) -> None:

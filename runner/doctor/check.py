@@ -14,7 +14,7 @@ CLOCK_WARNING, CLOCK_PROBLEM = 5.0, 60.0  # seconds between two clocks; leases a
 
 @dataclass(frozen=True)
 class Check:
-    """The result of a check: `says` is one line; `mend` is what to do, empty if nothing."""
+    """The result of a check: `says` is one line; `mend` is what to do, empty if nothing. Both are keys of `doctor --json`."""
 
     name: str
     status: Status
@@ -28,7 +28,7 @@ def ok(name: str, says: str) -> Check:
 
 
 def warning(name: str, says: str, mend: str) -> Check:
-    """Return a result that lets work go on with a limitation."""
+    """Return a result that limits the work but does not stop it."""
     return Check(name, "warning", says, mend)
 
 
@@ -50,11 +50,13 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 def compare_clocks(name: str, apart: float, whose: str) -> Check:
     """Return the check of two clocks that differ by `apart` seconds."""
-    says = f"{whose} are {apart:.1f} s apart"
+    says = f"{whose} differ by {apart:.1f} s"
     if apart > CLOCK_PROBLEM:
         return problem(
-            name, says, "set the clocks by NTP: leases of other hosts are believed by them for three minutes"
+            name,
+            says,
+            "synchronise the clocks with NTP, because a job counts as running for three minutes after its lease",
         )
     if apart > CLOCK_WARNING:
-        return warning(name, says, "set the clocks by NTP")
+        return warning(name, says, "synchronise the clocks with NTP")
     return ok(name, says)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
 from runner import nvml
@@ -21,6 +21,9 @@ from runner.doctor.services import check_engines, check_mlflow, check_slurm
 from runner.engines.config import Slurm, engine_named, engines_file
 from runner.jobs.paths import runs_folder
 from runner.text import first_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SYMBOLS: dict[Status, str] = {"ok": "✓", "warning": "!", "problem": "✗"}
 
@@ -51,7 +54,7 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
     results = [_guarded(name, check) for name, check in checks]
     if engine is not None and table is not None:
         if needs_slurm and next(check for check in results if check.name == "slurm").status == "problem":
-            results.append(problem("engine", f"engine '{engine}' can't be tried without SLURM", "mend SLURM first"))
+            results.append(problem("engine", f"engine '{engine}' can't be checked without SLURM", "fix SLURM first"))
         else:
             try:
                 results += check_engine(engine, table, say)
@@ -74,7 +77,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:
-        mend = "" if isinstance(error, UserError) else "mend that first; it isn't what the check looks for"
+        mend = "" if isinstance(error, UserError) else "fix this error first; the check itself could not run"
         return problem(name, _what(error), mend)
 
 
@@ -83,7 +86,7 @@ def _what(error: Exception) -> str:
     return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
 
 
-def run(engine: str | None, data_dir: Path | None, as_json: bool, console: Any) -> int:
+def run(engine: str | None, data_dir: Path | None, as_json: bool, console: "Console") -> int:
     """Print every check; return exit code 1 if one is a problem, else 0."""
     checks = examine(engine, data_dir, lambda line: print(line, file=sys.stderr))
     counts = {status: sum(check.status == status for check in checks) for status in SYMBOLS}

@@ -44,19 +44,19 @@ def check_disk(name: str, path: Path, *, needed: bool) -> Check:
     kind, _ = file_system(there.resolve())
     says = f"{path}: {free / GIB:.1f} GiB free ({kind})"
     if not there.is_dir():
-        return problem(name, f"{there} is a file, expected a folder", "move the file away, or name another folder")
+        return problem(name, f"{there} is a file, expected a folder", "move the file, or choose another folder")
     try:
         with scratch(there):
             pass
     except OSError as error:
         says = f"{path} can't be written ({error.strerror})"
         if not needed:
-            return ok(name, f"{says}: what is parsed from it is kept elsewhere")
-        return problem(name, says, "give yourself the right to write there, or name another root: REPROZOO_ROOT")
+            return ok(name, f"{says}: parsed arrays are kept elsewhere")
+        return problem(name, says, "get write permission, or set REPROZOO_ROOT to another folder")
     if free < DISK_PROBLEM and needed:
-        return problem(name, says, "free some space: a checkpoint that doesn't fit ends its job")
+        return problem(name, says, "free space: a job fails if its checkpoint does not fit")
     if free < DISK_WARNING and needed:
-        return warning(name, says, "a suite's weights and logs may need more: free some space")
+        return warning(name, says, "free space: the weights and logs of a suite may need more")
     return ok(name, says)
 
 
@@ -78,18 +78,18 @@ def check_locks() -> Check:
     if not (held and seen and freed):
         return problem(
             "locks",
-            f"flock doesn't work on {folder} ({kind}): two workers would train the same job",
-            "mount it with locks (NFS: without nolock), or put .runs elsewhere: REPROZOO_ROOT",
+            f"file locks do not work on {folder} ({kind}), so two workers could train the same job",
+            "mount it with locks (NFS: without nolock), or set REPROZOO_ROOT to another folder",
         )
-    across = "; between nodes: `runner doctor --engine NAME` proves it" if shared else ""
-    return ok("locks", f"flock works on {folder} ({kind}){across}")
+    across = "; to check them between nodes: `runner doctor --engine NAME`" if shared else ""
+    return ok("locks", f"file locks work on {folder} ({kind}){across}")
 
 
 def check_clock() -> Check:
     """Check this machine's clock against the file system's, because the validity of other hosts' leases depends on it."""
     with scratch(nearest(runs_folder())) as path:
         apart = abs(path.stat().st_mtime - time.time())
-    return compare_clocks("clock", apart, "the clock and the file system's")
+    return compare_clocks("clock", apart, "the clocks of this machine and the file system")
 
 
 def check_data(data_dir: Path | None) -> Check:
@@ -106,10 +106,10 @@ def check_data(data_dir: Path | None) -> Check:
     if foreign:
         return warning(
             "data", f"{says}; not the official files: {', '.join(foreign)}",
-            "`runner data status` says more; --allow-unverified-data accepts them, marked beside every number",
+            "details: `runner data status`; --allow-unverified-data accepts them and marks every number",
         )  # fmt: skip
     if missing:
-        return warning("data", says, "before a suite that needs one: runner data prepare --suite S")
+        return warning("data", says, "get the data of a suite with: runner data prepare --suite S")
     return ok("data", says)
 
 
@@ -129,9 +129,11 @@ def check_leftovers() -> Check:
         half_written
     )
     if not parts:
-        return ok("leftovers", f"{number(len(job_states), 'job')}, nothing left behind")
+        return ok("leftovers", f"{number(len(job_states), 'job')}, no leftovers")
     mend = (
-        "runner retry --failed, once mended" if set(counts) == {"failed"} else "the same `runner submit` takes them up"
+        "fix the cause, then: runner retry --failed"
+        if set(counts) == {"failed"}
+        else "the same `runner submit` continues them"
     )
     return warning("leftovers", f"{number(len(job_states), 'job')}: {', '.join(parts)}", mend)
 

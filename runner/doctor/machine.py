@@ -22,7 +22,7 @@ def check_python() -> Check:
     """Check that the interpreter runs in a virtual environment."""
     says = f"Python {platform.python_version()} at {sys.executable}"
     if sys.prefix == sys.base_prefix:
-        return warning("python", f"{says}, no environment of its own", "make setup; then .venv/bin/runner")
+        return warning("python", f"{says}, not in a virtual environment", "make setup; then .venv/bin/runner")
     return ok("python", says)
 
 
@@ -40,70 +40,74 @@ def torch_versions() -> tuple[str, str | None] | None:
     return namespace.get("__version__") or metadata.version("torch"), namespace.get("cuda")
 
 
-def check_torch(versions: tuple[str, str | None] | None, found: Gpus | str | None) -> Check:
+def check_torch(versions: tuple[str, str | None] | None, gpus: Gpus | str | None) -> Check:
     """Check torch, and whether the driver supports the CUDA version of its build."""
     if versions is None:
-        return problem("torch", "torch isn't installed", "make setup")
+        return problem("torch", "torch is not installed", "make setup")
     version, cuda = versions
     says = f"torch {version}, " + (f"built for CUDA {cuda}" if cuda else "built without CUDA")
-    if not isinstance(found, Gpus) or not found.cards:
+    if not isinstance(gpus, Gpus) or not gpus.cards:
         return ok("torch", says)
     if cuda is None:
-        return problem("torch", f"{says}, but there is a GPU", "make setup TORCH=auto installs the one for this driver")
+        return problem(
+            "torch", f"{says}, but there is a GPU", "make setup TORCH=auto installs the build for this driver"
+        )
     major, minor = (int(part) for part in cuda.split(".")[:2])
-    knows = f"{found.cuda // 1000}.{found.cuda % 1000 // 10}"
-    if found.cuda // 1000 < major:
+    knows = f"{gpus.cuda // 1000}.{gpus.cuda % 1000 // 10}"
+    if gpus.cuda // 1000 < major:
         return problem(
             "torch",
-            f"{says}; driver {found.driver} knows CUDA up to {knows}",
-            f"install a driver for CUDA {major}, or `make setup TORCH=auto`: a torch for CUDA {found.cuda // 1000}",
+            f"{says}; driver {gpus.driver} supports CUDA up to {knows}",
+            f"install a driver for CUDA {major}, or a torch for CUDA {gpus.cuda // 1000}: make setup TORCH=auto",
         )
-    if found.cuda < 1000 * major + 10 * minor:
+    if gpus.cuda < 1000 * major + 10 * minor:
         return warning(
             "torch",
-            f"{says}; driver {found.driver} knows CUDA up to {knows}, the same major version: most things work",
-            "a newer driver, where a job says that PTX can't be compiled",
+            f"{says}; driver {gpus.driver} supports CUDA up to {knows}, so most operations work",
+            "if a job fails because PTX can't be compiled, install a newer driver",
         )
-    return ok("torch", f"{says}; driver {found.driver} knows CUDA up to {knows}")
+    return ok("torch", f"{says}; driver {gpus.driver} supports CUDA up to {knows}")
 
 
-def check_gpus(found: Gpus | str | None, build: Build | None = None) -> Check:
+def check_gpus(gpus: Gpus | str | None, build: Build | None = None) -> Check:
     """Check the GPUs, their free memory, and what keeps torch from using them. Imports torch only if there is a GPU."""
-    if isinstance(found, str):
+    if isinstance(gpus, str):
         return problem(
-            "gpu", f"there is a driver, but it doesn't answer: {found}",
-            "nvidia-smi says more; after an update of the driver: reload its module or reboot",
+            "gpu", f"the NVIDIA driver does not answer: {gpus}",
+            "run nvidia-smi for details; after an update of the driver, reload its module or reboot",
         )  # fmt: skip
-    if found is None or not (found.cards or found.lost):
-        return ok("gpu", "no GPU here: jobs train on the processor")
+    if gpus is None or not (gpus.cards or gpus.lost):
+        return ok("gpu", "no GPU: jobs train on the CPU")
     shown = [
         f"{card.name}, {card.free / GIB:.1f} of {card.total / GIB:.1f} GiB free" if card.total else card.name
-        for card in found.cards
+        for card in gpus.cards
     ]
-    says, variable = "; ".join([*shown, *found.lost]), os.environ.get("CUDA_VISIBLE_DEVICES")
+    says, variable = "; ".join([*shown, *gpus.lost]), os.environ.get("CUDA_VISIBLE_DEVICES")
     if hardware.hides_all(variable):
         return warning(
             "gpu", f"{says}; CUDA_VISIBLE_DEVICES hides them all", "unset CUDA_VISIBLE_DEVICES to train on them"
         )
-    usable = hardware.find(found, variable, build)
+    usable = hardware.find(gpus, variable, build)
     if not usable.gpus:
         return problem("gpu", f"{says}; none can be used: {'; '.join(usable.unfit)}", hardware.INSIST)
     if usable.unfit:
-        return warning("gpu", f"{says}; not used: {'; '.join(usable.unfit)}", "the others train without it")
+        return warning("gpu", f"{says}; not used: {'; '.join(usable.unfit)}", "no action: jobs use the other GPUs")
     cards = [gpu.card for gpu in usable.gpus]
     if any(card.free < min(GPU_MEMORY, card.total) for card in cards):
         return warning(
             "gpu",
-            f"{says}: too little for the larger networks",
-            "nvidia-smi shows who uses it; wait, or fewer --slots-per-gpu",
+            f"{says}: too little free memory for the larger networks",
+            "find the processes that use it with nvidia-smi, or use fewer --slots-per-gpu",
         )
     if any(card.compute_mode == EXCLUSIVE for card in cards) and not hardware.shared_by_mps():
-        return warning("gpu", f"{says}; EXCLUSIVE_PROCESS lets in one process", "--slots-per-gpu 1, or start MPS")
-    if variable and variable[0].isdigit() and hardware.numbers_differ(found.cards):
+        return warning(
+            "gpu", f"{says}; EXCLUSIVE_PROCESS admits one process only", "use --slots-per-gpu 1, or start MPS"
+        )
+    if variable and variable[0].isdigit() and hardware.numbers_differ(gpus.cards):
         return warning(
             "gpu",
-            f"{says}; CUDA_VISIBLE_DEVICES={variable} is read by the bus here, and CUDA counts the fastest first",
-            "export CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by UUID (nvidia-smi -L)",
+            f"{says}; CUDA_VISIBLE_DEVICES={variable} counts in bus order here, but CUDA counts the fastest GPU first",
+            "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or use UUIDs (nvidia-smi -L)",
         )
     return ok("gpu", says)
 
@@ -117,5 +121,5 @@ def check_slots() -> Check:
     free = psutil.virtual_memory().available / GIB
     says = f"{len(slots)} {'GPU' if slots[0].device == 'cuda' else 'CPU'} slots, {free:.1f} GiB of memory available"
     if free < 3:
-        return warning("slots", says, "a whitened CIFAR-10 in float32 needs about 3 GiB: free some memory")
+        return warning("slots", says, "free memory: a whitened CIFAR-10 in float32 needs about 3 GiB")
     return ok("slots", says)

@@ -70,15 +70,15 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
             if state is None:
                 log = next((path for path in sorted(place.rglob("*.out"))), None)
                 tail = (
-                    (log.read_text(errors="replace").strip().splitlines() or [""])[-1] if log else "it left no output"
+                    (log.read_text(errors="replace").strip().splitlines() or [""])[-1] if log else "it wrote no output"
                 )
                 return [problem("engine", f"{what} ended without an answer: {tail}", _no_answer(name, table))]
             if time.monotonic() > deadline:
                 return [
                     warning(
                         "engine",
-                        f"{what} hasn't started within {PROBE_SECONDS:.0f} s ({state})",
-                        "ask again when the queue is shorter",
+                        f"{what} has not started within {PROBE_SECONDS:.0f} s ({state})",
+                        "try again when the queue is shorter",
                     )
                 ]
             time.sleep(0.2)
@@ -93,8 +93,11 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
 
 def _no_answer(name: str, table: Table) -> str:
     if not isinstance(table, Slurm):
-        return f"""`{sys.executable} -c "import torch, runner.worker.attempt"` in the checkout shows why"""
-    return f"does a node see {root()} and {sys.executable}? set `setup` in [engine.{name}] to what it needs first"
+        return f"""`{sys.executable} -c "import torch, runner.worker.attempt"` in the checkout shows the cause"""
+    return (
+        f"check that the node can read {root()} and {sys.executable}; commands that it needs first belong into `setup` "
+        f"in [engine.{name}]"
+    )
 
 
 def _judge(name: str, table: Table, place: Path) -> list[Check]:
@@ -121,29 +124,29 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
         checks.append(
             problem(
                 "engine",
-                f"{where}, where {table.gpus} were asked for",
-                "is the node's driver new enough for torch's CUDA, and its gres.conf right?",
+                f"{where}, but {table.gpus} were requested",
+                "check the node's driver, which torch's CUDA may find too old, and its gres.conf",
             )
         )
     elif not saw:
         checks.append(
             problem(
                 "engine",
-                f"{where}, doesn't see the files that are written here",
-                "put the root on a shared file system: REPROZOO_ROOT",
+                f"{where}, can't read files that are written here",
+                "set REPROZOO_ROOT to a folder on a shared file system",
             )
         )
     elif not (seen and freed):
         checks.append(
             warning(
                 "engine",
-                f"{where}: its files are seen, its lock isn't",
-                "mount .runs with locks (NFS 4, or without nolock; Lustre: flock); until then leases guard the jobs",
+                f"{where}: its files are visible from here, its lock is not",
+                "mount .runs with locks (NFS 4, or without nolock; Lustre: flock); until then only leases protect the jobs",
             )
         )
     else:
-        checks.append(ok("engine", f"{where}: its lock and its files are seen here, and ours there"))
-    return [*checks, compare_clocks("clocks", apart, f"the clocks here and on {hello.get('host')}")]
+        checks.append(ok("engine", f"{where}: files and locks are visible in both directions"))
+    return [*checks, compare_clocks("clocks", apart, f"the clocks of this machine and {hello.get('host')}")]
 
 
 def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
@@ -177,7 +180,7 @@ def _start_task(table: Slurm, place: Path) -> tuple[Callable[[], str | None], Ca
         return next((f"{state.lower()}, {reason}" for id_, state, reason in lines if id_ == job), None)
 
     def stop() -> None:
-        with contextlib.suppress(slurm.SlurmAway):
+        with contextlib.suppress(slurm.SlurmUnavailable):
             slurm.ask("scancel", "--quiet", job)
 
     return alive, stop, f"SLURM job {job}"

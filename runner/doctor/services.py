@@ -20,9 +20,7 @@ def check_mlflow() -> Check:
     try:
         version = metadata.version("mlflow")
     except metadata.PackageNotFoundError:
-        return warning(
-            "mlflow", "mlflow isn't installed here", "`runner sync` brings the runs into it later, where it is"
-        )
+        return warning("mlflow", "mlflow is not installed", "install it; `runner sync` then writes the runs to it")
     says = f"mlflow {version}, {shown}"
     if uri.startswith(("http:", "https:")):
         try:
@@ -32,13 +30,13 @@ def check_mlflow() -> Check:
             why = getattr(error, "reason", error)
             return warning(
                 "mlflow",
-                f"{says} doesn't answer ({why})",
-                "start it; training goes on meanwhile, `runner sync` brings the rest",
+                f"{says} does not answer ({why})",
+                "start it; jobs train without it, and `runner sync` writes their runs later",
             )
         return ok("mlflow", f"{says} answers")
     if path := store.database_of(uri):
         if not path.exists():
-            return ok("mlflow", f"{says}: made by the first submit")
+            return ok("mlflow", f"{says}: the first submit will create it")
         import sqlite3
 
         try:
@@ -48,7 +46,7 @@ def check_mlflow() -> Check:
             return problem(
                 "mlflow",
                 f"{says} can't be read ({error})",
-                f"move {path.name} away; `runner sync` writes a new one from the files",
+                f"move {path.name}; `runner sync` then writes a new one from the jobs' files",
             )
         return ok("mlflow", f"{says}: {runs} runs")
     return ok("mlflow", says)
@@ -64,25 +62,29 @@ def check_slurm(*, needed: bool) -> Check:
         if not needed:
             return ok("slurm", "not installed: only --engine slurm needs it")
         return problem(
-            "slurm", "SLURM isn't installed here", "run on a login node of the cluster, or use --engine local"
+            "slurm",
+            "SLURM is not installed on this machine",
+            "run on a login node of the cluster, or use --engine local",
         )
     if missing:
         return problem(
-            "slurm", f"SLURM's {', '.join(missing)} are missing", "install the client tools (Debian: slurm-client)"
+            "slurm",
+            f"commands of SLURM are missing: {', '.join(missing)}",
+            "install the client tools (Debian: slurm-client)",
         )
     try:
         version = slurm.ask("sinfo", "--version")
         partitions = slurm.ask("sinfo", "--noheader", "--format=%P").splitlines()
-    except slurm.SlurmAway as error:
+    except slurm.SlurmUnavailable as error:
         says = str(error)
         if shutil.which("munge") and subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode:
-            mend = "munge doesn't answer here either: start munged, with the cluster's key"
+            mend = "munge does not answer either: start munged with the cluster's key"
         else:
-            mend = "is slurmctld up, and does SLURM_CONF or /etc/slurm/slurm.conf name it?"
+            mend = "check that slurmctld runs and that SLURM_CONF or /etc/slurm/slurm.conf names it"
         return (
             problem("slurm", says, mend)
             if needed
-            else warning("slurm", says, f"matters for --engine slurm only: {mend}")
+            else warning("slurm", says, f"needed for --engine slurm only: {mend}")
         )
     return ok("slurm", f"{version}; partitions: {', '.join(partitions) or 'none'}")
 
@@ -92,5 +94,5 @@ def check_engines() -> Check:
     path = engines_file()
     engines = read_engines()
     if not path.exists():
-        return ok("engines", f"no {path.name}: inline, local and slurm with their defaults")
+        return ok("engines", f"no {path.name}: inline, local and slurm have their defaults")
     return ok("engines", f"{path}: {', '.join(engines)}")

@@ -20,10 +20,10 @@ OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "signal"
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    slots_per_gpu: Annotated[int, Field(ge=1, description="jobs at once on each GPU")] = 1
+    slots_per_gpu: Annotated[int, Field(ge=1, description="concurrent jobs on each GPU")] = 1
     on_other_device: Annotated[
         Literal["resume", "restart", "refuse"],
-        Field(description="what `reference` does with a checkpoint of another model of GPU; `fast` resumes"),
+        Field(description="what `reference` does with a checkpoint from another GPU model; `fast` resumes"),
     ] = "refuse"
 
 
@@ -47,12 +47,14 @@ class Slurm(_Table):
     account: str | None = None
     gpus: Annotated[int, Field(ge=0, description="GPUs of each task")] = 0
     cpus: Annotated[int | None, Field(ge=1, description="cores of each task")] = None
-    memory: Annotated[str | None, Field(pattern=r"^\d+[KMGT]?$", description="of each task, such as 16G")] = None
+    memory: Annotated[str | None, Field(pattern=r"^\d+[KMGT]?$", description="memory of each task, such as 16G")] = None
     walltime: Annotated[
-        str | None, Field(description="of each task: hours:minutes:seconds, days-hours, or minutes")
+        str | None, Field(description="walltime of each task: hours:minutes:seconds, days-hours, or minutes")
     ] = None
-    tasks: Annotated[int, Field(ge=1, le=1000, description="at most so many tasks a submit")] = 64
-    setup: Annotated[tuple[str, ...], Field(strict=False, description="shell lines before the worker starts")] = ()
+    tasks: Annotated[int, Field(ge=1, le=1000, description="the largest number of tasks per submit")] = 64
+    setup: Annotated[
+        tuple[str, ...], Field(strict=False, description="shell commands to run before the worker starts")
+    ] = ()
     extra: Annotated[
         dict[str, str | int | bool], Field(description="further options of sbatch, without the dashes")
     ] = {}
@@ -69,9 +71,9 @@ class Slurm(_Table):
     def _extra(cls, options: dict[str, Any]) -> dict[str, Any]:
         for name in options:
             if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-                raise ValueError(f"'{name}' isn't a long option of sbatch, written without its dashes")
+                raise ValueError(f"'{name}' is not a long option of sbatch, expected its name without dashes")
             if name in OURS:
-                raise ValueError(f"'{name}' is set by the runner itself")
+                raise ValueError(f"'{name}' can't be set, because the runner sets it")
         return options
 
 
@@ -114,7 +116,7 @@ def read_engines() -> dict[str, Table]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if os.environ.get("REPROZOO_ENGINES"):
-            raise UserError(f"REPROZOO_ENGINES names {path}, which isn't there") from None
+            raise UserError(f"REPROZOO_ENGINES names {path}, which does not exist: correct or unset it") from None
         return dict(BUILT_IN)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
@@ -122,19 +124,23 @@ def read_engines() -> dict[str, Table]:
         ValueError,
         RecursionError,
     ) as error:  # not TOML or not UTF-8; RecursionError from thousands of nested brackets
-        raise UserError(f"{path}: not TOML: {error}") from error
-    strange = sorted(set(content) - {"engine"})
-    if strange or not isinstance(content.get("engine", {}), dict):
-        raise UserError(f"{path}: '{strange[0] if strange else 'engine'}': expected tables [engine.NAME] only")
+        raise UserError(f"{path}: is not valid TOML: {error}") from error
+    unknown_keys = sorted(set(content) - {"engine"})
+    if unknown_keys or not isinstance(content.get("engine", {}), dict):
+        raise UserError(
+            f"{path}: '{unknown_keys[0] if unknown_keys else 'engine'}': expected tables [engine.NAME] only"
+        )
     return BUILT_IN | {name: _read(path, name, table) for name, table in content.get("engine", {}).items()}
 
 
-def _read(path: Path, name: str, table: Any) -> Table:
+def _read(path: Path, name: str, table: object) -> Table:
     where = f"{path}: [engine.{name}]"
     if not isinstance(table, dict):
         raise UserError(f"{where}: expected a table, got {table!r}")
     if name == "inline":
-        raise UserError(f"{where}: 'inline' is this process itself and has no table; choose another name")
+        raise UserError(
+            f"{where}: 'inline' has no settings, because it runs in the submitting process: choose another name"
+        )
     kind = table.get("kind", name if name in KINDS else None)
     if kind is None:
         raise UserError(f"{where}: the field 'kind' is missing, expected one of {', '.join(KINDS)}")
@@ -151,10 +157,10 @@ def _read(path: Path, name: str, table: Any) -> Table:
     except ValidationError as error:
         item = error.errors(include_url=False)[0]
         field = str(item["loc"][0])
-        meant = model.model_fields[field].description
+        description = model.model_fields[field].description
         says = item["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{where}: {field} is {table.get(field)!r}: {says}" + (f" ({meant})" if meant else "")
+            f"{where}: {field} is {table.get(field)!r}: {says}" + (f" ({description})" if description else "")
         ) from error
 
 

@@ -10,7 +10,7 @@ from benchmarks.errors import UserError
 from runner import nvml
 from runner.nvml import EXCLUSIVE, PROHIBITED, Card, Gpus
 
-INSIST = "`--device cpu` trains on the processor instead"
+INSIST = "To train on the CPU instead: --device cpu"
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ def code_runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> b
 def unfit_driver(gpus: Gpus, build: Build) -> str | None:
     """Return why this torch cannot use the driver; None if it can."""
     if build.cuda is None:
-        return f"torch {build.version} is built without CUDA: `make setup TORCH=auto` installs the one for this driver"
-    major, knows = int(build.cuda.split(".")[0]), gpus.cuda // 1000
-    if knows < major:
         return (
-            f"driver {gpus.driver} knows CUDA up to {knows}.{gpus.cuda % 1000 // 10}, torch {build.version} needs "
-            f"{build.cuda}: install a driver for CUDA {major}, or `make setup TORCH=auto`"
+            f"torch {build.version} is built without CUDA: `make setup TORCH=auto` installs the build for this driver"
+        )
+    major, supported = int(build.cuda.split(".")[0]), gpus.cuda // 1000
+    if supported < major:
+        return (
+            f"driver {gpus.driver} supports CUDA up to {supported}.{gpus.cuda % 1000 // 10}, but torch {build.version} needs "
+            f"{build.cuda}: install a driver for CUDA {major}, or run `make setup TORCH=auto`"
         )
     return None
 
@@ -73,14 +75,14 @@ def unfit_driver(gpus: Gpus, build: Build) -> str | None:
 def unfit_card(card: Card, build: Build) -> str | None:
     """Return why torch cannot compute on this card; None if it can."""
     if card.compute_mode == PROHIBITED:
-        return f"{card.name} is in compute mode PROHIBITED: `nvidia-smi -c DEFAULT`"
+        return f"{card.name} is in compute mode PROHIBITED: run `nvidia-smi -c DEFAULT`"
     if card.instances == ():
-        return f"{card.name} is in MIG mode and has no instance: `nvidia-smi mig -cgi` makes one"
+        return f"{card.name} is in MIG mode and has no instance: create one with `nvidia-smi mig -cgi`"
     if card.capability is not None and not code_runs_on(card.capability, build.architectures):
         major, minor = card.capability
         return (
-            f"{card.name} has compute capability {major}.{minor}, and torch {build.version} has code for "
-            f"{', '.join(build.architectures)}: an older CUDA may have it, `make setup TORCH=cu126`"
+            f"{card.name} has compute capability {major}.{minor}, but torch {build.version} is compiled for "
+            f"{', '.join(build.architectures)}: a build for an older CUDA may support it, `make setup TORCH=cu126`"
         )
     return None
 
@@ -136,7 +138,7 @@ def _by_name(cards: Sequence[Card], entry: str) -> list[Gpu] | None:
 
 
 @dataclass(frozen=True)
-class Found:
+class GpuSelection:
     """The GPUs to train on, and why each other selected GPU cannot be used.
 
     `on_cpu` means that training on the CPU is expected: no driver, no GPU, or CUDA_VISIBLE_DEVICES excludes all.
@@ -147,30 +149,32 @@ class Found:
     on_cpu: bool = False
 
 
-def find(machine: Gpus | str | None, variable: str | None, build: Build | None = None) -> Found:
+def find(machine: Gpus | str | None, variable: str | None, build: Build | None = None) -> GpuSelection:
     """Return which of a machine's GPUs can be used. Without `build`, torch is imported if there is a GPU to check."""
     if machine is None or hides_all(variable):
-        return Found([], [], on_cpu=True)
+        return GpuSelection([], [], on_cpu=True)
     if isinstance(machine, str):
-        return Found([], [f"the driver doesn't answer: {machine}"])
+        return GpuSelection([], [f"the NVIDIA driver does not answer: {machine}"])
     if not machine.cards:
-        return Found([], machine.lost, on_cpu=not machine.lost)
+        return GpuSelection([], machine.lost, on_cpu=not machine.lost)
     candidates = named(machine.cards, variable)
     if not candidates:
         there = "1 GPU" if len(machine.cards) == 1 else f"{len(machine.cards)} GPUs"
-        return Found(
-            [], [*machine.lost, f"CUDA_VISIBLE_DEVICES is '{variable}', which CUDA reads as none of the {there}"]
+        return GpuSelection(
+            [], [*machine.lost, f"CUDA_VISIBLE_DEVICES is '{variable}', which selects none of the {there}"]
         )
     build = build or torch_build()
     driver = unfit_driver(machine, build)
     if driver is not None:
-        return Found([], [driver])
+        return GpuSelection([], [driver])
     reasons = {gpu.uuid: unfit_card(gpu.card, build) for gpu in candidates}
     unfit = [reason for reason in reasons.values() if reason is not None]
-    return Found([gpu for gpu in candidates if reasons[gpu.uuid] is None], [*machine.lost, *dict.fromkeys(unfit)])
+    return GpuSelection(
+        [gpu for gpu in candidates if reasons[gpu.uuid] is None], [*machine.lost, *dict.fromkeys(unfit)]
+    )
 
 
-def usable_gpus() -> Found:
+def usable_gpus() -> GpuSelection:
     """Return the GPUs that this process may train on; raise UserError if a driver has GPUs and none can be used."""
     usable = find(nvml.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if not usable.gpus and not usable.on_cpu:
@@ -193,6 +197,6 @@ def check_shares(gpus: Sequence[Gpu], slots_per_gpu: int) -> None:
     exclusive = [gpu.card.name for gpu in gpus if gpu.card.compute_mode == EXCLUSIVE]
     if exclusive and slots_per_gpu > 1 and not shared_by_mps():
         raise UserError(
-            f"{exclusive[0]} is in compute mode EXCLUSIVE_PROCESS, which lets in one process: --slots-per-gpu 1, or start MPS, "
-            "or `nvidia-smi -c DEFAULT`"
+            f"{exclusive[0]} is in compute mode EXCLUSIVE_PROCESS, which admits one process: use --slots-per-gpu 1, start MPS, "
+            "or run `nvidia-smi -c DEFAULT`"
         )

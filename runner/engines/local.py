@@ -21,11 +21,11 @@ from benchmarks.records import Job, canonical_json, write_atomically
 from runner.engines.slots import Slot, SlotLock, enter
 from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, host, now_ms, runs_folder
-from runner.jobs.state import MAX_FAILURES, TO_RUN, State, given_up, log_tail, state_of
+from runner.jobs.state import MAX_FAILURES, TO_RUN, State, log_tail, state_of, too_many_failures
 from runner.sources import child_variables, python
 from runner.worker.attempt import Worker, run_bundle
 from runner.worker.options import Bundle, RunOptions
-from runner.worker.process import signals_held_back
+from runner.worker.process import signals_blocked
 
 POLL_SECONDS = 0.2
 STOP_PATIENCE = 120.0  # seconds a worker may take to save its checkpoint before it is killed
@@ -49,7 +49,7 @@ class Work:
             if paths.folder in self.ended:
                 continue
             state = state_of(paths)
-            has_given_up = state in TO_RUN and given_up(paths, self.options.submission)
+            has_given_up = state in TO_RUN and too_many_failures(paths, self.options.submission)
             if state in ("done", "failed") or has_given_up or (state != "running" and paths.stop.exists()):
                 self.ended.add(paths.folder)
                 continue
@@ -59,7 +59,7 @@ class Work:
         """Return the open jobs to start first."""
         return open_now
 
-    def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+    def has_work(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
         """Return whether to keep waiting although no worker runs here. A job that runs elsewhere may be killed there."""
         return bool(open_now)
 
@@ -92,7 +92,7 @@ def run_inline(work: Work, slot: Slot, tick: Callable[[], None], echo: Callable[
     """
     lock = SlotLock(slot)
     if not lock.acquire():
-        raise UserError(f"the slot {slot.name} is taken by another submit: wait for it, or use --slots-per-gpu 2")
+        raise UserError(f"the slot {slot.name} is in use by another submit: wait, or use --slots-per-gpu 2")
     enter(slot, work.options.threads)
     worker = Worker(work.options, work.stopping, echo, own_process=False)
     while not work.stopping.is_set():
@@ -130,15 +130,15 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                 lock = locks_by_pid.pop(child.process.pid)
                 lock.release()
                 free.append(lock)
-                failed_starts = failed_starts + 1 if _died_between_jobs(child, work, warn) else 0
+                failed_starts = failed_starts + 1 if _crashed_between_jobs(child, work, warn) else 0
                 if failed_starts >= MAX_FAILURES:
                     raise UserError(
-                        f"{failed_starts} workers in a row ended before they began a job; see {child.output}"
+                        f"{failed_starts} workers in a row ended before they started a job; see {child.output}"
                     )
             if work.stopping.is_set():
                 break
             open_now = list(work.open_jobs())
-            if not children and not work.worth_waiting(open_now):
+            if not children and not work.has_work(open_now):
                 return
             for lock in list(free):
                 group = _claimable(work.preferred(open_now), children) or _claimable(open_now, children)
@@ -146,7 +146,7 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
                     continue
                 if not lock.acquire():
                     if lock.slot not in busy_slots:
-                        warn(f"slot {lock.slot.name} is taken by another submit: waiting for it")
+                        warn(f"slot {lock.slot.name} is in use by another submit: waiting for it")
                         busy_slots.add(lock.slot)
                     continue
                 child = _start(lock, group, work)
@@ -196,7 +196,7 @@ def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Ch
         environment["CUDA_VISIBLE_DEVICES"] = slot.visible
     output = runs_folder() / "workers" / f"{work.options.submission[:8]}-{slot.name}.txt"
     bundle.write(output.with_suffix(".json"))
-    with output.open("ab") as target, signals_held_back():
+    with output.open("ab") as target, signals_blocked():
         process = subprocess.Popen(
             python("-m", "runner.worker", str(output.with_suffix(".json"))),
             stdin=subprocess.DEVNULL,
@@ -209,26 +209,26 @@ def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Ch
     return _Child(slot, (group[0][0].dataset, group[0][0].model), process, output)
 
 
-def _died_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -> bool:
+def _crashed_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -> bool:
     """Record how a worker ended, as a failure of the job it was running; return True if it was running none."""
     code = child.process.returncode
     if code == 0:
         return False
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    how += " (killed, perhaps by the system because memory was short: see `dmesg`)" * (code == -signal.SIGKILL)
+    how += " (killed, perhaps because the system ran out of memory: see `dmesg`)" * (code == -signal.SIGKILL)
     for job, paths in work.jobs:
         attempts = read_lines(paths.attempts)
         if not attempts or attempts[-1].get("event") != "start" or not _is_of(attempts[-1], child):
             continue
-        note_death(paths, f"the worker ended by {how}", child.slot.name)
-        warn(f"{job.key}: the worker on {child.slot.name} ended by {how}; log: {paths.log}")
+        record_crash(paths, f"the worker ended with {how}", child.slot.name)
+        warn(f"{job.key}: the worker on {child.slot.name} ended with {how}; log: {paths.log}")
         return False
     tail = child.output.read_text(errors="replace").splitlines()[-3:]
-    warn(f"the worker on {child.slot.name} ended by {how} before it began a job: {' | '.join(tail)}")
+    warn(f"the worker on {child.slot.name} ended with {how} before it started a job: {' | '.join(tail)}")
     return True
 
 
-def note_death(paths: JobPaths, what: str, where: str) -> bool:
+def record_crash(paths: JobPaths, what: str, where: str) -> bool:
     """Record an infrastructure failure for an attempt that started and never ended; return False if there is none."""
     attempts = read_lines(paths.attempts)
     if not attempts or attempts[-1].get("event") != "start":

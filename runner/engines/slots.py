@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.errors import UserError
-from runner.engines.hardware import Found, check_shares, usable_gpus
+from runner.engines.hardware import GpuSelection, check_shares, usable_gpus
 from runner.locks import InheritableLock
 from runner.worker.process import prepare_environment
 
@@ -39,7 +39,7 @@ def threads_per_slot(default: int = 1) -> int:
     """
     text = os.environ.get("REPROZOO_THREADS", str(default))
     if not text.isdigit() or int(text) < 1:
-        raise UserError(f"REPROZOO_THREADS is '{text}', expected a whole number from 1")
+        raise UserError(f"REPROZOO_THREADS is '{text}', expected a whole number of 1 or more")
     return int(text)
 
 
@@ -52,22 +52,24 @@ def make_slots(
     receives why a GPU or a share is left out. Raises UserError if there are GPUs and none can be used.
     """
     by_memory = max(1, psutil.virtual_memory().available // MEMORY_PER_SLOT)
-    available = Found([], [], on_cpu=True) if device == "cpu" else usable_gpus()
+    available = GpuSelection([], [], on_cpu=True) if device == "cpu" else usable_gpus()
     if not available.gpus:
         if device == "cuda":
-            raise UserError("--device cuda: there is no GPU here, or CUDA_VISIBLE_DEVICES hides it")
+            raise UserError(
+                "--device is cuda, but this machine has no GPU or CUDA_VISIBLE_DEVICES hides it: use --device cpu"
+            )
         count = max(1, min(usable_cores() // threads, by_memory))
         return [Slot(f"cpu{i}", "cpu", shares=count) for i in range(count)]
     check_shares(available.gpus, slots_per_gpu)
     for line in available.unfit:
-        warn(f"not used: {line}")
+        warn(f"GPU not used: {line}")
     numbered = list(enumerate(available.gpus))
     slots = [
         Slot(f"gpu{i}.{k}", "cuda", g.uuid, shares=slots_per_gpu) for k in range(slots_per_gpu) for i, g in numbered
     ]
     if len(slots) > by_memory:
         warn(
-            f"{by_memory} of {len(slots)} GPU slots: the machine's memory is enough for no more "
+            f"using {by_memory} of {len(slots)} GPU slots, because the machine has too little memory for more "
             f"({MEMORY_PER_SLOT >> 30} GiB each)"
         )
     return slots[:by_memory]
@@ -91,7 +93,7 @@ def take_one(slots: Sequence[Slot], threads: int) -> "SlotLock":
             enter(slot, threads)
             return lock
     raise UserError(
-        "every GPU is in use by another runner here: wait for it, name another by CUDA_VISIBLE_DEVICES, or --device cpu"
+        "every GPU is in use by another runner: wait, choose another GPU by CUDA_VISIBLE_DEVICES, or use --device cpu"
     )
 
 

@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
-from runner.engines.local import Work, epochs_left, note_death, run_local
+from runner.engines.local import Work, epochs_left, record_crash, run_local
 from runner.engines.slots import Slot, make_slots
 from runner.files import read_json, read_lines
 from runner.jobs.find import read_jobs
@@ -39,8 +39,11 @@ from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import JsonModel, RunOptions
 
-LOOK_SECONDS = 15.0  # how often a following submit reads the queue
-GONE_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
+if TYPE_CHECKING:
+    from submitit import SlurmExecutor
+
+QUERY_SECONDS = 15.0  # how often a following submit reads the queue
+LOST_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
 SIGNAL_SECONDS = 120  # before the walltime ends; SLURM may give the signal up to a minute earlier
 NAME = "reprozoo-"
 # States of a task from which SLURM doesn't bring it back.
@@ -50,21 +53,21 @@ ENDED = {
 }
 
 
-class SlurmAway(Exception):
+class SlurmUnavailable(Exception):
     """SLURM's commands are missing or its controller does not answer; the message says which in one line."""
 
 
 def ask(*words: str) -> str:
-    """Return the output of a SLURM command; raise SlurmAway if it fails or takes more than 60 s."""
+    """Return the output of a SLURM command; raise SlurmUnavailable if it fails or takes more than 60 s."""
     try:
         process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError as error:
-        raise SlurmAway(f"{words[0]} isn't installed here") from error
+        raise SlurmUnavailable(f"{words[0]} is not installed on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SlurmAway(f"{words[0]} gave no answer within a minute") from error
+        raise SlurmUnavailable(f"{words[0]} did not answer within a minute") from error
     if process.returncode:
         output_lines = (process.stderr or process.stdout).strip().splitlines() or [f"exit code {process.returncode}"]
-        raise SlurmAway(f"{words[0]}: {output_lines[-1]}")
+        raise SlurmUnavailable(f"{words[0]}: {output_lines[-1]}")
     return process.stdout.strip()
 
 
@@ -106,7 +109,7 @@ def _bundles(name: str) -> list[list[Path]]:
 def tasks_of_jobs() -> dict[Path, Task]:
     """Return the task whose own bundle contains each job, by job folder: a live one, else the last that ended recently.
 
-    Runs no command if no array was ever queued here. Raises SlurmAway.
+    Runs no command if no array was ever queued here. Raises SlurmUnavailable.
     """
     if not (runs_folder() / "slurm").is_dir():
         return {}
@@ -127,7 +130,7 @@ def tasks_of_jobs() -> dict[Path, Task]:
 
 
 def scancel_stopped() -> None:
-    """Cancel the waiting tasks whose own jobs are all done or stopped. Raises SlurmAway.
+    """Cancel the waiting tasks whose own jobs are all done or stopped. Raises SlurmUnavailable.
 
     Running tasks read the stop request themselves at the next step.
     """
@@ -178,7 +181,7 @@ def signal_seconds(table: Slurm) -> int:
     return min(SIGNAL_SECONDS, walltime_seconds(table.walltime) // 4) if table.walltime else SIGNAL_SECONDS
 
 
-def executor_for(table: Slurm, name: str, folder: Path) -> Any:
+def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
     """Return submitit's executor with the table's options, for an array of this name; its files go to `folder`.
 
     Raises UserError if SLURM is not installed.
@@ -189,7 +192,7 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
         executor = SlurmExecutor(folder, python=shlex.join(python()))
     except RuntimeError as error:
         raise UserError(
-            "SLURM isn't installed here (no srun): submit on a login node, or use --engine local"
+            "SLURM is not installed on this machine (no srun): submit on a login node, or use --engine local"
         ) from error
     exports = [f"export {name}={shlex.quote(value)}" for name, value in child_variables().items()]
     cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun does not inherit it from sbatch
@@ -207,7 +210,7 @@ def executor_for(table: Slurm, name: str, folder: Path) -> Any:
     return executor
 
 
-def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
+def queue_with(executor: "SlurmExecutor", calls: Sequence[tuple[Any, ...]]) -> list[str]:
     """Queue one array of these calls (function, arguments); return the task ids. Raises UserError if sbatch refuses them."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -218,7 +221,7 @@ def queue_with(executor: Any, calls: Sequence[tuple[Any, ...]]) -> list[str]:
         error_lines = [line for line in str(error).splitlines() if line.startswith("sbatch:")] or str(
             error
         ).splitlines()
-        raise UserError(f"SLURM refuses the tasks: {error_lines[-1]}") from error
+        raise UserError(f"SLURM rejects the tasks: {error_lines[-1]}") from error
     return [job.job_id for job in submitted_jobs]
 
 
@@ -234,10 +237,10 @@ class Queue:
     _away: bool = False  # it was reported that SLURM doesn't answer
 
     def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
-        """Queue the waiting jobs that no live task has; return what was done. Raises SlurmAway, or UserError from sbatch."""
+        """Queue the waiting jobs that no live task has, and say what was done. Raise SlurmUnavailable or sbatch's UserError."""
         with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits in parallel queue no job twice
             if not held:
-                raise SlurmAway("another submit of this checkout has been queueing for a minute")
+                raise SlurmUnavailable("another submit of this checkout has held the queue's lock for a minute")
             tasks = tasks_of_jobs()
             waiting = [
                 (job, paths)
@@ -245,12 +248,12 @@ class Queue:
                 if state in TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
             ]
             already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
-            parts = [f"{already} in SLURM's queue already"] * bool(already)
+            parts = [f"{already} already in SLURM's queue"] * bool(already)
             if waiting:
                 bundles = make_bundles(waiting, self.table.tasks)
                 id_, log = self._sbatch(bundles)
                 many = f"{len(bundles)} task{'s' if len(bundles) > 1 else ''}"
-                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; their output: {log})")
+                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; output in {log})")
         return ", ".join(parts)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
@@ -279,39 +282,41 @@ class Queue:
         self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
         if before >= MAX_FAILURES:
             raise UserError(
-                f"SLURM's tasks ended {before} times in a row before they began {paths.folder.name}; "
+                f"SLURM tasks ended {before} times in a row before they started {paths.folder.name}; "
                 f"see the newest *_log.out in {runs_folder() / 'slurm'}"
             )
 
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
         """Wait until every job has ended or the submit is asked to stop. The tasks run without it."""
-        last_look = time.monotonic()
+        last_query = time.monotonic()
         while not work.stopping.is_set() and any(True for _ in work.open_jobs()):
-            if time.monotonic() - last_look > LOOK_SECONDS:
-                self.look(work, warn)
-                last_look = time.monotonic()
+            if time.monotonic() - last_query > QUERY_SECONDS:
+                self.requeue_lost(work, warn)
+                last_query = time.monotonic()
             tick()
             work.stopping.wait(1.0)
 
-    def look(self, work: Work, warn: Callable[[str], None]) -> None:
-        """Queue lost jobs again: waiting jobs whose task has been gone for GONE_SECONDS without being cancelled."""
+    def requeue_lost(self, work: Work, warn: Callable[[str], None]) -> None:
+        """Queue lost jobs again: waiting jobs whose task has been gone for LOST_SECONDS without being cancelled."""
         open_now = list(work.open_jobs())
         try:
             tasks = tasks_of_jobs()
             lost = [item for item in open_now if item[2] in TO_RUN and self._is_lost(item[1], tasks, work, warn)]
             if lost:
                 for job, paths, _ in lost:
-                    if note_death(
-                        paths, "its SLURM task ended without a word: node lost, killed, or out of memory", "SLURM"
+                    if record_crash(
+                        paths,
+                        "its SLURM task ended without an error message: node lost, killed, or out of memory",
+                        "SLURM",
                     ):
-                        warn(f"{job.key}: its SLURM task ended without a word; log: {paths.log}")
+                        warn(f"{job.key}: its SLURM task ended without an error message; log: {paths.log}")
                 summary = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
                 if summary:
-                    warn(f"SLURM has lost {len(lost)} jobs: {summary}")
+                    warn(f"SLURM lost {len(lost)} jobs: {summary}")
             self._away = False
-        except SlurmAway as error:
+        except SlurmUnavailable as error:
             if not self._away:
-                warn(f"SLURM doesn't answer ({error}): its tasks go on; asking again")
+                warn(f"SLURM does not answer ({error}); its tasks continue, and the query is repeated")
             self._away = True
 
     def _is_lost(self, paths: JobPaths, tasks: dict[Path, Task], work: Work, warn: Callable[[str], None]) -> bool:
@@ -321,10 +326,12 @@ class Queue:
             return False
         if task is not None and task.state == "CANCELLED":
             work.ended.add(paths.folder)
-            warn(f"{paths.read_job().key}: its task {task.id} was cancelled in SLURM; it isn't queued again here")
+            warn(
+                f"{paths.read_job().key}: its task {task.id} was cancelled in SLURM, so this submit does not queue it again"
+            )
             return False
         since = self._missing.setdefault(paths.folder, time.monotonic())
-        return time.monotonic() - since >= GONE_SECONDS
+        return time.monotonic() - since >= LOST_SECONDS
 
 
 def _starts(paths: JobPaths) -> int:
@@ -346,17 +353,18 @@ class TaskWork(Work):
         own = [item for item in open_now if item[1].folder in self.own]
         return own if any(state in TO_RUN for *_, state in own) else open_now
 
-    def worth_waiting(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+    def has_work(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
         """Return whether a job may still start here: a waiting job, or an own job whose lease is no longer renewed.
 
         A lost node leaves its lease behind, which is valid for three minutes; its task is requeued immediately. Jobs that
         really run elsewhere are left alone.
         """
         return any(
-            state in TO_RUN or (paths.folder in self.own and self._looks_dead(paths)) for _, paths, state in open_now
+            state in TO_RUN or (paths.folder in self.own and self._lease_is_stale(paths))
+            for _, paths, state in open_now
         )
 
-    def _looks_dead(self, paths: JobPaths) -> bool:
+    def _lease_is_stale(self, paths: JobPaths) -> bool:
         lease = (read_json(paths.lease) or {}).get("time")
         return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
 
@@ -375,7 +383,7 @@ def run_task(root: str, name: str, number: int) -> None:
     slots = _slots(array.slots_per_gpu, options)
     if array.gpus and slots[0].device == "cpu":
         raise UserError(
-            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} asked for, and NVML sees none: is the driver up?"
+            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} requested, but NVML finds none: check the node's driver"
         )
     where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
     print(
@@ -414,7 +422,7 @@ def requeue_if_running() -> None:
         state = ask("squeue", "--noheader", f"--jobs={task_id()}", "--format=%T")
         if state == "RUNNING":
             ask("scontrol", "requeue", task_id())
-        end = "requeued" if state == "RUNNING" else f"SLURM's word is {state or 'none'}"
+        end = "requeued" if state == "RUNNING" else f"not requeued, because its state in SLURM is {state or 'unknown'}"
         print(f"stopped after checkpoints; {end}", flush=True)
-    except SlurmAway as error:
+    except SlurmUnavailable as error:
         print(f"stopped after checkpoints; can't be requeued: {error}", file=sys.stderr, flush=True)

@@ -61,7 +61,7 @@ def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
     by_name = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
     if not by_name:
         raise UserError(
-            f"no job '{text}': nothing was submitted here yet; start with: runner submit --suite quickstart"
+            f"no job '{text}': no job has been submitted in this checkout; start with: runner submit --suite quickstart"
         )
     return find_one(text, by_name, "job", lambda paths: (paths.read_job().revision, paths.job.stat().st_mtime_ns))
 
@@ -82,5 +82,5 @@ def find_one(text: str, named: Mapping[str, Item], kind: str, rank: Callable[[It
         raise unknown(kind, text, {name[:-9] for name in named})
     if len(matches) > 1:
         listed = ", ".join(list(matches)[:8]) + (", ..." if len(matches) > 8 else "")
-        raise UserError(f"'{text}' means {len(matches)} {kind}s: {listed}; name one of them")
+        raise UserError(f"'{text}' matches {len(matches)} {kind}s: {listed}; give one of them")
     return next(iter(matches.values()))

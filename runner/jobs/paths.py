@@ -124,9 +124,11 @@ class JobPaths:
         try:
             return Job.model_validate_json(self.job.read_bytes())
         except OSError as error:
-            raise UserError(f"{self.job}: can't be read ({error.strerror}); the same submit writes it anew") from error
+            raise UserError(
+                f"{self.job}: can't be read ({error.strerror}); the same submit command writes it again"
+            ) from error
         except ValidationError as error:
-            raise UserError(f"{self.job}: {problems_of(error)[0]}; the same submit writes it anew") from error
+            raise UserError(f"{self.job}: {problems_of(error)[0]}; the same submit command writes it again") from error
 
     def write_job(self, job: Job) -> None:
         """Write job.json if it is missing or unreadable. Its text is the one that the fingerprint is computed from.
@@ -147,7 +149,7 @@ class JobPaths:
         except (OSError, ValueError, UserError):
             return False
 
-    def set_aside(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
+    def archive(self, only: Path | None = None, keep: tuple[Path, ...] = ()) -> None:
         """Move one file, or every file but job.json and `keep`, to old/<utc>/, so that the job restarts.
 
         Call it under the job's lock. A stop request is kept, because it may have just been made.

@@ -83,7 +83,7 @@ def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
     return count
 
 
-def given_up(paths: JobPaths, submission: str) -> bool:
+def too_many_failures(paths: JobPaths, submission: str) -> bool:
     """Return whether this submit has used up its attempts, even if a full disk prevented failure.json."""
     attempts = read_lines(paths.attempts)
     last = next((line.get("submission") for line in reversed(attempts) if line.get("event") == "start"), None)
@@ -164,9 +164,9 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
     }
 
 
-def status_json(found: Iterable[tuple[Job, JobPaths, State]]) -> str:
+def status_json(jobs: Iterable[tuple[Job, JobPaths, State]]) -> str:
     """Return the text of `status --json`: a line for each job with stable keys, and the number of jobs in each state."""
-    rows = [plan_row(job, state) | progress_of(job, paths, state) for job, paths, state in found]
+    rows = [plan_row(job, state) | progress_of(job, paths, state) for job, paths, state in jobs]
     lines = ",\n".join("    " + json.dumps(row) for row in rows)
     counts = json.dumps(count_states([row["state"] for row in rows]))
     return f'{{\n  "jobs": [\n{lines}\n  ],\n  "counts": {counts}\n}}\n'

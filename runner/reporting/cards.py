@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,9 @@ from zoo import load_models
 from zoo.anatomy import Unfilled, agrees, count_parameters, take_apart
 from zoo.plain import to_plain
 from zoo.spec import Anatomy, ModelSpec, Printed, Variant
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Place = Callable[[], AbstractContextManager[Any]]  # the context in which a network is built for inspection
 META: Place = functools.partial(torch.device, "meta")
@@ -70,7 +73,7 @@ def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int], place: Pl
     total = {"output": None, "depth": sum(stage.depth for stage in stages), **counts}
     unknown_stages = what.printed.keys() - {stage.name for stage in stages} - {"total"}
     if unknown_stages:
-        raise ValueError(f"printed: the network has no stage called {', '.join(sorted(unknown_stages))}")
+        raise ValueError(f"printed: the network has no stage {', '.join(sorted(unknown_stages))}")
     return {
         **counts,
         "depth": total["depth"],
@@ -119,7 +122,7 @@ def card_json(card: dict[str, Any]) -> str:
     return json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: bool, console: Any) -> None:
+def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: bool, console: "Console") -> None:
     """Print the zoo or one model; write the cards on request. The JSON of one model includes its card.
 
     Raises UserError for an unknown name.
@@ -154,7 +157,7 @@ def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: b
             _show_one(cards[0], on, console)
 
 
-def _show_all(cards: list[dict[str, Any]], console: Any) -> None:
+def _show_all(cards: list[dict[str, Any]], console: "Console") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -169,7 +172,7 @@ def _show_all(cards: list[dict[str, Any]], console: Any) -> None:
     console.print(table)
 
 
-def _show_one(card: dict[str, Any], dataset: str, console: Any) -> None:
+def _show_one(card: dict[str, Any], dataset: str, console: "Console") -> None:
     from rich.table import Table
 
     facts = _facts(card)[dataset]
@@ -190,14 +193,14 @@ def _show_one(card: dict[str, Any], dataset: str, console: Any) -> None:
     console.print(table)
     if paper:
         console.print(
-            "paper: what it prints of a stage; ≠ marks what ours is not, to within one unit of the last digit"
+            "paper: the numbers that the paper prints for a stage; ≠ where ours differs by more than one unit of the last digit"
         )
     if "recipe" in facts:
         console.print("\nRecipe")
         for field, value in flat(facts["recipe"]).items():
             console.print(f"  {field} = {json.dumps(value)}", markup=False, soft_wrap=True)
     else:
-        console.print("\nTaken apart only: there is no recipe for it here")
+        console.print("\nFor analysis only: it has no recipe")
     console.print("\nDepartures" if facts["departures"] else "\nNo departures declared")
     for departure in facts["departures"]:
         console.print(f"  {departure['topic']}: {departure['text']}", markup=False)

@@ -8,11 +8,11 @@ import io
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import zoo
 from benchmarks.checkout import root
@@ -26,6 +26,9 @@ from runner.reporting.verify import verify
 from runner.text import number
 from zoo.spec import ModelSpec
 
+if TYPE_CHECKING:
+    import pytest
+
 FILES = ("tests/test_zoo.py", "tests/test_papers.py", "tests/test_architecture.py")
 
 
@@ -38,7 +41,7 @@ class Line:
     wrong: bool = False
 
 
-def run(names: Sequence[str], dry_run: bool, say: Any = print) -> int:
+def run(names: Sequence[str], dry_run: bool, say: Callable[[str], object] = print) -> int:
     """Check models, or all without names, and print one line for each item that was written, is right or is missing.
 
     Returns exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raises
@@ -49,7 +52,7 @@ def run(names: Sequence[str], dry_run: bool, say: Any = print) -> int:
         if name not in models:
             raise unknown("model", name, models)
     if not (root() / FILES[0]).is_file():
-        raise UserError(f"{root()} has no {FILES[0]}: run this in a checkout of the repository")
+        raise UserError(f"{root()} has no {FILES[0]}: run this command in a checkout of the repository")
     specs = [models[name] for name in (dict.fromkeys(names) or models)]
     lines = {spec.name: [card_line(spec, dry_run), digest_line(spec, dry_run), source_line(spec)] for spec in specs}
     errors, warnings = verify(results_folder())
@@ -62,7 +65,7 @@ def run(names: Sequence[str], dry_run: bool, say: Any = print) -> int:
         for line in model_lines:
             say(f"  {'✗' if line.wrong else ' '} {line.topic:<9} {line.text}")
     wrong = sum(line.wrong for model_lines in lines.values() for line in model_lines)
-    say("Nothing is missing." if not wrong else f"{wrong} to mend: the lines with ✗")
+    say("Nothing is missing." if not wrong else f"{wrong} to fix: the lines with ✗")
     return 1 if wrong else 0
 
 
@@ -73,9 +76,11 @@ def card_line(spec: ModelSpec, dry_run: bool) -> Line:
     """Write the model's card if it differs from the code; return the line to report."""
     file, content = results_folder() / "cards" / f"{spec.name}.json", card_json(card_of(spec))
     if file.exists() and file.read_text(encoding="utf-8") == content:
-        return Line("card", f"{short(file)} is what the code says")
+        return Line("card", f"{short(file)} matches the code")
     if dry_run:
-        return Line("card", f"{short(file)} isn't what the code says: runner check {spec.name}", wrong=True)
+        return Line(
+            "card", f"{short(file)} does not match the code; write it with: runner check {spec.name}", wrong=True
+        )
     write_atomically(file, content)
     return Line("card", f"written: {short(file)}")
 
@@ -83,13 +88,17 @@ def card_line(spec: ModelSpec, dry_run: bool) -> Line:
 def digest_line(spec: ModelSpec, dry_run: bool) -> Line:
     """Write the model's missing or outdated digests; return the line to report."""
     if not spec.variants:
-        return Line("digest", "none: the network is taken apart and never trained")
+        return Line("digest", "none, because the network is for analysis only")
     file = short(digests.digest_file(spec.name))
     fresh, changed = digests.refresh(spec, results_folder())
     if not changed:
-        return Line("digest", f"{file} has {', '.join(spec.variants)}")
+        return Line("digest", f"{file} matches the code ({', '.join(spec.variants)})")
     if dry_run:
-        return Line("digest", f"{file}: {', '.join(changed)} to write: runner check {spec.name}", wrong=True)
+        return Line(
+            "digest",
+            f"{file} does not match the code ({', '.join(changed)}); write it with: runner check {spec.name}",
+            wrong=True,
+        )
     digests.write_digests(spec.name, fresh)
     return Line("digest", f"written: {file} ({', '.join(changed)})")
 
@@ -100,15 +109,15 @@ def digest_line(spec: ModelSpec, dry_run: bool) -> Line:
 def source_line(spec: ModelSpec) -> Line:
     """Return the line that says how many printed errors the model is compared with."""
     if spec.paper is None:
-        return Line("source", "none: its rows have no paper figure")
+        return Line("source", "none, so its rows have no printed error")
     papers = load_papers()
     if spec.paper not in papers:
-        return Line("source", f"benchmarks/papers/{spec.paper}.toml is missing, which the model names", wrong=True)
+        return Line("source", f"benchmarks/papers/{spec.paper}.toml is missing, but the model names it", wrong=True)
     rows = [row for paper in papers.values() for row in paper.reported if row.model == spec.name]
     if not rows:
         return Line("source", f"{spec.paper}: no [[reported]] row names the model")
     targets = sum(row.kind == "target" for row in rows)
-    judged = f"{targets} to be judged by" if targets else "context alone: no verdict is given"
+    judged = f"{number(targets, 'target')}" if targets else "all of kind context, so there is no verdict"
     return Line("source", f"{spec.paper}: {number(len(rows), 'printed error')}, {judged}")
 
 
@@ -125,7 +134,7 @@ def record_lines(spec: ModelSpec, errors: Iterable[str], warnings: Iterable[str]
         return [Line("records", f"{len(records)} published"), *lines]
     suite = f"--suite {spec.suites[0]} " if spec.suites else "--suite SUITE "
     train = f"runner submit {suite}--model {spec.name}; runner publish --model {spec.name}"
-    return [Line("records", f"none published yet: {train}"), *lines]
+    return [Line("records", f"none published yet; train and publish with: {train}"), *lines]
 
 
 # --- the contract tests --------------------------------------------------------------------------------------------------
@@ -157,7 +166,9 @@ def contract_problems(models: Sequence[ModelSpec]) -> list[tuple[str, str]]:
     with redirect_stdout(output), redirect_stderr(output):
         code = pytest.main([*options, *place, *(str(root() / file) for file in FILES)], plugins=[watcher])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not watcher.problems:
-        raise UserError(f"pytest ended with {code!r}: {output.getvalue().strip() or 'python -m pytest says more'}")
+        raise UserError(
+            f"pytest ended with {code!r}: {output.getvalue().strip() or 'for details run: python -m pytest'}"
+        )
     return watcher.problems
 
 
@@ -174,7 +185,7 @@ class Contracts:
         """Return whether to run the test with this id. `marked` tests cover every model and are cheap."""
         return marked or bool(self._about.search(test) or self._files.search(test))
 
-    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+    def pytest_collection_modifyitems(self, config: "pytest.Config", items: "list[pytest.Item]") -> None:
         """Deselect the other tests."""
         contract_items = [
             item for item in items if self.wants(item.nodeid, item.get_closest_marker("contract") is not None)
@@ -182,12 +193,12 @@ class Contracts:
         config.hook.pytest_deselected(items=[item for item in items if item not in contract_items])
         items[:] = contract_items
 
-    def pytest_collectreport(self, report: Any) -> None:
+    def pytest_collectreport(self, report: "pytest.CollectReport") -> None:
         """Record a test file that cannot be loaded."""
         if report.failed:
             self.problems.append(("", f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1]}"))
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
+    def pytest_runtest_logreport(self, report: "pytest.TestReport") -> None:
         """Record a failed test with the first line of its message."""
         if report.failed:
             match = self._about.search(report.nodeid)
@@ -196,7 +207,7 @@ class Contracts:
             )
 
 
-def first_line(report: Any) -> str:
+def first_line(report: "pytest.TestReport") -> str:
     """Return the first line of an assertion's message, without its class name."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr)

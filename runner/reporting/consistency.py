@@ -22,9 +22,12 @@ def check_best(record: RunRecord, errors: Mapping[int, float], curve: str, error
     if (best is None) != (record.best_test_error is None):
         error("best_epoch", f"is {best}, best_test_error {record.best_test_error}: expected both or neither")
     elif best is not None and differ(errors.get(best), record.best_test_error):
-        error("best_epoch", f"{best} has the test error {errors.get(best)} in {curve}")
+        error(
+            "best_epoch",
+            f"is {best}, whose test error in {curve} is {errors.get(best)}, expected {record.best_test_error}",
+        )
     elif record.best_test_error is not None and differ(min(errors.values()), record.best_test_error):
-        error("best_test_error", f"is {record.best_test_error}, the lowest in {curve} is {min(errors.values())}")
+        error("best_test_error", f"is {record.best_test_error}, expected {min(errors.values())}, the lowest in {curve}")
 
 
 def check_speed(record: RunRecord, epochs: int, error: Note) -> None:
@@ -42,7 +45,7 @@ def check_speed(record: RunRecord, epochs: int, error: Note) -> None:
         expected = images / max(seconds, 0.001)
         error(
             "images_per_second",
-            f"is {speed:.6g}: {epochs} epochs of this recipe in {seconds:.6g} s give {expected:.6g}",
+            f"is {speed:.6g}, expected {expected:.6g} for {epochs} epochs of this recipe in {seconds:.6g} s",
         )
 
 
@@ -69,7 +72,7 @@ def check_trail(record: RunRecord, error: Note) -> None:
         return
     environment = record.environment
     if len(record.trail) > record.attempts:
-        error("trail", f"has {len(record.trail)} stretches of {record.attempts} attempts")
+        error("trail", f"has {len(record.trail)} entries, expected at most {record.attempts}, the number of attempts")
     own = {
         "hardware": environment.hardware,
         "torch": environment.torch,
@@ -77,8 +80,8 @@ def check_trail(record: RunRecord, error: Note) -> None:
         "sources_sha256": record.source.sha256,
         "data_sha256": record.data.sha256,
     }
-    if not any(all(getattr(stretch, name) in (None, value) for name, value in own.items()) for stretch in record.trail):
-        error("trail", "has no stretch with the record's own hardware, torch, threads, sources and data")
-    changed = [name for name in (*own, "numpy") if len({getattr(stretch, name) for stretch in record.trail}) > 1]
+    if not any(all(getattr(entry, name) in (None, value) for name, value in own.items()) for entry in record.trail):
+        error("trail", "has no entry with the record's own hardware, torch, threads, sources and data")
+    changed = [name for name in (*own, "numpy") if len({getattr(entry, name) for entry in record.trail}) > 1]
     if changed and not record.forced_resume:
-        error("forced_resume", f"is false, but the trail has several values of {', '.join(changed)}")
+        error("forced_resume", f"is false, but {', '.join(changed)} changed along the trail")

@@ -29,7 +29,7 @@ def suite_problems(models: Mapping[str, ModelSpec]) -> list[str]:
                 lines.append(f"zoo/: model '{model}': suites: {unknown('suite', name, SUITES)}")
             elif not set(SUITES[name].datasets) & spec.variants.keys():
                 needed = " or ".join(SUITES[name].datasets)
-                lines.append(f"zoo/: model '{model}': suites: '{name}' needs a recipe for {needed}")
+                lines.append(f"zoo/: model '{model}': suites: '{name}' expects a recipe for {needed}")
     return lines
 
 
@@ -41,10 +41,10 @@ def target_problems(models: Mapping[str, ModelSpec], papers: Mapping[str, Paper]
         spec = models.get(name)
         variant = spec.variants.get(dataset) if spec else None
         if spec is not None and variant is None:
-            lines.append(f'{here}: expected a recipe for it in zoo/, or kind = "context"')
+            lines.append(f'{here}, but it has no recipe there: write one in zoo/, or set kind = "context"')
         elif variant is not None and not variant.departures and not variant.to_the_letter:
             lines.append(
-                f"{here}, whose recipe declares no departure: expected a Departure for whatever is ours or unknown, "
-                'to_the_letter="where the whole recipe stands", or kind = "context"'
+                f"{here}, but its recipe declares no departure: add a Departure for each choice of ours, or set "
+                'to_the_letter="the place that states the whole recipe", or kind = "context"'
             )
     return lines

@@ -30,7 +30,7 @@ def header(
     if row is not None and isinstance(row.printed, str):
         lines.append(f"Reported: {row.printed} % ({row.where})")
     else:
-        lines.append("Reported: no figure that this model is judged by")
+        lines.append("Reported: no error that this model is judged by")
     if row is not None and row.runs:
         lines.append(
             f"Measured: {error_text(row) or 'no error'} % ({trained_text(row)} seeds trained): {verdict_words(row.verdict)}"
@@ -46,14 +46,16 @@ def header(
 def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -> str:
     """Return the cost of a training: multiply-accumulates, and median minutes on each kind of hardware with records."""
     facts = card["datasets"].get(dataset) or card["anatomy"][dataset]
-    parts = [f"{facts['macs']:,} multiply-accumulates an image"]
+    parts = [f"{facts['macs']:,} multiply-accumulates per image"]
     if "recipe" in facts and isinstance(facts["recipe"].get("epochs"), int):
         parts.append(f"{facts['recipe']['epochs']} epochs")
     counted = runs[(runs["dataset"] == dataset) & (runs["model"] == name) & (runs["standing"] == "counted")]
     for (hardware, profile), group in counted.groupby(["hardware", "profile"], sort=True):
         minutes = group["train_seconds"].median() / 60
         took = f"{minutes / 60:,.1f} h" if minutes >= 120 else f"{minutes:,.1f} min"
-        parts.append(f"{took} a run on {clean(hardware)} ({profile}, {len(group)} run{'s' * (len(group) > 1)})")
+        parts.append(f"{took} per run on {clean(hardware)} ({profile}, {len(group)} run{'s' * (len(group) > 1)})")
     if counted.empty and "recipe" in facts:
-        parts.append("no run of it is recorded yet: runner submit --dry-run estimates it for this machine")
+        parts.append(
+            "time unknown, because no run is recorded yet; runner submit --dry-run estimates it for this machine"
+        )
     return "; ".join(parts)

@@ -1,11 +1,9 @@
 """Write the report in LaTeX: one booktabs table per data set, with citations by the keys of `--format bibtex`."""
 
-from typing import Any
-
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import clean, error_text, gap_of, trained_text, with_cited_rows
+from benchmarks.labels import Row, clean, error_text, gap_of, trained_text, with_cited_rows
 from benchmarks.latex import Raw, escape, table
 from runner.reporting.texts import reported_text
 
@@ -26,7 +24,7 @@ def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
     return HEAD + "\n".join(tables) if tables else f"{HEAD}% no row\n"
 
 
-def _cells(row: Any) -> list[str]:
+def _cells(row: Row) -> list[str]:
     cited = Raw(f"{escape(reported_text(row))}~\\cite{{{row.paper}}}") if reported_text(row) else ""
     verdict = "published only" if pd.isna(row.model) else row.verdict
     return [clean(row.label), error_text(row), trained_text(row), cited, gap_of(row).replace("-", "−"), verdict]

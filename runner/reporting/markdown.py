@@ -1,7 +1,6 @@
 """Write the report in Markdown."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -9,6 +8,7 @@ from benchmarks.datasets import get_dataset
 from benchmarks.labels import (
     LEGEND,
     MARKS,
+    Row,
     clean,
     error_text,
     gap_of,
@@ -55,7 +55,7 @@ def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of
     return "\n".join(lines + notes).rstrip("\n") + "\n"
 
 
-def _markdown_cells(row: Any) -> list[str]:
+def _markdown_cells(row: Row) -> list[str]:
     """Return model, error, trained, paper, gap, verdict."""
     marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
     error = error_text(row) + (f" ({marks})" if marks else "")
@@ -71,7 +71,7 @@ def measured_table(board: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def escape(value: Any) -> str:
+def escape(value: object) -> str:
     """Return text in which Markdown finds no table cell, link, emphasis or HTML."""
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in clean(value))
 

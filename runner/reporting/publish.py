@@ -17,7 +17,7 @@ from runner.jobs.paths import JobPaths, results_folder
 
 
 @dataclass(frozen=True)
-class Published:
+class Publication:
     """The result for one job: published now, already there, or skipped with a reason."""
 
     key: str
@@ -31,14 +31,16 @@ def of_models(jobs: Sequence[JobPaths], models: Sequence[str]) -> list[JobPaths]
     present = {paths.folder.parts[-2] for paths in jobs}
     for model in models:
         if model not in present:
-            raise unknown("model with a job here", model, present)
+            raise unknown("model with a job in this checkout", model, present)
     return [paths for paths in jobs if not models or paths.folder.parts[-2] in models]
 
 
 def show(jobs: Sequence[JobPaths], dry_run: bool = False) -> None:
     """Publish, and print what was published, what was already there, and what was skipped and why."""
     if not jobs:
-        print("nothing to publish: no job was submitted here yet; start with: runner submit --suite quickstart")
+        print(
+            "nothing to publish: no job has been submitted in this checkout; start with: runner submit --suite quickstart"
+        )
         return
     outcomes = publish(jobs, results_folder(), dry_run)
     for item in outcomes:
@@ -49,46 +51,46 @@ def show(jobs: Sequence[JobPaths], dry_run: bool = False) -> None:
             print(f"skipped {item.key}: {item.reason}")
     counts = {action: sum(item.action == action for item in outcomes) for action in ("published", "already", "skipped")}
     verb = "to publish" if dry_run else "published"
-    print(f"{counts['published']} {verb}, {counts['already']} there already, {counts['skipped']} skipped")
+    print(f"{counts['published']} {verb}, {counts['already']} already published, {counts['skipped']} skipped")
     if counts["published"] and not dry_run:
-        print("check them with: runner verify")
+        print("Check them with: runner verify")
 
 
-def publish(jobs: Iterable[JobPaths], results: Path, dry_run: bool = False) -> list[Published]:
+def publish(jobs: Iterable[JobPaths], results: Path, dry_run: bool = False) -> list[Publication]:
     """Publish every eligible record of these jobs; jobs without a record are skipped. `dry_run` copies nothing."""
     return [_publish(paths, results, dry_run) for paths in jobs]
 
 
-def _publish(paths: JobPaths, results: Path, dry_run: bool) -> Published:
+def _publish(paths: JobPaths, results: Path, dry_run: bool) -> Publication:
     name = "/".join(paths.folder.parts[-3:])
     if not paths.record.exists():
-        return Published(name, "skipped", "no record yet: the job hasn't ended")
+        return Publication(name, "skipped", "no record yet, because the job has not ended")
     try:
         record = load(paths.record)
     except RecordError as error:
-        return Published(name, "skipped", str(error).splitlines()[0])
+        return Publication(name, "skipped", str(error).splitlines()[0])
     reason = refusal(record)
     if reason:
-        return Published(record.key, "skipped", reason)
+        return Publication(record.key, "skipped", reason)
     try:
         curve = paths.curve.read_bytes()
     except OSError as error:
-        return Published(record.key, "skipped", f"{paths.curve} can't be read: {error.strerror}")
+        return Publication(record.key, "skipped", f"{paths.curve} can't be read: {error.strerror}")
     if hashlib.sha256(curve).hexdigest() != record.curve_sha256:
-        return Published(record.key, "skipped", f"{paths.curve} isn't the curve that the record was written with")
+        return Publication(record.key, "skipped", f"{paths.curve} has changed since the record was written")
 
     target = results / record.job.dataset / record.job.model / f"{record.file_stem}.json"
     if target.exists():
         same = target.read_text(encoding="utf-8") == record_json(record) and curve_path(target).exists()
         if same:
-            return Published(record.key, "already", path=target)
+            return Publication(record.key, "already", path=target)
         if not _same_run(target, record):
-            return Published(record.key, "skipped", f"{target} holds another run", target)
+            return Publication(record.key, "skipped", f"{target} exists and holds another run", target)
     if dry_run:
-        return Published(record.key, "published", path=target)
+        return Publication(record.key, "published", path=target)
     write_atomically(curve_path(target), curve)  # the curve first, as in .runs, so that a record is never without it
     save(record, target)
-    return Published(record.key, "published", path=target)
+    return Publication(record.key, "published", path=target)
 
 
 def refusal(record: RunRecord) -> str:
@@ -96,7 +98,7 @@ def refusal(record: RunRecord) -> str:
     if record.protocol.evaluation == "validation" or not record.job.overrides:
         return ""
     changed = ", ".join(f"{name}={value}" for name, value in record.job.overrides.items())
-    return f"not the whole recipe ({changed})"
+    return f"the recipe was changed ({changed})"
 
 
 def _same_run(path: Path, record: RunRecord) -> bool:

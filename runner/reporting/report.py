@@ -28,7 +28,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json", "bibtex")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Selection:
     """The part of the results to report."""
 
     suite: str | None = None
@@ -40,65 +40,65 @@ class Asked:
     def check(self) -> None:
         """Raise UserError for options that exclude each other."""
         if self.table is not None and self.paper is None:
-            raise UserError(f"--table '{self.table}' needs its source: --paper KEY")
+            raise UserError(f"--table '{self.table}' needs the option --paper KEY, the source of the table")
         if self.paper is not None and (self.holdout or self.measured or self.suite):
-            raise UserError("--paper shows a source's own tables: leave out --suite, --measured and --holdout")
+            raise UserError("--paper can't be combined with --suite, --measured or --holdout: leave them out")
         if self.holdout and self.measured:
-            raise UserError("--holdout shows only what has run: leave out --measured")
+            raise UserError("--holdout can't be combined with --measured: leave one out")
 
 
-def show(asked: Asked, fmt: str) -> None:
+def show(selection: Selection, fmt: str) -> None:
     """Print a report from this checkout's results and runs."""
-    asked.check()
+    selection.check()
     evidence = read(results_folder(), runs_folder())
     if evidence.problems:
         count, first = len(evidence.problems), evidence.problems[0]
-        several = f"1 of {count} problems (all: runner verify): " if count > 1 else ""
+        several = f"1 of {count} problems (runner verify lists all): " if count > 1 else ""
         print(f"runner: {several}{first}", file=sys.stderr)
-    text = _special(asked, evidence, fmt) if asked.paper or asked.holdout else _board(asked, evidence, fmt)
+    text = (
+        _special(selection, evidence, fmt) if selection.paper or selection.holdout else _board(selection, evidence, fmt)
+    )
     if text is not None:
         sys.stdout.write(text)
 
 
-def _special(asked: Asked, evidence: Evidence, fmt: str) -> str | None:
+def _special(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     """Return a source's own tables, or the choices on held-out images; None if they were printed."""
     board = make_board(evidence)
     as_of = as_of_line(board, commit_of(root()))
-    if asked.paper is not None:
-        if asked.paper not in evidence.papers:
-            raise unknown("source", asked.paper, evidence.papers)
-        paper = evidence.papers[asked.paper]
-        frame = make_paper_table(board, paper, asked.table)
+    if selection.paper is not None:
+        if selection.paper not in evidence.papers:
+            raise unknown("source", selection.paper, evidence.papers)
+        paper = evidence.papers[selection.paper]
+        frame = make_paper_table(board, paper, selection.table)
         if fmt == "bibtex":
             return bibliography(frame["dataset"].unique(), [paper.key], evidence.papers, as_of)
         return tables.write(frame, tables.paper_cells(frame, paper), fmt, paper.key, as_of)
-    runs = _of_suite(asked.suite, evidence.runs)[0]
+    runs = _of_suite(selection.suite, evidence.runs)[0]
     frame = make_choices(runs)
     if frame.empty and fmt == "table":
-        return (
-            "No run on held-out images yet. Start one with: runner submit --suite SUITE --model MODEL --set holdout=N\n"
-        )
+        return "No run with held-out images has ended. Start with: runner submit --suite SUITE --model MODEL --set holdout=N\n"
     return tables.write(frame, tables.choice_cells(frame), fmt, "holdout", as_of)
 
 
-def _board(asked: Asked, evidence: Evidence, fmt: str) -> str | None:
+def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     """Return the board of a suite, or of everything; None if it was printed."""
-    runs, datasets, models = _of_suite(asked.suite, evidence.runs)
+    runs, datasets, models = _of_suite(selection.suite, evidence.runs)
     board = make_board(evidence, datasets, models)
     claims = make_claims(board, evidence.papers)
-    if asked.measured:
+    if selection.measured:
         board = board[board["runs"] > 0]
         claims = claims[claims["verdict"] != "not run"]
     as_of = as_of_line(board, commit_of(root()))
     own = own_line(runs)
-    if asked.measured and fmt == "markdown":
+    if selection.measured and fmt == "markdown":
         return measured_table(board) + "\n"
     if fmt == "table":
-        print_table(Console(), asked.suite, board, claims, f"{own} {as_of}".strip())
+        print_table(Console(), selection.suite, board, claims, f"{own} {as_of}".strip())
         return None
     if fmt == "markdown":
         as_of = f"{own} {as_of}".strip()
-    return render(asked.suite, board, claims, evidence.papers, fmt, as_of=as_of)
+    return render(selection.suite, board, claims, evidence.papers, fmt, as_of=as_of)
 
 
 def _of_suite(suite: str | None, runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...] | None, set[str] | None]:

@@ -37,7 +37,7 @@ SUITE = "reproduce"  # the suite name of these jobs; not in benchmarks/suites.py
 def find_record(text: str, records: Sequence[RunRecord]) -> RunRecord:
     """Return the one published record that a key, a prefix, or `KEY-RUN8` names; raise UserError as `find_one` does."""
     if not records:
-        raise UserError(f"no record '{text}': nothing is published below {results_folder()}")
+        raise UserError(f"no record '{text}': no record is published in {results_folder()}")
     by_name = {f"{record.job.dataset}/{record.job.model}/{record.file_stem}": record for record in records}
     return find_one(text, by_name, "published record", lambda record: record.job.revision)
 
@@ -52,26 +52,26 @@ def rebuild(record: RunRecord, models: Mapping[str, Any]) -> Job:
         raise unknown(f"data set of {job.model}", job.dataset, models[job.model].variants)
     if job.revision != variant.revision:
         raise UserError(
-            f"{job.key} is of revision {job.revision}, the zoo's {job.model} on {job.dataset} is at {variant.revision}: "
+            f"{job.key} has revision {job.revision}, but the zoo's {job.model} on {job.dataset} has {variant.revision}: "
             f"check out {_commit(record)} to reproduce it"
         )
     changed = differing_fields(job.recipe, variant.recipe.to_dict())
     if changed:
         raise UserError(
-            f"{job.key} has another recipe than the zoo's ({', '.join(changed)}): check out {_commit(record)} to reproduce it"
+            f"{job.key} and the zoo have different recipes ({', '.join(changed)}): check out {_commit(record)} to reproduce it"
         )
     suite = Suite(SUITE, "", (job.dataset,), seeds=(job.seed,))
     spec = dataclasses.replace(models[job.model], suites=(SUITE,))
     [rebuilt] = make_jobs(suite, {job.model: spec}, profile=job.profile, overrides=job.overrides)
     if rebuilt.fingerprint != job.fingerprint:
-        raise UserError(f"{job.key}: its job can't be rebuilt from the zoo; check the record with: runner verify")
+        raise UserError(f"{job.key}: the zoo gives another job than the record's; check the record with: runner verify")
     return rebuilt
 
 
 def _commit(record: RunRecord) -> str:
     """Return the record's commit as text, if it is plausible: a record may contain anything."""
     commit = record.source.commit or ""
-    return f"commit {commit[:12]}" if re.fullmatch(r"[0-9a-f]{7,64}", commit) else "the code of its time"
+    return f"commit {commit[:12]}" if re.fullmatch(r"[0-9a-f]{7,64}", commit) else "the code that it was made with"
 
 
 # --- how two results differ --------------------------------------------------------------------------------------------
@@ -96,9 +96,9 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     if theirs.outcome != ours.outcome:
         return Comparison("other outcome", f"theirs {theirs.outcome}, ours {ours.outcome}", environment=differing)
     if theirs.weights_sha256 == ours.weights_sha256:
-        return Comparison("identical weights", "the final weights are the same, bit by bit", 0.0, 0.0, differing)
+        return Comparison("identical weights", "the final weights are identical, bit for bit", 0.0, 0.0, differing)
     if theirs.test_error is None or ours.test_error is None:
-        return Comparison("other outcome", f"both {ours.outcome}, with other weights", environment=differing)
+        return Comparison("other outcome", f"both {ours.outcome}, with different weights", environment=differing)
     difference = round(ours.test_error - theirs.test_error, 6)
     sample = sample_of_runs(
         (record.job.seed, record.outcome, record.test_error)
@@ -108,12 +108,12 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     sd = sample.run_sd if sample.n >= MIN_SEEDS else 0.0
     size = f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} theirs"
     if not difference:
-        return Comparison("same error", "the same number of wrong images, by other weights", 0.0, 0.0, differing)
+        return Comparison("same error", "the same number of wrong images, with different weights", 0.0, 0.0, differing)
     if not sd:
         few = (
-            f"{sample.n} published seeds are too few to say how much that is"
+            f"{sample.n} published seeds are too few to judge the difference"
             if sample.n < MIN_SEEDS
-            else "their seeds are equal"
+            else "the published seeds have equal errors, so it cannot be judged"
         )
         return Comparison("different error", f"ours is {size}; {few}", difference, None, differing)
     deviations = difference / sd
@@ -121,7 +121,7 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     word = "within the spread" if abs(difference) <= usual else "beyond the spread"
     why = (
         f"ours is {size}, {abs(deviations):.1f} standard deviations of the {sample.n} published seeds ({sd:.2f}); two runs "
-        f"of one truth differ by up to {usual:.2f} in 19 of 20 cases"
+        f"of one distribution differ by at most {usual:.2f} in 19 of 20 cases"
     )
     return Comparison(word, why, difference, deviations, differing)
 
@@ -173,9 +173,9 @@ def run(text: str, settings: Settings, console: Console, *, force: bool, as_json
     paths = JobPaths.of(job)
     if not force and state_of(paths) == "done" and load(paths.record).run == theirs.run:
         raise UserError(
-            f"{job.key} was published from this checkout: to train it again, add --force (nothing is deleted)"
+            f"{job.key} was trained in this checkout; to train it again, add --force (the old files are kept)"
         )
-    code = run_jobs([job], SUITE, settings, console, afresh=force and state_of(paths) == "done")
+    code = run_jobs([job], SUITE, settings, console, restart=force and state_of(paths) == "done")
     if code or state_of(paths) != "done":
         return code
     ours = load(paths.record)
@@ -187,18 +187,18 @@ def run(text: str, settings: Settings, console: Console, *, force: bool, as_json
     return 0
 
 
-def as_object(theirs: RunRecord, ours: RunRecord, found: Comparison) -> dict[str, Any]:
+def as_object(theirs: RunRecord, ours: RunRecord, comparison: Comparison) -> dict[str, Any]:
     """Return the object that `reproduce --json` prints."""
     return {
         "key": ours.key,
         "fingerprint": ours.fingerprint,
-        "comparison": found.word,
-        "reason": found.reason,
-        "difference": found.difference,
-        "deviations": None if found.deviations is None else round(found.deviations, 6),
+        "comparison": comparison.word,
+        "reason": comparison.reason,
+        "difference": comparison.difference,
+        "deviations": None if comparison.deviations is None else round(comparison.deviations, 6),
         "theirs": _side(theirs),
         "ours": _side(ours),
-        "environment": [{"what": what, "theirs": one, "ours": other} for what, one, other in found.environment],
+        "environment": [{"what": what, "theirs": one, "ours": other} for what, one, other in comparison.environment],
     }
 
 
@@ -207,7 +207,7 @@ def _side(record: RunRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, console: Console) -> None:
+def show(theirs: RunRecord, ours: RunRecord, comparison: Comparison, path: Path, console: Console) -> None:
     """Print the comparison as a table."""
     from rich.table import Table
     from rich.text import Text
@@ -220,17 +220,17 @@ def show(theirs: RunRecord, ours: RunRecord, found: Comparison, path: Path, cons
     rows = [("run", theirs.run8, ours.run8), ("outcome", theirs.outcome, ours.outcome)]
     rows += [("test error", percent(theirs.test_error), percent(ours.test_error))]
     rows += [("weights", theirs.weights_sha256[:12], ours.weights_sha256[:12])]
-    rows += [(what, _short(one), _short(other)) for what, one, other in found.environment]
+    rows += [(what, _short(one), _short(other)) for what, one, other in comparison.environment]
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     console.print(Text(ours.key, style="bold"))
     console.print(table)
-    if not found.environment:
+    if not comparison.environment:
         console.print("environment, code and data are the same")
-    console.print(Text(f"{found.word}: {found.reason}."), soft_wrap=True)
+    console.print(Text(f"{comparison.word}: {comparison.reason}."), soft_wrap=True)
     console.print(Text(f"ours: {path}", style="dim"), soft_wrap=True)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "-" if value is None else str(value)
     return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{40,}", text) else text

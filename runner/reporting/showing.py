@@ -56,9 +56,13 @@ def find(text: str, results: Path, runs: Path) -> tuple[Path, RunRecord]:
     if records:
         names = [_name(path, results, runs) for path, _ in records.values()]
         more = ", ..." if len(names) > MOST_NAMED else ""
-        raise UserError(f"'{text}' means {len(names)} records: {', '.join(names[:MOST_NAMED])}{more}; name one of them")
+        raise UserError(
+            f"'{text}' matches {len(names)} records: {', '.join(names[:MOST_NAMED])}{more}; give one of them"
+        )
     if not files:
-        raise UserError(f"no record '{text}': nothing has run here yet, and nothing is published in {results}")
+        raise UserError(
+            f"no record '{text}': no job has ended in this checkout, and no record is published in {results}"
+        )
     raise unknown("record", text, {key for key, _ in by_name.values()})
 
 
@@ -78,9 +82,9 @@ def facts(record: RunRecord, path: Path) -> list[tuple[str, str]]:
         error += f", {record.wrong:,} of {record.test_images:,} {kind} images wrong after the last epoch"
     changes = ", ".join(f"{name}={canonical_json(value)}" for name, value in record.job.overrides.items())
     dirty = " with uncommitted changes" if source.dirty else ""
-    verified = "official checksums" if record.data.verified else record.data.provenance or "files of another checksum"
-    marks = ["added after a look"] * record.sequential + [
-        "went on under another build or device"
+    verified = "official checksums" if record.data.verified else record.data.provenance or "not the official checksums"
+    caveats = ["seed added after looking at results"] * record.sequential + [
+        "resumed with another build or device"
     ] * record.forced_resume
     return [
         ("error", error),
@@ -88,11 +92,11 @@ def facts(record: RunRecord, path: Path) -> list[tuple[str, str]]:
         ("seed", str(record.job.seed)),
         ("profile", record.job.profile),
         ("recipe", canonical_json(record.job.recipe)),
-        *([("changed in it", changes)] if changes else []),
+        *([("overrides", changes)] if changes else []),
         ("trained on", f"{protocol.training_images:,} images, augmentation: {protocol.augmentation}"),
         ("parameters", f"{record.parameters:,}, revision {record.job.revision} of the model"),
         (
-            "took",
+            "training time",
             f"{record.train_seconds / 60:,.1f} minutes, {record.images_per_second:,.0f} images/s, {record.attempts} attempts",
         ),
         ("machine", f"{environment.hardware}, {environment.threads} threads, {environment.platform}"),
@@ -104,7 +108,7 @@ def facts(record: RunRecord, path: Path) -> list[tuple[str, str]]:
         ("code", f"commit {source.commit}{dirty}" if source.commit else "no commit"),
         ("data", f"sha256 {record.data.sha256[:16]}, {verified}"),
         ("ended", utc(record.finished) + (f", by {record.submitted_by}" if record.submitted_by else "")),
-        *([("marks", ", ".join(marks))] if marks else []),
+        *([("caveats", ", ".join(caveats))] if caveats else []),
         ("run", record.run),
         ("file", str(path)),
     ]

@@ -57,7 +57,9 @@ def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: 
     if fmt == "csv":
         return as_csv(frame)
     if fmt == "bibtex":
-        raise UserError("--format bibtex: --holdout cites nothing; expected table, markdown, csv, json or latex")
+        raise UserError(
+            "--format is bibtex, which --holdout does not support: expected table, markdown, csv, json or latex"
+        )
     if fmt == "markdown":
         return "\n".join([*(markdown.cells_table(*table) for table in tables), f"{markdown.escape(as_of)}\n"])
     if fmt == "latex":

@@ -116,11 +116,11 @@ def _print_claims(console: Console, claims: pd.DataFrame) -> None:
     console.print()
 
 
-def _print_equivalences(console: Console, found: pd.DataFrame) -> None:
-    if not len(found):
+def _print_equivalences(console: Console, rows: pd.DataFrame) -> None:
+    if not len(rows):
         return
     console.print(Text("Profiles", style="bold"))
-    for row in found.itertuples(index=False):
+    for row in rows.itertuples(index=False):
         line = Text.assemble(
             (verdict_words(row.verdict), COLOURS[row.verdict]), f" {profiles_text(row)}: {clean(row.reason)}."
         )

@@ -4,12 +4,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.labels import clean, ranks, repeats_line
+from benchmarks.labels import Row, clean, ranks, repeats_line
 
 SUBMIT = "runner submit --suite"
 
 
-def reported_text(row: Any) -> str:
+def reported_text(row: Row) -> str:
     """Return the reported error as printed; '' if there is none."""
     return "" if pd.isna(row.reported) else row.printed
 
@@ -20,7 +20,7 @@ def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
     return [("" if rank is None else str(rank), row) for rank, row in pairs]
 
 
-def about(row: Any) -> str:
+def about(row: Row) -> str:
     """Return the name of the row that a reason belongs to."""
     return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
 
@@ -35,15 +35,15 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
     notes = []
     for row in board[board["data"] == "unverified"].drop_duplicates(["dataset", "provenance"]).itertuples(index=False):
         if row.runs:
-            sentence = "its files don't have the official md5." if pd.isna(row.provenance) else clean(row.provenance)
+            sentence = "its files do not have the official md5." if pd.isna(row.provenance) else clean(row.provenance)
             notes.append(f"Unverified data ({row.dataset}): {sentence}")
     if repeats := repeats_line(view):
         notes.append(repeats)
     if outdated := int(board["outdated"].sum()):
-        notes.append(f"Not counted: {outdated} of another revision or recipe.")
+        notes.append(f"Not counted: {outdated} run{'s' * (outdated > 1)} of another revision or recipe.")
     flags = f" --suite {suite}" if suite else ""
     if more := len(board) - len(view):
-        notes.append(f"{more} more of other profiles, data or sources: runner report{flags} --format csv")
+        notes.append(f"{more} more rows (other profiles, data or sources): runner report{flags} --format csv")
     models = view[view["model"].notna()]
     waiting = list(dict.fromkeys(models.loc[models["runs"] == 0, "model"]))
     if not models["runs"].any():
@@ -51,28 +51,30 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
         notes.append(f"{what}. Start with: {SUBMIT} {suite or 'quickstart'}")
         return notes
     if waiting and suite:
-        notes.append(f"Not run yet: {SUBMIT} {suite} {' '.join(f'--model {clean(name)}' for name in waiting)}")
+        notes.append(
+            f"Some models have not run: {SUBMIT} {suite} {' '.join(f'--model {clean(name)}' for name in waiting)}"
+        )
     open_ = models[(models["runs"] > 0) & models["seeds_to_go"].gt(0)]
     for profile, rows in open_.groupby("profile", sort=False):
         counts = ", ".join(f"{clean(row.model)} {int(row.seeds_to_go)}" for row in rows.itertuples(index=False))
         names = " ".join(f"--model {clean(name)}" for name in dict.fromkeys(rows["model"]))
         flags = f"{suite} {names}" if suite else f"SUITE {names}"
         flag = "" if profile == "reference" else f" --profile {profile}"
-        notes.append(f"Seeds to go: {counts}. Run them: {SUBMIT} {flags}{flag} --until-decided")
+        notes.append(f"Seeds needed for a verdict: {counts}. Run them: {SUBMIT} {flags}{flag} --until-decided")
     if not suite and (models["runs"] == 0).sum() > 20:
-        notes.append("Only what has run: runner report --measured")
+        notes.append("To show only models that have run: runner report --measured")
     if view["reported"].isna().all():
-        notes.append(f"No source reports an error here. For measured beside reported errors: {SUBMIT} mnist")
+        notes.append(f"No source reports an error for these rows. For rows with reported errors: {SUBMIT} mnist")
     return notes
 
 
-def profiles_text(row: Any) -> str:
+def profiles_text(row: Row) -> str:
     """Return which two profiles an equivalence compares, and on what."""
     unverified = " on unverified data" if row.data == "unverified" else ""
-    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} beside reference"
+    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
 
 
-def measured_with(claim: Any) -> str:
+def measured_with(claim: Row) -> str:
     """Return the profile and data on which a claim was judged; '' for reference on verified data."""
     parts = ["profile fast"] * (claim.profile == "fast") + ["unverified data"] * (claim.data == "unverified")
     return f" ({', '.join(parts)})" if parts else ""

@@ -73,7 +73,9 @@ def verify(folder: Path) -> tuple[list[str], list[str]]:
     records: list[tuple[Path, RunRecord]] = []
     files = Listing(records=[folder]) if folder.is_file() else listing(folder)
     for path in files.strays:
-        findings.error(path, "file", "is no record, curve or card in its place, and no board reads it: remove it")
+        findings.error(
+            path, "file", "not counted, because it is not a record, curve or card where one is expected: remove it"
+        )
     if files.cards:
         findings.errors += read_cards(files.cards[0].parent)[1]
     for path in files.records:
@@ -93,7 +95,7 @@ def verify(folder: Path) -> tuple[list[str], list[str]]:
     curves = {curve_path(path) for path in files.records}
     for path in files.curves:
         if path not in curves:
-            findings.warn(path, "file", "a curve without its record")
+            findings.warn(path, "file", "has no record next to it")
     return findings.errors, findings.warnings
 
 
@@ -106,10 +108,10 @@ def _check_identity(path: Path, record: RunRecord, error: Note) -> None:
         ("recipe_sha256", record.recipe_sha256, job.recipe_sha256),
     ):
         if actual != expected:
-            error(field, f"is '{actual}', its job gives '{expected}'")
+            error(field, f"is '{actual}', expected '{expected}' from the record's job")
     place = "/".join(path.resolve().parts[-3:])
     if place != record.place:
-        error("file", f"lies at {place}, the record's own names give {record.place}")
+        error("file", f"is at {place}, expected {record.place} from the record's names")
 
 
 def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
@@ -127,13 +129,13 @@ def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
         error("job.dataset", f"the zoo's {job.model} has no recipe for {job.dataset}")
         return
     if job.revision > variant.revision:
-        error("job.revision", f"is {job.revision}, the zoo's is {variant.revision}")
+        error("job.revision", f"is {job.revision}, expected at most the zoo's {variant.revision}")
         return
     if job.revision < variant.revision:
-        warn("job.revision", f"is {job.revision}, the zoo's is {variant.revision}: no board counts it")
+        warn("job.revision", f"is {job.revision}, the zoo's is {variant.revision}: the record is not counted")
         return
     for name, (theirs, ours) in differing_fields(job.recipe, variant.recipe.to_dict()).items():
-        error(f"job.recipe.{name}", f"is {theirs}, the zoo's own at revision {variant.revision} is {ours}")
+        error(f"job.recipe.{name}", f"is {theirs}, expected {ours}, as in the zoo at revision {variant.revision}")
     for name, value in job.overrides.items():
         try:
             path = resolve_field(variant.recipe, name)
@@ -141,9 +143,9 @@ def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
             error(f"job.overrides.{name}", str(problem))
             continue
         if path != name:
-            error(f"job.overrides.{name}", f"is the short form of '{path}': expected the whole name")
+            error(f"job.overrides.{name}", f"is a short form, expected the whole name '{path}'")
         elif to_plain_at(variant.recipe, path) == value:
-            error(f"job.overrides.{name}", f"is the recipe's own value, {value}: no override")
+            error(f"job.overrides.{name}", f"is {value}, expected another value than the recipe's own")
     try:
         effective = recipe_from(job.effective_recipe)
     except ValueError as problem:
@@ -152,10 +154,10 @@ def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
         if record.protocol.augmentation != str(effective.augmentation):
             error(
                 "protocol.augmentation",
-                f"is '{record.protocol.augmentation}', the recipe's is '{effective.augmentation}'",
+                f"is '{record.protocol.augmentation}', expected '{effective.augmentation}' from the recipe",
             )
     if record.parameters != variant.parameters:
-        error("parameters", f"is {record.parameters:,}, the zoo's is {variant.parameters:,}")
+        error("parameters", f"is {record.parameters:,}, expected {variant.parameters:,} from the zoo")
 
 
 def _check_values(record: RunRecord, error: Note) -> None:
@@ -175,13 +177,14 @@ def _check_values(record: RunRecord, error: Note) -> None:
         ("test_images", record.test_images, holdout or dataset.test_size),
     ):
         if actual not in (expected, None):
-            error(field, f"is {actual}, job and data set give {expected}")
+            error(field, f"is {actual}, expected {expected} from job and data set")
 
     equal, most = _constant_losses(job.model, dataset.classes)
     if record.chance_loss is not None and not LEAST_CHANCE * equal < record.chance_loss < most:
         error(
             "chance_loss",
-            f"is {record.chance_loss}: {dataset.classes} equally frequent classes give {equal:.6f}, and these hardly less",
+            f"is {record.chance_loss}, expected {equal:.6f} "
+            f"(for {dataset.classes} equally frequent classes) or a little less",
         )
     loss, chance = record.final_train_loss, CHANCE_SHARE * (record.chance_loss or equal)
     if (record.outcome == "diverged") != (loss is None):
@@ -189,7 +192,7 @@ def _check_values(record: RunRecord, error: Note) -> None:
     elif loss is not None and (record.outcome == "collapsed") != (loss >= chance):
         error(
             "outcome",
-            f"is {record.outcome}, but a final training loss of {loss:.4f} (chance: {chance:.4f}) says otherwise",
+            f"is {record.outcome}, which contradicts the final training loss of {loss:.4f} (chance: {chance:.4f})",
         )
 
 
@@ -219,24 +222,24 @@ def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
             error(field, f"is in the future: {utc(moment.astimezone(UTC))}")
     elapsed = (record.finished - record.started).total_seconds()
     if record.train_seconds > elapsed + CLOCK_SKEW.total_seconds():
-        error("train_seconds", f"is {record.train_seconds:.0f}, but only {elapsed:.0f} s lie between start and end")
+        error("train_seconds", f"is {record.train_seconds:.0f}, but the run ended {elapsed:.0f} s after it started")
     known = DATASETS[record.job.dataset].sha256 if record.job.dataset in DATASETS else None
     if record.data.verified and known and record.data.sha256 != known:
         error(
             "data.sha256",
-            f"is {record.data.sha256[:8]}..., but the data is said to be the official one: {known[:8]}...",
+            f"is {record.data.sha256[:8]}..., expected {known[:8]}... for data that the record calls official",
         )
     if not record.data.verified and not record.data.provenance:
-        error("data.provenance", "is missing: the data isn't the official one, and nothing says what it is")
+        error("data.provenance", "is missing, expected a text that says what the unofficial data is")
     if record.source.commit is None:
         warn("source.commit", "is unknown")
     if record.source.dirty:
-        warn("source.dirty", f"the working tree had changes that commit {str(record.source.commit)[:8]} doesn't hold")
+        warn("source.dirty", f"the code had changes that are not in commit {str(record.source.commit)[:8]}")
     if record.sequential and record.job.overrides:
-        error("sequential", "is true, but no verdict is over a job with overrides")
+        error("sequential", "is true, but jobs with overrides get no verdict")
     check_trail(record, error)
     if record.forced_resume:
-        warn("forced_resume", "went on under another torch build, device, thread count, precision, code or data")
+        warn("forced_resume", "resumed with another torch build, device, thread count, precision, code or data")
 
 
 def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
@@ -249,7 +252,7 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
         return
     digest = hashlib.sha256(content).hexdigest()
     if digest != record.curve_sha256:
-        error("curve_sha256", f"is {record.curve_sha256[:8]}..., {file.name} has {digest[:8]}...")
+        error("curve_sha256", f"is {record.curve_sha256[:8]}..., but that of {file.name} is {digest[:8]}...")
     try:
         table = list(csv.reader(content.decode().splitlines(), strict=True))
         rows = [[float(cell) if cell else None for cell in row] for row in table[1:]]
@@ -257,10 +260,10 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
         error("curve", f"{file.name} isn't a table of numbers: {problem}")
         return
     if not table or tuple(table[0]) != CURVE_COLUMNS or any(len(row) != len(CURVE_COLUMNS) for row in rows):
-        error("curve", f"{file.name} has other columns than {','.join(CURVE_COLUMNS)}")
+        error("curve", f"{file.name} does not have the columns {','.join(CURVE_COLUMNS)}")
         return
     if any(value is not None and not math.isfinite(value) for row in rows for value in row):
-        error("curve", f"{file.name} holds a number that isn't finite: such a cell stays empty")
+        error("curve", f"{file.name} has an infinity or NaN, expected an empty cell instead")
         return
     epochs = record.job.most_epochs if record.diverged_epoch is None else record.diverged_epoch
     complete = len(rows) == epochs or (record.diverged_epoch is None and _ended_early(record.job, rows))
@@ -276,9 +279,12 @@ def _check_curve(path: Path, record: RunRecord, error: Note) -> None:
             return
     last = dict(zip(CURVE_COLUMNS, rows[-1], strict=True))
     if differ(last["test_error"], record.test_error):
-        error("test_error", f"is {record.test_error}, the last row of {file.name} has {last['test_error']}")
+        error("test_error", f"is {record.test_error}, but the last row of {file.name} has {last['test_error']}")
     if differ(last["train_loss"], record.final_train_loss):
-        error("final_train_loss", f"is {record.final_train_loss}, the last row of {file.name} has {last['train_loss']}")
+        error(
+            "final_train_loss",
+            f"is {record.final_train_loss}, but the last row of {file.name} has {last['train_loss']}",
+        )
     check_best(record, {int(row[0] or 0): row[-1] for row in rows if row[-1] is not None}, file.name, error)
     check_speed(record, len(rows), error)
 
@@ -300,7 +306,7 @@ def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
     return len(rows) <= recipe.epochs and recipe.schedule.over(errors) and not recipe.schedule.over(errors[:-1])
 
 
-def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> None:
+def _check_doubles(records: list[tuple[Path, RunRecord]], findings: Findings) -> None:
     """Check that a run id names one run and that equal final weights count once. Report an error of two records for both."""
     runs: dict[str, Path] = {}
     weights: dict[str, Path] = {}
@@ -310,10 +316,10 @@ def _check_doubles(records: list[tuple[Path, RunRecord]], found: Findings) -> No
             digest, first = digests.setdefault(record.job.dataset, (record.data.sha256, path))
             if digest != record.data.sha256:
                 for one, other in ((path, first), (first, path)):
-                    problem = f"is another than that of {other}, and both are said to be the official data"
-                    found.error(one, "data.sha256", problem)
+                    problem = f"differs from that of {other}, but both records call their data official"
+                    findings.error(one, "data.sha256", problem)
         if (first := runs.setdefault(record.run, path)) is not path:
             for one, other in ((path, first), (first, path)):
-                found.error(one, "run", f"is the run of {other} too")
+                findings.error(one, "run", f"is also the run of {other}")
         elif record.outcome != "diverged" and (first := weights.setdefault(record.weights_sha256, path)) is not path:
-            found.warn(path, "weights_sha256", f"the same weights as {first}: counted once")
+            findings.warn(path, "weights_sha256", f"is the same as in {first}: the two runs are counted once")

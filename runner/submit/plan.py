@@ -57,7 +57,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     for name, value in map(parse_override, texts):
         if name in overrides:
-            raise UserError(f"--set {name} is given twice; to train with several values: --sweep {name}=A,B")
+            raise UserError(f"--set {name} is given twice; to train with several values, use --sweep {name}=A,B")
         overrides[name] = value
     return overrides
 
@@ -72,7 +72,7 @@ def parse_sweep(texts: Iterable[str]) -> list[dict[str, Any]]:
         name, _, listed = text.partition("=")
         parse_override(text)  # raises for another form or an unknown field
         if name in settings[0]:
-            raise UserError(f"--sweep {name} is given twice; give all its values at once: --sweep {name}=A,B,C")
+            raise UserError(f"--sweep {name} is given twice; give all its values at once, as in --sweep {name}=A,B,C")
         try:
             values = json.loads(f"[{listed}]", parse_constant=lambda constant: constant)
         except ValueError:
@@ -102,7 +102,7 @@ def resolve_field(recipe: Recipe, name: str) -> str:
         return name
     matches = [path for path in paths if path.endswith(f".{name}")]
     if len(matches) > 1:
-        raise UserError(f"the recipe field '{name}' could be {' or '.join(matches)}: expected one of these names")
+        raise UserError(f"the recipe field '{name}' is ambiguous: expected {' or '.join(matches)}")
     if not matches:
         raise unknown_field(name, [*paths, *(path.rpartition(".")[2] for path in paths)])
     return matches[0]
@@ -163,9 +163,10 @@ def make_jobs(
             raise unknown("model", name, members)
         if name not in members:
             others = [other.name for other in SUITES.values() if name in models_of(other, models)]
-            elsewhere = f" (it's in {', '.join(others)})" if others else ""
+            elsewhere = f" (it is in {', '.join(others)})" if others else ""
             raise UserError(
-                f"model '{name}' isn't in the suite '{suite.name}'{elsewhere}: it has {', '.join(members) or 'no models'}"
+                f"model '{name}' is not in the suite '{suite.name}'{elsewhere}; "
+                f"the suite has {', '.join(members) or 'no models'}"
             )
     settings = [
         dict(suite.overrides) | dict(setting) | dict(overrides or {}) | dict(own)
@@ -220,7 +221,9 @@ def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]
         most = facts.train_size + facts.validation_size
         raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")
     if isinstance(effective.order, Shuffled) and effective.order.drop_last and effective.batch_size > left:
-        raise UserError(f"{what}: drop_last leaves no batch: batch_size is {effective.batch_size}, the images fewer")
+        raise UserError(
+            f"{what}: batch_size is {effective.batch_size}, expected at most the {left} training images with drop_last"
+        )
     return different
 
 

@@ -34,7 +34,7 @@ class Progress:
         self._parts: dict[JobPaths, float] = {}  # the completed fraction of a running job's current epoch
         self._operations = epoch_operations(job for job, _ in self.jobs)
         self._seconds: dict[Kind, float] = {}  # of an epoch, at the newest rate of a running job
-        self._slots = 1  # the most jobs that were seen running at once
+        self._slots = 1  # the largest number of jobs that ran concurrently so far
         self._ended = {paths for paths, state in self.states.items() if state == "done"}
         self._spoke = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -114,7 +114,7 @@ class Progress:
         """Return the time left at the speed of the steps so far, so that an estimate is ready within seconds."""
         left = [(job, self._left(job, paths)) for job, paths in self.jobs]
         seconds = seconds_left(left, self._seconds, self._operations, self._slots)
-        return "time left: not known yet" if seconds is None else f"about {duration(seconds)} left"
+        return "time left: unknown" if seconds is None else f"about {duration(seconds)} left"
 
     @staticmethod
     def _where(facts: dict[str, Any], lease: dict[str, Any]) -> str:

@@ -5,9 +5,10 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -40,7 +41,7 @@ from runner.submit.estimate import expected_seconds, rough_seconds
 from runner.submit.progress import Progress
 from runner.text import amount, duration, number
 from runner.tracking.background import BackgroundSync
-from runner.tracking.store import how_to_see, is_behind
+from runner.tracking.store import how_to_see, is_behind, mark_behind
 from runner.worker.options import RunOptions, submitter
 
 WORTH_SAYING = 3600.0  # seconds: a rough estimate is shown only above this
@@ -83,7 +84,7 @@ def states_of(planned: Sequence[Job]) -> list[State]:
     return [state_of(JobPaths.of(job)) for job in planned]
 
 
-def taken_up(paths: JobPaths, state: State, settings: Settings) -> bool:
+def is_retried(paths: JobPaths, state: State, settings: Settings) -> bool:
     """Return whether a submit runs a failed job again: infrastructure failures yes, a model's own failures only by `retry`."""
     if state != "failed":
         return False
@@ -98,7 +99,7 @@ def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Setti
 
 
 def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
-    again = sum(taken_up(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
+    again = sum(is_retried(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
     counts = count_states(list(states))
     return counts | {"to_run": counts["to_run"] + again}
 
@@ -110,12 +111,12 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     """
     counts = _counts(planned, states, settings)
     parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
-    parts += [f"{counts['running']} running already"] * bool(counts["running"])
+    parts += [f"{counts['running']} already running"] * bool(counts["running"])
     failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
     parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
     line = f"{number(counts['total'], 'job')}: {', '.join(parts)}"
     if counts["to_run"] and not slots:
-        line += f" by SLURM (engine '{settings.engine}')"
+        line += f" on SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
         unfinished = [job for job, state in zip(planned, states, strict=True) if state != "done"]
         on_cpu, known_seconds = slots[0].device == "cpu", expected_seconds(unfinished)
@@ -125,19 +126,19 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
         elif rough_estimate > WORTH_SAYING:
             line += f", roughly {duration(rough_estimate / len(slots))}"
         line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
-        line += " (runner bench measures it)" if rough_estimate > WORTH_SAYING else ""
+        line += " (for a measurement: runner bench)" if rough_estimate > WORTH_SAYING else ""
     return line
 
 
 def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | None]:
     """Return the planned data sets with missing files and the bytes to download; None if a size is unknown."""
-    from runner.data.cache import lacking
+    from runner.data.cache import missing_files
     from runner.data.folder import data_folder
 
     folder = data_folder(settings.options.data_dir)
     missing: dict[str, int | None] = {}
     for name in dict.fromkeys(job.dataset for job in planned):
-        files = lacking(get_dataset(name), folder, settings.options.allow_unverified_data)
+        files = missing_files(get_dataset(name), folder, settings.options.allow_unverified_data)
         sizes = [file.size for file in files]
         if files:
             missing[name] = None if None in sizes else sum(size or 0 for size in sizes)
@@ -152,11 +153,11 @@ def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
     lines = []
     for name, size in missing_data(planned, settings).items():
         download = "size unknown" if size is None else f"{amount(size)} to download"
-        lines.append(f"{name}: data not here, {download}: runner data prepare --dataset {name}")
+        lines.append(f"{name}: data missing, {download}; get it with: runner data prepare --dataset {name}")
     return lines
 
 
-def check_data(planned: Sequence[Job], settings: Settings, say: Any) -> None:
+def check_data(planned: Sequence[Job], settings: Settings, say: Callable[[str], object]) -> None:
     """Load every data set once before anything starts, so that a missing or unofficial file raises UserError here."""
     from runner.data import cache
     from runner.data.folder import data_folder
@@ -172,18 +173,18 @@ def run(
     settings: Settings,
     console: Console,
     *,
-    afresh: bool = False,
+    restart: bool = False,
     sequential: Collection[str] = (),
 ) -> int:
     """Run jobs to their end and print the result. Return the exit code: 0, 1 (a job failed), 130 or 143 (stopped).
 
-    With `afresh`, old files of the jobs move to old/ first, after all checks have passed. `sequential` are the fingerprints
+    With `restart`, old files of the jobs move to old/ first, after all checks have passed. `sequential` are the fingerprints
     of jobs that are run because the earlier seeds did not decide the verdict.
     """
     table, submitted_by = settings.table(), submitter()
     source()  # raises for modules of another checkout, or a commit that a record cannot store
     pairs = [(job, JobPaths.of(job)) for job in planned]
-    states: list[State] = ["pending" if afresh else state_of(paths) for _, paths in pairs]
+    states: list[State] = ["pending" if restart else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
     slots = settings.slots()
     console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
@@ -197,9 +198,9 @@ def run(
 
     submission = secrets.token_hex(8)
     with submitting():
-        _lay_down(pairs, states, suite, settings, submission, afresh, sequential)
+        _write_jobs(pairs, states, suite, settings, submission, restart, sequential)
         if not waiting:
-            if is_behind():  # a submit before this one was killed
+            if is_behind():  # an earlier submit was killed, or left its jobs to SLURM
                 done = [paths for _, paths in pairs]
                 with BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
@@ -214,11 +215,14 @@ def run(
         work = Work(pairs, settings.options.model_copy(update=here))
         queue = _queue(work, table, console) if isinstance(table, Slurm) else None
         if queue is not None and not settings.follow:
+            mark_behind()
             if settings.json:
                 _print_json(pairs)
-            console.print("Next: runner status --watch; runner sync brings MLflow up to date", soft_wrap=True)
+            console.print("Next: runner status --watch; runner sync updates MLflow", soft_wrap=True)
             return 0
-        how = "stopping: each worker saves a checkpoint first ..." if queue is None else "no longer following ..."
+        how = (
+            "stopping: each worker saves a checkpoint first ..." if queue is None else "stopped following the jobs ..."
+        )
         with (
             Progress(pairs, console) as progress,
             _signals(work, progress, how) as received,
@@ -233,13 +237,13 @@ def run(
         return _last_words(pairs, suite, settings, console, received)
 
 
-def _lay_down(
+def _write_jobs(
     pairs: Sequence[tuple[Job, JobPaths]],
     states: Sequence[State],
     suite: str,
     settings: Settings,
     submission: str,
-    afresh: bool,
+    restart: bool,
     sequential: Collection[str],
 ) -> None:
     """Write the jobs and this submission to .runs; raise UserError for a running job that should restart."""
@@ -251,15 +255,15 @@ def _lay_down(
                     paths.tidy()
             continue
         paths.stop.unlink(missing_ok=True)
-        if afresh:
+        if restart:
             with job_lock(paths) as held:
                 if not held:
-                    raise UserError(f"{job.key} is running: `runner stop` it first")
-                paths.set_aside()
-        elif taken_up(paths, state, settings):
+                    raise UserError(f"{job.key} is running: stop it first with `runner stop`")
+                paths.archive()
+        elif is_retried(paths, state, settings):
             with job_lock(paths) as held:
                 if held:  # otherwise another submit is running it
-                    paths.set_aside(only=paths.failure)
+                    paths.archive(only=paths.failure)
     record_submission(
         {
             "time": utc(datetime.now(UTC)),
@@ -279,8 +283,8 @@ def _check_slurm() -> None:
 
     try:
         slurm.ask("squeue", "--noheader", "--me", "--states=running", "--format=%i")
-    except slurm.SlurmAway as error:
-        raise UserError(f"SLURM doesn't answer: {error}; `runner doctor --engine slurm` says more") from error
+    except slurm.SlurmUnavailable as error:
+        raise UserError(f"SLURM does not answer: {error}; to find the cause: runner doctor --engine slurm") from error
 
 
 def _queue(work: Work, table: Slurm, console: Console) -> Any:
@@ -290,8 +294,8 @@ def _queue(work: Work, table: Slurm, console: Console) -> Any:
     queue = slurm.Queue(table, work.options)
     try:
         summary = queue.queue(list(work.open_jobs()))
-    except slurm.SlurmAway as error:
-        raise UserError(f"SLURM doesn't answer: {error}; the same command queues what is missing") from error
+    except slurm.SlurmUnavailable as error:
+        raise UserError(f"SLURM does not answer: {error}; the same command queues the remaining jobs") from error
     console.print(summary, highlight=False, soft_wrap=True)
     return queue
 
@@ -301,18 +305,18 @@ def _signals(work: Work, progress: Progress, how: str) -> Any:
     """Handle signals: Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only detaches the terminal."""
     received: list[int] = []
 
-    def stop(number: int, _frame: Any) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         work.stopping.set()
         if len(received) == 1:
             progress.say(how)
 
-    def hang_up(_number: int, _frame: Any) -> None:
+    def leave_terminal(_number: int, _frame: FrameType | None) -> None:
         """Redirect the streams before anything is printed, because a write to a closed terminal raises."""
         lead((1, 2), output_file())
         progress.detach()
 
-    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: leave_terminal}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield received
@@ -340,20 +344,20 @@ def _last_words(
     done = sum(state == "done" for state in states.values())
     line = f"{done} of {len(pairs)} done"
     if received:
-        end = "stopped. The same command goes on from the checkpoints."
+        end = "stopped. The same command continues from the checkpoints."
         if settings.table().kind == "slurm":
             which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
-            end = f"SLURM goes on with the rest. The same command follows it; runner stop {which} ends it."
+            end = f"SLURM continues with the other jobs. The same command follows them; runner stop {which} stops them."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
     if failed:
         again = "runner retry --failed" if any(states[paths] == "failed" for _, paths in failed) else "the same command"
-        console.print(f"{line}, {len(failed)} failed; when mended: {again}", highlight=False, soft_wrap=True)
+        console.print(f"{line}, {len(failed)} failed; after fixing the cause: {again}", highlight=False, soft_wrap=True)
         return 1
     if done < len(pairs):
         running = sum(state == "running" for state in states.values())
-        others = f"{running} running elsewhere (runner status)" if running else "the others were stopped"
-        console.print(f"{line}, {others}; the same command takes up what is left", highlight=False, soft_wrap=True)
+        others = f"{running} running elsewhere (runner status)" if running else "the other jobs were stopped"
+        console.print(f"{line}, {others}; the same command continues with the rest", highlight=False, soft_wrap=True)
         return 0
     next_step = f" Next: runner report --suite {suite}" if suite in SUITES else ""
     console.print(f"{line}.{next_step}", highlight=False, soft_wrap=True)
@@ -370,10 +374,10 @@ def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
     kind = {
         "model": "the model's own failure",
         "refused": "a resume that needs your decision",
-        "outdated": "a job of an older version",
+        "outdated": "a job from an older version",
     }.get(str(failure.get("kind")), "an infrastructure failure")
     lines = [
-        f"✗ {job.key}: {failure.get('what', 'ended again and again, and left no word: is the disk full?')}",
+        f"✗ {job.key}: {failure.get('what', 'ended several times without an error message; is the disk full?')}",
         f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
         *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
     ]

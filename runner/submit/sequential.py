@@ -22,7 +22,7 @@ from runner.jobs.find import all_jobs, read_jobs
 from runner.jobs.paths import JobPaths, results_folder, runs_folder
 from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings, taken_up
+from runner.submit.run import Settings, is_retried
 from runner.submit.run import run as run_jobs
 
 UNDECIDED = ("not run", "more seeds", "inconclusive")
@@ -57,14 +57,14 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
         return Decision(row, (), row.verdict)
     if row.n == 0 and row.ended >= MIN_SEEDS:
         return Decision(row, (), f"none of {row.ended} seeds trained")
-    look = next_interim_size(row.n)
+    size = next_interim_size(row.n)
     left = max_seeds - row.ended - failed
-    if look is None or look > max_seeds or left < 1:
-        return Decision(row, (), f"{row.verdict} still, at {row.n} seeds: the last look")
+    if size is None or size > max_seeds or left < 1:
+        return Decision(row, (), f"still {row.verdict} at {row.n} seeds, the largest number that is judged")
     free = (seed for seed in range(2**31 - 1) if seed not in unavailable and seed not in row.seeds)
-    seeds = [next(free) for _ in range(min(look - row.n, left))]
+    seeds = [next(free) for _ in range(min(size - row.n, left))]
     planned = tuple(template.model_copy(update={"seed": seed}) for seed in seeds)
-    return Decision(row, planned, f"{row.verdict} at {row.n} seeds, {len(planned)} more for the look at {look}")
+    return Decision(row, planned, f"{row.verdict} at {row.n} seeds, {len(planned)} more planned, to judge it at {size}")
 
 
 def check_max_seeds(max_seeds: int) -> None:
@@ -119,7 +119,7 @@ def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
         state = state_of(paths)
         if state == "done":
             finished_seeds.add(job.seed)
-        elif state == "failed" and not taken_up(paths, state, settings):
+        elif state == "failed" and not is_retried(paths, state, settings):
             failed_seeds.add(job.seed)
     return finished_seeds | failed_seeds, len(failed_seeds)
 
@@ -142,7 +142,7 @@ def run(
     templates = make_jobs(suite, models, only=only, seeds=[0], profile=profile)
     if any(job.overrides for job in templates):
         raise UserError(
-            f"--until-decided: the suite '{suite.name}' changes recipes, and no paper's figure judges those"
+            f"--until-decided: the suite '{suite.name}' changes recipes, which no verdict covers: choose another suite"
         )
     quiet = dataclasses.replace(settings, json=False)
     planned: list[Job] = []

@@ -8,7 +8,7 @@ from typing import Any
 from runner.jobs.paths import JobPaths, runs_folder
 from runner.jobs.state import TO_RUN, State, someone_submits
 
-ASK_SECONDS = 15.0  # minimum interval between two queries of SLURM's controller
+QUERY_SECONDS = 15.0  # minimum interval between two queries of SLURM's controller
 
 
 class QueueView:
@@ -16,23 +16,23 @@ class QueueView:
 
     def __init__(self) -> None:
         self._tasks: dict[Path, Any] = {}
-        self._asked = float("-inf")
+        self._last_query = float("-inf")
         self._submitting = False
         self.trouble: str | None = None
 
-    def refresh(self, found: Sequence[tuple[JobPaths, State]]) -> None:
+    def refresh(self, jobs: Sequence[tuple[JobPaths, State]]) -> None:
         """Read the state again. SLURM is asked only if a job waits and an array was ever queued here."""
         self._submitting = someone_submits()
-        waiting = any(state in TO_RUN for _, state in found)
-        if not waiting or not (runs_folder() / "slurm").is_dir() or time.monotonic() - self._asked < ASK_SECONDS:
+        waiting = any(state in TO_RUN for _, state in jobs)
+        if not waiting or not (runs_folder() / "slurm").is_dir() or time.monotonic() - self._last_query < QUERY_SECONDS:
             return
         from runner.engines import slurm
 
-        self._asked = time.monotonic()
+        self._last_query = time.monotonic()
         try:
             self._tasks, self.trouble = slurm.tasks_of_jobs(), None
-        except slurm.SlurmAway as error:
-            self.trouble = f"SLURM doesn't answer: {error}"
+        except slurm.SlurmUnavailable as error:
+            self.trouble = f"SLURM does not answer: {error}"
 
     def will_run(self, paths: JobPaths, state: State) -> bool:
         """Return whether a job is running or will start by itself."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths
 from runner.jobs.state import is_locked
-from runner.tracking.store import behind_file
+from runner.tracking.store import behind_file, mark_behind
 from runner.tracking.tracker import SyncReport, Tracker
 from runner.training.memory import start_thread
 
@@ -29,8 +29,7 @@ class BackgroundSync:
         self.report: SyncReport | None = None  # of the last sync, after the block
 
     def __enter__(self) -> "BackgroundSync":
-        behind_file().parent.mkdir(parents=True, exist_ok=True)
-        behind_file().touch()
+        mark_behind()
         start_thread(self._thread)
         return self
 
@@ -38,7 +37,7 @@ class BackgroundSync:
         self._stopping.set()
         self._thread.join(self._exit_seconds)
         if self.report is None or (self.report.left and not self.report.warning):
-            self._warn("MLflow isn't up to date yet: `runner sync` brings the rest")
+            self._warn("MLflow lacks some runs; write them with: runner sync")
         elif not self.report.left and not any(is_locked(paths) for paths in all_jobs()):
             behind_file().unlink(missing_ok=True)
 

@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from runner.jobs.paths import runs_folder
 from runner.locks import locked_within
 
-LOGIN = "Its login: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOGIN = "If it needs a login, set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -44,8 +47,8 @@ def unfit_folder() -> str | None:
     if os.environ.get("MLFLOW_TRACKING_URI", "").strip() or not {"?", "%"} & set(str(runs_folder())):
         return None
     return (
-        f"MLflow can't keep its file in {runs_folder()}, whose path holds ? or %: set REPROZOO_ROOT to another folder, or "
-        "MLFLOW_TRACKING_URI to a store elsewhere; then `runner sync`"
+        f"MLflow can't use a file in {runs_folder()}, because the path contains ? or %: set REPROZOO_ROOT to another "
+        "folder, or MLFLOW_TRACKING_URI to another store; then run `runner sync`"
     )
 
 
@@ -102,7 +105,7 @@ def writing(patience: float) -> AbstractContextManager[bool]:
     return locked_within(runs_folder() / "mlflow.lock", patience)
 
 
-def create_store(client_class: Any, path: Path) -> None:
+def create_store(client_class: "type[MlflowClient]", path: Path) -> None:
     """Create and migrate a new SQLite store under a temporary name, then rename it.
 
     A kill during the migrations, which take seconds, would leave a store that MLflow can neither open nor repair.
@@ -122,7 +125,7 @@ def artifacts_beside(database: Path) -> Path:
     return database.with_name("mlflow-artifacts")
 
 
-def mend_artifact_addresses(database: sqlite3.Connection, artifacts: Path) -> None:
+def update_artifact_addresses(database: sqlite3.Connection, artifacts: Path) -> None:
     """Update the artifact addresses of a store that was moved together with its artifacts.
 
     MLflow stores absolute addresses. Without this, new artifacts would go to the old place, which would be created
@@ -187,8 +190,14 @@ def line_of(error: BaseException) -> str:
 
 
 def behind_file() -> Path:
-    """Return the file that exists while a submit runs. If it is left after a kill, MLflow may lack data."""
+    """Return the file that exists while jobs may end: MLflow may lack data if it is left by a kill or by a SLURM queue."""
     return runs_folder() / "mlflow.behind"
+
+
+def mark_behind() -> None:
+    """Note that jobs may end without anyone sending them to MLflow. The next submit that waits for its jobs sends them."""
+    behind_file().parent.mkdir(parents=True, exist_ok=True)
+    behind_file().touch()
 
 
 def is_behind() -> bool:

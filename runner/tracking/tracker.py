@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets import DATASETS
 from benchmarks.records import Job, RunRecord
@@ -34,14 +34,17 @@ from runner.tracking.store import (
     database_of,
     is_about_the_store,
     line_of,
-    mend_artifact_addresses,
     mlflow_client,
     store_uri,
     unfit_folder,
+    update_artifact_addresses,
     without_password,
     writing,
 )
 from runner.tracking.view import RUN_TAG, Points, View, curve_points, read_view, system_points
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SYNCED_TAG = "reprozoo.synced"  # sha256 of the record.json that has arrived completely
 
@@ -87,7 +90,7 @@ class SyncReport:
         parts = [f"{self.written} sent", f"{self.unchanged} up to date"]
         parts += [f"{self.not_started} not started"] * bool(self.not_started)
         parts += [f"{self.left} left for the next sync"] * bool(self.left)
-        parts += ["another process is writing"] * self.busy
+        parts += ["another process is writing to MLflow"] * self.busy
         return "MLflow: " + ", ".join(parts)
 
 
@@ -137,13 +140,13 @@ class Tracker:
             elif news:
                 self._send(news, suites, report, problems, patience, stop)
         except MlflowMissingError:
-            problems.append("mlflow isn't installed here: where it is, `runner sync` brings the runs into it later")
+            problems.append("mlflow is not installed, so no run was written to it; once it is installed: runner sync")
         except Exception as error:  # no error may end a training or the command around it
             self._forget()
             place = without_password(self.uri)
             login = f". {LOGIN}" if re.search(r"\b(401|403)\b", str(error)) else ""
             problems.append(
-                f"MLflow at {place} can't be written ({line_of(error)}); `runner sync` does it later{login}"
+                f"MLflow at {place} can't be written ({line_of(error)}); try again later with: runner sync{login}"
             )
         if problems:
             more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
@@ -166,7 +169,7 @@ class Tracker:
                 view = read_view(paths, suites, self._jobs.get(paths.folder))
             except Exception as error:  # one broken folder must not affect the others
                 report.left += 1
-                problems.append(f"MLflow lacks {paths.folder.name}: {line_of(error)}")
+                problems.append(f"MLflow has no run of {paths.folder.name}: {line_of(error)}")
                 continue
             if view is None:
                 report.not_started += 1
@@ -211,14 +214,14 @@ class Tracker:
                         raise
                     self._runs.pop(view.run, None)
                     self._experiments.pop(view.job.dataset, None)
-                    problems.append(f"MLflow lacks {view.job.key}: {line_of(error)}")
+                    problems.append(f"MLflow has no run of {view.job.key}: {line_of(error)}")
                     continue
                 self._seen[view.paths.folder] = now.signature
                 report.left -= 1
                 report.written += sent
                 report.unchanged += not sent
 
-    def _open(self, client_class: Any) -> None:
+    def _open(self, client_class: "type[MlflowClient]") -> None:
         """Connect, once.
 
         A new database is created and migrated here, under the lock, because two processes at once would fail.
@@ -232,7 +235,7 @@ class Tracker:
             with closing(sqlite3.connect(path, timeout=5)) as database:  # MLflow tries a broken file for 100 s
                 database.execute("PRAGMA schema_version").fetchall()
                 if path.parent == runs_folder():
-                    mend_artifact_addresses(database, artifacts_beside(path))
+                    update_artifact_addresses(database, artifacts_beside(path))
         self._client = client_class(tracking_uri=self.uri)
 
     def _experiment(self, dataset: str) -> str:
@@ -246,14 +249,15 @@ class Tracker:
                 self._experiments[dataset] = self._client.create_experiment(dataset, self._artifacts(dataset))
             elif experiment.lifecycle_stage == "deleted":
                 raise ValueError(
-                    f"its experiment was deleted in MLflow; `mlflow experiments restore -x {experiment.experiment_id}`"
+                    "its experiment was deleted in MLflow; restore it with "
+                    f"`mlflow experiments restore -x {experiment.experiment_id}`"
                 )
             else:
                 self._experiments[dataset] = experiment.experiment_id
         return self._experiments[dataset]
 
     def _artifacts(self, dataset: str) -> str | None:
-        """Return the data set's artifact folder beside the SQLite file; None for another store, which has its own place.
+        """Return the data set's artifact folder next to the SQLite file; None for another store, which has its own.
 
         MLflow's default is the current directory. Each data set has a folder of its own. Otherwise the artifact
         job.json would be where .runs has the jobs' job.json.

@@ -147,7 +147,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return (value if isinstance(value, str) else canonical_json(value))[:VALUE_LENGTH]
 
 
@@ -155,7 +155,7 @@ def _ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Return whether a value from a file is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -42,7 +42,7 @@ def shapes_of(model: nn.Module, images: Tensor, layout: torch.memory_format) -> 
     shapes: dict[str, Shapes] = {}
 
     def watch(name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
-        def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             shape = KINDS[type(module)].of(module, inputs[0], layout)
             if shape is not None:
                 shapes[name] = shape
@@ -176,7 +176,7 @@ def parsed(choice: str) -> dict[str, str]:
         name, _, letters = word.rpartition("=")
         if not name or not letters or not set(letters) <= set(WAYS):
             raise ValueError(
-                f"'{word}' is no choice of a layer's ways: expected NAME=LETTERS, letters of {''.join(WAYS)}"
+                f"'{word}' is not a choice for a layer: expected NAME=LETTERS with letters of {''.join(WAYS)}"
             )
         ways[name] = letters
     return ways
@@ -191,7 +191,7 @@ def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
     for name, letters in parsed(choice).items():
         module: Any = modules.get(name)
         if type(module) not in KINDS or len(KINDS[type(module)].operations) != len(letters):
-            raise ValueError(f"the choice {name}={letters} is of another network")
+            raise ValueError(f"the choice {name}={letters} does not fit this network")
         if isinstance(module, nn.Conv2d):
             module._conv_forward = MethodType(_convolve(module, letters, layout), module)  # type: ignore[method-assign]
         elif letters != "t":
@@ -219,8 +219,8 @@ def install_choice(
     return choice
 
 
-def _convolve(module: Any, letters: str, layout: torch.memory_format) -> Callable[..., Tensor]:
-    layer: Layer = (module.stride[0], module.padding[0], letters, layout)
+def _convolve(module: nn.Conv2d, letters: str, layout: torch.memory_format) -> Callable[..., Tensor]:
+    layer: Layer = (module.stride[0], int(module.padding[0]), letters, layout)
 
     def convolve(_module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         output: Tensor = Convolution.apply(x, weight, bias, layer)

@@ -2,7 +2,7 @@
 
 A set is preprocessed once to float32 if it is small, or if its preprocessing mixes pixels and the result fits into
 memory. Otherwise it stays uint8, a quarter of the memory, and each batch is preprocessed. Per-channel preprocessing
-costs little beside a large network.
+costs little compared with a large network.
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ class Batches:
         black = recipe.augmentation.border == "black"
         if black and data.black is None:
             raise UserError(
-                f"augmentation.border is 'black': after {recipe.preprocessing} there is no one black pixel; leave it out"
+                f"augmentation.border is 'black', but {recipe.preprocessing} does not map black to one value: use 'zero'"
             )
         self.data, self.augmentation, self.shifts, self.layout, self.ahead = (
             data, recipe.augmentation, shifts, layout, ahead
@@ -94,17 +94,17 @@ class Batches:
         self._border = data.black if black else None
         self._classes = classes  # number of classes, for mixup's targets
         self._permutation = torch.empty(0, dtype=torch.int64)
-        self._made: int | None = None  # index of the group of batches that is held
+        self._group: int | None = None  # index of the group of batches that is held
         self._drawn_from: Tensor | None = None  # the generator's state before that group's draws
 
     def begin(self, permutation: Tensor) -> None:
         """Start an epoch that reads the images in the order of `permutation` (N,)."""
         self._permutation = permutation.to(self.data.labels.device)
-        self._made = None
+        self._group = None
 
     def end(self) -> None:
         """End the epoch: discard the batches made ahead."""
-        self._made = None
+        self._group = None
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return images (n, C, H, W) and labels (n,) of a step; the last batch of an epoch may be smaller.
@@ -117,10 +117,10 @@ class Batches:
         group = step // self.ahead
         members = self.bounds[group * self.ahead : (group + 1) * self.ahead]
         first = members[0][0]
-        if group != self._made:
+        if group != self._group:
             self._drawn_from = self.shifts.get_state()
             self._images, self._labels = self._make(members)
-            self._made = group
+            self._group = group
         part = slice(start - first, stop - first)
         return self._images[part], self._labels[part]
 
@@ -132,7 +132,7 @@ class Batches:
 
     def generator_state(self, step: int) -> Tensor:
         """Return the RNG state to save so that a resume at `step` draws the same augmentations."""
-        if self._made is not None and self._drawn_from is not None and step // self.ahead == self._made:
+        if self._group is not None and self._drawn_from is not None and step // self.ahead == self._group:
             return self._drawn_from
         return self.shifts.get_state()
 

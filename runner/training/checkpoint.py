@@ -105,7 +105,7 @@ class Checkpoint:
             ("data", _short(there.get("data_sha256")), _short(here.get("data_sha256"))),
             *((name, self.precision.get(name), now.precision.get(name)) for name in switches),
         )
-        return {what: f"{what} {before} there, {after} here" for what, before, after in pairs if before != after}
+        return {what: f"{what} was {before}, is {after}" for what, before, after in pairs if before != after}
 
     @property
     def on_gpu(self) -> bool:

@@ -1,7 +1,7 @@
 """Evaluate a network on a set of images."""
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ def evaluate(
     model: nn.Module,
     data: DeviceSet,
     spec: ModelSpec,
-    autocast: Any,
+    autocast: Callable[[], AbstractContextManager[object]],
     layout: torch.memory_format,
     between: Callable[[], None] = lambda: None,
     training: bool = False,

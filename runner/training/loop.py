@@ -26,7 +26,7 @@ from runner.training.checkpoint import Checkpoint
 from runner.training.evaluation import evaluate
 from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_rate
 from runner.training.profiles import device_name
-from runner.training.step import autocast_of, step_for, written_out
+from runner.training.step import autocast_of, step_for, uses_explicit_passes
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
 
@@ -124,7 +124,7 @@ class Session:
         if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
             self.save()
 
-    def stop_if_asked(self) -> None:
+    def stop_if_requested(self) -> None:
         """Save a checkpoint and raise Stopped, if a stop was requested."""
         if self.hooks.stop():
             self.save()
@@ -135,7 +135,7 @@ class Session:
 
         An evaluation takes minutes on a CPU. A resume repeats it from its start.
         """
-        self.stop_if_asked()
+        self.stop_if_requested()
         self.checkpoint_if_due()
 
     def _settle(self) -> None:
@@ -181,7 +181,7 @@ def train(
     model = spec.variants[job.dataset].build()
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
-    if written_out(spec, recipe, device):
+    if uses_explicit_passes(spec, recipe, device):
         switches["arithmetic"] = arithmetic.TORCH  # its written-out passes do not use these layers
     few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
     switches["arithmetic"] = arithmetic.install_choice(
@@ -205,11 +205,13 @@ def train(
     if resume is not None:
         differences = resume.differences(state)
         other_model = set(differences) == {"device"} and resume.on_gpu == (device.type == "cuda")
-        goes_on = other_model and (job.profile == "fast" or on_other_device == "resume")
-        if differences and not (force_resume or goes_on):
+        may_resume = other_model and (job.profile == "fast" or on_other_device == "resume")
+        if differences and not (force_resume or may_resume):
             raise ResumeRefused("; ".join(differences.values()), other_model)
         if differences:
-            hooks.log(f"going on all the same, and recorded: {'; '.join(differences.values())}")
+            hooks.log(
+                f"resuming in spite of these differences, which the record states: {'; '.join(differences.values())}"
+            )
         resume.restore(model, optimizer, order, shifts)
         state = resume.moved_to(state, forced=bool(differences))
     sums = state.sums.to(device, copy=True)
@@ -217,14 +219,14 @@ def train(
     def give_up_graphs(error: Exception) -> None:
         switches["graphs"] = False
         state.precision = dict(switches)
-        hooks.log(f"the step can't be captured as a CUDA graph, so it runs eagerly: {first_line(error)}")
+        hooks.log(f"the step can't be captured as a CUDA graph and runs eagerly: {first_line(error)}")
 
     step = step_for(model, optimizer, spec, stage.recipe, sums, switches, give_up_graphs)
     session = Session(state, model, optimizer, sums, batches, order, hooks)
 
     # --- the epochs ---
     diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
-    session.stop_if_asked()
+    session.stop_if_requested()
     while diverged_epoch is None and not is_over(recipe, state.curve):
         began, images_before, seconds_before = time.perf_counter(), state.trained_images, state.train_seconds
         session.start_clock()
@@ -261,7 +263,7 @@ def train(
             if hooks.watch is not None:
                 hooks.watch(steps - state.step, sums)
             if state.step < steps:
-                session.stop_if_asked()
+                session.stop_if_requested()
                 session.checkpoint_if_due()
 
         # --- once per epoch: fetch the totals, evaluate, add a row to the curve, save if due ---
@@ -307,7 +309,7 @@ def train(
             session.save()  # a kill while the results are written costs nothing
         else:
             session.checkpoint_if_due()
-            session.stop_if_asked()
+            session.stop_if_requested()
 
     kept = averaged(model, optimizer) if recipe.average else model
     final, chance_loss = state.curve[-1], spec.constant_loss(data.train.labels)

@@ -36,24 +36,21 @@ def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> 
     `slots_hint`: the job ran on a GPU, so fewer slots per GPU may help.
     """
     request = re.search(rf"(?:[Tt]ried|Unable) to allocate {_SIZE}", message)
-    facts = [f"asked for {_readable(request[1])}"] if request else []
+    facts = [f"requested {_readable(request[1])}"] if request else []
     free = re.search(rf"total capacity of {_SIZE} of which {_SIZE} is free", message)
     if free:
         facts.append(f"{free[2]} of {free[1]} free")
     others = re.findall(rf"Process \d+ has {_SIZE} memory in use", message)
     if others:
-        facts.append(f"other processes hold {' + '.join(others)}")
+        facts.append(f"other processes use {' + '.join(others)}")
     where = "the GPU" if slots_hint else "the machine"
     details = f" ({', '.join(facts)})" if facts else ""
     change = (
-        "fewer --slots-per-gpu, another GPU (CUDA_VISIBLE_DEVICES), or end what else runs there (nvidia-smi)"
+        "use fewer --slots-per-gpu or another GPU (CUDA_VISIBLE_DEVICES), or end other processes there (nvidia-smi)"
         if slots_hint
-        else "fewer slots (REPROZOO_THREADS), or end what else runs there"
+        else "use fewer slots (raise REPROZOO_THREADS), or end other processes there"
     )
-    return (
-        f"{key}: {where} is out of memory{details}. "
-        f"The batch of {batch_size} is the recipe's and stays; what may change: {change}"
-    )
+    return f"{key}: {where} is out of memory{details}. The batch size {batch_size} is part of the recipe: {change}"
 
 
 def _readable(size: str) -> str:
@@ -82,7 +79,7 @@ def start_thread(thread: threading.Thread) -> None:
 def keep_freed() -> None:
     """Tell glibc to keep freed memory instead of returning it to the system. With another C library this does nothing.
 
-    A training step on a CPU frees and reallocates hundreds of megabytes. By default each large block is mapped anew,
+    A training step on a CPU frees and reallocates hundreds of megabytes. By default each large block is mapped again,
     and the kernel clears it page by page: 2,000 page faults per step for LeNet, 33,000 for NiN at batch 32. Without
     them a step took a tenth (LeNet) to a sixth (NiN) less processor time, with the same peak memory (best of two runs
     each on a busy two-core Xeon, torch 2.15).

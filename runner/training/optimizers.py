@@ -107,7 +107,7 @@ class DiagonalLM(torch.optim.Optimizer):
         return {n: step for group in groups for n, step in zip(group["names"], self.steps_of(group), strict=True)}
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter, size in zip(group["params"], self.steps_of(group), strict=True):

@@ -255,7 +255,9 @@ class YuvLcn(Transform):
         Raise UserError for images without three channels.
         """
         if images.shape[1] != 3:
-            raise UserError(f"preprocessing yuv_lcn needs colour images, these have {images.shape[1]} channel(s)")
+            raise UserError(
+                f"preprocessing is yuv_lcn, which needs 3 channels, but these images have {images.shape[1]}: choose another"
+            )
         sums, squares = np.zeros(2), np.zeros(2)
         for block in _blocks(images):
             chroma = _yuv(torch.tensor(block).double())[:, 1:].flatten(2)
@@ -308,14 +310,14 @@ def fit(
     state = _read(path)
     if state is None:
         cache_folder.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_suffix(".lock"), lambda: log(f"{name}: another process is fitting it; waiting")):
+        with locked(path.with_suffix(".lock"), lambda: log(f"{name}: another process is fitting it, waiting")):
             state = _read(path)
             if state is None:
-                log(f"{name}: fitting on {len(train_images):,} images, once")
+                log(f"{name}: fitting on {len(train_images):,} images (only once)")
                 state = _fitted(kind, train_images)
                 buffer = io.BytesIO()
                 np.savez(buffer, allow_pickle=False, **state)
-                with suppress(OSError):  # with a full disk the next job fits again; this one goes on
+                with suppress(OSError):  # with a full disk the next job fits again; this one continues
                     write_atomically(path, buffer.getvalue())
     return _to_transform(kind, state)
 

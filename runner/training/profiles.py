@@ -79,8 +79,8 @@ def check_device(device: torch.device) -> None:
     """
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            f"torch {torch.__version__} can't use this GPU: is the driver too old, torch without CUDA, or another process "
-            "alone on it? `runner doctor` says more"
+            f"torch {torch.__version__} can't use this GPU: the driver may be too old, torch built without CUDA, or the GPU "
+            "held by another process. To find the cause: runner doctor"
         )
 
 

@@ -139,7 +139,7 @@ class GraphedStep:
         return [*(value.detach() for value in self.step.model.state_dict().values()), *tensors, self.step.sums]
 
 
-class WrittenOutStep:
+class ExplicitStep:
     """Single-image updates on a CPU by a network with hand-written passes, many per call."""
 
     def __init__(self, model: nn.Module, optimizer: DiagonalLM, network: Network, sums: Tensor, updates: int) -> None:
@@ -149,7 +149,7 @@ class WrittenOutStep:
         self.network.train(self.model, images, labels, self.optimizer.steps(), self.sums)
 
 
-def written_out(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
+def uses_explicit_passes(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
     """Return whether the model's hand-written passes can train this recipe: one image per update, on a CPU."""
     own = not recipe.max_norm and not recipe.average and not recipe.labels and not recipe.augmentation.mixup
     one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and own
@@ -162,17 +162,17 @@ def updates_a_call(spec: ModelSpec, recipe: Recipe, device: torch.device) -> int
     It is 1 if the rate changes within an epoch or the images are augmented.
     """
     one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
-    return UPDATES_A_CALL if written_out(spec, recipe, device) and not one_by_one else 1
+    return UPDATES_A_CALL if uses_explicit_passes(spec, recipe, device) and not one_by_one else 1
 
 
-def written_out_step(
+def explicit_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
-) -> WrittenOutStep | None:
+) -> ExplicitStep | None:
     """Return the step with the model's hand-written passes; None if they cannot train this recipe."""
-    if spec.explicit_network is None or not written_out(spec, recipe, sums.device):
+    if spec.explicit_network is None or not uses_explicit_passes(spec, recipe, sums.device):
         return None
     assert isinstance(optimizer, DiagonalLM)
-    return WrittenOutStep(model, optimizer, spec.explicit_network(), sums, updates_a_call(spec, recipe, sums.device))
+    return ExplicitStep(model, optimizer, spec.explicit_network(), sums, updates_a_call(spec, recipe, sums.device))
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def training_loss(spec: ModelSpec, recipe: Recipe) -> Callable[[Any, Tensor], Te
     for name, setting in (("labels", recipe.labels), ("augmentation.mixup", recipe.augmentation.mixup)):
         if setting and not plain:
             raise UserError(
-                f"{spec.name}: {name} needs the plain cross-entropy; this model has a loss of its own: leave it out"
+                f"{spec.name}: {name} needs the plain cross-entropy, but this model has a loss of its own: leave {name} out"
             )
     return Smoothed(recipe.labels.share) if recipe.labels else spec.loss
 
@@ -221,9 +221,9 @@ def step_for(
     sums: Tensor,
     switches: dict[str, bool | str],
     give_up: Callable[[Exception], None] = lambda error: None,
-) -> Step | GraphedStep | WrittenOutStep:
+) -> Step | GraphedStep | ExplicitStep:
     """Return the step with the model's hand-written passes if they can train the recipe, else the profile's step."""
-    own = written_out_step(model, optimizer, spec, recipe, sums)
+    own = explicit_step(model, optimizer, spec, recipe, sums)
     return own or make_step(model, optimizer, training_loss(spec, recipe), sums, switches, give_up=give_up)
 
 

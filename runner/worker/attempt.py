@@ -15,21 +15,29 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import UserError
 from benchmarks.records import Job, canonical_json, save, write_atomically
 from runner.files import append_line, read_lines
 from runner.jobs.find import sequential_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
-from runner.jobs.state import TO_RUN, given_up, last_run, log_tail, state_of
+from runner.jobs.state import TO_RUN, last_run, log_tail, state_of, too_many_failures
 from runner.sources import source
 from runner.training import memory
 from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
 
-LOOK_SECONDS = 0.5  # between two checks for the stop file
+if TYPE_CHECKING:
+    import torch
+
+    from runner.data.cache import Data
+    from runner.training.checkpoint import Checkpoint
+    from runner.training.loop import Trained
+    from zoo.recipe import Recipe
+
+STOP_CHECK_SECONDS = 0.5  # between two checks for the stop file
 
 
 class OutdatedError(UserError):
@@ -57,7 +65,7 @@ def run_bundle(folders: Iterable[Path], worker: Worker) -> None:
         if worker.stopping.is_set():
             return
         paths = JobPaths(folder)
-        if state_of(paths) not in TO_RUN or paths.stop.exists() or given_up(paths, worker.options.submission):
+        if state_of(paths) not in TO_RUN or paths.stop.exists() or too_many_failures(paths, worker.options.submission):
             continue
         with job_lock(paths) as held:
             if held and state_of(paths, holding_lock=True) in TO_RUN:
@@ -71,7 +79,7 @@ def _run_job(paths: JobPaths, worker: Worker) -> str:
     attempts = read_lines(paths.attempts)
     paths.tidy()
     if not attempts:  # other files are left only if a kill interrupted the move to old/
-        paths.set_aside(keep=(paths.log, paths.lease))
+        paths.archive(keep=(paths.log, paths.lease))
     run = last_run(attempts) or secrets.token_hex(16)
     log = Log(paths.log, worker.echo)
     ending: dict[str, Any] = {"outcome": "infrastructure"}
@@ -152,14 +160,14 @@ def kind_of(error: Exception) -> str:
     return "infrastructure" if accelerator or names_cuda or memory.is_short(str(error)) else "model"
 
 
-def recipe_of(job: Job) -> Any:
+def recipe_of(job: Job) -> "Recipe":
     """Return the effective recipe. Raise UserError if it cannot be read, as a recipe of an older version."""
     from zoo.recipe import recipe_from
 
     try:
         return recipe_from(job.effective_recipe)
     except ValueError as error:
-        raise OutdatedError(f"{job.key}: the recipe can't be read: {error}; submit the suite again") from error
+        raise OutdatedError(f"{job.key}: the recipe can't be read: {error}: submit the suite again") from error
 
 
 class JobAttempt:
@@ -170,7 +178,7 @@ class JobAttempt:
         self.options = worker.options
         self.lease = Lease(paths.lease)
         self._stop_file = str(paths.stop)  # a str: building the path takes longer than checking it
-        self._looked = -LOOK_SECONDS
+        self._stop_checked = -STOP_CHECK_SECONDS
 
     def execute(self) -> str:
         """Train and write the results. Return 'finished' or 'interrupted'.
@@ -198,14 +206,14 @@ class JobAttempt:
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
         if spec is None and problems():  # not outdated, because the file may be repaired
-            raise UserError(f"the zoo has no model '{job.model}' now: {problems()[0]}")
+            raise UserError(f"the zoo's model '{job.model}' can't be loaded: {problems()[0]}")
         if spec is None or variant is None:
             raise OutdatedError(
-                f"zoo has no model '{job.model}' for '{job.dataset}' any more: remove {self.paths.folder}"
+                f"the zoo no longer has the model '{job.model}' for '{job.dataset}': remove {self.paths.folder}"
             )
         if variant.revision != job.revision:
             raise OutdatedError(
-                f"planned for revision {job.revision}, the zoo's is {variant.revision} now: submit the suite again"
+                f"planned for revision {job.revision}, but the zoo's is now {variant.revision}: submit the suite again"
             )
         switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu, spec.bitwise)
         profiles.apply(switches)
@@ -228,9 +236,9 @@ class JobAttempt:
         facts = self._facts(known)
         rehearse(job, self.run, recipe, facts, **known)
         if resume is not None:
-            log(f"going on after epoch {resume.epoch}, step {resume.step}")
+            log(f"resuming after epoch {resume.epoch}, step {resume.step}")
 
-        def trained_from(start: Any) -> Any:
+        def trained_from(start: "Checkpoint | None") -> "Trained":
             return train.train(
                 job, self.run, spec, recipe, prepared, device, switches, self.hooks(), resume=start,
                 force_resume=self.options.force_resume, on_other_device=self.options.on_other_device, facts=facts,
@@ -242,7 +250,7 @@ class JobAttempt:
             except train.ResumeRefused as refused:
                 if not (refused.other_model and self.options.on_other_device == "restart"):
                     raise
-                self._start_afresh(f"was made on another device ({refused})")
+                self._start_again(f"is from another device ({refused})")
                 known = self._known(loaded, device, switches)
                 trained = trained_from(None)
         except train.Stopped:
@@ -250,8 +258,8 @@ class JobAttempt:
             return "interrupted"
         except train.ResumeRefused as refused:
             raise train.ResumeRefused(
-                f"the checkpoint was made elsewhere or by other code ({refused}): resume it there, or "
-                "`runner submit --force-resume` (recorded), or `runner retry` to start afresh"
+                f"the checkpoint is from another machine or other code ({refused}): resume it there, force it with "
+                "`runner submit --force-resume` (the record says so), or start again with `runner retry`"
             ) from refused
         known["environment"] = known["environment"].model_copy(update={"precision": trained.switches})
         try:
@@ -261,8 +269,8 @@ class JobAttempt:
         except Exception as error:
             log("".join(traceback.format_exception(error)))
             raise UserError(
-                f"trained to the end, but the results can't be written: {type(error).__name__}: {error}; the last checkpoint "
-                "is kept, and the same command goes on from it"
+                f"the training ended, but its results can't be written: {type(error).__name__}: {error}; the last checkpoint "
+                "is kept, and the same command resumes from it"
             ) from error
         return "finished"
 
@@ -278,17 +286,17 @@ class JobAttempt:
         """Return whether to stop.
 
         The loop calls this after each step. A shared file system answers more slowly than that, so the stop file is
-        checked at most every LOOK_SECONDS.
+        checked at most every STOP_CHECK_SECONDS.
         """
         if self.worker.stopping.is_set():
             return True
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._stop_checked < STOP_CHECK_SECONDS:
             return False
-        self._looked = now
+        self._stop_checked = now
         return os.path.exists(self._stop_file)  # noqa: PTH110
 
-    def _checkpoint(self) -> Any:
+    def _checkpoint(self) -> "Checkpoint | None":
         from runner.training.checkpoint import Checkpoint
 
         if not self.paths.checkpoint.exists():
@@ -298,20 +306,22 @@ class JobAttempt:
         except (OSError, MemoryError):
             raise  # a problem of the disk, not of the file: a retry may succeed
         except Exception as error:  # torch raises many types for a truncated file
-            return self._start_afresh(f"can't be read ({type(error).__name__})")
+            self._start_again(f"can't be read ({type(error).__name__})")
+            return None
         if checkpoint.fingerprint != self.job.fingerprint or checkpoint.run != self.run:
-            return self._start_afresh("belongs to another job or run")
+            self._start_again("belongs to another job or run")
+            return None
         self._write_metrics(checkpoint.curve)
         return checkpoint
 
-    def _start_afresh(self, why: str) -> None:
+    def _start_again(self, why: str) -> None:
         """Start a new run. MLflow already has epochs of the old run and would get them twice."""
-        self.log(f"checkpoint.pt {why}: moved to old/ with what belongs to it; starting afresh")
-        self.paths.set_aside(keep=(self.paths.log, self.paths.lease))
+        self.log(f"checkpoint.pt {why}: moved to old/ with the job's other files; starting from the first epoch")
+        self.paths.archive(keep=(self.paths.log, self.paths.lease))
         self.run = secrets.token_hex(16)
         append_line(self.paths.attempts, _start_line(self.paths, self.run, self.options))
 
-    def _save(self, state: Any) -> None:
+    def _save(self, state: "Checkpoint") -> None:
         """Save the checkpoint first, then the curve so far.
 
         In this order a line of metrics.jsonl never changes once it is written.
@@ -322,7 +332,7 @@ class JobAttempt:
     def _write_metrics(self, curve: list[dict[str, Any]]) -> None:
         write_atomically(self.paths.metrics, "".join(canonical_json(row) + "\n" for row in curve))
 
-    def _known(self, loaded: Any, device: Any, switches: dict[str, Any]) -> dict[str, Any]:
+    def _known(self, loaded: "Data", device: "torch.device", switches: dict[str, Any]) -> dict[str, Any]:
         """Return the parts of the record that are known before the first step."""
         return {
             "starts": [line for line in read_lines(self.paths.attempts) if line.get("event") == "start"],
@@ -345,7 +355,7 @@ class JobAttempt:
             "submitted_by": self.options.submitted_by,
         }
 
-    def _write_results(self, trained: Any, recipe: Any, known: dict[str, Any]) -> None:
+    def _write_results(self, trained: "Trained", recipe: "Recipe", known: dict[str, Any]) -> None:
         """Write the weights, then the curve, then the record, which commits: the job is then done."""
         write_atomically(self.paths.weights, weights_bytes(trained.weights))
         write_atomically(self.paths.curve, curve_csv(trained.curve))

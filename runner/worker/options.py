@@ -58,7 +58,7 @@ def submitter() -> str | None:
         return RunOptions(submitted_by=name).submitted_by
     except ValidationError as error:
         raise UserError(
-            f"REPROZOO_SUBMITTED_BY is {name!r:.40}, expected at most 200 characters in UTF-8: mend or unset it"
+            f"REPROZOO_SUBMITTED_BY is {name!r:.40}, expected at most 200 characters in UTF-8: correct or unset it"
         ) from error
 
 

@@ -17,7 +17,7 @@ def prepare_environment(device: str, threads: int) -> None:
 
 
 @contextlib.contextmanager
-def signals_held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Block STOP_SIGNALS in children started inside the block. A child unblocks them once it handles them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:

@@ -6,7 +6,7 @@ import io
 import platform
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -19,19 +19,25 @@ from benchmarks.records import (
     Job,
     Protocol,
     RunRecord,
-    Stretch,
+    TrailEntry,
     problems_of,
     record_json,
 )
 from runner import nvml
 from runner.sources import source
 
+if TYPE_CHECKING:
+    import torch
+
+    from runner.training.loop import Trained
+    from zoo.recipe import Recipe
+
 
 def make_record(
     job: Job,
     run: str,
-    trained: Any,
-    recipe: Any,
+    trained: "Trained",
+    recipe: "Recipe",
     *,
     starts: list[dict[str, Any]],
     environment: Environment,
@@ -77,7 +83,7 @@ def make_record(
         curve_sha256=hashlib.sha256(curve_csv(trained.curve).encode()).hexdigest(),
         weights_sha256=weights_sha256(trained.weights),
         submitted_by=submitted_by,
-        trail=tuple(Stretch(**facts) for facts in trained.trail),
+        trail=tuple(TrailEntry(**facts) for facts in trained.trail),
     )
 
 
@@ -117,7 +123,7 @@ def weights_sha256(weights: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def environment(device: Any, switches: dict[str, Any]) -> Environment:
+def environment(device: "torch.device", switches: dict[str, Any]) -> Environment:
     """Return hardware, driver and versions for the record. Raise UserError for values that no record can hold."""
     import torch
 
@@ -138,10 +144,10 @@ def environment(device: Any, switches: dict[str, Any]) -> Environment:
             precision=switches,
         )
     except ValidationError as error:
-        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
+        raise UserError(f"a fact of this run does not fit into a record: {problems_of(error)[0]}") from error
 
 
-def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: Any) -> None:
+def rehearse(job: Job, run: str, recipe: "Recipe", facts: dict[str, Any], **known: Any) -> None:
     """Build the final record from what is known before the first step; raise UserError if it is invalid.
 
     A training then cannot fail at its end for a reason that was known at its start. `facts` are this attempt's entry in
@@ -154,6 +160,6 @@ def rehearse(job: Job, run: str, recipe: Any, facts: dict[str, Any], **known: An
     try:
         record_json(make_record(job, run, result, recipe, **known)).encode()
     except ValidationError as error:
-        raise UserError(f"no record could hold what is known of this run: {problems_of(error)[0]}") from error
+        raise UserError(f"a fact of this run does not fit into a record: {problems_of(error)[0]}") from error
     except UnicodeEncodeError as error:
-        raise UserError(f"no record could hold what is known of this run: {error.object!r:.80} is not UTF-8") from error
+        raise UserError(f"a fact of this run does not fit into a record: {error.object!r:.80} is not UTF-8") from error

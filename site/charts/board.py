@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from escape import label
 
 from benchmarks.labels import SYMBOLS, error_text, gap_of
-from charts.common import BAND, BLUE, ERROR, GREY, LOOKS, ORANGE, PRINTED, full_name, layout, scale_above, tick
+from charts.common import BAND, BLUE, ERROR, GREY, ORANGE, PRINTED, VERDICT_STYLES, full_name, layout, scale_above, tick
 
 
 def gap_order(view: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
             ],
             hovertemplate="%{text}<extra></extra>",
         )
-    for word, (colour, symbol) in LOOKS.items():
+    for word, (colour, symbol) in VERDICT_STYLES.items():
         ours = shown[(shown["verdict"] == word) & shown["mean"].notna()]
         if not len(ours):
             continue

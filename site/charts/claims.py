@@ -9,7 +9,7 @@ from escape import label
 
 from benchmarks.datasets import get_dataset
 from benchmarks.labels import SYMBOLS
-from charts.common import BAND, GREY, LOOKS, PRINTED, layout, scale_above
+from charts.common import BAND, GREY, PRINTED, VERDICT_STYLES, layout, scale_above
 
 
 def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
@@ -42,7 +42,7 @@ def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
             name="the paper's difference",
             hovertemplate="paper: %{x:+.2f} points<extra></extra>",
         )
-    for word, (colour, symbol) in LOOKS.items():
+    for word, (colour, symbol) in VERDICT_STYLES.items():
         some = shown[(shown["verdict"] == word) & shown["difference"].notna()]
         if not len(some):
             continue

@@ -17,7 +17,7 @@ OCHRE = "#A8780A"
 SERIES = (BLUE, ORANGE, GREEN, PINK, OCHRE)
 BAND = "rgba(122, 127, 133, 0.22)"
 GRID = "rgba(122, 127, 133, 0.28)"
-LOOKS = {  # colour and marker of a verdict; the legend has the word
+VERDICT_STYLES = {  # colour and marker of a verdict; the legend has the word
     "reproduced": (GREEN, "circle"),
     "better": (BLUE, "triangle-down"),
     "worse": (ORANGE, "triangle-up"),

@@ -13,7 +13,7 @@ CHECKED = ("reproduced", "better", "worse", "inconclusive")  # verdicts that nee
 
 @dataclass(frozen=True)
 class Answer:
-    """Counts of printed numbers with a network here, each counted once. `checked` counts verified data only."""
+    """Counts of printed numbers with a network in the zoo, each counted once. `checked` counts verified data only."""
 
     printed: int
     checked: Counter[str] = field(default_factory=Counter)
@@ -21,7 +21,7 @@ class Answer:
     different: int = 0  # has runs, but its protocol differs from the source's
     unverified: Counter[str] = field(default_factory=Counter)  # checked on unverified data only
     sequential: int = 0  # of the checked: seeds were added after an interim analysis
-    forced: int = 0  # of the checked: a run was resumed under another build or device
+    forced: int = 0  # of the checked: a run was resumed with another build or device
 
 
 def answer_of(board: pd.DataFrame) -> Answer:
@@ -48,15 +48,15 @@ def answer_of(board: pd.DataFrame) -> Answer:
 def answer_sentence(answer: Answer) -> str:
     """Return the counts as a sentence.
 
-    Example: `Of 41 printed numbers with a network here, 11 were checked: 8 ✓ reproduced, 3 ▲ worse.`
+    Example: `Of 41 printed numbers with a network in this zoo, 11 have a verdict: 8 ✓ reproduced, 3 ▲ worse.`
     """
     if not answer.printed:
-        return "No printed number has a network here."
+        return "No printed number has a network in this zoo."
     total = answer.checked.total()
-    what = f"Of {answer.printed} printed number{'s' * (answer.printed > 1)} with a network here, "
+    what = f"Of {answer.printed} printed number{'s' * (answer.printed > 1)} with a network in this zoo, "
     if not total:
-        return what + "none has been checked yet."
-    return what + f"{total} {'were' if total > 1 else 'was'} checked: {_counts(answer.checked)}."
+        return what + "none has a verdict yet."
+    return what + f"{total} {'have' if total > 1 else 'has'} a verdict: {_counts(answer.checked)}."
 
 
 def answer_details(answer: Answer) -> list[str]:
@@ -65,13 +65,13 @@ def answer_details(answer: Answer) -> list[str]:
     if answer.begun:
         lines.append(f"{answer.begun} more {_have(answer.begun)} runs, but too few seeds for a verdict.")
     if answer.different:
-        lines.append(f"{answer.different} {_have(answer.different)} runs under a protocol that isn't the source's.")
+        lines.append(f"{answer.different} {_have(answer.different)} runs under another protocol than the source's.")
     if answer.unverified:
-        lines.append(f"Counted apart, on unverified data: {_counts(answer.unverified)}.")
+        lines.append(f"Counted separately, on unverified data: {_counts(answer.unverified)}.")
     if answer.sequential:
-        lines.append(f"Of those checked, {answer.sequential} had seeds added after a look at the first ones.")
+        lines.append(f"In {answer.sequential} of them, seeds were added after looking at results.")
     if answer.forced:
-        lines.append(f"Of those checked, {answer.forced} had a run that went on under another build or device.")
+        lines.append(f"In {answer.forced} of them, a run was resumed with another build or device.")
     return lines
 
 

@@ -193,9 +193,9 @@ def _why(row: Any, attempts: pd.DataFrame) -> str:
 
 
 def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
-    """Return what others got, as a sentence. It is empty if no attempt with a number is known.
+    """Return the results of other attempts, as a sentence. It is empty if no attempt with a number is known.
 
-    Example: `Others who tried for 10.41 got 10.36, 10.4, 11.8 (9 attempts).`
+    Example: `Other attempts at 10.41 gave 10.36, 10.4, 11.8 (9 attempts).`
     """
     rows = attempts[(attempts["dataset"] == row.dataset) & (attempts["model"] == row.model)]
     numbers = rows[rows["error"].notna()].sort_values("error", kind="stable")
@@ -206,4 +206,4 @@ def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
     own = {row.reported: str(row.printed)}  # with its digits as printed
     goals = " or ".join(dict.fromkeys(own.get(goal, f"{goal:g}") for goal in numbers["reported"]))
     many = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
-    return f"Others who tried for {goals} got {', '.join(listing)}{many}."
+    return f"Other attempts at {goals} gave {', '.join(listing)}{many}."

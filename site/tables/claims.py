@@ -71,7 +71,7 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
     here = board[(board["dataset"] == claim.dataset) & (board["runs"] > 0)]
     sides = [(name, here[here["model"] == name]) for name in (claim.better, claim.worse)]
     if not any(len(rows) for _, rows in sides):
-        return "Neither side has run."
+        return "Neither model has run."
 
     def have(name: str, rows: pd.DataFrame) -> str:
         title = escape.short(titles.get(name, name), 60)
@@ -84,5 +84,5 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
         return f"{title} has runs: {', '.join(what)}"
 
     both = all(len(rows) for _, rows in sides)
-    end = ". Runs under different data or profiles are never compared." if both else "."
+    end = ". Runs with different data or profiles are never compared." if both else "."
     return "; ".join(have(name, rows) for name, rows in sides) + end

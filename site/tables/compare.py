@@ -15,8 +15,8 @@ from tables.model import value_text
 
 COSTS = {  # the name in the address -> the board's column, and the title of the axis
     "parameters": ("parameters", "Parameters"),
-    "MACs": ("macs", "Multiply-accumulates an image"),
-    "minutes": ("train_minutes", "Minutes a run"),
+    "MACs": ("macs", "Multiply-accumulates per image"),
+    "minutes": ("train_minutes", "Minutes per run"),
 }
 
 
@@ -38,7 +38,7 @@ def cost_view(board: pd.DataFrame, dataset: str, cost: str) -> pd.DataFrame:
     return rows.assign(frontier=pd.Series(frontier, dtype=bool))
 
 
-COST_FORMATS = {name: escape.compact for _, name in COSTS.values()} | {"Minutes a run": lambda value: f"{value:.1f}"}
+COST_FORMATS = {name: escape.compact for _, name in COSTS.values()} | {"Minutes per run": lambda value: f"{value:.1f}"}
 
 
 def cost_table(rows: pd.DataFrame, cost: str, title: str, links: Links = LIVE) -> pd.DataFrame:
@@ -46,12 +46,12 @@ def cost_table(rows: pd.DataFrame, cost: str, title: str, links: Links = LIVE) -
     return pd.DataFrame(
         {
             "Model": [Link(escape.short(r.label, 80), links.model(r.model, r.dataset)) for r in rows.itertuples()],
-            "On the frontier": ["yes" if front else "" for front in rows["frontier"]],
+            "On the Pareto frontier": ["yes" if front else "" for front in rows["frontier"]],
             "Measured %": rows["mean"],
             "Printed %": rows["reported"],
             title: rows[cost],
             "Hardware": [", ".join(escape.short(name, 60) for name in names) for names in rows["hardware"]],
-            "Marks": [marks(row) for row in rows.itertuples()],
+            "Caveats": [marks(row) for row in rows.itertuples()],
         }
     )
 
@@ -73,12 +73,12 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
             "Trained": trained(row),
             "Printed %": printed_text(row, context),
             "Gap": gap_of(row) or escape.NONE,
-            "Marks": ", ".join(marks(row)) or escape.NONE,
+            "Caveats": ", ".join(marks(row)) or escape.NONE,
             "Family": escape.NONE if escape.missing(row.family) else escape.short(row.family),
             "Augmentation": escape.NONE if escape.missing(row.augmentation) else escape.short(row.augmentation),
             "Parameters": escape.count(row.parameters),
             "MACs": escape.compact(row.macs),
-            "Minutes a run": escape.NONE if escape.missing(row.train_minutes) else f"{row.train_minutes:.1f}",
+            "Minutes per run": escape.NONE if escape.missing(row.train_minutes) else f"{row.train_minutes:.1f}",
         }
     fields = list(dict.fromkeys(name for recipe in recipes.values() for name in sorted(recipe)))
     lines = [

@@ -38,10 +38,10 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
                 f"{protocol.evaluation} set" if protocol.evaluation == "test" else "validation images",
                 f"runs: {protocol.runs or 'not stated'}" + (f" ({protocol.statistic})" if protocol.statistic else ""),
                 *([f"spread: ±{protocol.spread:g}"] if protocol.spread is not None else []),
-                *([f"picked: {protocol.selection}"] if protocol.selection else []),
+                *([f"selection: {protocol.selection}"] if protocol.selection else []),
                 f"epoch: {protocol.epoch or 'not stated'}",
             ]
-            notes = [row.note, f"read in: {row.secondary}" if row.secondary else None]
+            notes = [row.note, f"read in {row.secondary}" if row.secondary else None]
             rows.append(
                 {
                     "Error %": str(row.printed),
@@ -130,7 +130,7 @@ def attempts_table(attempts: pd.DataFrame, dataset: str, model: str, papers: Map
         {
             "Who": rows["who"],
             "Error %": rows["printed"].fillna(escape.NONE),
-            "Tried for": rows["reported"].map(escape.percent),
+            "Target": rows["reported"].map(escape.percent),
             "Gap": [escape.percent(gap, signed=True) for gap in rows["gap"]],
             "Remark": rows["remark"].fillna(""),
             "Source of the figure": [cite(papers.get(key)) or key for key in rows["paper"]],

@@ -16,9 +16,9 @@ from tables.common import LIVE, Link, Links, naive_utc
 STANDING = {
     "counted": "counted",
     "outdated": "not counted: another revision or recipe",
-    "overridden": "not counted: overridden recipe",
+    "overridden": "not counted: changed recipe",
     "validation": "not counted: error on held-out training images",
-    "duplicate": "not counted: weights equal to another record's",
+    "duplicate": "not counted: the same weights as another record",
 }
 
 
@@ -28,8 +28,8 @@ def counted_first(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 RUN_CELLS = [
-    *("Run", "Job", "Seed", "Error %", "Outcome", "Marks", "Ended (UTC)", "Took", "Images/s", "Hardware"),
-    *("Standing", "Overrides", "By"),
+    *("Run", "Job", "Seed", "Error %", "Outcome", "Caveats", "Ended (UTC)", "Time", "Images/s", "Hardware"),
+    *("Status", "Overrides", "By"),
 ]
 
 
@@ -44,24 +44,24 @@ def runs_table(runs: pd.DataFrame, links: Links = LIVE, key: bool = False) -> pd
                 "Seed": run["seed"],
                 "Error %": run["test_error"],
                 "Outcome": run["outcome"],
-                "Marks": run_marks(run),
+                "Caveats": run_marks(run),
                 "Ended (UTC)": run["finished"],
-                "Took": float(run["train_seconds"]),
+                "Time": float(run["train_seconds"]),
                 "Images/s": float(run["images_per_second"]),
                 "Hardware": escape.short(run["hardware"], 80),
-                "Standing": STANDING[run["standing"]],
+                "Status": STANDING[run["standing"]],
                 "Overrides": "" if run["overrides"] == "{}" else escape.short(run["overrides"], 200),
                 "By": "" if escape.missing(run["submitted_by"]) else escape.short(run["submitted_by"], 80),
             }
         )
     table = pd.DataFrame(rows, columns=[name for name in RUN_CELLS if key or name != "Job"])
     table["Ended (UTC)"] = naive_utc(table["Ended (UTC)"])
-    defaults = [name for name in ("Marks", "Overrides", "By") if not table[name].map(bool).any()]
-    defaults += ["Standing"] if (table["Standing"] == STANDING["counted"]).all() else []
+    defaults = [name for name in ("Caveats", "Overrides", "By") if not table[name].map(bool).any()]
+    defaults += ["Status"] if (table["Status"] == STANDING["counted"]).all() else []
     return table.drop(columns=defaults)
 
 
-RUN_FORMATS = {"Took": escape.duration, "Images/s": escape.count}  # formats of columns that two decimals do not suit
+RUN_FORMATS = {"Time": escape.duration, "Images/s": escape.count}  # formats of columns that two decimals do not suit
 
 
 def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -79,16 +79,16 @@ def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
                 "Hardware": escape.short(hardware, 80),
                 "Profile": profile,
                 "Runs": len(some),
-                "A run takes": seconds,
-                f"{MIN_SEEDS} runs, one by one": MIN_SEEDS * seconds,
+                "Time per run": seconds,
+                f"{MIN_SEEDS} runs in sequence": MIN_SEEDS * seconds,
                 "Images/s": statistics.median(some["images_per_second"].tolist()),
             }
         )
     table = pd.DataFrame(rows, columns=COST_CELLS)
-    return table.sort_values("A run takes", ignore_index=True)
+    return table.sort_values("Time per run", ignore_index=True)
 
 
-COST_CELLS = ["Hardware", "Profile", "Runs", "A run takes", f"{MIN_SEEDS} runs, one by one", "Images/s"]
+COST_CELLS = ["Hardware", "Profile", "Runs", "Time per run", f"{MIN_SEEDS} runs in sequence", "Images/s"]
 COST_FORMATS = {COST_CELLS[3]: escape.duration, COST_CELLS[4]: escape.duration, "Images/s": escape.count}
 
 
@@ -98,11 +98,11 @@ def run_marks(run: Mapping[Any, Any]) -> list[str]:
         "local": run["local"],
         "unverified data": run["data"] == "unverified",
         f"profile {run['profile']}": run["profile"] != PROFILES[0],
-        "overridden recipe": run["overrides"] != "{}",
-        "added after a look": run["sequential"],
+        "changed recipe": run["overrides"] != "{}",
+        "seed added after looking at results": run["sequential"],
         "uncommitted changes": run["dirty"] is True or run["dirty"] == True,  # noqa: E712  # numpy's own True
         "no commit": escape.missing(run["commit"]),
-        "resumed elsewhere": run["forced"],
+        "resumed with another build or device": run["forced"],
     }
     return [name for name, holds in flags.items() if holds]
 
@@ -129,27 +129,25 @@ def run_facts(record: RunRecord) -> dict[str, str]:
 def how_measured(record: RunRecord) -> pd.DataFrame:
     """Return how a run's number was measured, as questions and answers."""
     protocol, environment, source, data = record.protocol, record.environment, record.source, record.data
-    exact = "diverged: there is none"
+    exact = "none: the run diverged"
     if record.wrong is not None:
         exact = f"{record.wrong:,} of {record.test_images:,} images wrong: {escape.percent(record.test_error)} %"
     best = "–"
     if record.best_epoch is not None and record.best_test_error is not None:
         best = f"{escape.percent(record.best_test_error)} % at epoch {record.best_epoch}"
-        best += ": chosen on the test set, counts nowhere"
+        best += ": not used, because it is chosen on the test set"
     answers = {
         "Error": exact,
-        "Which epoch": f"the last of {record.job.effective_recipe.get('epochs', '?')}, as the protocol says",
+        "Which epoch": f"the last of {record.job.effective_recipe.get('epochs', '?')}, as in the protocol",
         "Evaluated on": "the whole test set"
         if protocol.evaluation == "test"
         else f"{protocol.holdout:,} training images held out",
-        "Best epoch (a diagnostic)": best,
+        "Best epoch (diagnostic only)": best,
         "Outcome": record.outcome + (f" in epoch {record.diverged_epoch}" if record.diverged_epoch else ""),
         "Final training loss": escape.NONE if record.final_train_loss is None else f"{record.final_train_loss:.4g}",
         "Training images": f"{protocol.training_images:,}",
         "Augmentation": protocol.augmentation,
-        "Data": "files have the official md5"
-        if data.verified
-        else f"UNVERIFIED: {data.provenance or 'no official md5'}",
+        "Data": "official files (md5)" if data.verified else f"UNVERIFIED: {data.provenance or 'no official md5'}",
         "Profile": record.job.profile,
         "Precision": ", ".join(f"{name} {value}" for name, value in sorted(environment.precision.items())),
         "Hardware": f"{environment.hardware} ({environment.device}, {environment.threads} threads)",
@@ -165,12 +163,13 @@ def how_measured(record: RunRecord) -> pd.DataFrame:
             if value
         )
         + f"; {environment.platform}",
-        "Code": (source.commit or "no commit known") + (" with uncommitted changes" if source.dirty else ""),
+        "Code": (source.commit or "unknown commit") + (" with uncommitted changes" if source.dirty else ""),
         "Time": f"{escape.duration(record.train_seconds)} of training, {record.images_per_second:,.0f} images/s"
         if record.images_per_second < 1e15
         else f"{escape.duration(record.train_seconds)} of training",
         "Started, ended": f"{utc(record.started)}, {utc(record.finished)}",
-        "Attempts": f"{record.attempts}" + (", one under another build or device" if record.forced_resume else ""),
+        "Attempts": f"{record.attempts}"
+        + (", one of them with another build or device" if record.forced_resume else ""),
         "Submitted by": record.submitted_by or escape.NONE,
     }
     return _two_columns(answers)
@@ -181,33 +180,33 @@ def checklist(record: RunRecord, row: Mapping[str, Any] | None, card: Card | Non
     variant = card.datasets.get(record.job.dataset) if card else None
     facts = DATASETS.get(record.job.dataset)
     n = int(row["n"]) if row else 0
-    spread = "one run alone has none"
+    spread = "none for a single run"
     if row and not escape.missing(row["sd"]):
         spread = f"standard deviation {row['sd']:.2f} over seeds (n - 1); 95 % t-interval of the mean ± {row['half_width']:.2f}"
     departures = "; ".join(str(d.get("topic", "")) for d in variant.departures) if variant else ""
     answers = {
-        "How many runs stand behind the row?": f"{n} finished of {int(row['runs'])} that ended"
+        "How many runs does the row have?": f"{n} finished runs of {int(row['runs'])}"
         if row
-        else "this run is on no board",
+        else "this run is in no row",
         "Which error bars?": spread,
         "What was random?": f"seed {record.job.seed}: initial weights, order, augmentation, dropout",
         "Data split": f"official split: {facts.train_size:,} training, {facts.test_size:,} test images"
         if facts
         else "unknown data set",
-        "How were hyper-parameters chosen?": "as in the source; where it is silent, on held-out training images",
-        "Departures from the source": departures or ("none declared" if variant else "no card of this model here"),
-        "All hyper-parameters given?": f"yes: {len(record.job.effective_recipe)} fields, sha256 {record.recipe_sha256[:12]}",
+        "How were hyper-parameters chosen?": "as in the source; if it does not say, on held-out training images",
+        "Departures from the source": departures or ("none declared" if variant else "unknown: the model has no card"),
+        "Hyper-parameters known?": f"yes: {len(record.job.effective_recipe)} fields, sha256 {record.recipe_sha256[:12]}",
         "Changed from the recipe": escape.short(record.job.overrides, 200) if record.job.overrides else "nothing",
         "Compute": f"{escape.duration(record.train_seconds)} on {record.environment.hardware}",
         "Model size": f"{escape.count(record.parameters)} parameters"
-        + (f", {escape.compact(variant.macs)} multiply-accumulates an image" if variant and variant.macs else ""),
-        "Code": record.source.commit or "no commit known",
-        "Is the code exactly that commit?": {True: "no: uncommitted changes", False: "yes", None: "not known"}[
+        + (f", {escape.compact(variant.macs)} multiply-accumulates per image" if variant and variant.macs else ""),
+        "Code": record.source.commit or "unknown commit",
+        "Is the code exactly this commit?": {True: "no: uncommitted changes", False: "yes", None: "unknown"}[
             record.source.dirty
         ],
         "Weights": f"sha256 {record.weights_sha256[:16]}…",
         "Learning curve": f"sha256 {record.curve_sha256[:16]}…",
-        "To repeat it": f"runner reproduce {record.job.dataset}/{record.job.model}/{record.file_stem}",
+        "How to repeat it": f"runner reproduce {record.job.dataset}/{record.job.model}/{record.file_stem}",
     }
     return _two_columns(answers)
 

@@ -1,5 +1,5 @@
 // Tables are sorted by a click on a column's name; on exported pages, a search leaves the rows that have it. On the live site a click on a link to another of its
-// pages is handed to Streamlit, as if the reader had gone there with Back or Forward: no page is loaded anew.
+// pages is handed to Streamlit, as if the reader had gone there with Back or Forward, so no page is loaded again.
 (() => {
   if (window.reprozoo) return;
   const go = (page) => {

@@ -15,27 +15,25 @@ reading = source.current()
 titles = titles_of(reading.evidence.cards)
 widgets.title("Do the claims hold?", tab="Claims")
 st.markdown(
-    "A claim says that one network beats another, by some share of its error, or that two are equal. Both sides are "
-    "trained here with the same profile on the same data; the 90 % interval of the difference says whether it holds."
+    "A claim states that one network has a lower error than another, lower by some percentage, or an equal one. Both are "
+    "trained here with the same profile on the same data; the 90 % interval of the difference decides whether it holds."
 )
 claims = reading.claims
 if not len(claims):
-    widgets.empty(
-        "No source claims anything of models that are here: claims stand in benchmarks/papers/.", "runner models"
-    )
+    widgets.empty("No source in benchmarks/papers/ makes a claim about models of this zoo.", "runner models")
     st.stop()
 names = [address.ALL, *dict.fromkeys(claims["dataset"])]
-asked = address.asked("dataset")
-if asked is not None and asked not in names:
-    st.caption(f"No source claims anything on {escape.md(widgets.dataset_title(asked), 60)}: all are shown.")
+dataset_asked = address.value_of("dataset")
+if dataset_asked is not None and dataset_asked not in names:
+    st.caption(f"There is no claim on {escape.md(widgets.dataset_title(dataset_asked), 60)}, so all claims are shown.")
 dataset = widgets.choose_dataset("claims", names, address.ALL)
 if dataset != address.ALL:
     claims = claims[claims["dataset"] == dataset]
 waiting = claims[claims["verdict"].isin(["not run", "more seeds"])]
 if len(waiting) == len(claims):
     widgets.empty(
-        f"None of these {len(claims)} claims is decided: each needs {MIN_SEEDS} finished seeds on both sides. "
-        "Below stand the papers' own differences.",
+        f"None of these {len(claims)} claims is decided, because each needs {MIN_SEEDS} finished seeds of both models. "
+        "The table shows the papers' own differences.",
         "runner submit --suite nin_ablation",
     )
 widgets.table(
@@ -45,6 +43,6 @@ widgets.table(
 widgets.figure(
     claims_figure(claims, titles),
     alt="Difference of each claim, the paper's and ours with its 90 % interval; right of zero is as claimed, "
-    "within the band where they are said to be equal. The table above has the numbers.",
+    "within the band if the claim is that both are equal. The table above has the numbers.",
     key="claims",
 )

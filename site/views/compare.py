@@ -17,26 +17,26 @@ ours = board[board["model"].notna()]
 names = datasets_of(ours)
 widgets.title("Compare")
 if not names:
-    widgets.empty("There is no model here yet.", "runner models --write-cards")
+    widgets.empty("There is no model yet.", "runner models --write-cards")
     st.stop()
 dataset = widgets.dataset_of_page("compare", board, names)
 here = list(dict.fromkeys(ours.loc[ours["dataset"] == dataset, "model"]))
 titles = titles_of(evidence.cards)
-asked = address.asked_all("models")
+requested = address.values_of("models")
 models: list[str] = st.multiselect(
     "Two to four models",
     here,
     max_selections=4,
     placeholder="choose two to four",
     format_func=lambda name: escape.short(titles.get(name, name), 60),
-    **address.follow("models", [name for name in asked if name in here][:4], "compare"),
+    **address.follow("models", [name for name in requested if name in here][:4], "compare"),
 )
-if missing := [name for name in asked if name not in here]:
+if missing := [name for name in requested if name not in here]:
     names_of = ", ".join(titles.get(name, name) for name in missing)
     st.caption(escape.md(f"Not on {widgets.dataset_title(dataset)}: {names_of}.", 200))
 if len(models) < 2:
     widgets.empty(
-        "Choose two models or more: facts, recipes and runs then stand side by side, with ≠ where recipes differ."
+        "Choose two or more models: their facts, recipes and runs are then shown side by side, with ≠ where recipes differ."
     )
     st.stop()
 rows = default_view(ours[(ours["dataset"] == dataset) & ours["model"].isin(models)])
@@ -51,10 +51,10 @@ if len(runs):
     )
 else:
     widgets.empty(
-        "None of them has run yet.",
+        "None of these models has run yet.",
         f"runner submit --suite {widgets.suite_of(dataset)} " + " ".join(f"--model {name}" for name in models),
     )
-only = st.toggle("Only what differs", **address.follow("only", address.asked("only") == "True", "compare"))
+only = st.toggle("Only differences", **address.follow("only", address.value_of("only") == "True", "compare"))
 table = compare_table(evidence, board, dataset, models)
 if only:
     table = table[table[models].nunique(axis=1) > 1]

@@ -13,11 +13,11 @@ board = reading.board
 names = datasets_of(board)
 widgets.title("What does accuracy cost?", tab="Cost")
 if not names:
-    widgets.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
+    widgets.empty("There is no model, source or record yet.", "runner submit --suite quickstart")
     st.stop()
 dataset = widgets.dataset_of_page("cost", board, names)
-asked = address.asked("cost")
-cost = asked if asked in COSTS else "parameters"
+requested = address.value_of("cost")
+cost = requested if requested in COSTS else "parameters"
 st.segmented_control("Cost", list(COSTS), required=True, **address.follow("cost", cost, "cost"))
 column, title = COSTS[cost]
 rows = cost_view(board, dataset, column)
@@ -34,6 +34,6 @@ widgets.figure(
     key="cost_figure",
 )
 st.caption(
-    "The frontier joins the measured models than which nothing cheaper has a smaller error. Minutes depend on hardware."
+    "The Pareto frontier joins the measured models for which no cheaper model has a lower error. Minutes depend on hardware."
 )
 widgets.table(cost_table(rows, column, title), "Models with error and cost", COST_FORMATS)

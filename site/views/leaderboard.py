@@ -22,11 +22,14 @@ names = datasets_of(board)
 
 widgets.title("Do the numbers in the papers hold?", tab="Leaderboard")
 if not names:
-    widgets.empty("There is no model, source or record here yet.", "runner submit --suite quickstart")
+    widgets.empty("There is no model, source or record yet.", "runner submit --suite quickstart")
     st.stop()
 
 answer = answer_of(board)
-details = [*answer_details(answer), "Each printed error stands beside what its recipe gives here, over several seeds."]
+details = [
+    *answer_details(answer),
+    "Each row shows a printed error and the error that its recipe gives here over several seeds.",
+]
 st.html(
     f'<p class="lead">{escape.markup(answer_sentence(answer))}</p><p class="beside">{escape.markup(" ".join(details))}</p>'
 )
@@ -40,26 +43,26 @@ def clear() -> None:
         address.write(name, None)
 
 
-asked = {name: values for name in FILTERS if (values := address.asked_all(name))}
+active_filters = {name: values for name in FILTERS if (values := address.values_of(name))}
 with st.expander("Search and filter", icon=":material/filter_alt:", key="filter"):
     search = st.text_input(
         "Search",
         placeholder="a model, a paper's title or author, an arXiv number, a printed error",
         max_chars=200,
-        **address.follow("search", (address.asked("search") or "")[:200], PAGE),
+        **address.follow("search", (address.value_of("search") or "")[:200], PAGE),
     )
     left, middle, right = st.columns(3)
     profiles = left.multiselect(
         "Profile",
         PROFILES,
-        placeholder="each model's row with the most seeds",
+        placeholder="for each model the row with the most seeds",
         help="reference: IEEE float32, deterministic. fast: may change rounding, never the recipe.",
-        **address.follow("profile", [name for name in asked.get("profile", []) if name in PROFILES], PAGE),
+        **address.follow("profile", [name for name in active_filters.get("profile", []) if name in PROFILES], PAGE),
     )
     rivals = left.selectbox(
-        "Figures that are printed only",
+        "Printed figures without a model",
         RIVALS,
-        **address.follow("rivals", next((n for n in asked.get("rivals", []) if n in RIVALS), RIVALS[0]), PAGE),
+        **address.follow("rivals", next((n for n in active_filters.get("rivals", []) if n in RIVALS), RIVALS[0]), PAGE),
     )
     view = ranked_view(board, dataset, rivals, profiles)
     offered = options(view)
@@ -71,29 +74,29 @@ with st.expander("Search and filter", icon=":material/filter_alt:", key="filter"
         (right, "hardware", "Hardware"),
     ):
         # A value that only the address has stays selected, so that such a link shows no rows instead of all rows.
-        values = [*offered[name], *(value for value in asked.get(name, []) if value not in offered[name])]
+        values = [*offered[name], *(value for value in active_filters.get(name, []) if value not in offered[name])]
         chosen[name] = place.multiselect(
             title,
             values,
             placeholder="all",
-            **address.follow(name, asked.get(name, []), PAGE),
+            **address.follow(name, active_filters.get(name, []), PAGE),
         )
 
 shown = filtered(view, **chosen, search=search or "", papers=papers)
 ran = view[view["runs"] > 0]
-if asked:
+if active_filters:
     with st.container(horizontal=True, vertical_alignment="center"):
-        said = "; ".join(f"{name}: {', '.join(values)}" for name, values in asked.items())
-        st.markdown(f"**{len(shown)} of {len(view)} rows.** Filter: {escape.md(said, 200)}")
+        filter_text = "; ".join(f"{name}: {', '.join(values)}" for name, values in active_filters.items())
+        st.markdown(f"**{len(shown)} of {len(view)} rows.** Filter: {escape.md(filter_text, 200)}")
         st.button("Clear the filter", icon=":material/filter_alt_off:", on_click=clear)
     if other := elsewhere(board, dataset, search or "", papers):
-        found = ", ".join(f"{DATASETS[name].title} ({count})" for name, count in other.items())
-        st.caption(escape.md(f"The search also fits rows of other data sets: {found}."))
+        places = ", ".join(f"{DATASETS[name].title} ({count})" for name, count in other.items())
+        st.caption(escape.md(f"Rows of other data sets match the search too: {places}."))
 elif not len(ran):
-    line = f"No run on {facts.title} has ended yet: below stands what the sources print, and what others got."
+    line = f"No run on {facts.title} has ended yet. The table shows what the sources print and what others measured."
     widgets.empty(line, f"runner submit --suite {widgets.suite_of(dataset)}")
 if not len(shown):
-    widgets.empty("No row fits these filters. Take one away, or search for something shorter.")
+    widgets.empty("No row matches these filters. Remove one, or search for a shorter text.")
     st.stop()
 
 here = answer_of(board[board["dataset"] == dataset])
@@ -103,19 +106,21 @@ if here.printed and len(names) > 1:
 curves = source.small_curves(reading, shown)
 rows = board_rows(shown, papers, reading.attempts, curves)
 widgets.board(rows, f"Leaderboard of {facts.title}: printed error, measured error, gap, verdict and reason")
-st.caption(f"{facts.title}, {facts.test_size:,} test images. {LEGEND} Ranked by error: measured rows alone.")
+st.caption(f"{facts.title}, {facts.test_size:,} test images. {LEGEND} Only measured rows are ranked, by error.")
 
 unverified = shown[(shown["data"] == "unverified") & (shown["runs"] > 0)]
 for sentence in unverified["provenance"].dropna().unique():
     st.warning("Unverified data: " + escape.md(sentence), icon=":material/warning:")
 
 if shown["mean"].notna().any() and len(gap_order(shown)):
-    st.header("The same as a picture")
+    st.header("The same rows as a figure")
     alt = f"Printed and measured test errors on {facts.title}, largest gap first. The table above has the numbers."
     widgets.figure(gap_figure(shown), alt=alt, key="gaps")
-    st.caption("Bars: 95 % interval of the mean. Grey: where one new run would fall. Click a point for its model.")
+    st.caption(
+        "Bars: 95 % interval of the mean. Grey: the 95 % prediction interval of one new run. Click a point for its model."
+    )
 
-rows_for_files = shown if asked else board[board["dataset"] == dataset]
+rows_for_files = shown if active_filters else board[board["dataset"] == dataset]
 with st.container(horizontal=True):
     for kind, text, mime in (
         ("CSV", as_csv(rows_for_files), "text/csv"),
@@ -128,5 +133,7 @@ equal = reading.equivalences[reading.equivalences["dataset"] == dataset]
 if len(equal):
     with st.expander("Profiles: does fast give the errors of reference?", expanded=True):
         for row in equal.itertuples():
-            sentence = f"{verdict_words(row.verdict)}: {row.label}, {row.profile} beside reference: {row.reason}."
+            sentence = (
+                f"{verdict_words(row.verdict)}: {row.label}, {row.profile} compared with reference: {row.reason}."
+            )
             st.markdown("- " + escape.md(sentence))

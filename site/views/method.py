@@ -11,14 +11,14 @@ protocol = texts.protocol()
 if protocol:
     st.markdown(protocol)
 else:
-    widgets.empty("results/README.md isn't in this checkout: it holds the protocol.")
-apart = reading.board[reading.board["verdict"] == "not comparable"]
-st.header("What isn't comparable here, and why")
-if len(apart):
-    widgets.table(texts.not_comparable(apart), "Rows whose protocol differs from the source's")
+    widgets.empty("The protocol is missing, because this checkout has no results/README.md.")
+not_comparable = reading.board[reading.board["verdict"] == "not comparable"]
+st.header("Rows that are not comparable")
+if len(not_comparable):
+    widgets.table(texts.not_comparable(not_comparable), "Rows whose protocol differs from the source's")
 else:
     st.markdown(
-        "At present no row: wherever a model has run, its protocol is the source's as far as the source states it."
+        "At present there are none: every model ran under its source's protocol, as far as the source states it."
     )
 st.header("Add a model")
 st.markdown(texts.add_a_model() or "See CONTRIBUTING.md.")

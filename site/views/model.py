@@ -24,9 +24,9 @@ models = sorted({*map(str, ours["model"]), *anatomies}, key=lambda name: str(tit
 
 if not models:
     widgets.title("Model")
-    widgets.empty("There is no model here yet: no card and no record.", "runner models --write-cards")
+    widgets.empty("There is no model yet, because there is no card and no record.", "runner models --write-cards")
     st.stop()
-widgets.asked_for("model", models, "model")
+widgets.warn_unknown("model", models, "model")
 
 
 def datasets_of(name: str) -> list[str]:
@@ -39,13 +39,13 @@ def other_model() -> None:
     """Show another model, on the same data set if it has that one."""
     name = str(st.session_state["model_model"])
     address.write("model", name)
-    if address.asked("dataset") not in datasets_of(name):
+    if address.value_of("dataset") not in datasets_of(name):
         address.write("dataset", datasets_of(name)[0])
 
 
 left, right = st.columns(2)
-opens_with = address.liveliest_model(ours, address.carried().get("dataset")) if len(ours) else models[0]
-model = address.settle("model", models, opens_with)
+first_model = address.default_model(ours, address.carried().get("dataset")) if len(ours) else models[0]
+model = address.settle("model", models, first_model)
 left.selectbox(
     "Model",
     models,
@@ -56,7 +56,7 @@ address.carry(model=model)
 card = evidence.cards.get(model)
 datasets = datasets_of(model)
 title = escape.short(titles.get(model, model), 60)
-widgets.asked_for("dataset", datasets, f"data set of {title}")
+widgets.warn_unknown("dataset", datasets, f"data set of {title}")
 with right:
     dataset = widgets.choose_dataset("model", datasets, datasets[0])
 
@@ -81,7 +81,7 @@ if row is not None:
     if not escape.missing(row.provenance):
         st.warning("Unverified data: " + escape.md(row.provenance), icon=":material/warning:")
     if not len(runs):
-        widgets.empty("No run of this model has ended here yet. To train it:", command)
+        widgets.empty("No run of this model has ended yet. To train it:", command)
     to_board = Link(f"The leaderboard of {widgets.dataset_title(dataset)}", f"./?dataset={dataset}")
     widgets.link(to_board)
     if len(rows) > 1:
@@ -100,19 +100,19 @@ if len(runs):
             alt="Test error of each seed, with our mean and the printed error. The table below has the numbers.",
             key="seeds",
         )
-        st.caption("Each seed's test error after the last epoch. Click a point for its run.")
+        st.caption("Each seed's test error after the last epoch. Click a point to open its run.")
     with learning:
         by_epoch = curves(counted.head(10))
         if len(by_epoch):
             widgets.figure(
                 curves_figure(by_epoch, row.reported if row else None, row.printed if row else None),
-                alt="Training error (dotted) and test error (solid) by epoch, a line a seed, beside the printed error.",
+                alt="Training error (dotted) and test error (solid) by epoch, one line per seed, with the printed error.",
                 key="curves",
             )
             which = f" The first 10 of {len(counted)} runs." if len(counted) > 10 else ""
             st.caption(f"Learning curves. Solid: test error. Dotted: training error.{which}")
         else:
-            widgets.empty("No curve lies beside these records.")
+            widgets.empty("These records have no curve files.")
     widgets.table(runs_table(runs.head(50)), "Every run of this model on this data set", RUN_FORMATS)
     if len(runs) > 50:
         st.caption(f"The first 50 of {len(runs)} runs.")
@@ -120,9 +120,7 @@ if len(runs):
     if len(costs):
         st.header("What it costs")
         widgets.table(costs, "Time of a run by hardware and profile", COST_FORMATS)
-        st.caption(
-            "Measured: the median of the runs on that hardware. Seeds can run at once where there is more of it."
-        )
+        st.caption("Measured: the median of the runs on that hardware. With more slots, seeds run concurrently.")
     st.header("Reproduce it")
     st.code(command, language="bash", wrap_lines=True)
 
@@ -139,13 +137,13 @@ if len(claims):
     widgets.table(shown, "Claims about this model")
 if len(attempts):
     st.header("Known attempts by others")
-    st.caption("What others got when they tried for the printed figure, in whatever way: other code, other recipes.")
-    widgets.table(attempts, "Known attempts by others at this figure")
+    st.caption("What others measured when they tried to reproduce the printed figure, with their own code and recipes.")
+    widgets.table(attempts, "Known attempts by others to reproduce this figure")
 
 if variant:
     if isinstance(variant, CardVariant):
         st.header("Recipe")
-        st.caption(f"Augmentation: {escape.md(variant.augmentation or 'not known')}; revision {variant.revision}.")
+        st.caption(f"Augmentation: {escape.md(variant.augmentation or 'unknown')}; revision {variant.revision}.")
         widgets.table(recipe_table(variant.recipe), "The recipe, field by field")
     st.header("Departures from the source")
     departures = [
@@ -156,20 +154,20 @@ if variant:
     st.markdown("\n".join(departures) or "No departure is declared.")
     st.header("Anatomy")
     st.markdown(
-        f"{escape.count(variant.parameters)} parameters, {escape.compact(variant.macs)} multiply\\-accumulates an image, "
+        f"{escape.count(variant.parameters)} parameters, {escape.compact(variant.macs)} multiply\\-accumulates per image, "
         f"depth {variant.depth or escape.NONE}."
     )
     anatomy = anatomy_table(variant)
-    label = "Layers with output shape, parameters and multiply-accumulates, the paper's own numbers beside ours"
+    label = "Layers with output shape, parameters and multiply-accumulates, next to the paper's own numbers"
     widgets.table(anatomy, label)
     if "Differs" in anatomy:
-        st.caption("≠ where our number isn't the one that the paper's table prints; Departures says why.")
+        st.caption("≠ marks numbers that differ from the paper's table. The departures give the reasons.")
     if dataset not in DATASETS:
         widgets.empty(
-            "Too large to be trained here: this network is taken apart and compared with its paper's table only."
+            "This network is too large to train here. It is only analysed layer by layer and compared with the paper's table."
         )
 elif len(rows):
     widgets.empty(
-        "There is no card of this model here, so layers, recipe and departures are unknown.",
+        "This model has no card, so its layers, recipe and departures are unknown.",
         "runner models --write-cards",
     )

@@ -13,14 +13,14 @@ EVERY = 5  # seconds
 
 @st.fragment(run_every=EVERY)
 def jobs() -> None:
-    """Show the jobs that were submitted here. Streamlit repeats this by itself."""
+    """Show the jobs of this checkout. Streamlit repeats this by itself."""
     try:
         answer = source.status()
     except UserError as error:
-        widgets.empty("There is no runner here to ask: " + escape.md(error), "make setup")
+        widgets.empty("The states of jobs are unavailable: " + escape.md(error), "make setup")
         return
     if not answer["jobs"]:
-        widgets.empty("Nothing was submitted here yet.", "runner submit --suite quickstart")
+        widgets.empty("No job has been submitted in this checkout.", "runner submit --suite quickstart")
         return
     table = progress_table(answer["jobs"])
     counts = table["State"].value_counts()
@@ -37,7 +37,7 @@ def jobs() -> None:
     )
     if not (table["State"] == "running").any():
         st.caption(
-            "Nothing runs now. `runner submit` goes on where it stopped; `runner retry --failed` runs failed jobs afresh."
+            "No job is running. `runner submit` continues stopped jobs; `runner retry --failed` starts failed jobs again."
         )
 
 

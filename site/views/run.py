@@ -17,29 +17,29 @@ from benchmarks.leaderboard import curves
 reading = source.current()
 runs = reading.evidence.runs
 
-asked = (address.asked("run") or "")[:300]
-matching = find_runs(runs, asked)
+query = (address.value_of("run") or "")[:300]
+matching = find_runs(runs, query)
 tab = f"Run {matching.iloc[0]['run'][:8]}" if len(matching) == 1 else "Runs"
 widgets.title("Run" if len(matching) == 1 else "Runs", tab=tab)
 st.text_input(
-    "Run id, its beginning, or a record's key",
+    "Run id or its first characters, or a record's key",
     placeholder="23a8df04 or mnist/lenet5/reference-seed4",
     max_chars=300,
-    **address.follow("run", asked, "run"),
+    **address.follow("run", query, "run"),
 )
 if not len(runs):
-    widgets.empty("No run has ended here yet.", "runner submit --suite quickstart")
+    widgets.empty("No run has ended yet.", "runner submit --suite quickstart")
     st.stop()
 if len(matching) != 1:
-    if asked:
+    if query:
         st.warning(
-            f"{len(matching)} runs fit “{escape.md(asked, 80)}”; expected one. Only ids and keys are searched: "
-            "a model's runs stand on its page.",
+            f"{len(matching)} runs match “{escape.md(query, 80)}”, expected one. The search covers ids and keys only; "
+            "a model's page lists its runs.",
             icon=":material/search_off:",
         )
-    if asked and not len(matching):
+    if query and not len(matching):
         st.stop()
-    st.header("These fit" if len(matching) else "The newest runs")
+    st.header("Matching runs" if len(matching) else "The newest runs")
     listed = matching if len(matching) else runs.sort_values("finished", ascending=False)
     widgets.table(runs_table(listed.head(50), key=True), "Runs with a link to each", RUN_FORMATS)
     if len(listed) > 50:
@@ -49,17 +49,17 @@ if len(matching) != 1:
 run = matching.iloc[0]
 record = source.record_of(run)
 if record is None:
-    widgets.empty("This record can't be read any more: it was moved or changed.", "runner verify")
+    widgets.empty("This record can't be read, because it was moved or changed.", "runner verify")
     st.stop()
 st.header(escape.md(record.key, 200))
 title = titles_of(reading.evidence.cards).get(record.job.model, record.job.model)
 where = f"{title} on {widgets.dataset_title(record.job.dataset)}"
 widgets.link(Link(where, model_url(record.job.model, record.job.dataset)))
 widgets.facts(run_facts(record))
-st.markdown("**Standing:** " + escape.md(STANDING[run["standing"]]))
+st.markdown("**Status:** " + escape.md(STANDING[run["standing"]]))
 widgets.marks_line(run_marks(run))
 
-st.header("How this was measured")
+st.header("How the number was measured")
 widgets.table(how_measured(record), "How this number was measured")
 
 curve = curves(pd.DataFrame([run]))
@@ -94,9 +94,9 @@ elif store:
     st.code(store, language="bash", wrap_lines=True)
 else:
     widgets.empty("No MLflow store is configured: start the site with `runner site`, or set MLFLOW_TRACKING_URI.")
-st.markdown("Its MLflow run is found by this filter, if it was trained or synchronised here:")
+st.markdown("If the run was trained or synchronised in this checkout, this filter finds it in MLflow:")
 st.code(f"tags.`reprozoo.run` = '{record.run}'", language=None)
 
 st.header("The record")
-with st.expander("Everything in it, as it is on disk"):
+with st.expander("The whole file"):
     st.code(record.model_dump_json(indent=2), language="json")
