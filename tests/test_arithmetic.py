@@ -257,13 +257,34 @@ def test_a_choice_is_made_once_a_shape_draws_nothing_and_changes_no_module():
     chosen = arithmetic.choose(model, images, LAST, lines.append)
     assert torch.equal(torch.get_rng_state(), generator)
     assert model.training
-    assert len(lines) == 2  # neither groups nor oblong kernels
+    assert len([line for line in lines if "whole network" not in line]) == 2  # neither groups nor oblong kernels
     assert set(arithmetic.parsed(chosen)) <= {"0", "2"}
     arithmetic.install(model, "0=mtm 2=www", LAST)
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert [type(module) for module in model] == kinds
+
+
+@pytest.mark.parametrize(("gain", "choice"), [(0.99, arithmetic.TORCH), (1.2, "0=ttm 2=ttm")])
+def test_layers_that_gain_alone_but_lose_together_stay_torch_s(gain, choice, monkeypatch):
+    model, lines, images = network(), [], torch.randn(2, 1, 8, 8)
+    model(images)
+    monkeypatch.setattr(
+        arithmetic, "measure", lambda shape, batch: [{"t": [1.0]}, {"t": [1.0]}, {"t": [1.0], "m": [0.5]}]
+    )
+    monkeypatch.setattr(arithmetic, "whole_gain", lambda *_: gain)
+    assert arithmetic.choose(model, images, LAST, lines.append) == choice
+    assert lines[-1].endswith("torch is kept") == (gain < 1)
+
+
+def test_the_gain_of_the_whole_network_is_measured_on_copies():
+    model, images = network(), torch.randn(2, 1, 8, 8)
+    model(images)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert 0 < arithmetic.whole_gain(model, images, LAST, "0=mtm 2=www") < 100
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_the_layer_that_sees_the_image_needs_no_gradient_by_it():

@@ -141,22 +141,21 @@ def measure(question: Question) -> dict[str, Any]:
 
     # --- by turns ---
     matrix_type = torch.bfloat16 if switches["autocast"] != "off" else torch.float32
-    turns = {
-        "bare_step": bare_turn(subject, turn_recipe, steps),
-        "evaluation": evaluation_turn(subject, min(images, len(subject.prepared.test))),
-        "matrix": matrix_turn(device, matrix_type),
-        "memory": memory_turn(device),
-    }
     reference = dataclasses.replace(
         subject,
         switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu, subject.spec.bitwise),
     )
-    if fast:
-        # Last, because it leaves its profile's switches set.
+    turns = {"bare_step": bare_turn(subject, turn_recipe, steps)}
+    if fast:  # next to the turn that it is compared with
         turns["reference_step"] = bare_turn(reference, turn_recipe, steps)
+    turns |= {
+        "evaluation": evaluation_turn(subject, min(images, len(subject.prepared.test))),
+        "matrix": matrix_turn(device, matrix_type),
+        "memory": memory_turn(device),
+    }
     usual = UsualLoop(subject, turn_recipe)
     rates: dict[str, list[float]] = {name: [] for name in (*turns, "dataloader")}
-    cpu_rates: dict[str, list[float]] = {name: [] for name in (*turns, "loop")}  # images/s of processor time
+    cpu_rates: dict[str, list[float]] = {name: [] for name in (*rates, "loop")}  # images/s of processor time
     loop_began = [time.process_time()]
     shares: list[float] = []  # the share of its cores that this process had
 
@@ -167,8 +166,7 @@ def measure(question: Question) -> dict[str, Any]:
             return
         subject.synchronise()
         for name, turn in turns.items():
-            if name == "reference_step":
-                profiles.apply(reference.switches)
+            profiles.apply(reference.switches if name == "reference_step" else switches)
             began, processor_began = time.perf_counter(), time.process_time()
             done = turn()
             spent, processor = time.perf_counter() - began, time.process_time() - processor_began
@@ -178,7 +176,9 @@ def measure(question: Question) -> dict[str, Any]:
                 shares.append(processor / (spent * question.options.threads))
         # torch's defaults, float32 whatever the profile.
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False, "float32": "ieee"})
-        rates["dataloader"].append(images / usual.seconds(steps))
+        spent, processor = usual.seconds(steps)
+        rates["dataloader"].append(images / spent)
+        cpu_rates["dataloader"].append(images / processor)
         profiles.apply(switches)
         time.sleep(SETTLE_SECONDS)
         loop_began[0] = time.process_time()
@@ -211,7 +211,7 @@ def measure(question: Question) -> dict[str, Any]:
         "loop": round(median["loop"], 3),
         "dataloader": round(median["dataloader"], 3),
         "loop_ratio": round(statistics.median(loop_ratios), 4),  # of processor time where fast_ratio is
-        "speedup": round(_ratio(rates["loop"], rates["dataloader"]), 4),
+        "speedup": round(_ratio(ratio_rates["loop"], ratio_rates["dataloader"]), 4),
         "reference_step": round(median["reference_step"], 3) if fast else None,
         "fast_ratio": fast_ratio,  # of processor time on one CPU thread
         "evaluation": round(median["evaluation"], 3),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -134,6 +135,7 @@ class UsualLoop:
         self.optimizer = usual_optimizer(self.model, recipe)
         workers = min(WORKERS, os.cpu_count() or 1)
         self.ahead = 2 * workers  # batches that DataLoader's workers prefetch
+        self.drawn = 0  # batches
         images = UsualImages(subject.raw, subject.labels, recipe)
         endless = torch.utils.data.RandomSampler(images, replacement=True, num_samples=2**40)
         self.batches: Iterator[Any] = iter(
@@ -142,20 +144,27 @@ class UsualLoop:
             )
         )
 
-    def seconds(self, steps: int) -> float:
-        """Return the seconds for `steps` steps.
+    def seconds(self, steps: int) -> tuple[float, float]:
+        """Return the seconds for `steps` steps by the clock, and of processor time.
 
         It first uses up the batches that the workers made during other turns.
         """
         for _ in range(min(self.ahead, steps)):
             self._step()
-        began = time.perf_counter()
+        began, processor_began = time.perf_counter(), time.process_time()
         for _ in range(steps):
             self._step()
-        return time.perf_counter() - began
+        spent, processor = time.perf_counter() - began, time.process_time() - processor_began
+        return spent, processor + steps * self._worker_seconds()
+
+    def _worker_seconds(self) -> float:
+        """Return the workers' processor time per batch, over all batches so far."""
+        times = [worker.cpu_times() for worker in psutil.Process().children()]
+        return sum(t.user + t.system for t in times) / (self.drawn + self.ahead)
 
     def _step(self) -> tuple[float, float]:
         images, labels = (part.to(self.subject.device) for part in next(self.batches))
+        self.drawn += 1
         self.optimizer.zero_grad()
         output = self.model(images)
         loss = self.subject.spec.loss(output, labels)

@@ -9,6 +9,7 @@ that does not use torch throughout gets one letter of WAYS per operation. A conv
 input gradient, weight gradient.
 """
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from types import MethodType
@@ -75,8 +76,36 @@ def choose(model: nn.Module, images: Tensor, layout: torch.memory_format, log: C
                 seconds = measure(shape, min(len(images), TRIAL_IMAGES))
                 fastest[shape] = quickest(seconds)
                 log(described(shape, fastest[shape], seconds))
-    ways = {name: fastest[shape] for name, shape in shapes.items() if set(fastest[shape]) != {"t"}}
-    return " ".join(f"{name}={letters}" for name, letters in ways.items()) or TORCH
+        ways = {name: fastest[shape] for name, shape in shapes.items() if set(fastest[shape]) != {"t"}}
+        choice = " ".join(f"{name}={letters}" for name, letters in ways.items()) or TORCH
+        if choice != TORCH:
+            gain = whole_gain(model, images[:TRIAL_IMAGES], layout, choice)
+            log(
+                f"arithmetic of the whole network: {gain:.2f} times torch's rate{'; torch is kept' if gain < 1 else ''}"
+            )
+            choice = choice if gain >= 1 else TORCH
+    return choice
+
+
+def whole_gain(model: nn.Module, images: Tensor, layout: torch.memory_format, choice: str) -> float:
+    """Return how many times as fast a choice makes forward and backward passes of the whole network: of the best turns.
+
+    Layers that gain alone may lose together, for example where a layer has to copy what its neighbour computed.
+    """
+    clock, seconds = _clock(), {}
+    twins = {arithmetic: copy.deepcopy(model).train() for arithmetic in (TORCH, choice)}
+    images = images.contiguous(memory_format=layout)
+    for arithmetic, twin in twins.items():
+        install(twin, arithmetic, layout)
+        seconds[arithmetic] = [0.0] * (REPEATS + 1)
+    for turn in range(REPEATS + 1):
+        for arithmetic, twin in twins.items():
+            began = clock()
+            with torch.enable_grad():
+                output = twin(images)
+                sum(part.sum() for part in (output if isinstance(output, tuple) else (output,))).backward()
+            seconds[arithmetic][turn] = clock() - began
+    return min(seconds[TORCH][1:]) / min(seconds[choice][1:])  # the first turn warms up
 
 
 def measure(shape: Shapes, batch: int) -> Seconds:
@@ -84,8 +113,7 @@ def measure(shape: Shapes, batch: int) -> Seconds:
 
     On one thread the clock is processor time, which other processes do not affect.
     """
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    run = shape.trial(batch)
+    clock, run = _clock(), shape.trial(batch)
     seconds: Seconds = []
     with torch.no_grad():
         for operation in range(len(shape.operations)):
@@ -105,6 +133,10 @@ def measure(shape: Shapes, batch: int) -> Seconds:
                     times.append(spent(letter))
             seconds.append(turns)
     return seconds
+
+
+def _clock() -> Callable[[], float]:
+    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def quickest(seconds: Seconds) -> str:
