@@ -390,7 +390,7 @@ def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):
     with pytest.raises(Stopped):
         run(spec, "digits", path, after=2)
     foreign = dataclasses.replace(Checkpoint.load(path), torch="1.0")
-    with pytest.raises(ResumeRefused, match=r"torch 1\.0 there"):
+    with pytest.raises(ResumeRefused, match=r"torch was 1\.0, is "):
         run(spec, "digits", path, resume=foreign)
     trained = run(spec, "digits", path, resume=foreign, force=True)
     assert trained.forced_resume
@@ -399,10 +399,10 @@ def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"trail": [{"sources_sha256": "a" * 64, "data_sha256": "d" * 64}]}, "sources aaaaaaaa there, bbbbbbbb here"),
-        ({"trail": [{"sources_sha256": "b" * 64, "data_sha256": "e" * 64}]}, "data eeeeeeee there, dddddddd here"),
-        ({"trail": []}, "sources not recorded there"),
-        ({"precision": {"float32": "tf32"}}, "float32 tf32 there, ieee here"),
+        ({"trail": [{"sources_sha256": "a" * 64, "data_sha256": "d" * 64}]}, "sources was aaaaaaaa, is bbbbbbbb"),
+        ({"trail": [{"sources_sha256": "b" * 64, "data_sha256": "e" * 64}]}, "data was eeeeeeee, is dddddddd"),
+        ({"trail": []}, "sources was not recorded, is"),
+        ({"precision": {"float32": "tf32"}}, "float32 was tf32, is ieee"),
     ],
 )
 def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_trail_says_so(tmp_path, change, told):
@@ -452,7 +452,7 @@ def test_on_another_device_model_it_resumes_if_no_bits_are_promised_or_the_engin
         assert trained.forced_resume
         assert bits(trained) == through  # the other device is pretended: every generator was put back
     else:
-        with pytest.raises(ResumeRefused, match="there") as refused:
+        with pytest.raises(ResumeRefused, match=" was ") as refused:
             resumed()
         assert refused.value.other_model == (set(other) == {"device"})
 
@@ -465,7 +465,7 @@ def test_a_checkpoint_of_a_gpu_is_not_one_of_another_model_of_processor(tmp_path
     from_gpu = dataclasses.replace(
         saved, device="NVIDIA H100", generators={**saved.generators, "cuda": torch.zeros(16)}
     )
-    with pytest.raises(ResumeRefused, match="device NVIDIA H100 there") as refused:
+    with pytest.raises(ResumeRefused, match="device was NVIDIA H100") as refused:
         run(spec, "digits", path, resume=from_gpu, profile="fast", on_other_device="resume")
     assert not refused.value.other_model
 
