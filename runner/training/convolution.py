@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from runner.training import winograd, winograd_rows
 
 WINOGRAD: dict[str, Any] = {"w": winograd, "r": winograd_rows}  # by the letter of the way
+FEW_MAPS = 64  # with more maps, rows are slower than tiles of two dimensions, and their rounding errors larger
 PATCH_BYTES = 2**21  # size of the patches of a chunk of images
 
 # Stride, padding, letters of the implementations, memory layout of output and gradients.
@@ -82,7 +83,8 @@ class Shape:
         winograds = self.kernel in winograd.TILES and self.stride == 1 and self.padding < self.kernel
         matrix = operation != 1 or (self.kernel == self.stride == 1 and not self.padding)
         has_gradient = operation != 1 or self.input_gradient
-        return "t" + "wr" * (winograds and has_gradient) + "m" * (matrix and has_gradient)
+        rows = "r" * (max(self.images[0], self.maps) <= FEW_MAPS)
+        return "t" + f"w{rows}" * (winograds and has_gradient) + "m" * (matrix and has_gradient)
 
     def trial(self, batch: int) -> Callable[[int, str], None]:
         """Return a function that runs one operation with one implementation on `batch` images of noise."""

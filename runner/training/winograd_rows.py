@@ -3,7 +3,7 @@
 The kernel's rows are filtered by F(m, r) of winograd.py; its columns are summed directly, as part of the matrix
 products. An output needs r (m + r - 1) / m products for each pair of maps: 7.5 instead of 25 for F(8, 5). That is more than
 tiles of F(4x4, 5x5) need (4), but the transforms move less than half of the data and the sums of the products are r times as
-long. It is therefore the faster one for few maps, and its errors are smaller.
+long. It is therefore the faster one for few maps. Its long tiles round worse: the error grows with the number of maps.
 
 The transformed images are stored as (n, tiles * N, rows, C). The r rows that one output needs are then next to each
 other, so a matrix product reads them as one row of r * C values, without a copy.
