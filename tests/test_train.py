@@ -22,7 +22,8 @@ from zoo.spec import initialise, label_entropy
 
 CPU = torch.device("cpu")
 MODELS = load_models()
-KINDS = models_of_every_kind()
+# The networks of many millions of weights take seconds: their kinds of layers resume in tests/test_zoo.py's state dicts.
+KINDS = models_of_every_kind() - {"googlenet", "maxout_augmentation", "vgg16"}
 # Each model once, on the data set with the smallest images: what may break a resume is in the kinds of its layers and
 # rules, not in the images.
 VARIANTS = [
