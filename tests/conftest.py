@@ -33,11 +33,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is marked as heavy has longer than pyproject.toml's `timeout`, unless it says itself how long."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give heavy tests more time than pyproject.toml's `timeout`, and leave out GPU tests unless `-m` names them."""
     for item in items:
         if not item.get_closest_marker("timeout") and any(item.get_closest_marker(name) for name in HEAVY):
             item.add_marker(pytest.mark.timeout(HEAVY_SECONDS))
+    if "gpu" not in config.getoption("markexpr"):  # `-m slow` selects tests that are slow and need a GPU, too
+        gpu = [item for item in items if item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=gpu)
+        items[:] = [item for item in items if item not in gpu]
 
 
 @pytest.fixture(scope="session")
