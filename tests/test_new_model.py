@@ -39,7 +39,7 @@ def test_the_templates_run_and_the_contract_tests_name_what_is_to_be_written(clo
     create("tiny_net", lambda _: None)
     with pytest.raises(UserError, match=r"tiny_net\.py exists"):
         create("tiny_net", print)
-    with pytest.raises(UserError, match="has 'lenet' already"):
+    with pytest.raises(UserError, match="the zoo already has 'lenet'"):
         create("lenet", print)
     text = (folder / "zoo" / "tiny_net.py").read_text()
     (folder / "zoo" / "tiny_net.py").write_text(text.replace("1_498", "1_499"))
