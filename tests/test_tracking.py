@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -599,6 +599,28 @@ def test_background_sync_follows_a_job_and_leaves_nothing_out(client):
     assert background.report.left == 0
     assert one_run(client).info.status == "FINISHED"
     assert warnings == []
+
+
+def test_a_job_that_ends_during_the_last_sync_leaves_the_store_marked_as_behind(client, monkeypatch):
+    """Another submit's worker held the job when its files were read, and has ended when the locks are looked at."""
+    written, worker = Written().start().epoch(1), ExitStack()
+    worker.enter_context(running(written))
+    with BackgroundSync([written.paths], print, every=60) as background:
+        sync = background._tracker.sync
+
+        def sync_and_end(*arguments, **options):
+            report = sync(*arguments, **options)
+            written.epoch(2).finish()
+            worker.close()
+            return report
+
+        monkeypatch.setattr(background._tracker, "sync", sync_and_end)
+    assert one_run(client).info.status == "RUNNING"
+    assert store.is_behind()
+    with BackgroundSync([written.paths], print, every=60):
+        pass
+    assert one_run(client).info.status == "FINISHED"
+    assert not store.is_behind()
 
 
 def test_leaving_waits_for_a_hanging_store_only_so_long(monkeypatch):

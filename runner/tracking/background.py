@@ -26,7 +26,6 @@ class BackgroundSync:
         self._tracker = Tracker(warn=warn)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow-sync", daemon=True)
-        self._others = False  # whether jobs ran during the last sync: one that ended since was sent as running
         self.report: SyncReport | None = None  # of the last sync, after the block
 
     def __enter__(self) -> "BackgroundSync":
@@ -39,19 +38,13 @@ class BackgroundSync:
         self._thread.join(self._exit_seconds)
         if self.report is None or (self.report.left and not self.report.warning):
             self._warn("MLflow lacks some runs; write them with: runner sync")
-        elif not self.report.left and not self._others and not _running():
+        elif not (self.report.left or self.report.held or any(is_locked(paths) for paths in all_jobs())):
             behind_file().unlink(missing_ok=True)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every):
             self._tracker.sync(self._jobs, stop=self._stopping.is_set)
-        self._others = _running()
         deadline = time.monotonic() + 0.9 * self._exit_seconds
         self.report = self._tracker.sync(
             self._jobs, patience=self._exit_seconds / 2, stop=lambda: time.monotonic() > deadline
         )
-
-
-def _running() -> bool:
-    """Return whether a job of this checkout is running."""
-    return any(is_locked(paths) for paths in all_jobs())

@@ -83,6 +83,7 @@ class SyncReport:
     unchanged: int = 0  # MLflow had everything
     not_started: int = 0  # no attempt yet, so no run
     left: int = 0  # left for the next sync
+    held: int = 0  # a worker held the job when its files were read, so that more may follow
     busy: bool = False  # another process of this checkout was writing
     warning: str | None = None  # one line: why some jobs were left
 
@@ -175,6 +176,7 @@ class Tracker:
                 report.not_started += 1
                 continue
             self._jobs[paths.folder] = view.job
+            report.held += not view.settled
             if self._seen.get(paths.folder) == view.signature:
                 report.unchanged += 1
             else:
