@@ -1,6 +1,7 @@
 """Show the progress of a submit: a live table on a terminal, plain lines elsewhere."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -32,7 +33,6 @@ class Progress:
         self.console = console
         self.states: dict[JobPaths, State] = {paths: state_of(paths) for _, paths in self.jobs}
         self._parts: dict[JobPaths, float] = {}  # the completed fraction of a running job's current epoch
-        self._operations = epoch_operations(job for job, _ in self.jobs)
         self._seconds: dict[Kind, float] = {}  # of an epoch, at the newest rate of a running job
         self._slots = 1  # the largest number of jobs that ran concurrently so far
         self._ended = {paths for paths, state in self.states.items() if state == "done"}
@@ -110,10 +110,16 @@ class Progress:
         facts = progress_of(job, paths, state)
         return max(0.0, (facts["epochs"] or 1) - (facts["epoch"] or 0) - self._parts.get(paths, 0.0))
 
+    @functools.cached_property
+    def _operations(self) -> dict[Kind, float]:
+        """The operations of an epoch by kind. Reading the cards takes time, and is needed only for unmeasured kinds."""
+        return epoch_operations(job for job, _ in self.jobs)
+
     def _time_left(self) -> str:
         """Return the time left at the speed of the steps so far, so that an estimate is ready within seconds."""
         left = [(job, self._left(job, paths)) for job, paths in self.jobs]
-        seconds = seconds_left(left, self._seconds, self._operations, self._slots)
+        unknown = {kind_of(job) for job, epochs in left if epochs} - self._seconds.keys()
+        seconds = seconds_left(left, self._seconds, self._operations if unknown else {}, self._slots)
         return "time left: unknown" if seconds is None else f"about {duration(seconds)} left"
 
     @staticmethod
