@@ -219,23 +219,20 @@ def test_normalisation_within_maps_is_near_float64_in_both_passes(rule, monkeypa
         assert ((near - true).norm() / true.norm()).item() < PRODUCT_BOUND
 
 
-def test_a_swapped_normalisation_within_maps_is_the_module_s():
-    model = nn.Sequential(nn.Conv2d(3, 8, 1), WithinMapNorm(scale=0.1)).to(memory_format=LAST)
+@pytest.mark.parametrize(
+    ("layer", "letter", "function"),
+    [
+        (WithinMapNorm(scale=0.1), "s", "WithinMapNormalisation"),
+        (nn.LocalResponseNorm(5, alpha=0.1), "m", "ResponseNorm"),
+    ],
+)
+def test_a_swapped_normalisation_is_the_module_s(layer, letter, function):
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), copy.deepcopy(layer)).to(memory_format=LAST)
     x = torch.randn(2, 3, 4, 4).contiguous(memory_format=LAST)
     theirs = model(x)
-    arithmetic.install(model, "1=s", LAST)
+    arithmetic.install(model, f"1={letter}", LAST)
     ours = model(x)
-    assert type(ours.grad_fn).__name__ == "WithinMapNormalisationBackward"
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-
-
-def test_a_swapped_normalisation_is_the_module_s():
-    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LocalResponseNorm(5, alpha=0.1)).to(memory_format=LAST)
-    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=LAST)
-    theirs = model(x)
-    arithmetic.install(model, "1=m", LAST)
-    ours = model(x)
-    assert type(ours.grad_fn).__name__ == "ResponseNormBackward"
+    assert type(ours.grad_fn).__name__ == f"{function}Backward"
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 

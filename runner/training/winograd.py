@@ -133,6 +133,14 @@ def transform_output(products: Tensor, batch: int, tiling: Tiling) -> Tensor:
     return images.permute(4, 2, 0, 3, 1, 5)
 
 
+def write(images: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    """Write images (..., K) plus the bias (K,), if there is one, into out."""
+    if bias is None:
+        out.copy_(images)
+    else:
+        torch.add(images, bias, out=out)
+
+
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: Tensor) -> None:
     """Write the convolution of images (N, H, W, C) with weights (K, C, r, r), stride 1, into out (N, H', W', K)."""
     batch, height, width, k = out.shape
@@ -150,10 +158,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: 
             images = images.reshape(len(target), down * m, across * m, k)[:, :height, :width]
         else:
             target = target.view(len(target), down, m, across, m, k)
-        if bias is None:
-            target.copy_(images)
-        else:
-            torch.add(images, bias, out=target)
+        write(images, bias, target)
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, r: int, padding: int) -> Tensor:

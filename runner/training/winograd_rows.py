@@ -14,7 +14,7 @@ Images here are (N, H, W, C). A batch is processed in chunks of images.
 import torch
 from torch import Tensor
 
-from runner.training.winograd import Transforms, transforms
+from runner.training.winograd import Transforms, transforms, write
 
 SIDES = (8, 6, 4, 3, 2)  # outputs of a tile; larger ones round worse
 CHUNK_BYTES = 6 * 2**20  # size of a chunk's transformed images
@@ -77,10 +77,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: 
             target = target.view(len(target), height, tiles, m, k)
         else:
             images = images.reshape(len(target), height, tiles * m, k)[:, :, :width]
-        if bias is None:
-            target.copy_(images)
-        else:
-            torch.add(images, bias, out=target)
+        write(images, bias, target)
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, r: int, padding: int) -> Tensor:
