@@ -86,8 +86,3 @@ def duration(seconds: Any) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
-
-
-def day(moment: Any) -> str:
-    """Return a date as `2026-11-21`."""
-    return NONE if missing(moment) else f"{moment:%Y-%m-%d}"

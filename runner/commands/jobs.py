@@ -148,7 +148,7 @@ def stop(
     from runner.jobs.state import state_of
 
     if (key is not None) + (suite is not None) + all_ != 1:
-        raise UserError("nothing to stop: expected one of KEY, --suite S and --all")
+        raise UserError("nothing to stop: expected exactly one of KEY, --suite S and --all")
     all_paths = [find_job(key)] if key is not None else submitted(suite)
     to_stop = [paths for paths in all_paths if state_of(paths) not in ("done", "failed")]
     for paths in to_stop:
@@ -187,7 +187,7 @@ def retry(
     from runner.submit import run as submitting
 
     if failed == (key is not None):
-        raise UserError("nothing to retry: expected KEY or --failed, which --suite S may narrow")
+        raise UserError("nothing to retry: expected either KEY or --failed, which --suite S may narrow")
     settings = settings_from(locals())
     candidates = [find_job(key)] if key is not None else submitted(suite)
     failed_paths = [paths for paths in candidates if state_of(paths) == "failed"]

@@ -182,7 +182,7 @@ def train(
     initialise(model, recipe)
     model = model.to(device).to(memory_format=layout)
     if uses_explicit_passes(spec, recipe, device):
-        switches["arithmetic"] = arithmetic.TORCH  # its written-out passes do not use these layers
+        switches["arithmetic"] = arithmetic.TORCH  # the hand-written passes do not use these layers
     few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
     switches["arithmetic"] = arithmetic.install_choice(
         model, few.images, layout, str(switches["arithmetic"]), hooks.log, resume.precision if resume else None
