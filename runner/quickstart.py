@@ -6,7 +6,7 @@ from rich.console import Console
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.intervals import Sample, summarise
-from benchmarks.leaderboard import make_board, read
+from benchmarks.leaderboard import make_board, read, runs_of
 from benchmarks.records import Job
 from benchmarks.suites import get_suite
 from runner.data.cache import missing_files
@@ -18,6 +18,7 @@ from runner.reporting.report import Selection, show
 from runner.submit import run as submitting
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
+from runner.text import number
 from zoo import load_models
 
 CLASSIC = "quickstart-mnist"  # the fastest suite of a whole published recipe
@@ -61,22 +62,19 @@ def _mnist(settings: Settings, console: Console) -> bool:
 
 
 def own_lines(jobs: list[Job]) -> list[str]:
-    """Return one line per model that has runs here.
-
-    A line has this checkout's runs of the jobs, the published seeds, the printed figure and the verdict.
-    """
+    """Return one line per board row that has runs here: yours, the published seeds, the printed figure, the verdict."""
     evidence = read(results_folder(), runs_folder())
-    board = make_board(evidence)
+    wanted = {(job.dataset, job.model, job.profile) for job in jobs}
     lines = []
-    for dataset, model in dict.fromkeys((job.dataset, job.model) for job in jobs):
-        runs = evidence.runs[(evidence.runs["dataset"] == dataset) & (evidence.runs["model"] == model)]
-        rows = board[(board["dataset"] == dataset) & (board["model"] == model) & (board["profile"] == "reference")]
+    for row in make_board(evidence).itertuples(index=False):
+        runs = runs_of(evidence, row.dataset, row.model)
+        runs = runs[(runs["profile"] == row.profile) & (runs["data"] == row.data)]
         own, published = (_in_words(runs[runs["local"] == local]) for local in (True, False))
-        if not own:
+        if (row.dataset, row.model, row.profile) not in wanted or not own:
             continue
-        line = f"{dataset}/{model}: yours {own}, published {published or 'none yet'}"
-        if not rows.empty and pd.notna(rows.iloc[0]["reported"]):
-            line += f", printed {rows.iloc[0]['reported']:g}: {rows.iloc[0]['verdict']}"
+        line = f"{row.dataset}/{row.model}: yours {own}, published {published or 'none yet'}"
+        if pd.notna(row.reported):
+            line += f", printed {row.reported:g}: {row.verdict}"
         lines.append(line)
     return lines
 
@@ -89,4 +87,4 @@ def _in_words(runs: pd.DataFrame) -> str:
         return ""
     summary = summarise(Sample(tuple(by_seed)))
     spread = "" if summary.half_width is None else f" ± {summary.half_width:.2f}"
-    return f"{summary.mean:.2f}{spread} of {len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
+    return f"{summary.mean:.2f}{spread} of {number(len(by_seed), 'seed')}"

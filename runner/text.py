@@ -20,7 +20,7 @@ def ago(seconds: float) -> str:
     for unit, scale in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= scale:
             count = int(seconds // scale)
-            return f"{count} {unit}{'s' * (count > 1)} ago"
+            return f"{number(count, unit)} ago"
     return "just now"
 
 

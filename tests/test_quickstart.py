@@ -24,6 +24,9 @@ def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
     publish_records(own_root / "results", *make_seeds([0.93, 0.93, 0.90, 0.92, 0.85], **own))
     [mine] = make_seeds([1.00], **own, run="f" * 32, weights_sha256="e" * 64)
     run_locally(own_root / ".runs", mine)
+    publish_records(own_root / "results", *make_seeds([1.93, 1.93, 1.90, 1.92, 1.85], **own, profile="fast"))
+    [other] = make_seeds([2.00], **own, run="d" * 32, weights_sha256="c" * 64, profile="fast")
+    run_locally(own_root / ".runs", other)  # runs of another profile are not mixed in
     [line] = quickstart.own_lines([mine.job])
     assert line.startswith("mnist/caffe_lenet: yours 1.00 of 1 seed, published 0.91 ± 0.04 of 5 seeds, printed 1.03: ")
 

@@ -29,6 +29,7 @@ from runner.data.archives import Bounded, detail, most_bytes, name_inside
 from runner.data.archives import tar_members as members_of_tar
 from runner.data.cache import missing_files
 from runner.data.folder import check_free_space, install_file, os_errors_as_user_errors, sole_writer
+from runner.text import number
 
 Log = Callable[[str], Any]
 
@@ -185,7 +186,7 @@ def _official_below(path: Path, known: dict[str, OfficialFile], log: Log, refuse
             refused.append(source)
     others = sum(source.name not in names for source in reasons)
     if others:
-        log(f"{path}: {others:,} other file{'s' * (others > 1)} skipped")
+        log(f"{path}: {number(others, 'other file')} skipped")
     return contents
 
 
@@ -228,7 +229,7 @@ def _inspect(source: Path, known: dict[str, OfficialFile], limits: tuple[int, in
     inside = [_measure(source, name, n, chunks) for n, (name, chunks) in enumerate(_members(source, limits))]
     official = [content for content in inside if content.md5 in known]
     if inside:
-        return official, f"it holds {len(inside):,} file{'s' * (len(inside) > 1)}, none of them official"
+        return official, f"it holds {number(len(inside), 'file')}, none of them official"
     return [], f"its md5 is {whole.md5}"
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from benchmarks.board import default_view
 from benchmarks.labels import clean, error_text, trained_text, verdict_words
 from benchmarks.papers import Paper
+from runner.text import number
 
 
 def header(
@@ -53,7 +54,7 @@ def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -
     for (hardware, profile), group in counted.groupby(["hardware", "profile"], sort=True):
         minutes = group["train_seconds"].median() / 60
         took = f"{minutes / 60:,.1f} h" if minutes >= 120 else f"{minutes:,.1f} min"
-        parts.append(f"{took} per run on {clean(hardware)} ({profile}, {len(group)} run{'s' * (len(group) > 1)})")
+        parts.append(f"{took} per run on {clean(hardware)} ({profile}, {number(len(group), 'run')})")
     if counted.empty and "recipe" in facts:
         parts.append(
             "time unknown, because no run is recorded yet; runner submit --dry-run estimates it for this machine"

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.labels import Row, clean, ranks, repeats_line
+from runner.text import number
 
 SUBMIT = "runner submit --suite"
 
@@ -40,10 +41,10 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
     if repeats := repeats_line(view):
         notes.append(repeats)
     if outdated := int(board["outdated"].sum()):
-        notes.append(f"Not counted: {outdated} run{'s' * (outdated > 1)} of another revision or recipe.")
+        notes.append(f"Not counted: {number(outdated, 'run')} of another revision or recipe.")
     flags = f" --suite {suite}" if suite else ""
     if more := len(board) - len(view):
-        notes.append(f"{more} more rows (other profiles, data or sources): runner report{flags} --format csv")
+        notes.append(f"{number(more, 'more row')} (other profiles, data or sources): runner report{flags} --format csv")
     models = view[view["model"].notna()]
     waiting = list(dict.fromkeys(models.loc[models["runs"] == 0, "model"]))
     if not models["runs"].any():
