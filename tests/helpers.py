@@ -1,5 +1,6 @@
 """Makes what tests need: valid records, and published folders of them."""
 
+import functools
 import hashlib
 import json
 import shutil
@@ -255,7 +256,8 @@ def fill_with_markup(root: Path) -> None:
     (results / "cifar10" / "nin_dropout" / "torn.json").write_text(MARKUP)
 
 
-def models_of_every_kind() -> set[str]:
+@functools.cache
+def models_of_every_kind() -> frozenset[str]:
     """A few small models of the zoo that together have every kind of layer and every kind of rule of its recipes.
 
     What holds for a kind is tested with these; with the other models, which have the same kinds at other sizes, by the
@@ -288,4 +290,4 @@ def models_of_every_kind() -> set[str]:
         name = max(kinds, key=lambda model: (len(kinds[model] & missing), -sizes[model]))
         chosen.add(name)
         missing -= kinds[name]
-    return chosen
+    return frozenset(chosen)
