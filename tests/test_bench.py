@@ -23,7 +23,7 @@ from runner.bench.concurrency import ConcurrentRuns
 from runner.bench.question import Question, choose
 from runner.bench.subject import plain_recipe, subject_of
 from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, measure
-from runner.bench.turns import bare_turn
+from runner.bench.turns import UsualLoop, bare_turn
 from runner.jobs.paths import runs_folder
 from runner.training import profiles
 from runner.training.step import UPDATES_A_CALL, Step
@@ -92,14 +92,23 @@ def measured_row(tmp_path_factory):
     """A row measured in this process, on real digits; images without workers of a DataLoader."""
     pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
     threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("bench")
+    resolve, seconds, precisions = profiles.resolve, UsualLoop.seconds, set()
+
+    def watched(loop, steps):
+        precisions.update(part.fp32_precision for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv))
+        return seconds(loop, steps)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROZOO_ROOT", str(folder))
         patch.setenv("REPROZOO_DATA", str(folder / "data"))
         patch.setattr("runner.bench.turns.WORKERS", 0)
+        patch.setattr(profiles, "resolve", lambda *args: resolve(*args) | {"float32": "tf32"})  # as `fast` on a GPU
+        patch.setattr(UsualLoop, "seconds", watched)
         row = measure(Question(model="lenet", dataset="digits", seconds=1.0, repeats=3))
     profiles.apply(profiles.resolve("fast", torch.device("cpu")))
     torch.set_num_threads(threads)
     assert not (folder / ".runs").exists(), "a measurement leaves no run behind"
+    assert precisions == {"ieee"}, "the usual loop is float32 as torch's defaults, whatever the profile"
     return row
 
 

@@ -1,6 +1,7 @@
 """The loop: the same bits resumed or not, for every model; the numbers it reports, against a loop written by hand."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -75,11 +76,19 @@ class Stopping:
         return Hooks(self.stop, lambda state: state.save(self.path), lambda facts: None, self.lines.append)
 
 
-DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    return torch.device(request.param)
 
 
-def run(
-    spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, facts=None, device=CPU,
+@pytest.fixture
+def run(device):
+    """Train on the device: everything in this file that trains is tested on a GPU, too, where `-m gpu` selects it."""
+    return functools.partial(run_on, device)
+
+
+def run_on(
+    device, spec, dataset, path, after=None, resume=None, force=False, seed=0, data=None, facts=None,
     profile="reference", on_other_device="refuse", **changes,
 ):  # fmt: skip
     recipe = spec.variants[dataset].recipe
@@ -113,39 +122,37 @@ def bits(trained):
     return weights_sha256(trained.weights), curve_csv(trained.curve)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("spec", "dataset"), VARIANTS)
-def test_the_same_bits_resumed_or_not(spec, dataset, device, tmp_path):
+def test_the_same_bits_resumed_or_not(spec, dataset, run, tmp_path):
     """Two steps an epoch, stopped inside the first epoch and between the epochs.
 
     One model, which has no state but weights, momentum and dropout's, and one with a second stage are also stopped before
     the first step and inside the second epoch.
     """
     path, data = tmp_path / "checkpoint.pt", random_data(dataset, 4, 2)
-    through = bits(run(spec, dataset, path, data=data, batch_size=2, device=device))
+    through = bits(run(spec, dataset, path, data=data, batch_size=2))
     resume = None
     everywhere = spec.name == "nin_dropout" or spec.variants[dataset].recipe.second_stage is not None
     for after in (1, 2, 2, 2) if everywhere else (2, 2):
         with pytest.raises(Stopped):
-            run(spec, dataset, path, after=after, resume=resume, data=data, batch_size=2, device=device)
+            run(spec, dataset, path, after=after, resume=resume, data=data, batch_size=2)
         resume = Checkpoint.load(path)
     assert (resume.epoch, resume.step) == (1, 1 if everywhere else 0)
-    assert bits(run(spec, dataset, path, resume=resume, data=data, batch_size=2, device=device)) == through
+    assert bits(run(spec, dataset, path, resume=resume, data=data, batch_size=2)) == through
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_the_same_bits_where_an_epoch_ends_with_a_partial_batch(device, tmp_path):
+def test_the_same_bits_where_an_epoch_ends_with_a_partial_batch(run, tmp_path):
     path = tmp_path / "checkpoint.pt"
-    through = bits(run(MODELS["nin_dropout"], "digits", path, device=device))  # ten images in batches of four
+    through = bits(run(MODELS["nin_dropout"], "digits", path))  # ten images in batches of four
     resume = None
     for after in (3, 3):
         with pytest.raises(Stopped):
-            run(MODELS["nin_dropout"], "digits", path, after=after, resume=resume, device=device)
+            run(MODELS["nin_dropout"], "digits", path, after=after, resume=resume)
         resume = Checkpoint.load(path)
-    assert bits(run(MODELS["nin_dropout"], "digits", path, resume=resume, device=device)) == through
+    assert bits(run(MODELS["nin_dropout"], "digits", path, resume=resume)) == through
 
 
-def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(tmp_path, monkeypatch):
+def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(run, tmp_path, monkeypatch):
     """Three steps an epoch; the rates as torch's own LambdaLR gives them, one call of it after each step."""
     used, step = [], torch.optim.SGD.step
 
@@ -166,7 +173,7 @@ def test_the_rate_rises_from_step_to_step_in_a_warm_up_and_stays(tmp_path, monke
     assert used == pytest.approx(expected)
 
 
-def test_a_stopped_warm_up_resumes_where_it_was(tmp_path):
+def test_a_stopped_warm_up_resumes_where_it_was(run, tmp_path):
     path, changes = tmp_path / "c.pt", {"schedule": Warmup(epochs=2), "epochs": 3}
     through = bits(run(MODELS["lenet"], "digits", path, **changes))
     with pytest.raises(Stopped):
@@ -174,7 +181,7 @@ def test_a_stopped_warm_up_resumes_where_it_was(tmp_path):
     assert bits(run(MODELS["lenet"], "digits", path, resume=Checkpoint.load(path), **changes)) == through
 
 
-def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minute(tmp_path, monkeypatch):
+def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minute(run, device, tmp_path, monkeypatch):
     """The loop saves inside an epoch too; going on from there gives the same bits."""
     monkeypatch.setattr("runner.training.loop.CHECKPOINT_SECONDS", 0.0)
     path, spec = tmp_path / "c.pt", MODELS["nin_dropout"]
@@ -193,19 +200,17 @@ def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minut
     recipe = dataclasses.replace(spec.variants["digits"].recipe, epochs=2, batch_size=4)
     job = Job(dataset="digits", model=spec.name, revision=1, recipe=recipe.to_dict(), seed=0)
     hooks = Hooks(lambda: False, save, lambda facts: None, lambda line: None)
+    switches = profiles.resolve("reference", device)
     with pytest.raises(Killed):
-        train(job, RUN, spec, recipe, random_data("digits"), CPU, profiles.resolve("reference", CPU), hooks)
+        train(job, RUN, spec, recipe, on(device, random_data("digits")), device, switches, hooks)
     assert saved == [(0, 1), (0, 2)]
     assert bits(run(spec, "digits", path, resume=Checkpoint.load(path))) == through
 
 
-def test_a_stop_is_heard_while_an_epoch_is_evaluated(tmp_path):
+def test_a_stop_is_heard_while_an_epoch_is_evaluated(run, tmp_path):
     """The steps of the epoch aren't trained again, and the whole test set is evaluated: to the same bits."""
-    path, spec, data = (
-        tmp_path / "c.pt",
-        MODELS["nin_dropout"],
-        random_data("digits", test_images=1_200),
-    )  # three batches
+    path, spec = tmp_path / "c.pt", MODELS["nin_dropout"]
+    data = random_data("digits", test_images=1_200)  # three batches
     through = bits(run(spec, "digits", path, data=data))
     resume = None
     for after in (5, 3):  # three steps are three questions, the first before the first step; then the evaluation's two
@@ -218,7 +223,7 @@ def test_a_stop_is_heard_while_an_epoch_is_evaluated(tmp_path):
     assert all(row["images_per_second"] > 0 for row in trained.curve)
 
 
-def test_a_kill_in_an_evaluation_costs_no_step(tmp_path, monkeypatch):
+def test_a_kill_in_an_evaluation_costs_no_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr("runner.training.loop.CHECKPOINT_SECONDS", 0.0)
     path, spec, data = tmp_path / "c.pt", MODELS["nin_dropout"], random_data("digits", test_images=1_200)
     saved = []
@@ -227,7 +232,7 @@ def test_a_kill_in_an_evaluation_costs_no_step(tmp_path, monkeypatch):
     assert saved == [(0, 1), (0, 2), (0, 3), (0, 3), (1, 0)]
 
 
-def test_weights_spoilt_by_the_very_last_update_are_diverged(tmp_path):
+def test_weights_spoilt_by_the_very_last_update_are_diverged(run, tmp_path):
     """One step: its loss is finite, what it leaves behind is not."""
     trained = run(
         MODELS["lenet"], "digits", tmp_path / "c.pt", optimizer=SGD(learning_rate=1e300), epochs=1, batch_size=10
@@ -237,13 +242,13 @@ def test_weights_spoilt_by_the_very_last_update_are_diverged(tmp_path):
     assert trained.curve[0]["test_error"] is None
 
 
-def test_another_seed_gives_other_bits(tmp_path):
+def test_another_seed_gives_other_bits(run, tmp_path):
     path = tmp_path / "checkpoint.pt"
     one, other = (run(MODELS["lenet"], "digits", path, seed=seed) for seed in (0, 1))
     assert bits(one)[0] != bits(other)[0]
 
 
-def test_the_loop_agrees_with_one_written_by_hand(tmp_path):
+def test_the_loop_agrees_with_one_written_by_hand(run, tmp_path):
     """torch's own layers, optimiser and cross-entropy, without any of the loop's machinery."""
     spec, data = MODELS["lenet"], random_data("digits", 10, 6)
     trained = run(spec, "digits", tmp_path / "c.pt", data=data, epochs=3, batch_size=4, schedule=Steps(after=(2,)))
@@ -328,7 +333,7 @@ def test_a_plateau_drops_twice_and_then_ends():
     assert [schedule.over(errors[:n]) for n in (9, 10, 11)] == [False, False, True]
 
 
-def test_a_plateau_ends_a_training_and_a_resumed_one_as_well(tmp_path):
+def test_a_plateau_ends_a_training_and_a_resumed_one_as_well(run, tmp_path):
     changes = {"epochs": 50, "schedule": Plateau(patience=1, drops=1), "batch_size": 5}
     path = tmp_path / "c.pt"
     through = run(MODELS["lenet"], "digits", path, **changes)
@@ -346,7 +351,7 @@ def test_a_plateau_ends_a_training_and_a_resumed_one_as_well(tmp_path):
     assert bits(run(MODELS["lenet"], "digits", path, resume=resume, **changes)) == bits(through)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_as_diverged(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_training_as_diverged(run, tmp_path):
     trained = run(MODELS["lenet"], "digits", tmp_path / "c.pt", optimizer=SGD(learning_rate=1e30), epochs=5)
     assert trained.outcome == "diverged"
     assert trained.wrong is None
@@ -354,13 +359,13 @@ def test_a_loss_that_is_not_finite_ends_the_training_as_diverged(tmp_path):
     assert len(trained.curve) < 5
 
 
-def test_a_network_that_stays_at_chance_collapsed(tmp_path):
+def test_a_network_that_stays_at_chance_collapsed(run, tmp_path):
     trained = run(MODELS["nin"], "digits", tmp_path / "c.pt", init=(("*", "constant", 0.0),))
     assert trained.curve[-1]["train_loss"] == pytest.approx(math.log(10), rel=0.02)
     assert trained.outcome == "collapsed"
 
 
-def test_a_network_that_only_learns_how_frequent_the_classes_are_collapsed(tmp_path):
+def test_a_network_that_only_learns_how_frequent_the_classes_are_collapsed(run, tmp_path):
     data = random_data("digits", train_images=200)
     data.train.labels[:100] = 1
     zeros = (("*", "constant", 0.0),)  # of which the last layer's bias alone can move
@@ -385,7 +390,7 @@ def test_a_constant_answer_has_the_entropy_of_the_labels_as_its_loss():
     assert label_entropy(torch.arange(100).repeat(7)) == pytest.approx(math.log(100))
 
 
-def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):
+def test_a_checkpoint_of_another_build_is_refused_unless_forced(run, tmp_path):
     path = tmp_path / "c.pt"
     spec = MODELS["lenet"]
     with pytest.raises(Stopped):
@@ -406,14 +411,16 @@ def test_a_checkpoint_of_another_build_is_refused_unless_forced(tmp_path):
         ({"precision": {"float32": "tf32"}}, "float32 was tf32, is ieee"),
     ],
 )
-def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_trail_says_so(tmp_path, change, told):
+def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_trail_says_so(
+    run, device, tmp_path, change, told
+):
     path, here = tmp_path / "c.pt", {"sources_sha256": "b" * 64, "data_sha256": "d" * 64}
     spec = MODELS["lenet"]
     with pytest.raises(Stopped):
         run(spec, "digits", path, after=2, facts=here)
     saved = Checkpoint.load(path)
     assert [facts["sources_sha256"] for facts in saved.trail] == ["b" * 64]
-    assert saved.precision == profiles.resolve("reference", CPU, spec.channels_last_on_cpu)
+    assert saved.precision == profiles.resolve("reference", device, spec.channels_last_on_cpu)
     same = run(spec, "digits", path, resume=saved, facts=here)
     assert (same.forced_resume, len(same.trail)) == (False, 1)
     foreign = dataclasses.replace(Checkpoint.load(path), **change)
@@ -426,18 +433,18 @@ def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_
 
 
 @pytest.mark.parametrize(
-    ("profile", "on_other_device", "other", "goes_on"),
+    ("profile", "allowed", "other", "goes_on"),
     [
-        ("fast", "refuse", {"device": "NVIDIA A100"}, True),
-        ("reference", "refuse", {"device": "NVIDIA A100"}, False),
-        ("reference", "restart", {"device": "NVIDIA A100"}, False),  # the worker starts afresh
-        ("reference", "resume", {"device": "NVIDIA A100"}, True),
-        ("fast", "resume", {"device": "NVIDIA A100", "torch": "1.0"}, False),
+        ("fast", "refuse", {"device": "NVIDIA of another model"}, True),
+        ("reference", "refuse", {"device": "NVIDIA of another model"}, False),
+        ("reference", "restart", {"device": "NVIDIA of another model"}, False),  # the worker starts afresh
+        ("reference", "resume", {"device": "NVIDIA of another model"}, True),
+        ("fast", "resume", {"device": "NVIDIA of another model", "torch": "1.0"}, False),
         ("fast", "resume", {"torch": "1.0"}, False),
     ],
 )
 def test_on_another_device_model_it_resumes_if_no_bits_are_promised_or_the_engine_allows_it(
-    tmp_path, profile, on_other_device, other, goes_on
+    run, tmp_path, profile, allowed, other, goes_on
 ):
     path, spec, changes = tmp_path / "c.pt", MODELS["nin_dropout"], {"augmentation": Augmentation(flip=True)}
     through = bits(run(spec, "digits", path, profile=profile, **changes))
@@ -446,7 +453,7 @@ def test_on_another_device_model_it_resumes_if_no_bits_are_promised_or_the_engin
     foreign = dataclasses.replace(Checkpoint.load(path), **other)
 
     def resumed():
-        return run(spec, "digits", path, resume=foreign, profile=profile, on_other_device=on_other_device, **changes)
+        return run(spec, "digits", path, resume=foreign, profile=profile, on_other_device=allowed, **changes)
 
     if goes_on:
         trained = resumed()
@@ -461,13 +468,13 @@ def test_on_another_device_model_it_resumes_if_no_bits_are_promised_or_the_engin
 def test_a_checkpoint_of_a_gpu_is_not_one_of_another_model_of_processor(tmp_path):
     path, spec = tmp_path / "c.pt", MODELS["lenet"]
     with pytest.raises(Stopped):
-        run(spec, "digits", path, after=2)
+        run_on(CPU, spec, "digits", path, after=2)
     saved = Checkpoint.load(path)
     from_gpu = dataclasses.replace(
         saved, device="NVIDIA H100", generators={**saved.generators, "cuda": torch.zeros(16)}
     )
     with pytest.raises(ResumeRefused, match="device was NVIDIA H100") as refused:
-        run(spec, "digits", path, resume=from_gpu, profile="fast", on_other_device="resume")
+        run_on(CPU, spec, "digits", path, resume=from_gpu, profile="fast", on_other_device="resume")
     assert not refused.value.other_model
 
 
@@ -497,7 +504,7 @@ def two_stages(epochs, rate=0.05, most=4):
     return {"epochs": epochs, "batch_size": 3, "schedule": Constant(), "second_stage": second}
 
 
-def test_a_second_stage_trains_on_all_images_with_a_fresh_velocity_until_the_losses_match(tmp_path):
+def test_a_second_stage_trains_on_all_images_with_a_fresh_velocity_until_the_losses_match(run, tmp_path):
     """By hand: torch's SGD on the first 8 of 12 images, another one on all 12, the losses measured at each epoch's end."""
     spec, data = MODELS["lenet"], random_data("digits", 12, 6)
     trained = run(spec, "digits", tmp_path / "c.pt", data=data, **two_stages(2, most=6), weight_decay=0.0)
@@ -525,20 +532,14 @@ def test_a_second_stage_trains_on_all_images_with_a_fresh_velocity_until_the_los
         assert torch.allclose(trained.weights[name], value, atol=1e-5)
 
 
-def test_a_second_stage_is_resumed_to_the_same_bits_with_dropout(tmp_path):
+def test_a_second_stage_is_resumed_to_the_same_bits_with_dropout(run, tmp_path):
     path, spec = tmp_path / "c.pt", MODELS["nin_dropout"]
     data = random_data("digits", 10, 4)
     changes = two_stages(1, rate=1e-6, most=2)
     through = run(spec, "digits", path, data=data, **changes)
     assert len(through.curve) == 3
     resume = None
-    for after in (
-        2,
-        2,
-        2,
-        2,
-        2,
-    ):  # inside the first stage, between the stages, inside the second and between its epochs
+    for after in [2] * 5:  # inside the first stage, between the stages, inside the second and between its epochs
         with pytest.raises(Stopped):
             run(spec, "digits", path, after=after, resume=resume, data=data, **changes)
         resume = Checkpoint.load(path)
