@@ -5,33 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.datasets import get_dataset
-from benchmarks.labels import SYMBOLS
-from benchmarks.leaderboard import default_view, make_board, read
-from runner.reporting.markdown import error_text, escape, measured_table
+from benchmarks.answer import answer_details, answer_of, answer_sentence
+from benchmarks.leaderboard import make_board, read
+from runner.reporting.markdown import measured_table
 
 ROOT = Path(__file__).resolve().parent.parent
-JUDGED = ("reproduced", "better", "worse", "inconclusive")  # verdicts that need five seeds and a comparable protocol
-NAMED = 3  # up to this many results are described one by one
 
 
 def finding(board: pd.DataFrame) -> str:
-    """Return how many printed numbers have a verdict. If they are few, describe each of them."""
-    view = default_view(board)
-    rows = list(view[view["verdict"].isin(JUDGED)].itertuples(index=False))
-    if not rows:
-        return "No printed number has a verdict yet."
-    numbers = "1 printed number has" if len(rows) == 1 else f"{len(rows)} printed numbers have"
-    counts = {word: sum(row.verdict == word for row in rows) for word in SYMBOLS}
-    totals = ", ".join(f"{count} `{word}`" for word, count in counts.items() if count)
-    sentences = [f"**{numbers} a verdict so far: {totals}.**"]
-    if len(rows) <= NAMED:
-        for row in rows:
-            where = f"{escape(row.label)} on {get_dataset(row.dataset).title}"
-            data = ", on unverified data files" if row.data == "unverified" else ""
-            sentences.append(
-                f"{where}: printed {row.printed} %, measured {error_text(row)} % over {row.n} seeds{data}: {row.verdict}."
-            )
+    """Return how many printed numbers have which verdict, as the site counts them, with the caveats."""
+    answer = answer_of(board)
+    sentences = [f"**{answer_sentence(answer)}**", *answer_details(answer)]
     return "\n".join(textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False))
 
 

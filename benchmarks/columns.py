@@ -148,6 +148,9 @@ PAPER_TABLE_COLUMNS = [
     "printed",  # `reported` as text, with its printed digits
     "kind",  # target | context
     "model",  # null if the zoo does not have it
+    "profile",  # of our number; null if the model has not run
+    "data",
+    "caveats",  # of our number, as text
     "mean",
     "half_width",  # of the 95 % interval of the mean
     "n",

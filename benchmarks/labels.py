@@ -71,6 +71,17 @@ def marks_of(row: Row) -> str:
     return "".join(letter for letter, marked in applies.items() if marked) if row.runs or row.outdated else ""
 
 
+def caveats_of(row: Row) -> str:
+    """Return the marks of a row in a few words each, such as `unverified data, profile fast`; '' without marks."""
+    return ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
+
+
+def with_caveats(row: Row) -> str:
+    """Return the error with the row's caveats: `24.48 ± 0.51 (unverified data)`."""
+    caveats = caveats_of(row)
+    return error_text(row) + (f" ({caveats})" if caveats else "")
+
+
 def ranks(rows: pd.DataFrame) -> list[int | None]:
     """Return the ranks of one data set's rows, which are sorted by error; None for a row that has not run.
 
@@ -95,10 +106,9 @@ def with_cited_rows(board: pd.DataFrame) -> pd.DataFrame:
     return view[view["model"].notna() | view["paper"].isin(sources)].reset_index(drop=True)
 
 
-def as_of_line(board: pd.DataFrame, commit: str | None) -> str:
-    """Return the line to cite a board with: the commit of the checkout and the date of the newest record."""
+def as_of_line(newest: pd.Timestamp, commit: str | None) -> str:
+    """Return the line to cite a report with: the commit of the checkout and the date of the newest record (NaT: none)."""
     where = f"As of commit {commit}" if commit else "Outside a git checkout"
-    newest = board["newest"].max()
     return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
 
 
@@ -115,8 +125,11 @@ def own_line(runs: pd.DataFrame) -> str:
     clauses = [f"Unpublished in this checkout: {len(own)} run{'s' * (len(own) > 1)}"]
     if same_weights.any():
         clauses.append(f"{same_weights.sum()} with weights bit-identical to a published run, counted once")
-    if averaged := int((same_seed & (own["standing"] == "counted")).sum()):
+    trained = own["outcome"] == "finished"
+    if averaged := int((same_seed & (own["standing"] == "counted") & trained).sum()):
         clauses.append(f"{averaged} of seeds that are also published, averaged with those")
+    if untrained := int((~trained).sum()):
+        clauses.append(f"{untrained} did not train")
     return ", ".join(clauses) + "."
 
 
@@ -125,8 +138,25 @@ def repeats_line(view: pd.DataFrame) -> str:
     repeated = view[view["runs"] > view["seeds"]]
     if repeated.empty:
         return ""
-    counts = ", ".join(f"{clean(row.model)} {runs_of_seeds(row)}" for row in repeated.itertuples(index=False))
-    return f"Several runs of a seed count once, as their mean: {counts}."
+    counts = ", ".join(f"{short_name(row, view)} {runs_of_seeds(row)}" for row in repeated.itertuples(index=False))
+    return f"Several runs of a seed count as one: {counts}."
+
+
+def short_name(row: Row, view: pd.DataFrame) -> str:
+    """Return a row's model, `nin`, or `cifar10/nin` if the view has several data sets."""
+    several = view.loc[view["model"].notna(), "dataset"].nunique() > 1
+    return f"{row.dataset}/{clean(row.model)}" if several else clean(row.model)
+
+
+def profiles_text(row: Row) -> str:
+    """Return which two profiles an equivalence compares, and on what."""
+    unverified = " on unverified data" if row.data == "unverified" else ""
+    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
+
+
+def equivalence_sentence(row: Row) -> str:
+    """Return verdict, profiles and reason of an equivalence."""
+    return f"{verdict_words(row.verdict)}: {profiles_text(row)}: {clean(row.reason)}."
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
@@ -134,7 +164,8 @@ def repeats_line(view: pd.DataFrame) -> str:
 
 def runs_of_seeds(row: Row) -> str:
     """Return `12 runs of 10 seeds`, or `10 seeds` if each ran once."""
-    return f"{row.runs} runs of {row.seeds} seeds" if row.runs > row.seeds else f"{row.seeds} seeds"
+    seeds = f"{row.seeds} seed{'s' * (row.seeds != 1)}"
+    return f"{row.runs} runs of {seeds}" if row.runs > row.seeds else seeds
 
 
 def title_of(row: Row) -> str:

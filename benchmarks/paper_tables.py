@@ -9,6 +9,7 @@ from benchmarks.board import default_view
 from benchmarks.columns import CHOICE_COLUMNS, PAPER_TABLE_COLUMNS
 from benchmarks.errors import unknown
 from benchmarks.intervals import sample_of_runs, summarise
+from benchmarks.labels import caveats_of
 from benchmarks.papers import Paper
 
 
@@ -35,6 +36,7 @@ def make_paper_table(board: pd.DataFrame, paper: Paper, table: str | None = None
             continue
         row: Any = ours.get((figure.dataset, figure.model))  # a named tuple of pandas
         is_target = row is not None and figure.kind == "target"
+        has_run = row is not None and row.runs > 0
         measured = row is not None and not pd.isna(row.mean)
         rows.append(
             {
@@ -45,6 +47,9 @@ def make_paper_table(board: pd.DataFrame, paper: Paper, table: str | None = None
                 "printed": str(figure.printed),
                 "kind": figure.kind,
                 "model": figure.model,
+                "profile": row.profile if has_run else None,
+                "data": row.data if has_run else None,
+                "caveats": caveats_of(row) if has_run else "",
                 "mean": row.mean if measured else None,
                 "half_width": row.half_width if measured else None,
                 "n": row.n if row is not None else 0,

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
-from benchmarks.intervals import Sample, summarise
+from benchmarks.intervals import sample_of_runs, summarise
 from benchmarks.leaderboard import make_board, read, runs_of
 from benchmarks.records import Job
 from benchmarks.suites import get_suite
@@ -69,10 +69,13 @@ def own_lines(jobs: list[Job]) -> list[str]:
     for row in make_board(evidence).itertuples(index=False):
         runs = runs_of(evidence, row.dataset, row.model)
         runs = runs[(runs["profile"] == row.profile) & (runs["data"] == row.data)]
-        own, published = (_in_words(runs[runs["local"] == local]) for local in (True, False))
+        # A run whose weights are bit-identical to a published one is a duplicate of it, but it is the visitor's own.
+        own = _in_words(runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])])
+        published = _in_words(runs[~runs["local"] & (runs["standing"] == "counted")])
         if (row.dataset, row.model, row.profile) not in wanted or not own:
             continue
-        line = f"{row.dataset}/{row.model}: yours {own}, published {published or 'none yet'}"
+        data = " (unverified data)" if row.data == "unverified" else ""
+        line = f"{row.dataset}/{row.model}{data}: yours {own}, published {published or 'none yet'}"
         if pd.notna(row.reported):
             line += f", printed {row.reported:g}: {row.verdict}"
         lines.append(line)
@@ -80,11 +83,11 @@ def own_lines(jobs: list[Job]) -> list[str]:
 
 
 def _in_words(runs: pd.DataFrame) -> str:
-    """Return '0.91 ± 0.04 of 5 seeds' over the finished runs of whole recipes; '' if there are none."""
-    errors = runs[runs["standing"].isin(["counted", "duplicate"]) & runs["test_error"].notna()]
-    by_seed = errors.groupby("seed")["test_error"].mean().tolist()
-    if not by_seed:
-        return ""
-    summary = summarise(Sample(tuple(by_seed)))
+    """Return '0.91 ± 0.04 of 5 seeds', '0.91 ± 0.04 of 4 seeds, 1 did not train', or '' if there are no runs."""
+    sample = sample_of_runs(zip(runs["seed"], runs["outcome"], runs["test_error"], strict=True))
+    if not sample.n:
+        return f"nothing: {number(sample.seeds, 'seed')} did not train" if sample.seeds else ""
+    summary = summarise(sample)
     spread = "" if summary.half_width is None else f" ± {summary.half_width:.2f}"
-    return f"{summary.mean:.2f}{spread} of {number(len(by_seed), 'seed')}"
+    rest = f", {sample.seeds - sample.n} did not train" if sample.seeds > sample.n else ""
+    return f"{summary.mean:.2f}{spread} of {number(sample.n, 'seed')}{rest}"

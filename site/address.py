@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
-from tables.answer import CHECKED
 
+from benchmarks.answer import CHECKED
 from benchmarks.datasets import DATASETS
 
 CARRIED = ("dataset", "model")  # kept when the reader moves to another page

@@ -18,7 +18,6 @@ from charts.common import GREY
 from charts.runs import curves_figure, seeds_figure
 from markdown_it import MarkdownIt
 from markupsafe import Markup
-from tables.answer import answer_details, answer_of, answer_sentence
 from tables.board import board_rows, others_sentence, ranked_view
 from tables.claims import claims_table
 from tables.common import Links, authors_of, datasets_of, marks, runs_behind, sentence, titles_of
@@ -38,8 +37,9 @@ from tables.runs import (
     runs_table,
 )
 
+from benchmarks.answer import answer_details, answer_of, answer_sentence
 from benchmarks.datasets import DATASETS
-from benchmarks.labels import LEGEND, verdict_words
+from benchmarks.labels import LEGEND, equivalence_sentence
 from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
 from benchmarks.records import RunRecord
 
@@ -167,7 +167,7 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
         "nothing": not len(ran),
         "provenance": list(ran["provenance"].dropna().unique()),
         "equal": [
-            f"{verdict_words(row.verdict)}: {row.label}, {row.profile} compared with reference: {row.reason}."
+            equivalence_sentence(row)
             for row in reading.equivalences[reading.equivalences["dataset"] == dataset].itertuples()
         ],
         "costs": costs,

@@ -107,7 +107,7 @@ def make_reading(evidence: Evidence, folder: Path) -> Reading:
         make_claims(board, evidence.papers),
         make_equivalences(board),
         make_attempts(evidence.papers, load_attempts()),
-        as_of_line(board, commit_of(folder)),
+        as_of_line(board["newest"].max(), commit_of(folder)),
         repository(),
     )
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from helpers import copy_cards, make_seeds, publish_records
+from helpers import copy_cards, make_record, make_seeds, publish_records
 
 from benchmarks.leaderboard import make_board, read
 from runner.reporting.header import header
@@ -29,6 +29,18 @@ def test_source_figure_cost_and_command_come_first(tmp_path: Path) -> None:
     lines = lines_of(results, "nin_dropout")
     assert lines[2] == "Measured: 10.47 ± 0.38 % (3 of 3 seeds trained): … more seeds"
     assert "10.0 min per run on NVIDIA H200 (reference, 3 runs)" in lines[3]
+
+
+def test_caveats_are_named_and_a_diverged_run_is_no_cost(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    own = copy_cards(results)["nin_dropout"].datasets["cifar10"]
+    facts = {"recipe": own.recipe, "revision": own.revision, "profile": "fast", "verified": False}
+    [whole] = make_seeds([10.3], **facts)
+    early = [make_record(seed=seed, outcome="diverged", train_seconds=60.0, **facts) for seed in (1, 2, 3)]
+    publish_records(results, whole, *early)
+    lines = lines_of(results, "nin_dropout")
+    assert "(1 of 4 seeds trained, unverified data, profile fast)" in lines[2]
+    assert "10.0 min per run on NVIDIA H200 (fast, 1 run)" in lines[3]
 
 
 def test_a_model_without_a_figure_says_so(tmp_path: Path) -> None:

@@ -31,6 +31,19 @@ def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
     assert line.startswith("mnist/caffe_lenet: yours 1.00 of 1 seed, published 0.91 ± 0.04 of 5 seeds, printed 1.03: ")
 
 
+def test_seeds_that_did_not_train_are_no_part_of_a_mean(own_root):
+    cards = copy_cards(own_root / "results")
+    facts = cards["caffe_lenet"].datasets["mnist"]
+    own = {"model": "caffe_lenet", "dataset": "mnist", "recipe": facts.recipe, "revision": facts.revision}
+    own |= {"training_images": 60_000, "parameters": facts.parameters}
+    *trained, collapsed = make_seeds([0.90, 0.92, 0.91, 0.93, 88.65], **own)
+    publish_records(own_root / "results", *trained, collapsed.model_copy(update={"outcome": "collapsed"}))
+    [mine] = make_seeds([88.65], **own, run="f" * 32, weights_sha256="e" * 64, outcome="collapsed")
+    run_locally(own_root / ".runs", mine)
+    [line] = quickstart.own_lines([mine.job])
+    assert "yours nothing: 1 seed did not train, published 0.92 ± 0.02 of 4 seeds, 1 did not train" in line
+
+
 def test_models_that_have_not_run_are_not_mentioned(own_root):
     copy_cards(own_root / "results")
     [job] = [record.job for record in make_seeds([1.0], model="caffe_lenet", dataset="mnist")]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import make_record, make_seeds, publish_records, run_locally
+from helpers import copy_cards, make_record, make_seeds, publish_records, run_locally
 from rich.console import Console
 
 from benchmarks.errors import UserError
+from benchmarks.labels import own_line
 from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
 from runner.reporting.markdown import measured_table
 from runner.reporting.report import FORMATS, Selection, render
@@ -190,7 +191,7 @@ def test_numbers_that_are_not_plain_are_marked_and_the_marks_explained(evidence:
 def test_every_judged_row_has_its_reason(evidence: Evidence) -> None:
     text = " ".join(text_of(evidence, "table").split())
     assert "nin_dropout: mean 10.52 of 5 seeds is 0.11 above the paper's 10.41; the 95 % prediction" in text
-    assert "nin_fc (fast): mean 12.10" in text
+    assert "nin_fc (profile fast): mean 12.10" in text
     assert "nin: none of 1 trained so far." in text
 
 
@@ -204,9 +205,12 @@ def test_the_report_says_what_to_type_next(evidence: Evidence, tmp_path: Path) -
     assert "--model nin_fc_dropout" in line
     assert "--model nin_augmentation" not in line
     assert "runner report --suite cifar10 --format csv" in text
-    seeds = "Seeds needed for a verdict: nin_augmentation 2, nin 5. Run them: "  # nin's one seed collapsed: five more
-    models = "--model nin_augmentation --model nin"
-    assert f"{seeds}runner submit --suite cifar10 {models} --until-decided\n" in text
+    submit = "Run them: runner submit --suite cifar10"
+    for needed in (
+        f"nin 5. {submit} --model nin --until-decided",  # its one seed collapsed: five more
+        f"nin_augmentation 2. {submit} --model nin_augmentation --allow-unverified-data --until-decided",
+    ):
+        assert f"Seeds needed for a verdict: {needed}\n" in text
     nothing = text_of(read(tmp_path / "nowhere"), "table")
     assert "No run of 'cifar10' has ended yet. Start with: runner submit --suite cifar10\n" in nothing
 
@@ -418,6 +422,40 @@ def test_a_sources_table_keeps_its_order_and_labels_and_adds_our_numbers(
     assert capsys.readouterr().out.count("\n|---|") == 7  # Tables 1 to 5, Sections 4.2 and 4.6
 
 
+@pytest.mark.parametrize("fmt", ["table", "markdown", "latex", "csv", "json"])
+def test_a_number_of_another_profile_or_data_is_marked_in_every_format(
+    fmt: str, own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_records(own_root / "results", *make_seeds(FIVE, profile="fast", verified=False))
+    for selection in ({"paper": "lin2013", "table": "Table 1"}, {"measured": True}):
+        show(None, fmt, **selection)
+        text = " ".join(capsys.readouterr().out.split())
+        assert "unverified data" in text, selection
+        assert "fast" in text, selection
+
+
+def test_a_suite_of_settings_is_reported_by_its_held_out_images(
+    own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cards = copy_cards(own_root / "results")
+    own = cards["allcnn_c"].datasets["cifar10"]
+    facts = {"model": "allcnn_c", "recipe": own.recipe, "revision": own.revision}
+    publish_records(own_root / "results", *make_seeds([12.5], **facts, overrides={"holdout": 10_000}))
+    show("allconv_rates", "table")
+    text = capsys.readouterr().out
+    assert "12.50" in text
+    assert "No run" not in text
+    show("allconv_rates", "markdown")
+    assert "newest record 20" in capsys.readouterr().out
+
+
+def test_the_owner_s_runs_that_did_not_train_are_not_called_averaged(own_root: Path) -> None:
+    publish_records(own_root / "results", *make_seeds(FIVE))
+    run_locally(own_root / ".runs", make_record(90.0, seed=0, outcome="collapsed", run="f" * 32))
+    line = own_line(read(own_root / "results", own_root / ".runs").runs)
+    assert line == "Unpublished in this checkout: 1 run, 1 did not train."
+
+
 def test_a_table_or_source_that_is_not_there_is_named_in_one_line(own_root: Path) -> None:
     with pytest.raises(UserError, match="unknown table of lin2013 'Table 9'"):
         show(None, "table", paper="lin2013", table="Table 9")
@@ -450,4 +488,4 @@ def test_repeated_runs_of_a_seed_are_mentioned(tmp_path: Path) -> None:
     publish_records(tmp_path, *make_seeds(FIVE), again)
     text = text_of(read(tmp_path), "table")
     assert "5 of 5 (6 runs)" in text
-    assert "Several runs of a seed count once, as their mean: nin_dropout 6 runs of 5 seeds." in text
+    assert "Several runs of a seed count as one: nin_dropout 6 runs of 5 seeds." in text

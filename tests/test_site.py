@@ -37,7 +37,6 @@ from helpers import (
 )
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
-from tables.answer import CHECKED, answer_details, answer_of, answer_sentence
 from tables.board import GROUPS, RIVALS, board_rows, elsewhere, filtered, ranked_view
 from tables.claims import claims_table
 from tables.common import marks, runs_behind, titles_of
@@ -46,6 +45,7 @@ from tables.model import anatomy_table, reproduce_commands
 from tables.progress import progress_table
 from tables.runs import checklist, costs_table, find_runs, run_marks
 
+from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentence
 from benchmarks.errors import UserError
 from benchmarks.labels import MARKS, SYMBOLS, as_csv
 from benchmarks.leaderboard import BOARD_COLUMNS, default_view, make_board, make_claims, read
@@ -377,6 +377,13 @@ def test_the_frontier_is_what_nothing_cheaper_beats(full):
     for row in rows[rows["mean"].notna()].itertuples():
         cheaper = rows[(rows["parameters"] <= row.parameters) & (rows.index != row.Index) & rows["mean"].notna()]
         assert row.frontier == (not (cheaper["mean"] <= row.mean).any())
+
+
+def test_a_model_of_which_no_seed_trained_has_no_point_on_the_cost_figure(tmp_path):
+    own = copy_cards(tmp_path)["nin_dropout"].datasets["cifar10"]
+    facts = {"recipe": own.recipe, "revision": own.revision, "outcome": "diverged"}
+    publish_records(tmp_path, *(make_record(seed=seed, **facts) for seed in range(5)))
+    assert "nin_dropout" not in set(cost_view(make_board(read(tmp_path)), "cifar10", "macs")["model"])
 
 
 def test_compare_marks_exactly_the_fields_that_differ(full):

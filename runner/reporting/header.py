@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.board import default_view
-from benchmarks.labels import clean, error_text, trained_text, verdict_words
+from benchmarks.labels import caveats_of, clean, error_text, trained_text, verdict_words
 from benchmarks.papers import Paper
 from runner.text import number
 
@@ -33,9 +33,8 @@ def header(
     else:
         lines.append("Reported: no error that this model is judged by")
     if row is not None and row.runs:
-        lines.append(
-            f"Measured: {error_text(row) or 'no error'} % ({trained_text(row)} seeds trained): {verdict_words(row.verdict)}"
-        )
+        trained = f"{trained_text(row)} seeds trained" + (f", {caveats_of(row)}" if caveats_of(row) else "")
+        lines.append(f"Measured: {error_text(row) or 'no error'} % ({trained}): {verdict_words(row.verdict)}")
     lines.append(f"Cost: {cost(name, dataset, card, runs)}")
     suites = card["suites"]
     if dataset in card["datasets"] and suites:
@@ -50,7 +49,8 @@ def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -
     parts = [f"{facts['macs']:,} multiply-accumulates per image"]
     if "recipe" in facts and isinstance(facts["recipe"].get("epochs"), int):
         parts.append(f"{facts['recipe']['epochs']} epochs")
-    counted = runs[(runs["dataset"] == dataset) & (runs["model"] == name) & (runs["standing"] == "counted")]
+    whole = (runs["standing"] == "counted") & (runs["outcome"] != "diverged")  # a diverged run stops early
+    counted = runs[(runs["dataset"] == dataset) & (runs["model"] == name) & whole]
     for (hardware, profile), group in counted.groupby(["hardware", "profile"], sort=True):
         minutes = group["train_seconds"].median() / 60
         took = f"{minutes / 60:,.1f} h" if minutes >= 120 else f"{minutes:,.1f} min"

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import Row, clean, error_text, gap_of, trained_text, with_cited_rows
+from benchmarks.labels import Row, clean, gap_of, trained_text, with_caveats, with_cited_rows
 from benchmarks.latex import Raw, escape, table
 from runner.reporting.texts import reported_text
 
@@ -27,4 +27,4 @@ def latex(suite: str | None, board: pd.DataFrame, as_of: str) -> str:
 def _cells(row: Row) -> list[str]:
     cited = Raw(f"{escape(reported_text(row))}~\\cite{{{row.paper}}}") if reported_text(row) else ""
     verdict = "published only" if pd.isna(row.model) else row.verdict
-    return [clean(row.label), error_text(row), trained_text(row), cited, gap_of(row).replace("-", "−"), verdict]
+    return [clean(row.label), with_caveats(row), trained_text(row), cited, gap_of(row).replace("-", "−"), verdict]

@@ -7,19 +7,18 @@ import pandas as pd
 from benchmarks.datasets import get_dataset
 from benchmarks.labels import (
     LEGEND,
-    MARKS,
     Row,
     clean,
-    error_text,
+    equivalence_sentence,
     gap_of,
-    marks_of,
     title_of,
     trained_text,
     verdict_words,
+    with_caveats,
     with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
-from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
+from runner.reporting.texts import measured_with, notes_of, ranked, reasons_of, reported_text
 
 
 def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:
@@ -35,7 +34,7 @@ def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of
         lines.append("")
     if len(view):
         lines += [LEGEND, ""]
-    reasons = [f"- {escape(about(row))}: {escape(row.reason)}." for row in with_reasons(view)]
+    reasons = [f"- {escape(name)}: {escape(reason)}" for name, reason in reasons_of(view)]
     if reasons:
         lines += ["## Why", "", *reasons, ""]
     if len(claims):
@@ -45,10 +44,7 @@ def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of
             why = escape(claim.reason) + measured_with(claim)
             lines.append(f"| {escape(claim.text)} | {place} | {verdict_words(claim.verdict)} | {why} |")
         lines.append("")
-    profiles = [
-        f"- {verdict_words(row.verdict)}: {escape(profiles_text(row))}: {escape(row.reason)}."
-        for row in make_equivalences(board).itertuples(index=False)
-    ]
+    profiles = [f"- {escape(equivalence_sentence(row))}" for row in make_equivalences(board).itertuples(index=False)]
     if profiles:
         lines += ["## Profiles", "", *profiles, ""]
     notes = [f"- {escape(note)}" for note in [*notes_of(suite, board, view), *([as_of] * bool(as_of))]]
@@ -57,10 +53,15 @@ def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of
 
 def _markdown_cells(row: Row) -> list[str]:
     """Return model, error, trained, paper, gap, verdict."""
-    marks = ", ".join(MARKS[letter].partition(":")[0] for letter in marks_of(row))
-    error = error_text(row) + (f" ({marks})" if marks else "")
     source = "" if pd.isna(row.reported) else f"{reported_text(row)} ({escape(row.paper)}, {escape(row.where)})"
-    return [escape(title_of(row)), error, trained_text(row), source, gap_of(row), verdict_words(row.verdict)]
+    return [
+        escape(title_of(row)),
+        with_caveats(row),
+        trained_text(row),
+        source,
+        gap_of(row),
+        verdict_words(row.verdict),
+    ]
 
 
 def measured_table(board: pd.DataFrame) -> str:

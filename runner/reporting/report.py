@@ -6,7 +6,7 @@ Table, Markdown and LaTeX show the default view; CSV and JSON have every row and
 import io
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from rich.console import Console
@@ -50,6 +50,8 @@ class Selection:
 def show(selection: Selection, fmt: str) -> None:
     """Print a report from this checkout's results and runs."""
     selection.check()
+    if selection.suite is not None and get_suite(selection.suite).overrides.get("holdout"):
+        selection = replace(selection, holdout=True)  # such a suite compares settings; its runs are on no board
     evidence = read(results_folder(), runs_folder())
     if evidence.problems:
         count, first = len(evidence.problems), evidence.problems[0]
@@ -64,9 +66,10 @@ def show(selection: Selection, fmt: str) -> None:
 
 def _special(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     """Return a source's own tables, or the choices on held-out images; None if they were printed."""
-    board = make_board(evidence)
-    as_of = as_of_line(board, commit_of(root()))
+    commit = commit_of(root())
     if selection.paper is not None:
+        board = make_board(evidence)
+        as_of = as_of_line(board["newest"].max(), commit)
         if selection.paper not in evidence.papers:
             raise unknown("source", selection.paper, evidence.papers)
         paper = evidence.papers[selection.paper]
@@ -78,7 +81,8 @@ def _special(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     frame = make_choices(runs)
     if frame.empty and fmt == "table":
         return "No run with held-out images has ended. Start with: runner submit --suite SUITE --model MODEL --set holdout=N\n"
-    return tables.write(frame, tables.choice_cells(frame), fmt, "holdout", as_of)
+    newest = runs.loc[runs["standing"] == "validation", "finished"].max()
+    return tables.write(frame, tables.choice_cells(frame), fmt, "holdout", as_of_line(newest, commit))
 
 
 def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
@@ -89,7 +93,7 @@ def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     if selection.measured:
         board = board[board["runs"] > 0]
         claims = claims[claims["verdict"] != "not run"]
-    as_of = as_of_line(board, commit_of(root()))
+    as_of = as_of_line(board["newest"].max(), commit_of(root()))
     own = own_line(runs)
     if selection.measured and fmt == "markdown":
         return measured_table(board) + "\n"

@@ -28,7 +28,8 @@ def paper_cells(frame: pd.DataFrame, paper: Paper) -> list[Cells]:
             verdict = verdict if pd.isna(row.verdict) else verdict_words(row.verdict)
             name = "" if pd.isna(row.model) else row.model
             first = [row.label, *[get_dataset(row.dataset).title] * several, name]
-            cells.append([*first, row.printed, error_text(row), trained_text(row), gap_of(row), verdict])
+            measured = error_text(row) + (f" ({row.caveats})" if row.caveats else "")
+            cells.append([*first, row.printed, measured, trained_text(row), gap_of(row), verdict])
         tables.append((title, heads, cells, 2 + several))
     return tables
 

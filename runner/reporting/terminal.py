@@ -16,13 +16,14 @@ from benchmarks.labels import (
     error_text,
     gap_of,
     marks_of,
+    profiles_text,
     title_of,
     trained_text,
     verdict_words,
     with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
-from runner.reporting.texts import about, measured_with, notes_of, profiles_text, ranked, reported_text, with_reasons
+from runner.reporting.texts import measured_with, notes_of, ranked, reasons_of, reported_text
 
 COLOURS = {  # in addition to symbol and word, which suffice without colour
     "reproduced": "green",
@@ -90,12 +91,12 @@ def _table(rows: pd.DataFrame) -> Table:
 
 
 def _print_reasons(console: Console, view: pd.DataFrame) -> None:
-    rows = with_reasons(view)
-    if not rows:
+    reasons = reasons_of(view)
+    if not reasons:
         return
     console.print(Text("Why", style="bold"))
-    for row in rows:
-        line = Text.assemble((about(row), "bold"), f": {clean(row.reason)}.")
+    for name, reason in reasons:
+        line = Text.assemble((name, "bold"), f": {reason}")
         console.print(Padding(line, (0, 0, 0, 2)))
     console.print()
 

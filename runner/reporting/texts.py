@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.labels import Row, clean, ranks, repeats_line
+from benchmarks.labels import Row, clean, ranks, repeats_line, short_name
 from runner.text import number
 
 SUBMIT = "runner submit --suite"
@@ -21,14 +21,10 @@ def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
     return [("" if rank is None else str(rank), row) for rank, row in pairs]
 
 
-def about(row: Row) -> str:
-    """Return the name of the row that a reason belongs to."""
-    return clean(row.model) + (f" ({row.profile})" if row.profile != "reference" else "")
-
-
-def with_reasons(view: pd.DataFrame) -> list[Any]:
-    """Return the rows whose verdict needs a sentence."""
-    return [row for row in view.itertuples(index=False) if row.runs and not pd.isna(row.reported)]
+def reasons_of(view: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return name and reason of each row whose verdict needs one."""
+    rows = [row for row in view.itertuples(index=False) if row.runs and not pd.isna(row.reported)]
+    return [(short_name(row, view) + measured_with(row), f"{clean(row.reason)}.") for row in rows]
 
 
 def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list[str]:
@@ -56,11 +52,12 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
             f"Some models have not run: {SUBMIT} {suite} {' '.join(f'--model {clean(name)}' for name in waiting)}"
         )
     open_ = models[(models["runs"] > 0) & models["seeds_to_go"].gt(0)]
-    for profile, rows in open_.groupby("profile", sort=False):
-        counts = ", ".join(f"{clean(row.model)} {int(row.seeds_to_go)}" for row in rows.itertuples(index=False))
+    for (profile, data), rows in open_.groupby(["profile", "data"], sort=False):
+        counts = ", ".join(f"{short_name(row, view)} {int(row.seeds_to_go)}" for row in rows.itertuples(index=False))
         names = " ".join(f"--model {clean(name)}" for name in dict.fromkeys(rows["model"]))
         flags = f"{suite} {names}" if suite else f"SUITE {names}"
         flag = "" if profile == "reference" else f" --profile {profile}"
+        flag += " --allow-unverified-data" * (data == "unverified")
         notes.append(f"Seeds needed for a verdict: {counts}. Run them: {SUBMIT} {flags}{flag} --until-decided")
     if not suite and (models["runs"] == 0).sum() > 20:
         notes.append("To show only models that have run: runner report --measured")
@@ -69,13 +66,7 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
     return notes
 
 
-def profiles_text(row: Row) -> str:
-    """Return which two profiles an equivalence compares, and on what."""
-    unverified = " on unverified data" if row.data == "unverified" else ""
-    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
-
-
-def measured_with(claim: Row) -> str:
-    """Return the profile and data on which a claim was judged; '' for reference on verified data."""
-    parts = ["profile fast"] * (claim.profile == "fast") + ["unverified data"] * (claim.data == "unverified")
+def measured_with(row: Row) -> str:
+    """Return the profile and data on which a row or a claim was measured; '' for reference on verified data."""
+    parts = ["profile fast"] * (row.profile == "fast") + ["unverified data"] * (row.data == "unverified")
     return f" ({', '.join(parts)})" if parts else ""

@@ -137,7 +137,7 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
             textposition="bottom left",  # free on the frontier: nothing cheaper has a smaller error
             cliponaxis=False,
             text=[label(text, 24) if place in label_places else "" for place, text in some["label"].items()],
-            hovertext=[label(text) for text in some["label"]],
+            hovertext=[full_name(row) for row in some.itertuples(index=False)],
             name=kind,
             customdata=[["model", row.model, row.dataset] for row in some.itertuples(index=False)],
             hovertemplate="<b>%{hovertext}</b><br>error %{y:.2f} %<br>" + title.lower() + " %{x:.3s}<extra></extra>",

@@ -36,7 +36,8 @@ def ranked_view(
     """
     rows = board[board["dataset"] == dataset]
     if profiles:
-        rows = rows[rows["profile"].isin(profiles) | (rows["runs"] == 0)]
+        not_run = (rows["runs"] == 0) & (rows["outdated"] == 0)
+        rows = rows[rows["profile"].isin(profiles) | not_run]
     else:
         rows = with_cited_rows(rows) if rivals == RIVALS[0] else default_view(rows)
     if rivals == RIVALS[2]:

@@ -24,11 +24,13 @@ def cost_view(board: pd.DataFrame, dataset: str, cost: str) -> pd.DataFrame:
     """Return the models with an error and a cost, cheapest first.
 
     The column `frontier` marks models such that no cheaper one has a smaller error. It compares measured errors only, so
-    a model without runs is never on the frontier. Such a model has its reported error.
+    a model without runs is never on the frontier. Such a model has its reported error. A model of which no seed trained is
+    left out: it has no error of its own, and the reported one was not reached.
     """
     rows = default_view(board[board["dataset"] == dataset])
     costs = rows[cost].astype(float)
-    rows = rows[rows["model"].notna() & rows["error"].notna() & (costs > 0) & (costs < math.inf)]
+    has_error = rows["mean"].notna() | (rows["error"].notna() & (rows["runs"] == 0))
+    rows = rows[rows["model"].notna() & has_error & (costs > 0) & (costs < math.inf)]
     rows = rows.assign(**{cost: rows[cost].astype(float)}).sort_values([cost, "error"], ignore_index=True)
     best, frontier = float("inf"), []
     for row in rows.itertuples(index=False):

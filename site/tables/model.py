@@ -112,10 +112,10 @@ def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.
     fitting = sorted((s for s in SUITES.values() if dataset in s.datasets), key=lambda suite: not suite.every_model)
     suites = [*suites, *(card.suites if card else ()), *(suite.name for suite in fitting)]
     suites = [name for name in suites if name in SUITES]
-    profile = (
-        f" --profile {counted['profile'].iloc[0]}" if len(counted) and counted["profile"].iloc[0] != PROFILES[0] else ""
-    )
-    lines = [f"runner submit --suite {suites[0] if suites else 'SUITE'} --model {model}{profile}"]
+    first = counted.iloc[0] if len(counted) else None
+    options = f" --profile {first['profile']}" if first is not None and first["profile"] != PROFILES[0] else ""
+    options += " --allow-unverified-data" if first is not None and first["data"] == "unverified" else ""
+    lines = [f"runner submit --suite {suites[0] if suites else 'SUITE'} --model {model}{options}"]
     published = counted[~counted["local"].astype(bool)]
     if len(published):
         first = published.iloc[0]

@@ -6,12 +6,12 @@ import source
 import streamlit as st
 import widgets
 from charts.board import gap_figure, gap_order
-from tables.answer import answer_details, answer_of, answer_sentence
 from tables.board import RIVALS, board_rows, elsewhere, filtered, options, ranked_view
 from tables.common import datasets_of
 
+from benchmarks.answer import answer_details, answer_of, answer_sentence
 from benchmarks.datasets import DATASETS
-from benchmarks.labels import LEGEND, as_csv, as_json, verdict_words
+from benchmarks.labels import LEGEND, as_csv, as_json, equivalence_sentence
 from benchmarks.leaderboard import PROFILES
 
 PAGE = "leaderboard"
@@ -133,7 +133,4 @@ equal = reading.equivalences[reading.equivalences["dataset"] == dataset]
 if len(equal):
     with st.expander("Profiles: does fast give the errors of reference?", expanded=True):
         for row in equal.itertuples():
-            sentence = (
-                f"{verdict_words(row.verdict)}: {row.label}, {row.profile} compared with reference: {row.reason}."
-            )
-            st.markdown("- " + escape.md(sentence))
+            st.markdown("- " + escape.md(equivalence_sentence(row)))

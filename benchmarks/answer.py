@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from benchmarks.board import default_view
 from benchmarks.labels import verdict_words
-from benchmarks.leaderboard import default_view
 
 CHECKED = ("reproduced", "better", "worse", "inconclusive")  # verdicts that need enough comparable seeds
 
