@@ -51,7 +51,9 @@ _ALL = (
         every_model=True,
     ),
     Suite(
-        "classics", "models whose whole published recipe runs on one CPU core in minutes to hours", ("mnist", "cifar10")
+        "classics",
+        "models whose whole published recipe runs on one CPU core, in minutes to a day",
+        ("mnist", "cifar10"),
     ),
     Suite(
         "nin_ablation",

@@ -299,7 +299,7 @@ def test_the_data_set_on_the_page_of_data_sets_is_torchvisions() -> None:
     assert [(file.name, file.md5) for file in dataset.files] == FashionMNIST.resources
     assert [file.path.rpartition("/")[0] for file in dataset.files] == ["FashionMNIST/raw"] * 4
     assert (list(dataset.mirrors), dataset.classes) == (FashionMNIST.mirrors, len(FashionMNIST.classes))
-    assert eval(suite, names)[0].datasets == (dataset.name,)
+    assert eval(f"({suite})", names)[0].datasets == (dataset.name,)
 
 
 def test_contributing_s_claim_can_be_read_and_its_fields_exist() -> None:

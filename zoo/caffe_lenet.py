@@ -1,6 +1,6 @@
 """The LeNet of Caffe's MNIST example: 1.03 % in the log in its README.
 
-    runner submit --suite classics --model caffe_lenet         two to four minutes a seed on one CPU core
+    runner submit --suite classics --model caffe_lenet         about five minutes a seed on one CPU core
 
 The layers are conv 20 @ 5x5, max pool 2, conv 50 @ 5x5, max pool 2, dense 500, ReLU, dense 10, without a ReLU after the
 convolutions: 431,080 parameters. Pixels are divided by 256. Training takes 10,000 updates with batches of 64 in the order of

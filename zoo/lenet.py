@@ -71,7 +71,7 @@ OURS = (
     Departure(
         "recipe",
         "Optimiser, schedule and initialisation are ours. We chose the learning rate on held-out training images with seed "
-        "0. The records named reference+holdout=... are the candidates.",
+        "0. Their records were withdrawn and will be published again.",
     ),
 )
 

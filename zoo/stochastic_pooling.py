@@ -117,7 +117,11 @@ UNPUBLISHED = (
         "Not published. We draw a new permutation in each epoch and keep the partial last batch.",
     ),
 )
-TITLES = {"stochastic": "Stochastic pooling", "max": "Max pooling (its twin)", "average": "Average pooling (its twin)"}
+TITLES = {
+    "stochastic": "Stochastic pooling",
+    "max": "Max pooling (stochastic pooling's baseline)",
+    "average": "Average pooling (stochastic pooling's baseline)",
+}
 NAMES = {"stochastic": "stochastic_pooling", "max": "max_pooling_zf", "average": "average_pooling_zf"}
 
 

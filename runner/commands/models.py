@@ -140,7 +140,7 @@ def try_(
     model: Annotated[str, typer.Argument(help="A model; `runner models` lists them.")],
     dataset: Annotated[str | None, typer.Option("--dataset", help="The data set. Default: the model's first.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="The number of steps (batches).")] = 200,
-    every: Annotated[int, typer.Option("--every", help="Steps per printed line, which has their means.")] = 10,
+    every: Annotated[int, typer.Option("--every", help="Print the mean loss and error of every N steps.")] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Seed of initial weights, order, augmentation and dropout.")] = 0,
     profile: Annotated[Profile, typer.Option(help="As for submit.")] = Profile.reference,
     changes: Annotated[
@@ -155,7 +155,7 @@ def try_(
 
     runner try nin --dataset cifar10 --steps 300
 
-    runner try conv_gap --set learning_rate=0.05 --set 'init=[["*.weight","he_normal",1.0],["*.bias","constant",0.0]]'
+    runner try conv_gap --set learning_rate=0.05 --set 'init=[["*.weight","xavier_normal",1.0],["*.bias","constant",0.0]]'
     """
     from runner.bench import try_model
     from runner.submit import plan

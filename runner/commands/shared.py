@@ -62,7 +62,8 @@ Unverified = Annotated[
 ForceResume = Annotated[
     bool,
     typer.Option(
-        "--force-resume", help="Resume from a checkpoint of another torch build or device; the record says so."
+        "--force-resume",
+        help="Resume from a checkpoint of other code, data, torch, device or threads; the record says so.",
     ),
 ]
 

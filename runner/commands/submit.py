@@ -50,7 +50,7 @@ def submit(
         list[str],
         typer.Option("--sweep", metavar="FIELD=A,B,C", help="Train with each of these values; may be repeated."),
     ] = [],  # noqa: B006
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=E.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set epochs=N.")] = None,
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
     device: DeviceOption = Device.auto,

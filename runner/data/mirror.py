@@ -126,7 +126,7 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
 def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
     """Write the response body to the part file.
 
-    Raises Crawls below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
+    Raises TooSlow below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
     """
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived

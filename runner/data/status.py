@@ -56,7 +56,7 @@ def _status(dataset: Dataset, folder: Path) -> dict[str, Any]:
             md5s = {path: md5 for form in forms for path, md5 in form.md5s.items()}
             md5s |= {path: md5_of(folder / path) for path, _ in some}
             unofficial = [item for form in forms for item in form.unofficial]
-            unofficial += [{"path": path, "report": md5s[path], "expected": m} for path, m in some if md5s[path] != m]
+            unofficial += [{"path": path, "found": md5s[path], "expected": m} for path, m in some if md5s[path] != m]
             if dataset.files and not missing:
                 facts |= {"verified": not unofficial, "provenance": provenance_of(dataset, folder, unofficial)}
         wrong = {item["path"] for item in unofficial}

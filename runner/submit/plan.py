@@ -65,7 +65,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 def parse_sweep(texts: Iterable[str]) -> list[dict[str, Any]]:
     """Return the settings of several `FIELD=A,B,C`: every combination of their values; one empty setting without texts.
 
-    Write values that contain commas as JSON: `milestones=[10,15],[20,25]`. Raises UserError as `parse_override` does.
+    Write values that contain commas as JSON: `schedule.after=[10,15],[20,25]`. Raises UserError as `parse_override` does.
     """
     settings: list[dict[str, Any]] = [{}]
     for text in texts:
