@@ -12,7 +12,7 @@ from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, summarise
 from benchmarks.papers import Paper, ReportedError, ReportedProtocol, context_of, targets
 from benchmarks.protocols import differences, unstated
 from benchmarks.reading import Evidence
-from benchmarks.records import Protocol
+from benchmarks.records import WHOLE_TRAININGS, Protocol
 from benchmarks.verdicts import Figure, verdict
 
 
@@ -117,8 +117,9 @@ def _measured(
     sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
     figure = None if goal is None else figure_of(goal, facts["dataset"], _differences(goal, counted))
     sequential = any(run["sequential"] for run in counted)
+    seconds = [run["train_seconds"] for run in counted if run["outcome"] in WHOLE_TRAININGS]
     row = summarise(sample, figure.statistic if figure else ONE_RUN)
-    outcome = verdict(sample, figure, sequential, context)
+    outcome = verdict(sample, figure, sequential, context, outdated=len(runs) - len(counted))
     return {
         "n": sample.n,
         "seeds": sample.seeds,
@@ -137,7 +138,7 @@ def _measured(
         "tolerance": figure.tolerance if figure else None,
         "augmentation": facts["augmentation"] or (counted[-1]["augmentation"] if counted else None),
         "parameters": facts["parameters"] or (counted[-1]["parameters"] if counted else None),
-        "train_minutes": sum(run["train_seconds"] for run in counted) / len(counted) / 60 if counted else None,
+        "train_minutes": sum(seconds) / len(seconds) / 60 if seconds else None,
         "hardware": tuple(sorted({run["hardware"] for run in counted})),
         "local": any(run["local"] for run in counted),
         "outdated": len(runs) - len(counted),

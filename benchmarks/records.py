@@ -27,6 +27,10 @@ from pydantic import (
 from pydantic_core import from_json
 
 SCHEMA_VERSION: Literal[1] = 1
+WHOLE_TRAININGS = (
+    "finished",
+    "collapsed",
+)  # outcomes after which a run's time is that of a training; a diverged run stops early
 CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # in curve.csv
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # safe as a file name and in a URL

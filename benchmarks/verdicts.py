@@ -19,6 +19,7 @@ from benchmarks.intervals import (
     distinct_texts,
     tolerance,
 )
+from benchmarks.plural import number
 
 MIN_SEEDS = 5  # a row with fewer finished seeds is not judged
 MIN_TRAINED = 0.8  # if a smaller share of the seeds trained, every reason begins with "when it trains"
@@ -65,16 +66,23 @@ class Figure:
         return tolerance(self.error, self.test_images, self.last_digit)
 
 
-def verdict(sample: Sample, figure: Figure | None, sequential: bool = False, context: Sequence[str] = ()) -> Verdict:
+def verdict(
+    sample: Sample,
+    figure: Figure | None,
+    sequential: bool = False,
+    context: Sequence[str] = (),
+    outdated: int = 0,
+) -> Verdict:
     """Return the verdict on a reported error. The first rule that matches decides.
 
     `sequential` says that seeds were added because the earlier ones did not decide it. A gap then needs a wider interval.
-    `context` has the printed figures, with their places, that are shown for the model and never judged.
+    `context` has the printed figures, with their places, that are shown for the model and never judged. `outdated` is the
+    number of runs that are not counted, because they are of another revision or recipe.
     """
     if figure is None:
         return Verdict("no paper figure", _no_figure(context))
     if not sample.runs:
-        return Verdict("not run", f"no run has ended; the paper's error is {figure.printed}", MIN_SEEDS)
+        return Verdict("not run", f"{_no_run(outdated)}; the paper's error is {figure.printed}", MIN_SEEDS)
     n = sample.n
     if figure.differences:
         ours = f"mean {sample.mean:.2f} of {runs_text(sample)}" if n else f"the result of {runs_text(sample)}"
@@ -101,7 +109,7 @@ def _judge(sample: Sample, figure: Figure, sequential: bool) -> Verdict:
         why = f"{comparison}, outside the {_interval(figure.statistic, level)} (±{wider}) and the tolerance ({near})"
     elif word == "inconclusive":
         to_go = _to_decide(gap, sample, figure)
-        more = f"about {to_go} more seeds would probably decide it"
+        more = f"about {number(to_go or 0, 'more seed')} would probably decide it"
         more = more if to_go else f"{INTERIM_SIZES[-1]} seeds would probably not decide it either"
         if abs(gap) > h and abs(gap) > tol:
             why = (
@@ -172,8 +180,15 @@ def detection_power(gap: float, sd: float, n: int, tol: float) -> float:
 def runs_text(sample: Sample) -> str:
     """Return what a mean was computed from: `10 seeds`, or `12 runs of 10 seeds` if a seed ran more than once."""
     if not sample.n or sample.averaged == sample.n:
-        return f"{sample.n or sample.seeds} seeds"
-    return f"{sample.averaged} runs of {sample.n} seeds"
+        return number(sample.n or sample.seeds, "seed")
+    return f"{number(sample.averaged, 'run')} of {number(sample.n, 'seed')}"
+
+
+def _no_run(outdated: int) -> str:
+    if not outdated:
+        return "no run has ended"
+    uncounted = "the run that ended is" if outdated == 1 else f"the {outdated:,} runs that ended are"
+    return f"{uncounted} not counted, because of another revision or recipe"
 
 
 def _no_figure(context: Sequence[str]) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from benchmarks.plural import number as number
+
 
 def duration(seconds: float | None) -> str:
     """Return '72 days', '1 h 50 min', '12 min' or '40 s'; '?' for None."""
@@ -22,11 +24,6 @@ def ago(seconds: float) -> str:
             count = int(seconds // scale)
             return f"{number(count, unit)} ago"
     return "just now"
-
-
-def number(count: int, noun: str) -> str:
-    """Return '1 job' or '1,200 jobs'."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def percent(value: float | None) -> str:

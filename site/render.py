@@ -9,6 +9,8 @@ import escape
 import jinja2
 import pandas as pd
 
+from benchmarks.plural import number
+
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
@@ -22,7 +24,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals |= {"escape": escape, "cells": cells}
+    templates.globals |= {"escape": escape, "cells": cells, "number": number}
     return templates
 
 

@@ -16,6 +16,7 @@ from tables.common import Link, model_url, run_url
 
 from benchmarks.datasets import DATASETS
 from benchmarks.errors import UserError
+from benchmarks.plural import number
 from benchmarks.suites import SUITES
 
 ANATOMY_TITLES = {"imagenet": "ImageNet"}  # data sets whose networks are analysed but not trained
@@ -55,7 +56,7 @@ def empty(sentence: str, command: str | None = None) -> None:
 def footer(reading: source.Reading) -> None:
     """Show the date of the numbers and the files that could not be read."""
     if problems := reading.evidence.problems:
-        with st.expander(f"{len(problems)} records or cards can't be read"):
+        with st.expander(f"{number(len(problems), 'problem')} in records or cards that can't be read"):
             st.caption("They are left out of all pages. `runner verify` lists them.")
             st.code("\n".join(escape.short(line) for line in problems[:100]), language=None, wrap_lines=True)
     line = escape.md(reading.as_of) + " Errors are in percent, after the last epoch; see the page Method."

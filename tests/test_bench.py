@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from helpers import models_of_every_kind
@@ -20,6 +21,7 @@ from benchmarks.suites import SUITES
 from runner.bench import command as bench
 from runner.bench import concurrency
 from runner.bench.concurrency import ConcurrentRuns
+from runner.bench.equivalence import equivalence_line
 from runner.bench.question import Question, choose
 from runner.bench.subject import plain_recipe, subject_of
 from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, measure
@@ -360,6 +362,16 @@ def test_a_question_reaches_the_child_through_a_file(tmp_path):
 
 
 # --- fast beside reference ---------------------------------------------------------------------------------------------------
+
+
+def test_an_equivalence_of_too_few_seeds_has_no_interval():
+    """In a frame with rows of both kinds, None is NaN."""
+    row = {"dataset": "digits", "model": "lenet", "data": "verified", "profile": "fast", "margin": 0.5}
+    rows = [row | {"low": None, "high": None, "verdict": "not yet known", "reason": "A."}]
+    rows += [row | {"low": -0.1, "high": 0.2, "verdict": "equivalent", "reason": "B."}]
+    few, enough = map(equivalence_line, pd.DataFrame(rows).to_dict("records"))
+    assert few.endswith("fast compared with reference: not yet known (margin 0.50). A.")
+    assert enough.endswith("equivalent (margin 0.50, 90 % interval -0.10 to +0.20). B.")
 
 
 def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner, monkeypatch, own_store):

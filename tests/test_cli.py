@@ -128,7 +128,8 @@ def test_a_plan_says_how_long_by_what_ran_here(runner, own_root, monkeypatch):
     """Ten minutes for 20 epochs: 40 epochs take twice as long, whatever a card says."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     record = make_record(dataset="digits", model="lenet", recipe={"epochs": 20}, train_seconds=600.0)
-    run_locally(own_root / ".runs", record)
+    on_cpu = record.environment.model_copy(update={"device": "cpu"})
+    run_locally(own_root / ".runs", record.model_copy(update={"environment": on_cpu}))
     words = ["--suite", "quickstart", "--seed", "7", "--epochs", "40", "--dry-run", "--engine", "inline"]
     _, out, _ = runner("submit", *words, "--model", "lenet")
     assert out.splitlines()[-1] == "1 job: 0 done, 1 to run, about 20 min on 1 CPU slot"

@@ -11,6 +11,7 @@ from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import (
     curves,
     default_view,
+    frame_of,
     make_board,
     make_claims,
     models_of_suite,
@@ -145,6 +146,22 @@ def test_equal_weights_of_another_run_count_once(results: Path) -> None:
     assert sorted(evidence.runs["standing"]) == ["counted", "duplicate"]
 
 
+def test_of_equal_weights_the_first_published_run_counts() -> None:
+    """Of 40 records with published runs at odd seeds, because sorts of few rows are always stable."""
+    records = [make_record(seed=seed, weights_sha256="b" * 64) for seed in range(40)]
+    runs = frame_of([(record, Path("a"), record.job.seed % 2 == 0) for record in records], {})
+    assert list(runs.loc[runs["standing"] == "counted", "seed"]) == [1]
+
+
+def test_the_time_of_a_row_is_that_of_whole_trainings(results: Path) -> None:
+    publish_records(results, make_record(train_seconds=6_000.0))
+    for seed in range(1, 5):
+        publish_records(results, make_record(seed=seed, outcome="diverged", train_seconds=60.0))
+    assert row_of(board_of(results), "nin_dropout")["train_minutes"] == 100
+    publish_records(results, make_record(90.0, seed=5, outcome="collapsed", train_seconds=3_000.0))
+    assert row_of(board_of(results), "nin_dropout")["train_minutes"] == 75  # a collapsed run trains to its end
+
+
 def test_equal_weights_under_two_profiles_count_in_both_rows(results: Path) -> None:
     for profile in ("reference", "fast"):
         publish_records(results, make_record(10.4, profile=profile, weights_sha256="b" * 64))
@@ -164,6 +181,7 @@ def test_the_card_decides_which_revision_and_recipe_count(results: Path) -> None
     write_card(results, revision=3)
     row = row_of(board_of(results), "nin_dropout")
     assert (row["verdict"], row["outdated"]) == ("not run", 4)
+    assert row["reason"].startswith("the 4 runs that ended are not counted, because of another revision or recipe; ")
 
 
 def test_a_records_recipe_digest_is_computed_and_not_trusted(results: Path) -> None:

@@ -4,10 +4,16 @@ import dataclasses
 import json
 
 import pytest
+from helpers import make_record, run_locally
 
 from benchmarks.errors import UserError
+from benchmarks.records import RunRecord
 from benchmarks.suites import SUITES, Suite, get_suite
+from runner.engines.slots import Slot
+from runner.jobs.paths import JobPaths, runs_folder
+from runner.submit.estimate import expected_seconds
 from runner.submit.plan import make_jobs, models_of, parse_override, parse_overrides, parse_sweep, suites_table
+from runner.submit.run import Settings, plan_line, states_of
 from zoo import load_models
 from zoo.recipe import Augmentation, Linear, recipe_from
 
@@ -161,6 +167,38 @@ def test_wrong_plans_are_one_line(options, says):
     with pytest.raises(UserError, match=says) as caught:
         plan("mnist", **options)
     assert "\n" not in str(caught.value)
+
+
+# --- how long it takes -------------------------------------------------------------------------------------------------
+
+
+def ended(seconds: float, device: str = "cpu", **changes) -> RunRecord:
+    """A run of lenet on digits, of 20 epochs."""
+    record = make_record(dataset="digits", model="lenet", recipe={"epochs": 20}, train_seconds=seconds, **changes)
+    return record.model_copy(update={"environment": record.environment.model_copy(update={"device": device})})
+
+
+def test_a_plan_is_estimated_by_runs_of_its_device_and_overrides_that_trained_to_the_end():
+    records = [ended(6_000), ended(60, "cuda", seed=1), ended(2_400, overrides={"batch_size": 16})]
+    records += [ended(60, outcome="diverged", seed=seed) for seed in range(2, 6)]
+    run_locally(runs_folder(), *records)
+    plain, other = records[0].job, records[2].job
+    assert expected_seconds([plain], "cpu") == 6_000
+    assert expected_seconds([plain], "cuda") == 60
+    assert expected_seconds([other], "cpu") == 2_400
+    assert expected_seconds([plain.model_copy(update={"overrides": {"epochs": 5}})], "cpu") == 1_500
+    assert expected_seconds([plain.model_copy(update={"overrides": {"batch_size": 32}})], "cpu") is None
+
+
+def test_failed_jobs_that_are_not_tried_again_take_no_time():
+    run_locally(runs_folder(), ended(600, seed=9))
+    jobs = [ended(600, seed=seed).job for seed in range(5)]
+    for job in jobs[:4]:
+        paths = JobPaths.of(job)
+        paths.write_job(job)
+        paths.failure.write_text('{"kind": "model"}')
+    line = plan_line(jobs, states_of(jobs), Settings(), [Slot("cpu0", "cpu")])
+    assert line == "5 jobs: 0 done, 1 to run, 4 failed (runner retry --failed), about 10 min on 1 CPU slot"
 
 
 def test_an_unknown_suite_names_the_nearest():

@@ -10,7 +10,7 @@ import pytest
 from helpers import make_record, publish_records, run_locally
 
 from benchmarks.errors import UserError
-from benchmarks.leaderboard import curve_path
+from benchmarks.leaderboard import curve_path, read
 from benchmarks.records import RunRecord, load
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import runs_folder
@@ -247,6 +247,20 @@ def test_a_run_twice_is_an_error_and_equal_weights_are_a_warning(results: Path) 
     assert all("run: is also the run of" in error for error in errors), "each of the two files is named"
     publish_records(results, own_record(10.4, seed=2, weights_sha256=record.weights_sha256))
     assert any("weights_sha256: is the same as in" in line for line in verify(results)[1])
+
+
+def test_equal_weights_count_once_in_a_row_and_are_mentioned_elsewhere(results: Path) -> None:
+    """As on the board, where `reference`, `fast` and unverified data are three rows."""
+    same = {"weights_sha256": "b" * 64}
+    rows = [own_record(**same), own_record(profile="fast", **same), own_record(verified=False, **same)]
+    publish_records(results, *rows, own_record(overrides={"holdout": 10_000}, **same))
+    equal = [line for line in verify(results)[1] if "weights_sha256: is the same as in" in line]
+    assert (len(equal), [line for line in equal if "counted once" in line]) == (3, [])
+    assert list(read(results).runs["standing"].value_counts()[["counted", "validation"]]) == [3, 1]
+    publish_records(results, own_record(profile="fast", seed=1, **same))
+    [once] = [line for line in verify(results)[1] if "the two runs are counted once" in line]
+    assert "fast-seed1" in once.partition("weights_sha256")[0]
+    assert "fast-seed0" in once.partition("weights_sha256")[2]
 
 
 def test_official_data_has_one_digest(results: Path) -> None:

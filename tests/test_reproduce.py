@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import make_record, make_seeds, publish_records, run_locally
+from rich.console import Console
 
 from benchmarks.errors import UserError
 from benchmarks.records import RunRecord
 from runner.jobs.find import all_jobs
-from runner.reporting.reproduce import compare, environment_differences, find_record, rebuild
+from runner.reporting.reproduce import compare, environment_differences, find_record, rebuild, show
 from zoo import load_models
 
 MODELS = load_models()
@@ -114,6 +116,30 @@ def test_only_seeds_of_the_same_training_give_the_spread() -> None:
     few = compare(theirs, own(10.8), [*published[:4], *others])
     assert (few.word, few.deviations) == ("different error", None)
     assert "4 published seeds are too few" in few.reason
+
+
+def test_a_spread_of_other_runs_judges_nothing() -> None:
+    """Finished seeds of verified data say nothing of a collapsed run, or of a run on other data."""
+    published = make_seeds(SPREAD, recipe=RECIPE)
+    collapsed = [own(90.0, seed=7, outcome="collapsed"), own(88.0, seed=7, outcome="collapsed")]
+    comparison = compare(*collapsed, published)
+    assert (comparison.word, comparison.difference, comparison.deviations) == ("different error", -2.0, None)
+    assert comparison.reason.startswith("ours is 2.00 points below theirs; both collapsed, and the spread of")
+    comparison = compare(published[0], own(10.8, verified=False), published)
+    assert (comparison.word, comparison.difference, comparison.deviations) == ("different error", 0.5, None)
+    assert comparison.reason.endswith("theirs is of verified data and ours of unverified data, so it is not judged")
+
+
+def test_a_single_published_seed_is_singular() -> None:
+    published = make_seeds(SPREAD[:1], recipe=RECIPE)
+    assert "; 1 published seed is too few to judge" in compare(published[0], own(10.8), published).reason
+
+
+def test_the_error_on_held_out_images_is_not_called_a_test_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, overrides in (("held-out", {"holdout": 10_000}), ("test", {})):
+        record = own(overrides=overrides)
+        show(record, record, compare(record, record, []), Path("record.json"), Console(width=120))
+        assert f"\n{kind} error" in capsys.readouterr().out
 
 
 def test_another_outcome_is_reported() -> None:

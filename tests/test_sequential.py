@@ -53,6 +53,8 @@ def test_no_row_gets_more_seeds_than_allowed_counting_failed_ones() -> None:
     assert seeds_of(step_of(Row("more seeds", 3, 20))) == []
     never = step_of(Row("more seeds", 0, 5))
     assert (seeds_of(never), never.why) == ([], "none of 5 seeds trained")
+    assert step_of(Row("more seeds", 1, 1)).why == "more seeds at 1 seed, 4 more planned, to judge it at 5"
+    assert step_of(Row("more seeds", 1, 20)).why.startswith("still more seeds at 1 seed, the largest")
 
 
 # --- the command ---------------------------------------------------------------------------------------------------------

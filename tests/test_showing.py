@@ -57,3 +57,4 @@ def test_a_run_that_diverged_has_no_error(tmp_path: Path) -> None:
     said = dict(facts(make_record(outcome="diverged"), tmp_path))
     assert said["error"] == "none: the loss was not finite"
     assert said["outcome"] == "diverged in epoch 3"
+    assert said["training time"].endswith(", 1 attempt")

@@ -38,17 +38,17 @@ from helpers import (
 from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 from tables.board import GROUPS, RIVALS, board_rows, elsewhere, filtered, ranked_view
-from tables.claims import claims_table
+from tables.claims import claims_table, none_decided
 from tables.common import marks, runs_behind, titles_of
 from tables.compare import compare_table, cost_view
 from tables.model import anatomy_table, reproduce_commands
 from tables.progress import progress_table
-from tables.runs import checklist, costs_table, find_runs, run_marks
+from tables.runs import checklist, costs_table, find_runs, run_facts, run_marks
 
 from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentence
 from benchmarks.errors import UserError
 from benchmarks.labels import MARKS, SYMBOLS, as_csv
-from benchmarks.leaderboard import BOARD_COLUMNS, default_view, make_board, make_claims, read
+from benchmarks.leaderboard import BOARD_COLUMNS, default_view, frame_of, make_board, make_claims, read
 from runner import cli
 
 SITE = Path(__file__).resolve().parent.parent / "site"
@@ -320,6 +320,19 @@ def test_costs_are_the_medians_of_the_runs(full):
     assert set(table.index) == {"reference", "fast"}
 
 
+def test_a_run_that_diverged_early_is_no_cost_of_a_training():
+    records = [make_record(train_seconds=6_000.0)]
+    records += [make_record(seed=s, outcome="diverged", train_seconds=60.0) for s in range(1, 5)]
+    [row] = costs_table(frame_of([(record, Path("a"), False) for record in records], {})).to_dict("records")
+    assert (row["Runs"], row["Time per run"], row["5 runs in sequence"]) == (1, 6_000.0, 30_000.0)
+
+
+def test_the_error_on_held_out_images_is_not_called_a_test_error():
+    held_out = make_record(12.0, overrides={"holdout": 10_000}, test_images=10_000)
+    assert next(iter(run_facts(held_out))) == "Held-out error, %"
+    assert next(iter(run_facts(make_record()))) == "Test error, %"
+
+
 def test_labels_of_the_frontier_dont_cover_one_another():
     near = pd.DataFrame(
         {"label": ["A" * 20] * 3, "cost": [1e5, 1.01e5, 1e7], "error": [10.0, 9.99, 5.0], "frontier": True}
@@ -430,7 +443,9 @@ def test_the_checklist_answers_from_record_and_row(full):
     row = view_of(full).set_index("model").loc["nin_dropout"].to_dict()
     record = source.record_of(run)
     answers = checklist(record, row, full.evidence.cards["nin_dropout"]).set_index("What")["Answer"]
-    assert answers["How many runs does the row have?"] == "5 finished runs of 5"
+    assert answers["How many runs does the row have?"] == "5 of 5 seeds trained (5 runs)"
+    again = checklist(record, row | {"runs": 6}, None).set_index("What")["Answer"]
+    assert again["How many runs does the row have?"] == "5 of 5 seeds trained (6 runs)"
     assert answers["Which error bars?"].startswith(f"standard deviation {row['sd']:.2f}")
     assert answers["How to repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
     assert not (answers == "").any()
@@ -452,6 +467,19 @@ def test_progress_puts_what_runs_first_and_takes_holes():
     table = progress_table(rows)
     assert list(table["State"]) == ["running", "done", "later"]
     assert list(table["Progress"]) == [25.0, 100.0, 0.0]
+
+
+def test_one_run_and_one_claim_are_singular():
+    template = render.environment().get_template("runs.html")
+
+    def body(count: int) -> str:
+        values = {"runs": pd.DataFrame({"Run": ["a"] * count}), "formats": {}, "table": lambda *_: ""}
+        return "".join(template.blocks["body"](template.new_context(values)))
+
+    assert "<p>1 run.</p>" in body(1)
+    assert "<p>2 runs, the newest first.</p>" in body(2)
+    assert none_decided(1).startswith("This claim is not decided, because it needs 5")
+    assert none_decided(3).startswith("None of these 3 claims is decided, because each needs 5")
 
 
 def test_files_to_download_are_those_of_the_report(full, at, runner):

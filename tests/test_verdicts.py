@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.intervals import ONE_RUN, Statistic, sample_of_runs, sample_of_seeds, summarise
-from benchmarks.verdicts import INTERIM_SIZES, Figure, Verdict, Word, decide, detection_power, verdict
+from benchmarks.verdicts import INTERIM_SIZES, Figure, Verdict, Word, decide, detection_power, runs_text, verdict
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]  # mean 10.52, sd 0.135093, both by hand
 error_lists = st.lists(st.integers(0, 10_000).map(lambda wrong: wrong / 100), min_size=2, max_size=12)
@@ -51,6 +51,9 @@ def test_a_figure_that_is_context_only_is_named_and_not_judged() -> None:
 
 def test_without_an_ended_run_the_verdict_is_not_run() -> None:
     assert judge([], differences=["x"])[0] == "not run"
+    assert judge([])[1] == "no run has ended; the paper's error is 10.41"
+    one = verdict(sample_of_seeds([]), Figure(10.41), outdated=1).reason
+    assert one.startswith("the run that ended is not counted, because of another revision or recipe; ")
 
 
 def test_different_protocols_are_not_compared_and_the_reason_names_the_difference() -> None:
@@ -335,6 +338,8 @@ def test_the_reason_counts_runs_and_seeds_if_a_seed_ran_again() -> None:
     assert outcome.reason.startswith("mean 10.52 of 7 runs of 5 seeds is 0.11 above the paper's 10.41")
     five_copies = sample_of_runs((0, "finished", 10.4 + i / 1_000) for i in range(5))
     assert verdict(five_copies, Figure(10.41)).word == "more seeds"
+    assert runs_text(five_copies) == "5 runs of 1 seed"
+    assert runs_text(sample_of_seeds([10.4])) == "1 seed"
 
 
 def test_only_a_source_that_was_read_is_said_to_omit_something() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.columns import DATA
 from benchmarks.errors import UserError, unknown
 from benchmarks.intervals import differ_by, sample_of_runs
 from benchmarks.published import load_all
@@ -26,7 +27,7 @@ from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
 from runner.submit.run import run as run_jobs
-from runner.text import percent
+from runner.text import number, percent
 
 SUITE = "reproduce"  # the suite name of these jobs; not in benchmarks/suites.py
 
@@ -91,7 +92,11 @@ class Comparison:
 
 
 def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) -> Comparison:
-    """Compare two records of one job. The spread comes from those of `published` that differ from `theirs` only in the seed."""
+    """Compare two records of one job.
+
+    The spread comes from those of `published` that differ from `theirs` only in the seed. It judges a difference only if both
+    runs finished and their data have the same status.
+    """
     differing = environment_differences(theirs, ours)
     if theirs.outcome != ours.outcome:
         return Comparison("other outcome", f"theirs {theirs.outcome}, ours {ours.outcome}", environment=differing)
@@ -109,9 +114,16 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     size = f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'} theirs"
     if not difference:
         return Comparison("same error", "the same number of wrong images, with different weights", 0.0, 0.0, differing)
+    if theirs.outcome != "finished":
+        why = f"both {ours.outcome}, and the spread of seeds that finished does not judge that"
+        return Comparison("different error", f"ours is {size}; {why}", difference, None, differing)
+    if theirs.data.verified != ours.data.verified:
+        status = [DATA[not record.data.verified] for record in (theirs, ours)]
+        why = f"theirs is of {status[0]} data and ours of {status[1]} data, so it is not judged"
+        return Comparison("different error", f"ours is {size}; {why}", difference, None, differing)
     if not sd:
         few = (
-            f"{sample.n} published seeds are too few to judge the difference"
+            f"{number(sample.n, 'published seed')} {'is' if sample.n == 1 else 'are'} too few to judge the difference"
             if sample.n < MIN_SEEDS
             else "the published seeds have equal errors, so it cannot be judged"
         )
@@ -218,7 +230,8 @@ def show(theirs: RunRecord, ours: RunRecord, comparison: Comparison, path: Path,
     for heading in ("", "theirs", "ours"):
         table.add_column(heading, overflow="fold")
     rows = [("run", theirs.run8, ours.run8), ("outcome", theirs.outcome, ours.outcome)]
-    rows += [("test error", percent(theirs.test_error), percent(ours.test_error))]
+    kind = "test" if theirs.protocol.evaluation == "test" else "held-out"
+    rows += [(f"{kind} error", percent(theirs.test_error), percent(ours.test_error))]
     rows += [("weights", theirs.weights_sha256[:12], ours.weights_sha256[:12])]
     rows += [(what, _short(one), _short(other)) for what, one, other in comparison.environment]
     for row in rows:

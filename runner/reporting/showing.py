@@ -11,6 +11,7 @@ from benchmarks.labels import clean
 from benchmarks.published import record_files
 from benchmarks.records import RecordError, RunRecord, canonical_json, load, record_json, utc
 from runner.jobs.paths import results_folder, runs_folder
+from runner.text import number
 
 MOST_NAMED = 8  # candidates that an error lists
 
@@ -97,7 +98,8 @@ def facts(record: RunRecord, path: Path) -> list[tuple[str, str]]:
         ("parameters", f"{record.parameters:,}, revision {record.job.revision} of the model"),
         (
             "training time",
-            f"{record.train_seconds / 60:,.1f} minutes, {record.images_per_second:,.0f} images/s, {record.attempts} attempts",
+            f"{record.train_seconds / 60:,.1f} minutes, {record.images_per_second:,.0f} images/s, "
+            f"{number(record.attempts, 'attempt')}",
         ),
         ("machine", f"{environment.hardware}, {environment.threads} threads, {environment.platform}"),
         (

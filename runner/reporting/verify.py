@@ -307,9 +307,13 @@ def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
 
 
 def _check_doubles(records: list[tuple[Path, RunRecord]], findings: Findings) -> None:
-    """Check that a run id names one run and that equal final weights count once. Report an error of two records for both."""
+    """Check that a run id names one run, and that final weights are not those of another run.
+
+    An error of two records is reported for both.
+    """
     runs: dict[str, Path] = {}
-    weights: dict[str, Path] = {}
+    weights: dict[str, Path] = {}  # by their digest
+    in_row: dict[tuple[object, ...], Path] = {}  # by their digest and the row of the board that counts the run
     digests: dict[str, tuple[str, Path]] = {}
     for path, record in records:
         if record.data.verified:  # the official files have one digest on every machine
@@ -321,5 +325,19 @@ def _check_doubles(records: list[tuple[Path, RunRecord]], findings: Findings) ->
         if (first := runs.setdefault(record.run, path)) is not path:
             for one, other in ((path, first), (first, path)):
                 findings.error(one, "run", f"is also the run of {other}")
-        elif record.outcome != "diverged" and (first := weights.setdefault(record.weights_sha256, path)) is not path:
-            findings.warn(path, "weights_sha256", f"is the same as in {first}: the two runs are counted once")
+        elif record.outcome != "diverged":  # diverged weights are all NaN
+            row = _row_of(record)
+            first = weights.setdefault(record.weights_sha256, path)
+            counted = path if row is None else in_row.setdefault((record.weights_sha256, *row), path)
+            if counted is not path:
+                findings.warn(path, "weights_sha256", f"is the same as in {counted}: the two runs are counted once")
+            elif first is not path:
+                findings.warn(path, "weights_sha256", f"is the same as in {first}")
+
+
+def _row_of(record: RunRecord) -> tuple[object, ...] | None:
+    """Return the row of the board that counts a run; None for held-out images and changed recipes, which none counts."""
+    job = record.job
+    if job.overrides or record.protocol.evaluation != "test":
+        return None
+    return job.dataset, job.model, job.profile, record.data.verified, job.revision, job.recipe_sha256

@@ -6,19 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.datasets import get_dataset
-from benchmarks.records import Job, RecordError, load
+from benchmarks.records import WHOLE_TRAININGS, Job, RecordError, canonical_json, load
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import results_folder
 
 OPERATIONS_A_MAC = 6  # a multiplication and an addition, forward and twice backward
 CPU_RATE = 6e10  # operations per second: measured by `runner bench` for the larger networks on one core
 
-Kind = tuple[str, str, str]  # data set, model and profile: epochs of such jobs take about the same time
+# Data set, model, profile and overrides: epochs of such jobs take about the same time on one device.
+Kind = tuple[str, str, str, str]
 
 
 def kind_of(job: Job) -> Kind:
-    """Return the kind of a job."""
-    return job.dataset, job.model, job.profile
+    """Return the kind of a job. An override of `epochs` is left out, because it does not change the time of an epoch."""
+    overrides = {name: value for name, value in job.overrides.items() if name != "epochs"}
+    return job.dataset, job.model, job.profile, canonical_json(overrides)
 
 
 def epoch_images(job: Job) -> int:
@@ -26,8 +28,11 @@ def epoch_images(job: Job) -> int:
     return get_dataset(job.dataset).train_size - (job.effective_recipe.get("holdout") or 0)
 
 
-def measured_seconds() -> dict[Kind, float]:
-    """Return the training seconds of an epoch of each kind that has ended here: the median of its runs."""
+def measured_seconds(device: str) -> dict[Kind, float]:
+    """Return the training seconds of an epoch of each kind that was trained here: the median of its runs.
+
+    `device` is "cpu" or "cuda"; runs on the other are left out, and so are runs that diverged and stopped early.
+    """
     seconds: dict[Kind, list[float]] = {}
     for paths in all_jobs():
         if not paths.record.exists():
@@ -35,14 +40,14 @@ def measured_seconds() -> dict[Kind, float]:
         with contextlib.suppress(RecordError):  # damaged or of a later version: `runner verify` reports it
             record = load(paths.record)
             epochs = record.job.most_epochs
-            if epochs:
+            if epochs and record.environment.device == device and record.outcome in WHOLE_TRAININGS:
                 seconds.setdefault(kind_of(record.job), []).append(record.train_seconds / epochs)
     return {kind: statistics.median(values) for kind, values in seconds.items()}
 
 
-def expected_seconds(planned: Sequence[Job]) -> float | None:
-    """Return training seconds from earlier runs of the same models here; None if one of them never ran here."""
-    measured = measured_seconds()
+def expected_seconds(planned: Sequence[Job], device: str) -> float | None:
+    """Return training seconds from earlier runs of the same kinds on this device here; None if one kind has no run."""
+    measured = measured_seconds(device)
     if any(kind_of(job) not in measured for job in planned):
         return None
     return sum(measured[kind_of(job)] * (job.most_epochs or 1) for job in planned)

@@ -98,10 +98,17 @@ def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Setti
     return {"jobs": rows, "counts": _counts(planned, states, settings), "missing_data": missing_data(planned, settings)}
 
 
+def jobs_to_run(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> list[Job]:
+    """Return the planned jobs that a submit trains: those waiting, and failed ones that are tried again."""
+    return [
+        job
+        for job, state in zip(planned, states, strict=True)
+        if state in TO_RUN or is_retried(JobPaths.of(job), state, settings)
+    ]
+
+
 def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
-    again = sum(is_retried(JobPaths.of(job), state, settings) for job, state in zip(planned, states, strict=True))
-    counts = count_states(list(states))
-    return counts | {"to_run": counts["to_run"] + again}
+    return count_states(list(states)) | {"to_run": len(jobs_to_run(planned, states, settings))}
 
 
 def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Settings, slots: Sequence[Slot]) -> str:
@@ -118,9 +125,9 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     if counts["to_run"] and not slots:
         line += f" on SLURM (engine '{settings.engine}')"
     elif counts["to_run"]:
-        unfinished = [job for job, state in zip(planned, states, strict=True) if state != "done"]
-        on_cpu, known_seconds = slots[0].device == "cpu", expected_seconds(unfinished)
-        rough_estimate = rough_seconds(unfinished) if on_cpu and known_seconds is None else 0.0
+        to_run, device = jobs_to_run(planned, states, settings), slots[0].device
+        on_cpu, known_seconds = device == "cpu", expected_seconds(to_run, device)
+        rough_estimate = rough_seconds(to_run) if on_cpu and known_seconds is None else 0.0
         if known_seconds is not None:
             line += f", about {duration(known_seconds / len(slots))}"
         elif rough_estimate > WORTH_SAYING:

@@ -24,6 +24,7 @@ from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings, is_retried
 from runner.submit.run import run as run_jobs
+from runner.text import number
 
 UNDECIDED = ("not run", "more seeds", "inconclusive")
 
@@ -56,15 +57,16 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
     if row.verdict not in UNDECIDED:
         return Decision(row, (), row.verdict)
     if row.n == 0 and row.ended >= MIN_SEEDS:
-        return Decision(row, (), f"none of {row.ended} seeds trained")
+        return Decision(row, (), f"none of {number(row.ended, 'seed')} trained")
     size = next_interim_size(row.n)
     left = max_seeds - row.ended - failed
     if size is None or size > max_seeds or left < 1:
-        return Decision(row, (), f"still {row.verdict} at {row.n} seeds, the largest number that is judged")
+        return Decision(row, (), f"still {row.verdict} at {number(row.n, 'seed')}, the largest number that is judged")
     free = (seed for seed in range(2**31 - 1) if seed not in unavailable and seed not in row.seeds)
     seeds = [next(free) for _ in range(min(size - row.n, left))]
     planned = tuple(template.model_copy(update={"seed": seed}) for seed in seeds)
-    return Decision(row, planned, f"{row.verdict} at {row.n} seeds, {len(planned)} more planned, to judge it at {size}")
+    at = f"{row.verdict} at {number(row.n, 'seed')}"
+    return Decision(row, planned, f"{at}, {len(planned)} more planned, to judge it at {size}")
 
 
 def check_max_seeds(max_seeds: int) -> None:

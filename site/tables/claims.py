@@ -11,6 +11,7 @@ from benchmarks.datasets import get_dataset
 from benchmarks.labels import verdict_words
 from benchmarks.leaderboard import PROFILES
 from benchmarks.papers import Paper
+from benchmarks.verdicts import MIN_SEEDS
 from tables.common import LIVE, Link, Links, cite, sentence
 
 
@@ -86,3 +87,14 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
     both = all(len(rows) for _, rows in sides)
     end = ". Runs with different data or profiles are never compared." if both else "."
     return "; ".join(have(name, rows) for name, rows in sides) + end
+
+
+def none_decided(count: int) -> str:
+    """Return why none of the claims that the page shows is decided."""
+    which = (
+        "This claim is not decided, because it"
+        if count == 1
+        else f"None of these {count:,} claims is decided, because each"
+    )
+    papers = "paper's own difference" if count == 1 else "papers' own differences"
+    return f"{which} needs {MIN_SEEDS} finished seeds of both models. The table shows the {papers}."

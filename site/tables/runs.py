@@ -9,7 +9,8 @@ import pandas as pd
 
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import PROFILES, Card
-from benchmarks.records import RunRecord, utc
+from benchmarks.plural import number
+from benchmarks.records import WHOLE_TRAININGS, RunRecord, utc
 from benchmarks.verdicts import MIN_SEEDS
 from tables.common import LIVE, Link, Links, naive_utc
 
@@ -67,9 +68,9 @@ RUN_FORMATS = {"Time": escape.duration, "Images/s": escape.count}  # formats of 
 def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the time of a run of this model by hardware and profile.
 
-    Only runs of the unchanged recipe are used, and duplicates are among them.
+    Only runs that trained the unchanged recipe to its end are used, and duplicates are among them.
     """
-    own = runs[runs["standing"].isin(["counted", "duplicate"])]
+    own = runs[runs["standing"].isin(["counted", "duplicate"]) & runs["outcome"].isin(WHOLE_TRAININGS)]
     rows = []
     for (hardware, profile), some in own.groupby(["hardware", "profile"], sort=False):
         # statistics.median handles infinity, which a hostile record may have, without a warning.
@@ -119,7 +120,7 @@ def find_runs(runs: pd.DataFrame, text: str) -> pd.DataFrame:
 def run_facts(record: RunRecord) -> dict[str, str]:
     """Return the main facts of a run for the top of its page."""
     return {
-        "Test error, %": escape.percent(record.test_error),
+        f"{'Test' if record.protocol.evaluation == 'test' else 'Held-out'} error, %": escape.percent(record.test_error),
         "Outcome": record.outcome,
         "Seed": str(record.job.seed),
         "Run": record.run8,
@@ -185,7 +186,7 @@ def checklist(record: RunRecord, row: Mapping[str, Any] | None, card: Card | Non
         spread = f"standard deviation {row['sd']:.2f} over seeds (n - 1); 95 % t-interval of the mean ± {row['half_width']:.2f}"
     departures = "; ".join(str(d.get("topic", "")) for d in variant.departures) if variant else ""
     answers = {
-        "How many runs does the row have?": f"{n} finished runs of {int(row['runs'])}"
+        "How many runs does the row have?": f"{n} of {number(row['seeds'], 'seed')} trained ({number(row['runs'], 'run')})"
         if row
         else "this run is in no row",
         "Which error bars?": spread,

@@ -6,10 +6,8 @@ import source
 import streamlit as st
 import widgets
 from charts.claims import claims_figure
-from tables.claims import claims_table
+from tables.claims import claims_table, none_decided
 from tables.common import titles_of
-
-from benchmarks.verdicts import MIN_SEEDS
 
 reading = source.current()
 titles = titles_of(reading.evidence.cards)
@@ -32,8 +30,7 @@ if dataset != address.ALL:
 waiting = claims[claims["verdict"].isin(["not run", "more seeds"])]
 if len(waiting) == len(claims):
     widgets.empty(
-        f"None of these {len(claims)} claims is decided, because each needs {MIN_SEEDS} finished seeds of both models. "
-        "The table shows the papers' own differences.",
+        none_decided(len(claims)),
         "runner submit --suite nin_ablation",
     )
 widgets.table(

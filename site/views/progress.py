@@ -7,6 +7,7 @@ import widgets
 from tables.progress import progress_table
 
 from benchmarks.errors import UserError
+from benchmarks.plural import number
 
 EVERY = 5  # seconds
 
@@ -24,7 +25,7 @@ def jobs() -> None:
         return
     table = progress_table(answer["jobs"])
     counts = table["State"].value_counts()
-    st.markdown(escape.md(f"{len(table)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
+    st.markdown(escape.md(f"{number(len(table), 'job')}: " + ", ".join(f"{n} {state}" for state, n in counts.items())))
     st.dataframe(
         table,
         hide_index=True,
