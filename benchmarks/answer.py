@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmarks.board import default_view
 from benchmarks.labels import verdict_words
+from benchmarks.plural import number
 
 CHECKED = ("reproduced", "better", "worse", "inconclusive")  # verdicts that need enough comparable seeds
 
@@ -53,7 +54,7 @@ def answer_sentence(answer: Answer) -> str:
     if not answer.printed:
         return "No printed number has a network in this zoo."
     total = answer.checked.total()
-    what = f"Of {answer.printed} printed number{'s' * (answer.printed > 1)} with a network in this zoo, "
+    what = f"Of {number(answer.printed, 'printed number')} with a network in this zoo, "
     if not total:
         return what + "none has a verdict yet."
     return what + f"{total} {'have' if total > 1 else 'has'} a verdict: {_counts(answer.checked)}."

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmarks.board import default_view
 from benchmarks.intervals import gap_text
+from benchmarks.plural import number
 from benchmarks.records import utc
 
 SYMBOLS = {  # always shown with the word, for readers who cannot tell colours or symbols apart
@@ -122,7 +123,7 @@ def own_line(runs: pd.DataFrame) -> str:
     same_weights &= own["outcome"] != "diverged"
     seeds = set(zip(*(published[name] for name in SEED), strict=True))
     same_seed = pd.Series([seed in seeds for seed in zip(*(own[name] for name in SEED), strict=True)], index=own.index)
-    clauses = [f"Unpublished in this checkout: {len(own)} run{'s' * (len(own) > 1)}"]
+    clauses = [f"Unpublished in this checkout: {number(len(own), 'run')}"]
     if same_weights.any():
         clauses.append(f"{same_weights.sum()} with weights bit-identical to a published run, counted once")
     trained = own["outcome"] == "finished"
@@ -164,7 +165,7 @@ def equivalence_sentence(row: Row) -> str:
 
 def runs_of_seeds(row: Row) -> str:
     """Return `12 runs of 10 seeds`, or `10 seeds` if each ran once."""
-    seeds = f"{row.seeds} seed{'s' * (row.seeds != 1)}"
+    seeds = number(row.seeds, "seed")
     return f"{row.runs} runs of {seeds}" if row.runs > row.seeds else seeds
 
 

@@ -21,7 +21,7 @@ def test_source_figure_cost_and_command_come_first(tmp_path: Path) -> None:
     assert lines[0] == "Source: Network In Network (2013), https://arxiv.org/abs/1312.4400"
     assert lines[1] == "Reported: 10.41 % (Table 1)"
     assert lines[2].startswith("Cost: 222,")
-    assert "no run is recorded yet" in lines[2]
+    assert "no whole run is recorded yet" in lines[2]
     assert lines[-1] == "Run it: runner submit --suite cifar10 --model nin_dropout"
 
     own = cards["nin_dropout"].datasets["cifar10"]

@@ -8,6 +8,7 @@ import pandas as pd
 from benchmarks.board import default_view
 from benchmarks.labels import caveats_of, clean, error_text, trained_text, verdict_words
 from benchmarks.papers import Paper
+from benchmarks.records import WHOLE_TRAININGS
 from runner.text import number
 
 
@@ -49,7 +50,7 @@ def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -
     parts = [f"{facts['macs']:,} multiply-accumulates per image"]
     if "recipe" in facts and isinstance(facts["recipe"].get("epochs"), int):
         parts.append(f"{facts['recipe']['epochs']} epochs")
-    whole = (runs["standing"] == "counted") & (runs["outcome"] != "diverged")  # a diverged run stops early
+    whole = (runs["standing"] == "counted") & runs["outcome"].isin(WHOLE_TRAININGS)
     counted = runs[(runs["dataset"] == dataset) & (runs["model"] == name) & whole]
     for (hardware, profile), group in counted.groupby(["hardware", "profile"], sort=True):
         minutes = group["train_seconds"].median() / 60
@@ -57,6 +58,6 @@ def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -
         parts.append(f"{took} per run on {clean(hardware)} ({profile}, {number(len(group), 'run')})")
     if counted.empty and "recipe" in facts:
         parts.append(
-            "time unknown, because no run is recorded yet; runner submit --dry-run estimates it for this machine"
+            "time unknown, because no whole run is recorded yet; runner submit --dry-run estimates it for this machine"
         )
     return "; ".join(parts)
