@@ -27,10 +27,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 SCHEMA_VERSION: Literal[1] = 1
-WHOLE_TRAININGS = (
-    "finished",
-    "collapsed",
-)  # outcomes after which a run's time is that of a training; a diverged run stops early
+WHOLE_TRAININGS = ("finished", "collapsed")  # their time is that of a whole training; a diverged run stops early
 CURVE_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")  # in curve.csv
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"  # safe as a file name and in a URL
@@ -39,6 +36,7 @@ FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,4}$")]  # of a recipe
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=1000)]
+Switch = Annotated[str, Field(max_length=20_000)]  # `arithmetic` names the implementations of every layer
 Submitter = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=1, le=10**6)]  # of threads, attempts, epochs
 Amount = Annotated[int, Field(ge=0, le=10**12)]  # of images, parameters
@@ -208,7 +206,7 @@ class Environment(_Frozen):
     cudnn: Text | None = None
     driver: Text | None = None
     threads: Count
-    precision: Annotated[dict[FieldName, bool | Text], Field(max_length=100)]  # all switches that may change rounding
+    precision: Annotated[dict[FieldName, bool | Switch], Field(max_length=100)]  # all switches that may change rounding
 
 
 class Source(_Frozen):

@@ -22,6 +22,7 @@ from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.training.checkpoint import Checkpoint
 from runner.training.convolution import Shape
 from runner.training.loop import Hooks, Stopped, train
+from runner.worker.record import environment as environment_of
 from zoo import load_models
 from zoo.cudaconvnet import WithinMapNorm
 
@@ -188,6 +189,17 @@ def test_a_text_that_is_no_choice_is_refused(text):
 def test_a_choice_is_read_back():
     assert arithmetic.parsed("a.conv=wtm b=ttw") == {"a.conv": "wtm", "b": "ttw"}
     assert arithmetic.parsed(arithmetic.TORCH) == {}
+
+
+def test_a_choice_for_every_layer_of_any_network_fits_into_a_record():
+    """GoogLeNet has 57 convolutions. A text that no record can hold would end a training after its last epoch."""
+    for name, spec in MODELS.items():
+        for variant in list(spec.variants.values())[:1]:
+            with torch.device("meta"):
+                modules = variant.build().named_modules()
+            longest = " ".join(f"{layer}=www" for layer, module in modules if type(module) in arithmetic.KINDS)
+            environment = environment_of(CPU, profiles.resolve("fast", CPU) | {"arithmetic": longest})
+            assert environment.precision["arithmetic"] == longest, name
 
 
 @pytest.mark.parametrize("choice", ["3=www", "0=w", "nowhere=www", "1=m"])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 from test_step import ieee_on_the_gpu, train_on_gpu, without_dropout  # noqa: F401
-from test_train import MODELS, bits, random_data, reference_profile, run  # noqa: F401
+from test_train import CPU, MODELS, bits, random_data, reference_profile, run_on  # noqa: F401
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
@@ -225,13 +225,13 @@ MODERN = {
 def test_a_training_with_all_of_them_is_resumed_to_the_same_bits_and_keeps_its_averages(tmp_path):
     """The error that counts is the averages': the weights that are kept give the last row's."""
     path, spec, data = tmp_path / "c.pt", MODELS["lenet"], random_data("digits", 10, 30)
-    whole = run(spec, "digits", path, data=data, **MODERN)
+    whole = run_on(CPU, spec, "digits", path, data=data, **MODERN)
     resume = None
     for after in (3, 3):
         with pytest.raises(Stopped):
-            run(spec, "digits", path, after=after, resume=resume, data=data, **MODERN)
+            run_on(CPU, spec, "digits", path, after=after, resume=resume, data=data, **MODERN)
         resume = Checkpoint.load(path)
-    assert bits(run(spec, "digits", path, resume=resume, data=data, **MODERN)) == bits(whole)
+    assert bits(run_on(CPU, spec, "digits", path, resume=resume, data=data, **MODERN)) == bits(whole)
     model = spec.variants["digits"].build().eval()
     model.load_state_dict(whole.weights)
     with torch.no_grad():
