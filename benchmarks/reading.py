@@ -163,9 +163,8 @@ def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
         counted["outcome"] != "diverged", counted["weights_sha256"] + counted["seed"].astype(str)
     )
     place = [counted[name] for name in ("dataset", "model", "profile", "data")]
-    in_order = pd.concat([*place, identity.rename("identity")], axis=1).loc[
-        counted.sort_values("local", kind="stable").index
-    ]
+    published_first = counted.sort_values("local", kind="stable").index
+    in_order = pd.concat([*place, identity.rename("identity")], axis=1).loc[published_first]
     duplicate = in_order.duplicated()
 
     standing[outdated.astype(bool)] = "outdated"

@@ -7,6 +7,7 @@ from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.intervals import sample_of_runs, summarise
 from benchmarks.leaderboard import make_board, read, runs_of
+from benchmarks.plural import number
 from benchmarks.records import Job
 from benchmarks.suites import get_suite
 from runner.data.cache import missing_files
@@ -18,7 +19,6 @@ from runner.reporting.report import Selection, show
 from runner.submit import run as submitting
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
-from runner.text import number
 from zoo import load_models
 
 CLASSIC = "quickstart-mnist"  # the fastest suite of a whole published recipe

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.plural import number as number
+from benchmarks.plural import number
 
 
 def duration(seconds: float | None) -> str:

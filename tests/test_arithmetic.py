@@ -353,18 +353,15 @@ def noise(dataset, images):
     return Prepared(part, part)
 
 
-def run(
-    choice, model="nin", dataset="digits", data=None, profile="fast", resume=None, stop_after=None, last=None, **changes
-):  # fmt: skip
-    """Train on few images (noise where `data` is None), in the model's own layout or (`last`) channels_last or not.
+def run(choice, model="nin", dataset="digits", data=None, profile="fast", resume=None, stop_after=None, **changes):
+    """Train on few images (noise where `data` is None).
 
     Return the result, the last checkpoint, the log, and after each update the epoch's totals: loss, wrong, images.
     """
     spec = MODELS[model]
     recipe = dataclasses.replace(spec.variants[dataset].recipe, **({"epochs": 2, "batch_size": 8} | changes))
     job = Job(dataset=dataset, model=model, revision=1, recipe=recipe.to_dict(), profile=profile, seed=0)
-    last = spec.channels_last_on_cpu if last is None else last
-    switches = {**profiles.resolve(profile, CPU, last), "arithmetic": choice}
+    switches = {**profiles.resolve(profile, CPU, spec.channels_last_on_cpu), "arithmetic": choice}
     saved, lines, totals = [], [], []
     hooks = Hooks(
         stop=lambda: stop_after is not None and len(totals) >= stop_after,
@@ -429,17 +426,19 @@ def test_the_first_losses_of_both_profiles_stay_side_by_side():
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_the_first_300_losses_of_nin_stay_side_by_side_in_both_profiles(realdata):
-    """On MNIST by the recipe, which learns in these updates. `-s` prints the table of docs/speed.md.
+def test_the_first_losses_of_nin_agree_and_in_300_updates_it_learns_in_both_profiles(realdata):
+    """On MNIST by the recipe. `-s` prints the table of docs/speed.md.
 
-    A difference in rounding grows from update to update, and ends as large as between two layouts of torch's own.
+    Rounding errors grow from update to update, so later losses differ. The third column is `reference` again, from initial
+    weights larger by a millionth.
     """
     recipe = MODELS["nin_dropout"].variants["mnist"].recipe
     whole = prepare(cache.load("mnist", realdata), recipe.preprocessing, 0, CPU)
     few = Prepared(whole.train.first(300 * recipe.batch_size), whole.test.first(16))
     same = {"model": "nin_dropout", "dataset": "mnist", "data": few, "batch_size": recipe.batch_size}
     theirs = losses(arithmetic.TORCH, profile="reference", **same)[:300]
-    other = losses(arithmetic.TORCH, profile="reference", last=True, **same)[:300]
+    start = tuple((name, kind, value * (1 + 1e-6)) for name, kind, value in recipe.init)
+    other = losses(arithmetic.TORCH, profile="reference", init=start, **same)[:300]
     ours = losses(arithmetic.MEASURED, **same)[:300]
     for update in (1, *range(10, 100, 10), *range(100, 301, 50)):
         of = slice(max(0, update - 10), update)  # the mean of ten updates
@@ -447,7 +446,7 @@ def test_the_first_300_losses_of_nin_stay_side_by_side_in_both_profiles(realdata
         print(f"| {update} | {means[0]:.4f} | {means[1]:.4f} | {means[2]:.4f} |")
     assert ours != theirs
     assert ours[:20] == pytest.approx(theirs[:20], rel=1e-3)
-    for values in (theirs, ours, other):
+    for values in (theirs, ours):
         assert statistics.fmean(values[-50:]) < values[0] * 0.7, "the network learns"
 
 

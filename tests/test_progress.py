@@ -6,11 +6,11 @@ import json
 import pytest
 from rich.console import Console
 
+from benchmarks.plural import number
 from benchmarks.records import Job
 from runner.jobs.paths import JobPaths, job_lock
 from runner.submit.estimate import kind_of, seconds_left
 from runner.submit.progress import Progress
-from runner.text import number
 from zoo import load_models
 
 

@@ -16,11 +16,15 @@ def own_root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
-    cards = copy_cards(own_root / "results")
-    facts = cards["caffe_lenet"].datasets["mnist"]
+def facts_of_caffe_lenet(results):
+    """What its records have in common; its card is copied into the results folder."""
+    facts = copy_cards(results)["caffe_lenet"].datasets["mnist"]
     own = {"model": "caffe_lenet", "dataset": "mnist", "recipe": facts.recipe, "revision": facts.revision}
-    own |= {"training_images": 60_000, "parameters": facts.parameters}
+    return own | {"training_images": 60_000, "parameters": facts.parameters}
+
+
+def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
+    own = facts_of_caffe_lenet(own_root / "results")
     publish_records(own_root / "results", *make_seeds([0.93, 0.93, 0.90, 0.92, 0.85], **own))
     [mine] = make_seeds([1.00], **own, run="f" * 32, weights_sha256="e" * 64)
     run_locally(own_root / ".runs", mine)
@@ -32,10 +36,7 @@ def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
 
 
 def test_seeds_that_did_not_train_are_no_part_of_a_mean(own_root):
-    cards = copy_cards(own_root / "results")
-    facts = cards["caffe_lenet"].datasets["mnist"]
-    own = {"model": "caffe_lenet", "dataset": "mnist", "recipe": facts.recipe, "revision": facts.revision}
-    own |= {"training_images": 60_000, "parameters": facts.parameters}
+    own = facts_of_caffe_lenet(own_root / "results")
     *trained, collapsed = make_seeds([0.90, 0.92, 0.91, 0.93, 88.65], **own)
     publish_records(own_root / "results", *trained, collapsed.model_copy(update={"outcome": "collapsed"}))
     [mine] = make_seeds([88.65], **own, run="f" * 32, weights_sha256="e" * 64, outcome="collapsed")

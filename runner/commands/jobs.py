@@ -77,9 +77,10 @@ def _warn_unreadable(problems: list[str]) -> None:
 
 def _status_text(rows: "list[tuple[Job, JobPaths, State]]", queue: "QueueView") -> str:
     """Return the jobs as a table, one line each; there may be 10,000."""
+    from benchmarks.plural import number
     from runner.jobs.state import TO_RUN, progress_of
     from runner.submit.progress import SYMBOLS
-    from runner.text import columns, number, percent
+    from runner.text import columns, percent
 
     if not rows:
         return "No job has been submitted in this checkout. Start with: runner submit --suite quickstart"

@@ -25,11 +25,11 @@ import numpy as np
 
 from benchmarks.datasets import DATASETS, Dataset, File
 from benchmarks.errors import UserError
+from benchmarks.plural import number
 from runner.data.archives import Bounded, detail, most_bytes, name_inside
 from runner.data.archives import tar_members as members_of_tar
 from runner.data.cache import missing_files
 from runner.data.folder import check_free_space, install_file, os_errors_as_user_errors, sole_writer
-from runner.text import number
 
 Log = Callable[[str], Any]
 

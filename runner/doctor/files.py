@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.plural import number
 from runner import locks
 from runner.data.folder import nearest
 from runner.doctor.check import GIB, Check, compare_clocks, ok, problem, scratch, warning
@@ -14,7 +15,6 @@ from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, runs_folder
 from runner.jobs.state import is_locked, leased_elsewhere, state_of
 from runner.sources import python
-from runner.text import number
 
 DISK_WARNING, DISK_PROBLEM = (
     10 * GIB,

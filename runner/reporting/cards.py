@@ -11,12 +11,12 @@ import torch
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
 from benchmarks.leaderboard import make_board, read
+from benchmarks.plural import number
 from benchmarks.records import flat, sha256_of, write_atomically
 from benchmarks.suites import SUITES
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.header import header
 from runner.submit.plan import models_of
-from runner.text import number
 from zoo import load_models
 from zoo.anatomy import Unfilled, agrees, count_parameters, take_apart
 from zoo.plain import to_plain

@@ -18,12 +18,12 @@ import zoo
 from benchmarks.checkout import root
 from benchmarks.errors import UserError, unknown
 from benchmarks.papers import load_papers
+from benchmarks.plural import number
 from benchmarks.records import write_atomically
 from runner.jobs.paths import results_folder
 from runner.reporting import digests
 from runner.reporting.cards import card_json, card_of
 from runner.reporting.verify import verify
-from runner.text import number
 from zoo.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pandas as pd
 from benchmarks.board import default_view
 from benchmarks.labels import caveats_of, clean, error_text, trained_text, verdict_words
 from benchmarks.papers import Paper
+from benchmarks.plural import number
 from benchmarks.records import WHOLE_TRAININGS
-from runner.text import number
 
 
 def header(

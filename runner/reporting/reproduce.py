@@ -17,6 +17,7 @@ from rich.console import Console
 from benchmarks.columns import DATA
 from benchmarks.errors import UserError, unknown
 from benchmarks.intervals import differ_by, sample_of_runs
+from benchmarks.plural import number
 from benchmarks.published import load_all
 from benchmarks.records import Job, RunRecord, differing_fields, load
 from benchmarks.suites import Suite
@@ -27,7 +28,7 @@ from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
 from runner.submit.run import run as run_jobs
-from runner.text import number, percent
+from runner.text import percent
 
 SUITE = "reproduce"  # the suite name of these jobs; not in benchmarks/suites.py
 

@@ -8,10 +8,10 @@ from rich.text import Text
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.labels import clean
+from benchmarks.plural import number
 from benchmarks.published import record_files
 from benchmarks.records import RecordError, RunRecord, canonical_json, load, record_json, utc
 from runner.jobs.paths import results_folder, runs_folder
-from runner.text import number
 
 MOST_NAMED = 8  # candidates that an error lists
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.labels import Row, clean, ranks, repeats_line, short_name
-from runner.text import number
+from benchmarks.plural import number
 
 SUBMIT = "runner submit --suite"
 

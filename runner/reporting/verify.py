@@ -17,13 +17,13 @@ from benchmarks.cards import read_cards
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.leaderboard import curve_path
+from benchmarks.plural import number
 from benchmarks.published import Listing, listing, record_files
 from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, differing_fields, load, utc
 from runner.jobs.paths import results_folder
 from runner.reporting import contract
 from runner.reporting.consistency import Note, check_best, check_speed, check_trail, differ
 from runner.submit.plan import resolve_field
-from runner.text import number
 
 LEAST_CHANCE = 0.95  # of ln C: no data set here is so unbalanced that a constant answer has a lower loss
 CLOCK_SKEW = timedelta(minutes=5)  # tolerated difference between two machines' clocks

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
+from benchmarks.plural import number
 from benchmarks.records import Job, utc
 from benchmarks.suites import SUITES
 from runner.console import lead
@@ -39,7 +40,7 @@ from runner.locks import locked_within
 from runner.sources import source
 from runner.submit.estimate import expected_seconds, rough_seconds
 from runner.submit.progress import Progress
-from runner.text import amount, duration, number
+from runner.text import amount, duration
 from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind, mark_behind
 from runner.worker.options import RunOptions, submitter

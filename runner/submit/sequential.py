@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import make_board, read
+from benchmarks.plural import number
 from benchmarks.records import Job
 from benchmarks.suites import Suite
 from benchmarks.verdicts import INTERIM_SIZES, MIN_SEEDS, next_interim_size
@@ -24,7 +25,6 @@ from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings, is_retried
 from runner.submit.run import run as run_jobs
-from runner.text import number
 
 UNDECIDED = ("not run", "more seeds", "inconclusive")
 

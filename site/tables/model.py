@@ -118,8 +118,8 @@ def reproduce_commands(dataset: str, model: str, card: Card | None, counted: pd.
     lines = [f"runner submit --suite {suites[0] if suites else 'SUITE'} --model {model}{options}"]
     published = counted[~counted["local"].astype(bool)]
     if len(published):
-        first = published.iloc[0]
-        lines.append(f"runner reproduce {first['key']}-{first['run'][:8]}")
+        record = published.iloc[0]
+        lines.append(f"runner reproduce {record['key']}-{record['run'][:8]}")
     return "\n".join(lines)
 
 
