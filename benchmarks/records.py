@@ -35,8 +35,9 @@ Name = Annotated[str, Field(pattern=NAME)]
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,4}$")]  # of a recipe
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Text = Annotated[str, Field(max_length=1000)]
-Switch = Annotated[str, Field(max_length=20_000)]  # `arithmetic` names the implementations of every layer
+MOST_LETTERS = 1000
+Text = Annotated[str, Field(max_length=MOST_LETTERS)]
+LayersText = Annotated[str, Field(max_length=20_000)]  # a few words on each layer of a network
 Submitter = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=1, le=10**6)]  # of threads, attempts, epochs
 Amount = Annotated[int, Field(ge=0, le=10**12)]  # of images, parameters
@@ -206,7 +207,18 @@ class Environment(_Frozen):
     cudnn: Text | None = None
     driver: Text | None = None
     threads: Count
-    precision: Annotated[dict[FieldName, bool | Switch], Field(max_length=100)]  # all switches that may change rounding
+    precision: Annotated[
+        dict[FieldName, bool | LayersText], Field(max_length=100)
+    ]  # all switches that may change rounding
+
+    @field_validator("precision")
+    @classmethod
+    def _is_short(cls, value: dict[str, bool | str]) -> dict[str, bool | str]:
+        """Raise ValueError for a long text, except in `arithmetic`, which names the implementations of every layer."""
+        for name, switch in value.items():
+            if name != "arithmetic" and isinstance(switch, str) and len(switch) > MOST_LETTERS:
+                raise ValueError(f"{name} has {len(switch):,} letters, expected at most {MOST_LETTERS:,}")
+        return value
 
 
 class Source(_Frozen):

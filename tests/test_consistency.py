@@ -46,6 +46,7 @@ def errors_of(results: Path, record: RunRecord) -> str:
         ({"environment__device": "abacus"}, "device"),
         ({"environment__hardware": "x" * 1001}, "hardware"),
         ({"environment__precision": {"tf32": "x" * 1001}}, "precision"),
+        ({"environment__precision": {"arithmetic": "x" * 20_001}}, "precision"),
         ({"environment__precision": {f"p{i}": True for i in range(101)}}, "precision"),
         ({"data__provenance": "x" * 1001}, "provenance"),
         ({"protocol__training_images": 10**400}, "training_images"),
