@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.canonical import canonical_json
 from benchmarks.cards import Card, read_cards
 from benchmarks.checkout import PACKAGES
 from benchmarks.columns import DATA, RUN_COLUMNS
 from benchmarks.papers import FOLDER, Paper, load_papers, unknown_names
 from benchmarks.published import listing, load_published, record_files
-from benchmarks.records import RecordError, RunRecord, canonical_json, load
+from benchmarks.records import RecordError, RunRecord, load
 
 
 @dataclass(frozen=True)

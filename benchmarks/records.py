@@ -6,9 +6,7 @@ Anyone may have written a record, so it is validated here and nothing in it is e
 
 import hashlib
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +23,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import from_json
+
+from benchmarks.canonical import Json, canonical_json, sha256_of, with_overrides
+from benchmarks.files import write_atomically
 
 SCHEMA_VERSION: Literal[1] = 1
 WHOLE_TRAININGS = ("finished", "collapsed")  # their time is that of a whole training; a diverged run stops early
@@ -43,74 +44,6 @@ Count = Annotated[int, Field(ge=1, le=10**6)]  # of threads, attempts, epochs
 Amount = Annotated[int, Field(ge=0, le=10**12)]  # of images, parameters
 Rate = Annotated[float, Field(ge=0, le=1e12)]
 MOST_BYTES = 10**6  # of a record's file; real ones have 3,000
-Json = Any  # a number, string, boolean or null, or a list or object of them: the value of a recipe field
-
-
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def canonical_json(value: Json) -> str:
-    """Return the canonical text of a JSON value: sorted keys, no spaces, non-ASCII unescaped. NaN raises ValueError."""
-    return _CANONICAL.encode(value)
-
-
-def sha256_of(value: Json) -> str:
-    """Return the sha256 of the canonical JSON of a value, in hexadecimal."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def with_overrides(recipe: Mapping[str, Json], overrides: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a recipe's JSON with the overrides, which have dotted names. A whole part is replaced before its fields."""
-    result = dict(recipe)
-    for path, value in sorted(overrides.items()):
-        *parts, field = path.split(".")
-        place = result
-        for part in parts:
-            inner = place.get(part)
-            place[part] = dict(inner) if isinstance(inner, Mapping) else {}
-            place = place[part]
-        place[field] = value
-    return result
-
-
-def flat(recipe: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
-    """Return a recipe's JSON as one level: dotted names for the fields of parts, and each part's name for its rule."""
-    fields: dict[str, Json] = {}
-    for name, value in recipe.items():
-        if isinstance(value, Mapping):
-            inner = dict(value)
-            if "rule" in inner:
-                fields[prefix + name] = inner.pop("rule")
-            fields |= flat(inner, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields
-
-
-def differing_fields(one: Mapping[str, Json], other: Mapping[str, Json]) -> dict[str, tuple[str, str]]:
-    """Return the fields in which two recipes' JSON differ: dotted name -> both values as JSON text, or 'not there'."""
-    both = flat(one), flat(other)
-    pairs = {
-        name: tuple(canonical_json(fields[name]) if name in fields else "not there" for fields in both)
-        for name in sorted(both[0].keys() | both[1].keys())
-    }
-    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that readers see its old or its new content, even after a crash: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # `tempfile` would ignore the user's umask.
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class _Frozen(BaseModel):

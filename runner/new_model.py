@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
-from benchmarks.records import write_atomically
+from benchmarks.files import write_atomically
 from zoo import HELPERS, load_models
 
 MODEL = '''"""TODO: what this network is, where it is from, and what its source claims.

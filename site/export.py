@@ -17,8 +17,8 @@ from plotly.offline import get_plotlyjs
 from tables.common import datasets_of
 
 from benchmarks.errors import UserError
+from benchmarks.files import write_atomically
 from benchmarks.labels import as_csv, as_json
-from benchmarks.records import write_atomically
 
 MARK = "reprozoo.txt"  # marks an exported folder; a folder with other files is never overwritten
 

@@ -8,19 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.canonical import sha256_of
 from benchmarks.datasets import get_dataset
 from benchmarks.leaderboard import Card, read_cards
-from benchmarks.records import (
-    DataFacts,
-    Environment,
-    Job,
-    Protocol,
-    RunRecord,
-    Source,
-    record_json,
-    save,
-    sha256_of,
-)
+from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, record_json, save
 
 RECIPE: dict[str, Any] = {"epochs": 3, "batch_size": 128, "learning_rate": 0.1}
 STARTED = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers import RECIPE, make_record, make_seeds, publish_records, run_locally
 
+from benchmarks.canonical import sha256_of
 from benchmarks.datasets import DATASETS
 from benchmarks.leaderboard import (
     curves,
@@ -18,7 +19,7 @@ from benchmarks.leaderboard import (
     read,
     runs_of,
 )
-from benchmarks.records import RunRecord, sha256_of
+from benchmarks.records import RunRecord
 from runner.reporting.cards import card_of
 from zoo import load_models
 

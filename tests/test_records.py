@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from benchmarks.canonical import canonical_json, sha256_of
 from benchmarks.published import load_all
-from benchmarks.records import Job, RecordError, canonical_json, load, record_json, save, sha256_of
+from benchmarks.records import Job, RecordError, load, record_json, save
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

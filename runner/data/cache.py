@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.canonical import sha256_of
 from benchmarks.datasets import Dataset, File, get_dataset
 from benchmarks.errors import UserError
-from benchmarks.records import DataFacts, sha256_of
+from benchmarks.records import DataFacts
 from runner.data.archives import unpacked
 from runner.data.folder import (
     FileOnDisk,

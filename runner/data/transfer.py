@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import Dataset, File
-from benchmarks.records import write_atomically
+from benchmarks.files import write_atomically
 from runner.data.folder import os_errors_as_user_errors
 from runner.files import read_json
 from runner.text import amount

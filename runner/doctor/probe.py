@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.canonical import canonical_json
 from benchmarks.checkout import root
-from benchmarks.records import canonical_json, write_atomically
+from benchmarks.files import write_atomically
 from runner import locks
 from runner.doctor.check import Check, compare_clocks, ok, problem, warning
 from runner.engines.config import Slurm, Table

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError
-from benchmarks.records import Job, canonical_json, write_atomically
+from benchmarks.files import write_atomically
+from benchmarks.records import Job
 from runner.engines.slots import Slot, SlotLock, enter
 from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, host, now_ms, runs_folder

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
-from benchmarks.records import Job, problems_of, write_atomically
+from benchmarks.files import write_atomically
+from benchmarks.records import Job, problems_of
 from runner.locks import locked_within
 
 LOCK_PATIENCE = 2.0  # seconds a refused worker retries, because a probe holds the lock for an instant

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.canonical import flat, sha256_of
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import unknown
+from benchmarks.files import write_atomically
 from benchmarks.leaderboard import make_board, read
 from benchmarks.plural import number
-from benchmarks.records import flat, sha256_of, write_atomically
 from benchmarks.suites import SUITES
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.header import header

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import zoo
 from benchmarks.checkout import root
 from benchmarks.errors import UserError, unknown
+from benchmarks.files import write_atomically
 from benchmarks.papers import load_papers
 from benchmarks.plural import number
-from benchmarks.records import write_atomically
 from runner.jobs.paths import results_folder
 from runner.reporting import digests
 from runner.reporting.cards import card_json, card_of

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.checkout import root
 from benchmarks.datasets import get_dataset
-from benchmarks.records import write_atomically
+from benchmarks.files import write_atomically
 from runner.training.optimizers import optimizer_for
 from runner.training.step import training_loss
 from zoo import load_models

@@ -12,7 +12,8 @@ from typing import Literal
 
 from benchmarks.curves import curve_path
 from benchmarks.errors import unknown
-from benchmarks.records import RecordError, RunRecord, load, record_json, save, write_atomically
+from benchmarks.files import write_atomically
+from benchmarks.records import RecordError, RunRecord, load, record_json, save
 from runner.jobs.paths import JobPaths, results_folder
 
 

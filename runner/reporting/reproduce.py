@@ -14,12 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.canonical import differing_fields
 from benchmarks.columns import DATA
 from benchmarks.errors import UserError, unknown
 from benchmarks.intervals import differ_by, sample_of_runs
 from benchmarks.plural import number
 from benchmarks.published import load_all
-from benchmarks.records import Job, RunRecord, differing_fields, load
+from benchmarks.records import Job, RunRecord, load
 from benchmarks.suites import Suite
 from benchmarks.verdicts import MIN_SEEDS
 from runner.jobs.find import find_one

@@ -6,11 +6,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError, unknown
 from benchmarks.labels import clean
 from benchmarks.plural import number
 from benchmarks.published import record_files
-from benchmarks.records import RecordError, RunRecord, canonical_json, load, record_json, utc
+from benchmarks.records import RecordError, RunRecord, load, record_json, utc
 from runner.jobs.paths import results_folder, runs_folder
 
 MOST_NAMED = 8  # candidates that an error lists

@@ -13,13 +13,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from benchmarks.canonical import differing_fields
 from benchmarks.cards import read_cards
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.leaderboard import curve_path
 from benchmarks.plural import number
 from benchmarks.published import Listing, listing, record_files
-from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, differing_fields, load, utc
+from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, load, utc
 from runner.jobs.paths import results_folder
 from runner.reporting import contract
 from runner.reporting.consistency import Note, check_best, check_speed, check_trail, differ

@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.canonical import canonical_json
 from benchmarks.datasets import get_dataset
-from benchmarks.records import WHOLE_TRAININGS, Job, RecordError, canonical_json, load
+from benchmarks.records import WHOLE_TRAININGS, Job, RecordError, load
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import results_folder
 

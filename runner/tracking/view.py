@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
-from benchmarks.records import Job, RunRecord, canonical_json
+from benchmarks.canonical import canonical_json
+from benchmarks.records import Job, RunRecord
 from runner.files import read_json, read_lines
 from runner.jobs.paths import JobPaths, now_ms
 from runner.jobs.state import State, is_locked, last_run, leased_elsewhere, state_of

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from benchmarks.records import write_atomically
+from benchmarks.files import write_atomically
 
 
 @dataclass

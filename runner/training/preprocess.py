@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.errors import UserError, unknown
-from benchmarks.records import write_atomically
+from benchmarks.files import write_atomically
 from runner.locks import locked
 from runner.training.profiles import ieee
 

@@ -17,8 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError
-from benchmarks.records import Job, canonical_json, save, write_atomically
+from benchmarks.files import write_atomically
+from benchmarks.records import Job, save
 from runner.files import append_line, read_lines
 from runner.jobs.find import sequential_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms

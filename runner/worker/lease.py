@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import canonical_json
+from benchmarks.canonical import canonical_json
 from runner import nvml
 from runner.files import append_line
 from runner.jobs.paths import boot_id, host, now_ms

@@ -11,7 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.errors import UserError
-from benchmarks.records import Submitter, problems_of, write_atomically
+from benchmarks.files import write_atomically
+from benchmarks.records import Submitter, problems_of
 
 
 class JsonModel(BaseModel):
