@@ -23,7 +23,7 @@ POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 # For more than seven points: of the sets with numerators and denominators up to 4, the one with the smallest errors.
 WIDE_POINTS = (0.0, 1 / 3, -1 / 3, 0.75, -0.75, 1.5, -1.5, 3.0, -3.0, 1.0, -1.0)
 TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # sides of a tile's outputs, by kernel; larger tiles round worse
-CHUNK_BYTES = 4 * 2**20  # size of a chunk's transformed tiles
+CHUNK_BYTES = 8 * 2**20  # size of a chunk's transformed tiles
 
 
 @dataclass(frozen=True)
