@@ -149,15 +149,11 @@ def short_name(row: Row, view: pd.DataFrame) -> str:
     return f"{row.dataset}/{clean(row.model)}" if several else clean(row.model)
 
 
-def profiles_text(row: Row) -> str:
-    """Return which two profiles an equivalence compares, and on what."""
-    unverified = " on unverified data" if row.data == "unverified" else ""
-    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
-
-
 def equivalence_sentence(row: Row) -> str:
-    """Return verdict, profiles and reason of an equivalence."""
-    return f"{verdict_words(row.verdict)}: {profiles_text(row)}: {clean(row.reason)}."
+    """Return the verdict on the equality of two profiles, what was compared, and the reason."""
+    unverified = " on unverified data" if row.data == "unverified" else ""
+    compared = f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
+    return f"{verdict_words(row.verdict)}: {compared}: {clean(row.reason)}."
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------

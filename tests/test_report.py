@@ -229,7 +229,7 @@ def test_the_report_compares_fast_with_reference(tmp_path: Path) -> None:
     publish_records(tmp_path, *make_seeds(ten), *make_seeds(ten[:9], profile="fast"))
     text = " ".join(text_of(read(tmp_path), "table").split())
     assert (
-        "Profiles … not yet known nin_dropout on cifar10, fast compared with reference: 10 of reference and 9 of fast"
+        "Profiles … not yet known: nin_dropout on cifar10, fast compared with reference: 10 of reference and 9 of fast"
         in text
     )
     publish_records(tmp_path, make_record(10.4, seed=9, profile="fast"))

@@ -17,7 +17,7 @@ For the profile `fast` there is a fourth rate: the bare step of `reference`.
 one epoch per turn, of as many steps as fit; the other measurements run between epochs, outside its timer. The ratios
 are medians of the turns' own ratios, because a temporary slowdown affects both sides of a turn's ratio.
 
-If a step takes seconds, (b) and (a) differ by less than two turns of either. The loop's own cost is therefore also
+If a step takes seconds, (b) and (a) differ by less than two turns of either. The loop's overhead is therefore also
 measured separately: (b) minus (a) with a network that does next to nothing, at the recipe's batch size, in seconds per
 image.
 """
@@ -39,7 +39,7 @@ import torch
 
 from runner.bench.question import Question
 from runner.bench.subject import plain_recipe, run_loop, subject_of
-from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, own_seconds
+from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, overhead_seconds
 from runner.training import loop as train
 from runner.training import profiles
 from runner.training.step import updates_a_call, uses_explicit_passes
@@ -88,8 +88,8 @@ def measure(question: Question) -> dict[str, Any]:
         measured.
     loop_ratio, speedup: the loop's rate over the bare step's, and over the usual loop's.
     fast_ratio: the bare step's rate in `fast` over that in `reference`.
-    own_microseconds, own_share: the loop's own cost per image, and as a share of the bare step's time. None on a GPU and
-        for hand-written passes.
+    overhead_microseconds, overhead_share: what the loop costs besides the network, per image, and as a share of the bare
+        step's time (with checkpoints). None on a GPU and for hand-written passes.
     spread: lowest and highest of the turns.
     flops_per_image, bytes_per_image: lower bounds of a training step.
     gflops, matrix_gflops: 1e9 operations/s of the loop, and of a large matrix product.
@@ -121,8 +121,8 @@ def measure(question: Question) -> dict[str, Any]:
     peak = torch.cuda.max_memory_reserved() if device.type == "cuda" else _peak_resident_bytes()
 
     # Not on a GPU, where the host's work overlaps the device's. Not with hand-written passes, which only one network has.
-    apart = device.type == "cpu" and not uses_explicit_passes(subject.spec, plain, device)
-    own = own_seconds(subject) if apart else None
+    measurable = device.type == "cpu" and not uses_explicit_passes(subject.spec, plain, device)
+    overhead = overhead_seconds(subject) if measurable else None
 
     # --- how long a turn is ---
     fast = question.profile == "fast"
@@ -195,7 +195,7 @@ def measure(question: Question) -> dict[str, Any]:
     ratio_rates = cpu_rates if device.type == "cpu" and question.options.threads == 1 else rates
     loop_ratios = [loop / bare for loop, bare in zip(ratio_rates["loop"], ratio_rates["bare_step"], strict=True)]
     fast_ratio = round(_ratio(ratio_rates["bare_step"], ratio_rates["reference_step"]), 4) if fast else None
-    own_share = None if own is None else round(own * median["bare_step"] + checkpoint_share, 6)
+    overhead_share = None if overhead is None else round(overhead * median["bare_step"] + checkpoint_share, 6)
 
     with torch.device("meta"):
         layers = layers_of(subject.variant.build(), subject.facts.shape)
@@ -215,8 +215,8 @@ def measure(question: Question) -> dict[str, Any]:
         "reference_step": round(median["reference_step"], 3) if fast else None,
         "fast_ratio": fast_ratio,  # of processor time on one CPU thread
         "evaluation": round(median["evaluation"], 3),
-        "own_microseconds": None if own is None else round(1e6 * own, 4),  # per image
-        "own_share": own_share,  # of the bare step's time
+        "overhead_microseconds": None if overhead is None else round(1e6 * overhead, 4),  # per image
+        "overhead_share": overhead_share,  # of the bare step's time
         "spread": {
             name: [round(min(rates[name]), 3), round(max(rates[name]), 3)]
             for name in ("bare_step", "loop", "dataloader")

@@ -22,7 +22,7 @@ from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
 WORKERS = 4  # most DataLoader workers; at most one per core
-OWN_STEPS, OWN_TURNS = 200, 5  # for the loop around the trivial network
+OVERHEAD_STEPS, OVERHEAD_TURNS = 200, 5  # for the loop around the trivial network
 MATRIX = {"cpu": 1024, "cuda": 8192}  # side of the square matrices for the matrix rate
 COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes copied for the memory rate, more than most caches hold
 
@@ -64,7 +64,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     return turn
 
 
-def averaging(subject: Subject) -> Subject:
+def with_trivial_network(subject: Subject) -> Subject:
     """Return the subject with a trivial network: it averages each channel's pixels and has one dense layer."""
     channels, classes = subject.facts.shape[0], subject.facts.classes
 
@@ -78,15 +78,15 @@ def averaging(subject: Subject) -> Subject:
     return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
 
 
-def own_seconds(subject: Subject) -> float:
-    """Return the loop's own cost in seconds per image, measured with a trivial network.
+def overhead_seconds(subject: Subject) -> float:
+    """Return what the loop costs besides the network, in seconds per image, measured with a trivial network.
 
     It is the median over epochs of the epoch's time minus the time of its steps, at least 0.
     """
-    nothing = averaging(subject)
-    recipe = plain_recipe(nothing, epochs=OWN_TURNS + 1)
-    steps = min(OWN_STEPS, len(subject.prepared.train) // recipe.batch_size)
-    turn = bare_turn(nothing, recipe, steps)
+    trivial = with_trivial_network(subject)
+    recipe = plain_recipe(trivial, epochs=OVERHEAD_TURNS + 1)
+    steps = min(OVERHEAD_STEPS, len(subject.prepared.train) // recipe.batch_size)
+    turn = bare_turn(trivial, recipe, steps)
     bare: list[float] = []
 
     def between(facts: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def own_seconds(subject: Subject) -> float:
             images = turn()
             bare.append((time.perf_counter() - began) / images)
 
-    trained, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
+    trained, _ = run_loop(trivial, recipe, steps * recipe.batch_size, between)
     overheads = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
     return max(0.0, statistics.median(overheads[1:]))  # the first turns warm up
 
