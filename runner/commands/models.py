@@ -12,6 +12,7 @@ from runner.commands.shared import (
     Device,
     DeviceOption,
     JsonOption,
+    ModelsOption,
     Profile,
     Unverified,
     make_console,
@@ -61,7 +62,7 @@ def models(
 
 
 def bench(
-    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    model: ModelsOption = [],  # noqa: B006
     dataset: Annotated[str, typer.Option("--dataset", help="The data set.")] = "cifar10",
     profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
     seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,

@@ -1,6 +1,6 @@
 """Options that several commands share, and the objects built from their flags."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +31,7 @@ class Device(StrEnum):
 
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
+ModelsOption = Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
 EngineOption = Annotated[
     str,
@@ -93,14 +94,17 @@ def settings_from(flags: Mapping[str, Any]) -> "Settings":
     return settings
 
 
-def submitted(suite: str | None) -> "list[JobPaths]":
-    """Return the folders of the jobs submitted here, of one suite or all."""
-    from benchmarks.suites import get_suite
-    from runner.jobs.find import all_jobs, suites_of_jobs
+def submitted(suite: str | None, models: Sequence[str] = ()) -> "list[JobPaths]":
+    """Return the jobs submitted here, of one suite or all, and of these models or all.
 
-    folders = all_jobs()
-    if suite is None:
-        return folders
-    get_suite(suite)
-    of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
-    return [paths for paths in folders if paths.folder.name[-8:] in of_suite]
+    Raise UserError for an unknown suite, or a model without jobs here.
+    """
+    from benchmarks.suites import get_suite
+    from runner.jobs.find import all_jobs, of_models, suites_of_jobs
+
+    jobs = all_jobs()
+    if suite is not None:
+        get_suite(suite)
+        of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
+        jobs = [paths for paths in jobs if paths.name[-8:] in of_suite]
+    return of_models(jobs, models)

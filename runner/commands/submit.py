@@ -18,6 +18,7 @@ from runner.commands.shared import (
     EngineOption,
     ForceResume,
     JsonOption,
+    ModelsOption,
     Profile,
     SlotsOption,
     SuiteOption,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 def submit(
     suite: SuiteOption,
-    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    model: ModelsOption = [],  # noqa: B006
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Train the seeds 0 to N-1 instead of the suite's.")
     ] = None,
@@ -189,10 +190,10 @@ def _detach() -> None:
     Returns once it has registered its submission. If it ends earlier, print its output and exit with its code.
     """
     from runner.jobs.find import read_submissions
-    from runner.jobs.paths import host, now_ms, runs_folder
+    from runner.jobs.paths import host, output_file
     from runner.sources import child_variables, python
 
-    output = runs_folder() / f"submit-{now_ms()}.txt"
+    output = output_file()
     output.parent.mkdir(parents=True, exist_ok=True)
     words = [word for word in sys.argv[1:] if word != "--detach"]
     with output.open("ab") as target:

@@ -31,10 +31,10 @@ from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, record_crash, run_local
 from runner.engines.slots import Slot, make_slots
-from runner.files import read_json, read_lines
+from runner.files import read_json
 from runner.jobs.find import read_jobs
 from runner.jobs.paths import JobPaths, host, runs_folder
-from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
+from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, starts_of, state_of
 from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import JsonModel, RunOptions
@@ -233,7 +233,7 @@ class Queue:
     options: RunOptions
     _missing: dict[Path, float] = field(default_factory=dict)  # when a job was first missing from the queue
     _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without a new attempt
-    _starts: dict[Path, int] = field(default_factory=dict)
+    _attempts: dict[Path, int] = field(default_factory=dict)  # how many it had when it was last queued
     _away: bool = False  # it was reported that SLURM doesn't answer
 
     def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
@@ -277,12 +277,12 @@ class Queue:
 
     def _count_round(self, paths: JobPaths) -> None:
         """Count that a job is queued once more; raise UserError after MAX_FAILURES rounds in which it did not start."""
-        starts = _starts(paths)
-        before = self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
-        self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
+        attempts = len(starts_of(paths))
+        before = self._rounds[paths.folder] if self._attempts.get(paths.folder) == attempts else 0
+        self._rounds[paths.folder], self._attempts[paths.folder] = before + 1, attempts
         if before >= MAX_FAILURES:
             raise UserError(
-                f"SLURM tasks ended {before} times in a row before they started {paths.folder.name}; "
+                f"SLURM tasks ended {before} times in a row before they started {paths.name}; "
                 f"see the newest *_log.out in {runs_folder() / 'slurm'}"
             )
 
@@ -332,10 +332,6 @@ class Queue:
             return False
         since = self._missing.setdefault(paths.folder, time.monotonic())
         return time.monotonic() - since >= LOST_SECONDS
-
-
-def _starts(paths: JobPaths) -> int:
-    return sum(line.get("event") == "start" for line in read_lines(paths.attempts))
 
 
 # --- in a task ---------------------------------------------------------------------------------------------------------

@@ -354,7 +354,7 @@ def _last_words(
     if received:
         end = "stopped. The same command continues from the checkpoints."
         if settings.table().kind == "slurm":
-            which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
+            which = f"--suite {suite}" if suite in SUITES else " ".join(job.key for job, _ in pairs)
             end = f"SLURM continues with the other jobs. The same command follows them; runner stop {which} stops them."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]

@@ -114,7 +114,7 @@ def _data_status(dataset: str, settings: Settings) -> str:
 def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
     """Return the seeds of this row with a record or a lasting failure in .runs, and the number of failures."""
     finished_seeds, failed_seeds = set(), set()
-    here = [paths for paths in all_jobs() if paths.folder.parts[-3:-1] == (template.dataset, template.model)]
+    here = [paths for paths in all_jobs() if (paths.dataset, paths.model) == (template.dataset, template.model)]
     for job, paths in read_jobs(here)[0]:
         if job.model_copy(update={"seed": template.seed}) != template:
             continue

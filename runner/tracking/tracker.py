@@ -170,7 +170,7 @@ class Tracker:
                 view = read_view(paths, suites, self._jobs.get(paths.folder))
             except Exception as error:  # one broken folder must not affect the others
                 report.left += 1
-                problems.append(f"MLflow has no run of {paths.folder.name}: {line_of(error)}")
+                problems.append(f"MLflow has no run of {paths.name}: {line_of(error)}")
                 continue
             if view is None:
                 report.not_started += 1

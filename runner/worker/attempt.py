@@ -24,7 +24,7 @@ from benchmarks.records import Job, save
 from runner.files import append_line, read_lines
 from runner.jobs.find import sequential_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
-from runner.jobs.state import TO_RUN, last_run, log_tail, state_of, too_many_failures
+from runner.jobs.state import TO_RUN, last_run, log_tail, starts_of, state_of, too_many_failures
 from runner.sources import source
 from runner.training import memory
 from runner.worker.lease import Lease, Log, sampling
@@ -337,7 +337,7 @@ class JobAttempt:
     def _known(self, loaded: "Data", device: "torch.device", switches: dict[str, Any]) -> dict[str, Any]:
         """Return the parts of the record that are known before the first step."""
         return {
-            "starts": [line for line in read_lines(self.paths.attempts) if line.get("event") == "start"],
+            "starts": starts_of(self.paths),
             "environment": environment(device, switches),
             "data": loaded.facts,
             "sequential": self.job.fingerprint in sequential_jobs(),
