@@ -15,6 +15,15 @@ from benchmarks.reading import Evidence
 from benchmarks.records import WHOLE_TRAININGS, Protocol
 from benchmarks.verdicts import Figure, verdict
 
+# The columns of `Evidence.runs` that a board reads. Converting all of them takes too long for 10,000 runs.
+_RUN_FIELDS = [
+    *("dataset", "model", "profile", "data", "seed", "key", "outcome", "test_error", "parameters"),
+    *("train_seconds", "hardware", "provenance", "dirty", "finished", "sequential", "forced", "local", "standing"),
+    *Protocol.model_fields,
+]
+Goals = Mapping[tuple[str, str], tuple[Paper, ReportedError]]  # (data set, model) -> the figure that judges it
+Run = dict[str, Any]  # the values of _RUN_FIELDS
+
 
 def make_board(
     evidence: Evidence,
@@ -37,8 +46,8 @@ def make_board(
     current = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
     groups: dict[tuple[str, str, str | None, str | None], list[Run]] = {}
     # Plain dicts from here on: a frame per group takes seconds, and so does to_dict() on Arrow strings.
-    values = [current[name].tolist() for name in _OF_A_RUN]
-    for run in (dict(zip(_OF_A_RUN, row, strict=True)) for row in zip(*values, strict=True)):
+    values = [current[name].tolist() for name in _RUN_FIELDS]
+    for run in (dict(zip(_RUN_FIELDS, row, strict=True)) for row in zip(*values, strict=True)):
         groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
     with_runs = {(dataset, model) for dataset, model, *_ in groups}
     with_card = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
@@ -65,26 +74,6 @@ def make_board(
     board["_order"] = board["dataset"].map(order)
     board = board.sort_values(["_order", "error", "label", "profile", "data"], na_position="last", ignore_index=True)
     return board.drop(columns="_order")
-
-
-_OF_A_RUN = [  # the columns that a board reads; converting all of them takes too long for 10,000 runs
-    *(
-        "dataset",
-        "model",
-        "profile",
-        "data",
-        "seed",
-        "key",
-        "outcome",
-        "test_error",
-        "parameters",
-        "train_seconds",
-        "hardware",
-    ),
-    *("provenance", "dirty", "finished", "sequential", "forced", "local", "standing", *Protocol.model_fields),
-]
-Goals = Mapping[tuple[str, str], tuple[Paper, ReportedError]]
-Run = dict[str, Any]  # the values of _OF_A_RUN
 
 
 def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) -> dict[str, Any]:

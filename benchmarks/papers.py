@@ -102,9 +102,7 @@ class ReportedError(_Frozen):
 
     dataset: Dataset
     label: Text  # as printed
-    model: Name | None = (
-        None  # in the zoo; None if the zoo does not have it, so that the figure is shown as published only
-    )
+    model: Name | None = None  # None if the zoo does not have it: the figure is then shown as published only
     printed: Annotated[Percent, Field(alias="error")]
     where: Text  # "Table 1", "Section 4.2"
     kind: Kind = "context"

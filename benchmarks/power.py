@@ -23,12 +23,8 @@ PAGE = Path(__file__).parent.parent / "results" / "README.md"
 
 SPREADS = (0.25, 0.5, 0.75, 1.0)  # standard deviations of one seed, in tolerances
 SIZES: tuple[int | None, ...] = (5, 10, 20, None)  # numbers of seeds; None: seeds are added until the row is decided
-TRUE_GAPS: tuple[float | None, ...] = (
-    None,
-    0.0,
-    1.0,
-    2.0,
-)  # of our true mean from the printed figure, in tolerances; None: see `verdict_shares`
+# From the printed figure to our true mean, in tolerances; None: see `verdict_shares`.
+TRUE_GAPS: tuple[float | None, ...] = (None, 0.0, 1.0, 2.0)
 EXPERIMENTS = 10_000
 Shares = dict[Literal["different", "reproduced", "inconclusive"], float]
 
@@ -62,12 +58,8 @@ def verdict_shares(sd: float, n: int | None, gap: float | None, experiments: int
 
 def verdict_table() -> str:
     """Return a Markdown table with a row per spread and number of seeds; a cell has the percentages of three verdicts."""
-    heads = [
-        "sd of one seed",
-        "seeds",
-        "same distribution",
-        *(f"gap {gap:g}" for gap in TRUE_GAPS if gap is not None),
-    ]
+    gaps = [f"gap {gap:g}" for gap in TRUE_GAPS if gap is not None]
+    heads = ["sd of one seed", "seeds", "same distribution", *gaps]
     rows = [heads, ["--:", "--:", *["---"] * len(TRUE_GAPS)]]
     for sd in SPREADS:
         for n in SIZES:

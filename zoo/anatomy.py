@@ -52,7 +52,7 @@ class Unfilled(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do everything but what fills a tensor."""
+        """Run an operation of torch, unless it gives a tensor its values: then return the tensor as it is."""
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in FILLS:
             return args[0] if args else kwargs["tensor"]  # torch.nn.init's functions name it

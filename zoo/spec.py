@@ -102,14 +102,12 @@ class ModelSpec:
     paper: str | None  # the key of benchmarks/papers/<key>.toml; None if no source reports a figure
     suites: tuple[str, ...]
     variants: Mapping[str, Variant] = field(default_factory=dict)  # by data set: the networks that are trained
-    anatomy: Mapping[str, Anatomy] = field(
-        default_factory=dict
-    )  # by data set, such as 'imagenet': networks that are inspected only
+    # By data set, such as 'imagenet': networks that are inspected only.
+    anatomy: Mapping[str, Anatomy] = field(default_factory=dict)
     loss: Callable[[Any, Tensor], Tensor] = cross_entropy
     constant_loss: Callable[[Tensor], float] = label_entropy  # of labels (N,): the loss of the best constant answer
-    curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = (
-        None  # (model, images, labels) -> second derivatives by parameter, for DiagonalLM
-    )
+    # (model, images, labels) -> second derivatives by parameter, for DiagonalLM.
+    curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None
     explicit_network: Callable[[], Network] | None = None  # for training on one image per update on a CPU
     channels_last_on_cpu: bool = True
     bitwise: bool = True  # the same bits, resumed or not, on the same machine, build and number of threads

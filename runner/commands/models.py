@@ -111,9 +111,9 @@ def bench(
     from runner.bench.question import Question
 
     if not equivalence:
-        flags = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
-        for option in [name for name, value in (flags | {"engine": engine is not None}).items() if value]:
-            raise UserError(f"--{option} needs --equivalence")
+        flags = {"dry-run": dry_run or None, "seeds": seeds, "slots-per-gpu": slots_per_gpu, "engine": engine}
+        if misplaced := [name for name, value in flags.items() if value is not None]:
+            raise UserError(f"--{misplaced[0]} needs --equivalence")
         question = Question(
             model="",
             dataset=dataset,
@@ -124,10 +124,9 @@ def bench(
         )
         shape = "json" if json_ else format_.value
         raise typer.Exit(benching.show(question, model, shape, make_console(stderr=True), concurrent))
-    for option in (
-        ["concurrent"] * bool(concurrent) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table)
-    ):
-        raise UserError(f"--{option} can't be combined with --equivalence: leave one out")
+    flags = {"concurrent": concurrent, "json": json_, "format": format_ is not BenchFormat.table}
+    if misplaced := [name for name, value in flags.items() if value]:
+        raise UserError(f"--{misplaced[0]} can't be combined with --equivalence: leave one out")
     if len(model) != 1:
         raise UserError(f"--equivalence tests one model: --model was given {len(model)} times, expected once")
     settings = settings_from(locals())

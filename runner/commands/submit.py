@@ -43,7 +43,7 @@ def submit(
     profile: Annotated[
         Profile,
         typer.Option(help="reference: IEEE float32, deterministic; fast: the fastest arithmetic of the device."),
-    ] = (Profile.reference),
+    ] = Profile.reference,
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
     ] = [],  # noqa: B006

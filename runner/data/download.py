@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], Any]
 
-AT_ONCE = 4  # files downloaded in parallel
+PARALLEL = 4  # files downloaded in parallel
 PLAIN_SECONDS = 10.0  # between two progress lines without a terminal
 
 
@@ -62,9 +62,9 @@ def prepare(
             transfers = transfers_to_do()  # what the other process has not downloaded
             _check_free_space(sets, transfers, folder)
             failed = _download(transfers, stop, log)
-    lost = {transfer.file.path for transfer in failed}
+    failed_paths = {transfer.file.path for transfer in failed}
     for dataset in sets:
-        if not lost.intersection(file.path for file in dataset.files):
+        if not failed_paths.intersection(file.path for file in dataset.files):
             data = load(dataset, folder, allow_unverified, log)
             log(f"{dataset.name}: ready in {folder} ({'verified' if data.facts.verified else data.facts.provenance})")
     if failed:
@@ -113,14 +113,14 @@ class MirrorFailure:
 
 
 def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) -> list[Transfer]:
-    """Fetch files, `AT_ONCE` in parallel, and show progress; return the failed transfers.
+    """Fetch files, `PARALLEL` at a time, and show progress; return the failed transfers.
 
     The threads are daemons, so that Ctrl-C does not wait for a silent server. Every received byte is already in its part
     file.
     """
     todo: queue.SimpleQueue[Transfer] = queue.SimpleQueue()
     events: queue.SimpleQueue[str | MirrorFailure | Transfer | BaseException] = queue.SimpleQueue()
-    left_for: set[str] = set()  # reasons already logged: each once, however many files it concerns
+    logged_reasons: set[str] = set()  # reasons already logged: each once, however many files it concerns
     for transfer in transfers:
         todo.put(transfer)
 
@@ -139,7 +139,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
     show = _Show(transfers, log)
     with show.progress:
         try:
-            for _ in range(min(AT_ONCE, remaining)):
+            for _ in range(min(PARALLEL, remaining)):
                 threading.Thread(target=work, daemon=True).start()
             while remaining:
                 show.tick()
@@ -151,9 +151,9 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                         remaining -= 1
                         failed += [event] if event.failure else []
                     elif isinstance(event, MirrorFailure):
-                        if event.reason not in left_for:
+                        if event.reason not in logged_reasons:
                             log(str(event))
-                        left_for.add(event.reason)
+                        logged_reasons.add(event.reason)
                     else:
                         log(event)
             show.tick()

@@ -34,7 +34,7 @@ from runner.data.folder import check_free_space, install_file, os_errors_as_user
 Log = Callable[[str], Any]
 
 AS_THEY_ARE = "To train on such files anyway, marked in every record: --data-dir FOLDER --allow-unverified-data"
-MOST_FILES = 10_000  # below the given paths: a folder with more is not a folder of data sets
+MAX_FILES = 10_000  # below the given paths: a folder with more is not a folder of data sets
 # What a damaged, encrypted or mislabelled archive may raise when it is read.
 DAMAGED = (EOFError, ValueError, OSError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
@@ -196,7 +196,7 @@ def _titles(datasets: Iterable[Dataset]) -> str:
 
 
 def _files_below(path: Path) -> list[Path]:
-    """Return the plain files at a path; raise UserError if there are none or more than MOST_FILES."""
+    """Return the plain files at a path; raise UserError if there are none or more than MAX_FILES."""
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -209,8 +209,8 @@ def _files_below(path: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if name != ".reprozoo")
         with_place = (Path(place) / name for name in sorted(names))
         files += [file for file in with_place if file.is_file()]
-        if len(files) > MOST_FILES:
-            raise UserError(f"{path}: has more than {MOST_FILES:,} files: give the folder of the data sets itself")
+        if len(files) > MAX_FILES:
+            raise UserError(f"{path}: has more than {MAX_FILES:,} files: give the folder of the data sets itself")
     if not files:
         raise UserError(f"{path}: has no files")
     return files

@@ -24,8 +24,9 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
     `floor` is the lowest accepted rate in bytes/s. Raises Interrupted when `transfer.stop` is set.
     """
     size, patience = transfer.file.size, transfer.patience
-    vain, reached = 0, transfer.here()
-    gave = False  # this mirror has sent data, so a later error is probably temporary
+    vain_tries = 0  # consecutive tries with fewer than `patience.worth` new bytes
+    most_so_far = transfer.here()  # bytes, when the last try that was not in vain ended
+    has_sent = False  # this mirror has sent data, so a later error is probably temporary
     restarted = False  # the download was restarted from the first byte after a wrong md5
     while True:
         start = transfer.here()
@@ -41,8 +42,8 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
             reason, pause = _words(error), error.pause
         except (OSError, http.client.HTTPException) as error:
             reason = _words(error)
-            gave = gave or transfer.gained > 0
-            if not gave:
+            has_sent = has_sent or transfer.gained > 0
+            if not has_sent:
                 raise MirrorFailed(reason) from error
         else:
             with transfer.disk():
@@ -56,14 +57,14 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
                 raise MirrorFailed(f"sent a file with md5 {md5}, expected {transfer.file.md5}")
             restarted = True
             continue
-        if transfer.here() - reached >= patience.worth:
-            vain, reached = 0, transfer.here()
+        if transfer.here() - most_so_far >= patience.worth:
+            vain_tries, most_so_far = 0, transfer.here()
         else:
-            vain += 1
-        if vain >= patience.tries:
+            vain_tries += 1
+        if vain_tries >= patience.tries:
             raise MirrorFailed(reason)
         if pause is None:
-            pause = min(patience.pause * 2 ** max(0, vain - 1), patience.longest_pause)
+            pause = min(patience.pause * 2 ** max(0, vain_tries - 1), patience.longest_pause)
         if transfer.stop.wait(pause):
             raise Interrupted
 

@@ -120,10 +120,7 @@ def read_engines() -> dict[str, Table]:
         return dict(BUILT_IN)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not TOML or not UTF-8; RecursionError from thousands of nested brackets
+    except (ValueError, RecursionError) as error:  # not TOML or UTF-8, or thousands of nested brackets
         raise UserError(f"{path}: is not valid TOML: {error}") from error
     unknown_keys = sorted(set(content) - {"engine"})
     if unknown_keys or not isinstance(content.get("engine", {}), dict):

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
+from benchmarks.plural import number
 from benchmarks.records import Job
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
@@ -121,9 +122,9 @@ def tasks_of_jobs() -> dict[Path, Task]:
         if not name.startswith(NAME):
             continue
         mine = bundles.setdefault(name, _bundles(name))
-        number = int(index) if index.isdigit() else 0
+        position = int(index) if index.isdigit() else 0
         task = Task(f"{array}_{index}" if index.isdigit() else array, state, reason)
-        for folder in mine[number] if number < len(mine) else []:
+        for folder in mine[position] if position < len(mine) else []:
             if task.alive or folder not in tasks or not tasks[folder].alive:
                 tasks[folder] = task
     return tasks
@@ -252,8 +253,8 @@ class Queue:
             if waiting:
                 bundles = make_bundles(waiting, self.table.tasks)
                 id_, log = self._sbatch(bundles)
-                many = f"{len(bundles)} task{'s' if len(bundles) > 1 else ''}"
-                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; output in {log})")
+                tasks_text = number(len(bundles), "task")
+                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({tasks_text}; output in {log})")
         return ", ".join(parts)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
@@ -272,7 +273,7 @@ class Queue:
             gpus=self.table.gpus,
         )
         array.write(executor.folder / "bundles.json")
-        calls = [(run_task, str(root()), name, number) for number in range(len(keys))]
+        calls = [(run_task, str(root()), name, index) for index in range(len(keys))]
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
 
     def _count_round(self, paths: JobPaths) -> None:
@@ -312,7 +313,7 @@ class Queue:
                         warn(f"{job.key}: its SLURM task ended without an error message; log: {paths.log}")
                 summary = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
                 if summary:
-                    warn(f"SLURM lost {len(lost)} jobs: {summary}")
+                    warn(f"SLURM lost {number(len(lost), 'job')}: {summary}")
             self._away = False
         except SlurmUnavailable as error:
             if not self._away:
@@ -365,21 +366,19 @@ class TaskWork(Work):
         return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
 
 
-def run_task(root: str, name: str, number: int) -> None:
+def run_task(root: str, name: str, index: int) -> None:
     """Run one task of the array, called by submitit: a `local` engine on its allocation. Raises UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
     array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
     options, stopping = array.options, threading.Event()
-    for signal_number in (
-        signal.SIGTERM,
-        signal.SIGUSR2,
-    ):  # preempted, or close to the walltime; replaces submitit's handlers
+    # Sent on preemption and close to the walltime. These handlers replace submitit's.
+    for signal_number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(signal_number, lambda *_: stopping.set())
     bundles = _bundles(name)
     slots = _slots(array.slots_per_gpu, options)
     if array.gpus and slots[0].device == "cpu":
         raise UserError(
-            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} requested, but NVML finds none: check the node's driver"
+            f"{host()}: {number(array.gpus, 'GPU')} requested, but NVML finds none: check the node's driver"
         )
     where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
     print(
@@ -387,11 +386,11 @@ def run_task(root: str, name: str, number: int) -> None:
         f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}; {where}",
         flush=True,
     )
-    order = bundles[number:] + bundles[:number]
+    order = bundles[index:] + bundles[:index]
     pairs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
     for line in problems:
         print(line, file=sys.stderr, flush=True)
-    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[number]))
+    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[index]))
     run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
     if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
         requeue_if_running()

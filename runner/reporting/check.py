@@ -117,7 +117,7 @@ def source_line(spec: ModelSpec) -> Line:
     if not rows:
         return Line("source", f"{spec.paper}: no [[reported]] row names the model")
     targets = sum(row.kind == "target" for row in rows)
-    judged = f"{number(targets, 'target')}" if targets else "all of kind context, so there is no verdict"
+    judged = number(targets, "target") if targets else "all of kind context, so there is no verdict"
     return Line("source", f"{spec.paper}: {number(len(rows), 'printed error')}, {judged}")
 
 
@@ -150,17 +150,8 @@ def contract_problems(models: Sequence[ModelSpec]) -> list[tuple[str, str]]:
     except ImportError as error:
         raise UserError("the contract tests need pytest: make setup") from error
     watcher = Contracts([spec.name for spec in models], {file_of(spec) for spec in models})
-    options = [
-        "--import-mode=importlib",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-o",
-        "addopts=",
-        "-p",
-        "no:terminal",
-    ]
+    options = ["--import-mode=importlib", "-o", "addopts="]
+    options += ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:terminal"]
     place = ["-c", str(root() / "pyproject.toml"), "--rootdir", str(root())]
     output = io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
@@ -220,9 +211,8 @@ def first_line(report: "pytest.TestReport") -> str:
 def file_of(spec: ModelSpec) -> str:
     """Return the file that declares a model, relative to the checkout: 'zoo/nin.py'. Raises ValueError if none does."""
     for module in pkgutil.iter_modules(zoo.__path__):
-        declared = getattr(
-            sys.modules.get(f"zoo.{module.name}"), "MODELS", ()
-        )  # a module that failed to load has no MODELS
+        # A module that failed to load has no MODELS.
+        declared = getattr(sys.modules.get(f"zoo.{module.name}"), "MODELS", ())
         if any(one is spec for one in declared):
             return f"zoo/{module.name}.py"
     raise ValueError(f"no module of the zoo declares {spec.name}")

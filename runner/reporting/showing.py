@@ -14,7 +14,7 @@ from benchmarks.published import record_files
 from benchmarks.records import RecordError, RunRecord, load, record_json, utc
 from runner.jobs.paths import results_folder, runs_folder
 
-MOST_NAMED = 8  # candidates that an error lists
+MAX_NAMED = 8  # candidates that an error lists
 
 
 def show(text: str, as_json: bool, console: Console) -> None:
@@ -57,9 +57,9 @@ def find(text: str, results: Path, runs: Path) -> tuple[Path, RunRecord]:
         return next(iter(records.values()))
     if records:
         names = [_name(path, results, runs) for path, _ in records.values()]
-        more = ", ..." if len(names) > MOST_NAMED else ""
+        more = ", ..." if len(names) > MAX_NAMED else ""
         raise UserError(
-            f"'{text}' matches {len(names)} records: {', '.join(names[:MOST_NAMED])}{more}; give one of them"
+            f"'{text}' matches {len(names)} records: {', '.join(names[:MAX_NAMED])}{more}; give one of them"
         )
     if not files:
         raise UserError(

@@ -18,7 +18,7 @@ from benchmarks.errors import UserError
 from benchmarks.plural import number
 from benchmarks.records import Job, utc
 from benchmarks.suites import SUITES
-from runner.console import lead
+from runner.console import redirect
 from runner.engines.config import Slurm, Table, engine_named
 from runner.engines.local import Work, run_inline, run_local
 from runner.engines.slots import Slot, make_slots, threads_per_slot
@@ -45,7 +45,7 @@ from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind, mark_behind
 from runner.worker.options import RunOptions, submitter
 
-WORTH_SAYING = 3600.0  # seconds: a rough estimate is shown only above this
+ROUGH_FROM = 3600.0  # seconds: a shorter rough estimate is not shown
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
         rough_estimate = rough_seconds(to_run) if on_cpu and known_seconds is None else 0.0
         if known_seconds is not None:
             line += f", about {duration(known_seconds / len(slots))}"
-        elif rough_estimate > WORTH_SAYING:
+        elif rough_estimate > ROUGH_FROM:
             line += f", roughly {duration(rough_estimate / len(slots))}"
-        line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
-        line += " (for a measurement: runner bench)" if rough_estimate > WORTH_SAYING else ""
+        line += f" on {number(len(slots), 'CPU slot' if on_cpu else 'GPU slot')}"
+        line += " (for a measurement: runner bench)" if rough_estimate > ROUGH_FROM else ""
     return line
 
 
@@ -212,7 +212,7 @@ def run(
                 done = [paths for _, paths in pairs]
                 with BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
-            return _last_words(pairs, suite, settings, console, [])
+            return _print_end(pairs, suite, settings, console, [])
         here = {
             "device": slots[0].device if slots else settings.options.device,
             "threads": threads,
@@ -228,12 +228,12 @@ def run(
                 _print_json(pairs)
             console.print("Next: runner status --watch; runner sync updates MLflow", soft_wrap=True)
             return 0
-        how = (
+        on_stop = (
             "stopping: each worker saves a checkpoint first ..." if queue is None else "stopped following the jobs ..."
         )
         with (
             Progress(pairs, console) as progress,
-            _signals(work, progress, how) as received,
+            _signals(work, progress, on_stop) as received,
             BackgroundSync([paths for _, paths in pairs], warn=progress.say),
         ):
             if queue is not None:
@@ -242,7 +242,7 @@ def run(
                 run_inline(work, slots[0], progress.tick, progress.say)
             else:
                 run_local(work, slots, progress.tick, progress.say)
-        return _last_words(pairs, suite, settings, console, received)
+        return _print_end(pairs, suite, settings, console, received)
 
 
 def _write_jobs(
@@ -309,19 +309,22 @@ def _queue(work: Work, table: Slurm, console: Console) -> Any:
 
 
 @contextlib.contextmanager
-def _signals(work: Work, progress: Progress, how: str) -> Any:
-    """Handle signals: Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only detaches the terminal."""
+def _signals(work: Work, progress: Progress, on_stop: str) -> Any:
+    """Handle signals: Ctrl-C and SIGTERM print `on_stop` and stop the work; SIGHUP only detaches the terminal.
+
+    Yield the list of the stop signals received so far.
+    """
     received: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         work.stopping.set()
         if len(received) == 1:
-            progress.say(how)
+            progress.say(on_stop)
 
     def leave_terminal(_number: int, _frame: FrameType | None) -> None:
         """Redirect the streams before anything is printed, because a write to a closed terminal raises."""
-        lead((1, 2), output_file())
+        redirect((1, 2), output_file())
         progress.detach()
 
     handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: leave_terminal}
@@ -333,7 +336,7 @@ def _signals(work: Work, progress: Progress, how: str) -> Any:
             signal.signal(number, handler)
 
 
-def _last_words(
+def _print_end(
     pairs: Sequence[tuple[Job, JobPaths]], suite: str, settings: Settings, console: Console, received: list[int]
 ) -> int:
     """Print the end of a submit: failures with their logs, and the next command. Return the exit code."""

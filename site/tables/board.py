@@ -12,17 +12,9 @@ from benchmarks.papers import Paper, context_of
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, printed_text, sentence, trained
 
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours are listed
-
-
 GROUPS = ("measured", "no figure", "not run", "printed only")  # groups of a board's rows, in this order
-SEARCHED = (
-    "label",
-    "model",
-    "paper",
-    "where",
-    "printed",
-    "printed_label",
-)  # searched columns of the board; fields of the paper are added
+# Searched columns of the board; fields of the paper are added.
+SEARCHED = ("label", "model", "paper", "where", "printed", "printed_label")
 
 
 def ranked_view(
