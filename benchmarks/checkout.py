@@ -12,7 +12,7 @@ PACKAGES = Path(__file__).resolve().parent.parent  # the folder that holds bench
 def root() -> Path:
     """Return the folder that holds .runs/ and results/: REPROZOO_ROOT if it is set, else the checkout of this package.
 
-    Raises UserError if the package is installed without a checkout, because it must not write into site-packages.
+    Raise UserError if the package is installed without a checkout, because it must not write into site-packages.
     """
     override = os.environ.get("REPROZOO_ROOT")
     if override:

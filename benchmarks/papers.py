@@ -218,7 +218,7 @@ class Paper(_Frozen):
 
 
 def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
-    """Return all sources by key, sorted. Raises PaperError with one line for each problem in any file."""
+    """Return all sources by key, sorted. Raise PaperError with one line for each problem in any file."""
     if not folder.is_dir():
         raise PaperError(f"{folder}: no such folder; it should hold one TOML file per source")
     papers, problems = {}, []
@@ -234,7 +234,7 @@ def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
 
 
 def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
-    """Return others' attempts by the key of the source. Raises PaperError with one line for each problem in any file."""
+    """Return others' attempts by the key of the source. Raise PaperError with one line for each problem in any file."""
     attempts, problems = {}, []
     for path in sorted(folder.glob("*.toml")):
         problems_in_file: list[str] = []
@@ -252,7 +252,7 @@ def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file, floats as Decimal. Raises PaperError, whose message does not name the file."""
+    """Return the content of a TOML file, floats as Decimal. Raise PaperError, whose message does not name the file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply

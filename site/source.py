@@ -94,7 +94,7 @@ _caches: dict[Path, _Cache] = {}
 
 
 def current() -> Reading:
-    """Return the current reading of this root. Raises PaperError if a source is invalid."""
+    """Return the current reading of this root. Raise PaperError if a source is invalid."""
     return _caches.setdefault(root(), _Cache(root())).current()
 
 
@@ -147,7 +147,7 @@ def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]
 def status() -> dict[str, Any]:
     """Run `runner status --json` in a child process and return its object.
 
-    Raises UserError with one line if the runner is missing, fails, takes too long or answers in another form.
+    Raise UserError with one line if the runner is missing, fails, takes too long or answers in another form.
     """
     words = [sys.executable, "-P", "-m", "runner", "status", "--json"]
     try:

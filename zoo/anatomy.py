@@ -97,7 +97,7 @@ def layers_of(model: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
 def agrees(printed: str, ours: int) -> bool:
     """Return whether a count printed as '159K' or '1.4M' equals ours to within one unit of its last digit.
 
-    Raises ValueError for text of another form.
+    Raise ValueError for text of another form.
     """
     match = re.fullmatch(r"(\d+)(?:\.(\d+))?([KM]?)", printed)
     if match is None:

@@ -126,7 +126,7 @@ class ModelSpec:
 def initialise(model: nn.Module, recipe: Recipe) -> None:
     """Initialise all parameters of the model by the recipe's rules, in the order of the layers.
 
-    The random numbers come from torch's default generator. Raises ValueError for a parameter that no rule matches, because
+    The random numbers come from torch's default generator. Raise ValueError for a parameter that no rule matches, because
     a default initialisation would be a silent departure, and for one whose last matching rule does not apply to its shape.
     """
     for name, parameter in model.named_parameters():

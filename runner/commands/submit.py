@@ -187,7 +187,7 @@ def _show_plan(planned: "list[Job]", states: "list[State]", settings: "Settings"
 def _detach() -> None:
     """Start the same command without --detach in a new session, with its output in a file.
 
-    Returns once it has registered its submission. If it ends earlier, print its output and exit with its code.
+    Return once it has registered its submission. If it ends earlier, print its output and exit with its code.
     """
     from runner.jobs.find import read_submissions
     from runner.jobs.paths import host, output_file

@@ -71,7 +71,7 @@ class Data:
 def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, log: Log = print) -> Data:
     """Open a data set. The first call parses its files and caches the arrays; later calls map the cache into memory.
 
-    `log` receives a line before parsing and while waiting for another process. Raises UserError, one line each, if files
+    `log` receives a line before parsing and while waiting for another process. Raise UserError, one line each, if files
     are missing, truncated, of wrong counts or shapes, or not the official ones. With `allow_unverified`, unofficial files
     are accepted and the facts say so.
     """

@@ -42,7 +42,7 @@ def prepare(
     """Download missing and unofficial files, check them, and build the cache.
 
     Unofficial files stay in place unless a download of the same name replaces them; then they are renamed. With
-    `allow_unverified` they are used. Only one call at a time downloads into a folder; others wait. Raises UserError if no
+    `allow_unverified` they are used. Only one call at a time downloads into a folder; others wait. Raise UserError if no
     mirror provides a file (the other data sets are still prepared) or if the disk has too little space.
     """
     sets = [get_dataset(name) if isinstance(name, str) else name for name in datasets]

@@ -77,7 +77,7 @@ def import_files(
     """Copy the official files found at the paths into the data folder, and log what each one is.
 
     Official files that are already there are kept; unofficial files of the same names are renamed. With `link`, whole files
-    become hard links where the file system allows it. Raises UserError, before anything is written, if a path holds no
+    become hard links where the file system allows it. Raise UserError, before anything is written, if a path holds no
     official file.
     """
     datasets = tuple(DATASETS.values() if datasets is None else datasets)
@@ -249,7 +249,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 def _members(source: Path, limits: tuple[int, int]) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield the name and bytes of each member of an archive, in order; nothing if the file is not an archive.
 
-    Raises one of DAMAGED. ValueError also means that a name leaves the archive's own folder or that there are too many
+    Raise one of DAMAGED. ValueError also means that a name leaves the archive's own folder or that there are too many
     bytes.
     """
     most, most_in_all = limits
@@ -293,7 +293,7 @@ def _members_of_zip(file: BinaryIO, most: int, most_in_all: int) -> Iterator[tup
 def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
     """Yield a saved uint8 array as an idx file, the format of MNIST; keras's mnist.npz holds the same pixels and labels.
 
-    Another array is yielded without the idx header. Raises ValueError if the file is not an array.
+    Another array is yielded without the idx header. Raise ValueError if the file is not an array.
     """
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     major, _ = np.lib.format.read_magic(file)
@@ -309,7 +309,7 @@ def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[int, int]) -> str:
-    """Write a content to its path; return how, in words. Raises UserError if its md5 has changed."""
+    """Write a content to its path; return how, in words. Raise UserError if its md5 has changed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:

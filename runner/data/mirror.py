@@ -21,7 +21,7 @@ LATER = (429, 500, 502, 503, 504)  # temporary errors: retry
 def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
     """Download the file from one address, reconnecting as needed; raise MirrorFailed when the mirror should be given up.
 
-    `floor` is the lowest accepted rate in bytes/s. Raises Interrupted when `transfer.stop` is set.
+    `floor` is the lowest accepted rate in bytes/s. Raise Interrupted when `transfer.stop` is set.
     """
     size, patience = transfer.file.size, transfer.patience
     vain_tries = 0  # consecutive tries with fewer than `patience.worth` new bytes
@@ -84,7 +84,7 @@ class _ConnectionLost(OSError):
 def _connect(url: str, transfer: Transfer, floor: float) -> bool:
     """Append to the part file over one connection until the file ends; return whether it resumed an older part.
 
-    Raises MirrorFailed, _RetryLater, or a network error (OSError, HTTPException). The part file keeps what has arrived.
+    Raise MirrorFailed, _RetryLater, or a network error (OSError, HTTPException). The part file keeps what has arrived.
     """
     size, start = transfer.file.size, transfer.here()
     # Ask for the stored bytes: a server may label a .gz as encoded, and a client would then unpack it.
@@ -127,7 +127,7 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
 def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
     """Write the response body to the part file.
 
-    Raises TooSlow below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
+    Raise TooSlow below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
     """
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived

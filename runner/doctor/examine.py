@@ -31,7 +31,7 @@ SYMBOLS: dict[Status, str] = {"ok": "✓", "warning": "!", "problem": "✗"}
 def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None]) -> list[Check]:
     """Run every check in turn. A check that raises becomes a problem, and the others still run.
 
-    Raises UserError for an unknown engine.
+    Raise UserError for an unknown engine.
     """
     table = engine_named(engine) if engine is not None else None
     gpus = nvml.gpus()

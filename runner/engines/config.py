@@ -85,7 +85,7 @@ BUILT_IN: dict[str, Table] = {"inline": Inline(), "local": Local(), "slurm": Slu
 def walltime_seconds(text: str) -> int:
     """Return the seconds of a SLURM time: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:...].
 
-    Raises ValueError for another form or less than a minute.
+    Raise ValueError for another form or less than a minute.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not match:
@@ -109,7 +109,7 @@ def engines_file() -> Path:
 def read_engines() -> dict[str, Table]:
     """Return every engine by its name: the built-in ones and those of the file.
 
-    Raises UserError that names file, table and field of the first error.
+    Raise UserError that names file, table and field of the first error.
     """
     path = engines_file()
     try:

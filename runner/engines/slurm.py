@@ -110,7 +110,7 @@ def _bundles(name: str) -> list[list[Path]]:
 def tasks_of_jobs() -> dict[Path, Task]:
     """Return the task whose own bundle contains each job, by job folder: a live one, else the last that ended recently.
 
-    Runs no command if no array was ever queued here. Raises SlurmUnavailable.
+    Runs no command if no array was ever queued here. Raise SlurmUnavailable.
     """
     if not (runs_folder() / "slurm").is_dir():
         return {}
@@ -131,7 +131,7 @@ def tasks_of_jobs() -> dict[Path, Task]:
 
 
 def scancel_stopped() -> None:
-    """Cancel the waiting tasks whose own jobs are all done or stopped. Raises SlurmUnavailable.
+    """Cancel the waiting tasks whose own jobs are all done or stopped. Raise SlurmUnavailable.
 
     Running tasks read the stop request themselves at the next step.
     """
@@ -185,7 +185,7 @@ def signal_seconds(table: Slurm) -> int:
 def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
     """Return submitit's executor with the table's options, for an array of this name; its files go to `folder`.
 
-    Raises UserError if SLURM is not installed.
+    Raise UserError if SLURM is not installed.
     """
     from submitit import SlurmExecutor
 
@@ -212,7 +212,7 @@ def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
 
 
 def queue_with(executor: "SlurmExecutor", calls: Sequence[tuple[Any, ...]]) -> list[str]:
-    """Queue one array of these calls (function, arguments); return the task ids. Raises UserError if sbatch refuses them."""
+    """Queue one array of these calls (function, arguments); return the task ids. Raise UserError if sbatch refuses them."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
@@ -367,7 +367,7 @@ class TaskWork(Work):
 
 
 def run_task(root: str, name: str, index: int) -> None:
-    """Run one task of the array, called by submitit: a `local` engine on its allocation. Raises UserError without its GPU."""
+    """Run one task of the array, called by submitit: a `local` engine on its allocation. Raise UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
     array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
     options, stopping = array.options, threading.Event()

@@ -64,7 +64,7 @@ def sequential_jobs() -> set[str]:
 def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
     """Return the one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix names.
 
-    A key names its newest revision. Raises UserError that lists the candidates or the nearest key.
+    A key names its newest revision. Raise UserError that lists the candidates or the nearest key.
     """
     candidates = all_jobs() if candidates is None else candidates
     by_name = {paths.name: paths for paths in candidates}
@@ -78,7 +78,7 @@ def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
 def find_one(text: str, named: Mapping[str, Item], kind: str, rank: Callable[[Item], Any]) -> Item:
     """Return the one item that a key, its full name `KEY-` + 8 hexadecimal digits, or an unambiguous prefix names.
 
-    Of several items with the same key, those of the highest rank are considered. Raises UserError that lists the candidates
+    Of several items with the same key, those of the highest rank are considered. Raise UserError that lists the candidates
     or the nearest key.
     """
     if text in named:

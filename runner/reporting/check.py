@@ -44,7 +44,7 @@ class Line:
 def run(names: Sequence[str], dry_run: bool, say: Callable[[str], object] = print) -> int:
     """Check models, or all without names, and print one line for each item that was written, is right or is missing.
 
-    Returns exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raises
+    Return exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raises
     UserError for an unknown model or outside a checkout.
     """
     models = zoo.load_models()
@@ -143,7 +143,7 @@ def record_lines(spec: ModelSpec, errors: Iterable[str], warnings: Iterable[str]
 def contract_problems(models: Sequence[ModelSpec]) -> list[tuple[str, str]]:
     """Run the contract tests of these models; return (model, problem) for each failure.
 
-    The model is "" if a failure concerns no single model. Raises UserError without pytest, or if pytest itself fails.
+    The model is "" if a failure concerns no single model. Raise UserError without pytest, or if pytest itself fails.
     """
     try:
         import pytest
@@ -209,7 +209,7 @@ def first_line(report: "pytest.TestReport") -> str:
 
 
 def file_of(spec: ModelSpec) -> str:
-    """Return the file that declares a model, relative to the checkout: 'zoo/nin.py'. Raises ValueError if none does."""
+    """Return the file that declares a model, relative to the checkout: 'zoo/nin.py'. Raise ValueError if none does."""
     for module in pkgutil.iter_modules(zoo.__path__):
         # A module that failed to load has no MODELS.
         declared = getattr(sys.modules.get(f"zoo.{module.name}"), "MODELS", ())

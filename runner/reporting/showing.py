@@ -35,7 +35,7 @@ def show(text: str, as_json: bool, console: Console) -> None:
 def find(text: str, results: Path, runs: Path) -> tuple[Path, RunRecord]:
     """Return the file and the record that a key, its prefix, a published file's name or a run id names.
 
-    A published record takes precedence over the local one of the same run. Raises UserError that lists the candidates.
+    A published record takes precedence over the local one of the same run. Raise UserError that lists the candidates.
     """
     files = [*record_files(results), *sorted(runs.glob("*/*/*/record.json"))]
     by_name: dict[str, tuple[str, Path]] = {}  # name of the record -> (key, file)

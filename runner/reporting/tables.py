@@ -52,7 +52,7 @@ def choice_cells(frame: pd.DataFrame) -> list[Cells]:
 
 
 def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: str) -> str | None:
-    """Return the text of a frame in a format; None if it was printed as a table. Raises UserError for BibTeX."""
+    """Return the text of a frame in a format; None if it was printed as a table. Raise UserError for BibTeX."""
     if fmt == "json":
         return as_json(frame)
     if fmt == "csv":

@@ -68,7 +68,7 @@ class Settings:
         return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
 
     def slots(self) -> list[Slot]:
-        """Return the slots on this machine; none for SLURM. Raises UserError as `table` and `make_slots` do."""
+        """Return the slots on this machine; none for SLURM. Raise UserError as `table` and `make_slots` do."""
         table = self.table()
         if table.kind == "slurm":
             return []

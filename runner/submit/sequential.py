@@ -138,7 +138,7 @@ def run(
 ) -> tuple[int, list[Job]]:
     """Analyse and run the required seeds until nothing is left to run; return (exit code, every job planned).
 
-    Raises UserError for a suite with overrides, because no paper's figure judges those.
+    Raise UserError for a suite with overrides, because no paper's figure judges those.
     """
     check_max_seeds(max_seeds)
     templates = make_jobs(suite, models, only=only, seeds=[0], profile=profile)
