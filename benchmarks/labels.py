@@ -42,6 +42,7 @@ MARKS = {  # caveats of a row: the letter for narrow tables, and the text
     "R": "resumed with another build or device",
     "O": "runs of another revision or recipe not counted",
 }
+SEED_ADDED = "seed added after looking at the results"  # the mark S, on a single run
 LEGEND = "Test error in percent after the last epoch: the mean of the seeds that trained, ± its 95 % interval."
 
 

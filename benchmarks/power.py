@@ -104,16 +104,16 @@ ASSUMPTIONS = (
 )
 
 
-def seeds_needed(gap: float, sd: float, tol: float, power: float = POWER, most: int = MAX_SEEDS) -> int | None:
-    """Return the smallest number of seeds, MIN_SEEDS or more, that detects a true gap with this power; None above `most`."""
-    return next((n for n in range(MIN_SEEDS, most + 1) if detection_power(gap, sd, n, tol) >= power), None)
+def seeds_needed(gap: float, sd: float, tol: float) -> int | None:
+    """Return the smallest number of seeds, MIN_SEEDS to MAX_SEEDS, that detects a true gap with the power POWER; else None."""
+    return next((n for n in range(MIN_SEEDS, MAX_SEEDS + 1) if detection_power(gap, sd, n, tol) >= POWER), None)
 
 
-def power_table(assumptions: Iterable[Assumption] = ASSUMPTIONS) -> str:
+def power_table() -> str:
     """Return a Markdown table with a row per assumption and a column per gap; a cell has the number of seeds needed."""
     heads = ["data set", "error", "tolerance", "sd of one seed", *(f"gap {gap:g}" for gap in GAPS)]
     rows = [heads, ["---", *["--:"] * (len(heads) - 1)]]
-    for row in assumptions:
+    for row in ASSUMPTIONS:
         tol = tolerance(row.error, row.test_images, 0.01)
         cells = [row.title, f"{row.error:g}", f"{tol:.2f}", f"{row.sd:g}"]
         rows.append(cells + [str(seeds_needed(gap, row.sd, tol) or "–") for gap in GAPS])

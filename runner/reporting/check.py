@@ -44,7 +44,7 @@ class Line:
 def run(names: Sequence[str], dry_run: bool, say: Callable[[str], object] = print) -> int:
     """Check models, or all without names, and print one line for each item that was written, is right or is missing.
 
-    Return exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raises
+    Return exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raise
     UserError for an unknown model or outside a checkout.
     """
     models = zoo.load_models()

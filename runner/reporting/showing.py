@@ -8,7 +8,7 @@ from rich.text import Text
 
 from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError, unknown
-from benchmarks.labels import clean
+from benchmarks.labels import MARKS, SEED_ADDED, clean
 from benchmarks.plural import number
 from benchmarks.published import record_files
 from benchmarks.records import RecordError, RunRecord, load, record_json, utc
@@ -85,9 +85,7 @@ def facts(record: RunRecord, path: Path) -> list[tuple[str, str]]:
     changes = ", ".join(f"{name}={canonical_json(value)}" for name, value in record.job.overrides.items())
     dirty = " with uncommitted changes" if source.dirty else ""
     verified = "official checksums" if record.data.verified else record.data.provenance or "not the official checksums"
-    caveats = ["seed added after looking at results"] * record.sequential + [
-        "resumed with another build or device"
-    ] * record.forced_resume
+    caveats = [SEED_ADDED] * record.sequential + [MARKS["R"]] * record.forced_resume
     return [
         ("error", error),
         ("outcome", record.outcome + (f" in epoch {record.diverged_epoch}" if record.diverged_epoch else "")),

@@ -228,21 +228,25 @@ def run(
                 _print_json(pairs)
             console.print("Next: runner status --watch; runner sync updates MLflow", soft_wrap=True)
             return 0
-        on_stop = (
-            "stopping: each worker saves a checkpoint first ..." if queue is None else "stopped following the jobs ..."
-        )
-        with (
-            Progress(pairs, console) as progress,
-            _signals(work, progress, on_stop) as received,
-            BackgroundSync([paths for _, paths in pairs], warn=progress.say),
-        ):
-            if queue is not None:
-                queue.follow(work, progress.tick, progress.say)
-            elif table.kind == "inline":
-                run_inline(work, slots[0], progress.tick, progress.say)
-            else:
-                run_local(work, slots, progress.tick, progress.say)
+        received = _run_to_end(work, queue, table, slots, console)
         return _print_end(pairs, suite, settings, console, received)
+
+
+def _run_to_end(work: Work, queue: Any, table: Table, slots: list[Slot], console: Console) -> list[int]:
+    """Run the jobs, or follow them in SLURM's `queue`, and show progress; return the stop signals that were received."""
+    on_stop = "stopped following the jobs ..." if queue else "stopping: each worker saves a checkpoint first ..."
+    with (
+        Progress(work.jobs, console) as progress,
+        _signals(work, progress, on_stop) as received,
+        BackgroundSync([paths for _, paths in work.jobs], warn=progress.say),
+    ):
+        if queue is not None:
+            queue.follow(work, progress.tick, progress.say)
+        elif table.kind == "inline":
+            run_inline(work, slots[0], progress.tick, progress.say)
+        else:
+            run_local(work, slots, progress.tick, progress.say)
+    return received
 
 
 def _write_jobs(
