@@ -149,9 +149,9 @@ def status() -> dict[str, Any]:
 
     Raise UserError with one line if the runner is missing, fails, takes too long or answers in another form.
     """
-    words = [sys.executable, "-P", "-m", "runner", "status", "--json"]
+    command = [sys.executable, "-P", "-m", "runner", "status", "--json"]
     try:
-        process = subprocess.run(words, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
         answer = json.loads(process.stdout)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"`runner status --json` took more than {STATUS_TIMEOUT} s") from error

@@ -195,10 +195,10 @@ def _detach() -> None:
 
     output = output_file()
     output.parent.mkdir(parents=True, exist_ok=True)
-    words = [word for word in sys.argv[1:] if word != "--detach"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
     with output.open("ab") as target:
         child = subprocess.Popen(
-            python("-m", "runner", *words),
+            python("-m", "runner", *arguments),
             env=os.environ | child_variables(),
             stdin=subprocess.DEVNULL,
             stdout=target,

@@ -136,13 +136,13 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                     return
 
     failed, remaining = [], len(transfers)
-    show = _Show(transfers, log)
-    with show.progress:
+    display = _Display(transfers, log)
+    with display.progress:
         try:
             for _ in range(min(PARALLEL, remaining)):
                 threading.Thread(target=work, daemon=True).start()
             while remaining:
-                show.tick()
+                display.tick()
                 with suppress(queue.Empty):
                     event = events.get(timeout=0.2)
                     if isinstance(event, BaseException):
@@ -156,7 +156,7 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                         logged_reasons.add(event.reason)
                     else:
                         log(event)
-            show.tick()
+            display.tick()
         except KeyboardInterrupt:
             log("stopped; the same command continues the download")
             raise
@@ -204,7 +204,7 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorFailure], Any]) -> Non
 # --- progress display ------------------------------------------------------------------------------------------------
 
 
-class _Show:
+class _Display:
     """Show download progress: bars on a terminal, otherwise a line every `PLAIN_SECONDS`."""
 
     def __init__(self, transfers: Sequence[Transfer], log: Log) -> None:
@@ -229,7 +229,7 @@ class _Show:
             arrived = sum(transfer.arrived for transfer in transfers)
             self.sum = self.progress.add_task("together", total=self._total(), completed=arrived)
         self.shown: dict[Any, int] = {}
-        self.spoke = time.monotonic()
+        self.last_lines = time.monotonic()  # when progress was last printed without a terminal
         if self.plain:
             for transfer in transfers:
                 present = f", {amount(transfer.arrived)} of it already here" if transfer.arrived else ""
@@ -247,8 +247,8 @@ class _Show:
             self._move(task, transfer.arrived, transfer.total)
         if self.sum is not None:
             self._move(self.sum, sum(transfer.arrived for transfer in self.transfers), self._total())
-        if self.plain and time.monotonic() - self.spoke > PLAIN_SECONDS:
-            self.spoke = time.monotonic()
+        if self.plain and time.monotonic() - self.last_lines > PLAIN_SECONDS:
+            self.last_lines = time.monotonic()
             for row in self.progress.tasks:
                 if not row.finished:
                     self.log(_line(row))

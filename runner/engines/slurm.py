@@ -58,17 +58,17 @@ class SlurmUnavailable(Exception):
     """SLURM's commands are missing or its controller does not answer; the message says which in one line."""
 
 
-def ask(*words: str) -> str:
+def ask(*command: str) -> str:
     """Return the output of a SLURM command; raise SlurmUnavailable if it fails or takes more than 60 s."""
     try:
-        process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError as error:
-        raise SlurmUnavailable(f"{words[0]} is not installed on this machine") from error
+        raise SlurmUnavailable(f"{command[0]} is not installed on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SlurmUnavailable(f"{words[0]} did not answer within a minute") from error
+        raise SlurmUnavailable(f"{command[0]} did not answer within a minute") from error
     if process.returncode:
         output_lines = (process.stderr or process.stdout).strip().splitlines() or [f"exit code {process.returncode}"]
-        raise SlurmUnavailable(f"{words[0]}: {output_lines[-1]}")
+        raise SlurmUnavailable(f"{command[0]}: {output_lines[-1]}")
     return process.stdout.strip()
 
 
