@@ -114,7 +114,7 @@ def as_of_line(newest: pd.Timestamp, commit: str | None) -> str:
     return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
 
 
-def own_line(runs: pd.DataFrame) -> str:
+def unpublished_line(runs: pd.DataFrame) -> str:
     """Return a sentence on the board's unpublished runs, '' if there are none. `runs` is the frame of `frame_of`."""
     own = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
     if own.empty:

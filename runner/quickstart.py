@@ -16,9 +16,9 @@ from runner.data.folder import data_folder
 from runner.data.transfer import Patience
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.report import Selection, show
-from runner.submit import run as submitting
 from runner.submit.plan import make_jobs
 from runner.submit.run import Settings
+from runner.submit.run import run as run_jobs
 from zoo import load_models
 
 CLASSIC = "quickstart-mnist"  # the fastest suite of a whole published recipe
@@ -35,7 +35,7 @@ def run(settings: Settings, console: Console) -> int:
     console.print(
         f"Training {len(jobs)} runs: {minutes} minutes on two cores, less than 150 MB of disk.", soft_wrap=True
     )
-    code = submitting.run(jobs, "quickstart", settings, console)
+    code = run_jobs(jobs, "quickstart", settings, console)
     if code in (0, 1):
         show(Selection(suite="quickstart"), "table")
         show(Selection(suite="classics", measured=True), "table")

@@ -20,8 +20,7 @@ from runner.bench.question import Question
 from runner.data import cache
 from runner.data.folder import data_folder
 from runner.jobs.paths import JobPaths
-from runner.training import arithmetic, profiles
-from runner.training import loop as train
+from runner.training import arithmetic, loop, profiles
 from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.training.checkpoint import Checkpoint
 from runner.worker.attempt import JobAttempt, Worker
@@ -43,7 +42,7 @@ class Subject:
     variant: Variant
     device: torch.device
     switches: dict[str, bool | str]
-    raw: np.ndarray  # uint8 (N, C, H, W), the source of the PIL images of (c) in throughput.py
+    raw: np.ndarray  # uint8 (N, C, H, W), from which the usual loop makes its PIL images
     labels: np.ndarray
     prepared: Prepared
     real: bool  # whether these are the data set's images, or random ones
@@ -106,7 +105,7 @@ def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
 
 def run_loop(
     subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
-) -> tuple[train.Trained, list[float]]:
+) -> tuple[loop.Trained, list[float]]:
     """Run `train()` with a worker's hooks on the first `images` images; return its result and the seconds of each checkpoint.
 
     `on_step` is called with the progress hook's argument, after that hook. The test set is one batch, because
@@ -136,7 +135,7 @@ def run_loop(
             hooks.save(state)
             saves.append(time.perf_counter() - began)
 
-        trained = train.train(
+        trained = loop.train(
             job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
             dataclasses.replace(hooks, progress=progress, save=save),
         )  # fmt: skip

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.bench.subject import Subject, plain_recipe, run_loop
-from runner.training import arithmetic
-from runner.training import loop as train
+from runner.training import arithmetic, loop
 from runner.training.batches import Batches
 from runner.training.optimizers import DiagonalLM, optimizer_for
 from runner.training.step import Step, autocast_of, explicit_step, make_step, training_loss, updates_a_call
@@ -35,7 +34,7 @@ class BareStep(Step):
 
 
 def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
-    """Return a function that runs one turn of (a), about `steps` updates, and returns the number of images.
+    """Return a function that runs the bare step for about `steps` updates and returns the number of images.
 
     All updates use the same batch, or the same images of one call if a call makes many updates.
     """
@@ -49,7 +48,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
     optimizer = optimizer_for(model, recipe)
     if isinstance(optimizer, DiagonalLM):
-        train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
+        loop.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
     step = explicit_step(model, optimizer, subject.spec, recipe, sums) or make_step(
         model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep
     )
@@ -108,7 +107,7 @@ def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     autocast = autocast_of(subject.switches, subject.device)
 
     def turn() -> float:
-        train.evaluate(model, test, subject.spec, autocast, subject.layout)
+        loop.evaluate(model, test, subject.spec, autocast, subject.layout)
         subject.synchronise()
         return len(test)
 
@@ -127,7 +126,7 @@ def usual_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 class UsualLoop:
-    """The usual training loop, (c), with one set of DataLoader workers for all turns."""
+    """A common training loop around a DataLoader, with one set of DataLoader workers for all turns."""
 
     def __init__(self, subject: Subject, recipe: Recipe) -> None:
         self.subject, self.batch = subject, recipe.batch_size

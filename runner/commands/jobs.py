@@ -194,7 +194,7 @@ def retry(
     """Run failed jobs again from the start. Their old files move to old/."""
     from runner.jobs.find import find_job, read_jobs, suites_of_jobs
     from runner.jobs.state import state_of
-    from runner.submit import run as submitting
+    from runner.submit.run import run as run_jobs
 
     if failed == (key is not None):
         raise UserError("nothing to retry: expected either KEY or --failed, which --suite S may narrow")
@@ -210,9 +210,7 @@ def retry(
     _warn_unreadable(problems)
     planned = [job for job, _ in pairs]
     suite_name = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
-    raise typer.Exit(
-        submitting.run(planned, suite_name, settings, make_console(stderr=json_, submits=True), restart=True)
-    )
+    raise typer.Exit(run_jobs(planned, suite_name, settings, make_console(stderr=json_, submits=True), restart=True))
 
 
 def sync(suite: AnySuite = None) -> None:

@@ -124,8 +124,8 @@ def bench(
         )
         shape = "json" if json_ else format_.value
         raise typer.Exit(benching.show(question, model, shape, make_console(stderr=True), concurrent))
-    flags = {"concurrent": concurrent, "json": json_, "format": format_ is not BenchFormat.table}
-    if misplaced := [name for name, value in flags.items() if value]:
+    excluded = {"concurrent": concurrent, "json": json_, "format": format_ is not BenchFormat.table}
+    if misplaced := [name for name, value in excluded.items() if value]:
         raise UserError(f"--{misplaced[0]} can't be combined with --equivalence: leave one out")
     if len(model) != 1:
         raise UserError(f"--equivalence tests one model: --model was given {len(model)} times, expected once")
@@ -161,7 +161,7 @@ def try_(
     from runner.submit import plan
 
     overrides = plan.parse_overrides(changes)
-    trial = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
+    trial = try_model.TrialOptions(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
     raise typer.Exit(try_model.show(trial, make_console(), as_json=json_))
 
 

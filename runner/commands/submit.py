@@ -87,7 +87,7 @@ def submit(
     from benchmarks.suites import get_suite
     from runner.jobs.paths import JobPaths
     from runner.submit import plan
-    from runner.submit import run as submitting
+    from runner.submit import run as submission
     from zoo import load_models
 
     if seeds is not None and seed:
@@ -120,7 +120,7 @@ def submit(
         overrides=overrides,
         sweep=settings_swept,
     )
-    states = submitting.states_of(planned)
+    states = submission.states_of(planned)
     if force and "running" in states:
         raise UserError("--force: some of these jobs are running: stop them first with `runner stop`")
     if dry_run:
@@ -133,7 +133,7 @@ def submit(
             JobPaths.of(job).write_job(job)
         _detach()
         return
-    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
+    raise typer.Exit(submission.run(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
 
 
 def quickstart(data_dir: DataDir = None) -> None:
@@ -150,7 +150,7 @@ def _until_decided(
     suite: str, only: list[str], profile: str, max_seeds: int | None, settings: "Settings", dry_run: bool, detach: bool
 ) -> None:
     from benchmarks.suites import get_suite
-    from runner.submit import run as submitting
+    from runner.submit import run as submission
     from runner.submit import sequential
     from zoo import load_models
 
@@ -163,7 +163,7 @@ def _until_decided(
     console = make_console(stderr=settings.json, submits=not dry_run)
     code, planned = sequential.run(suite_facts, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
-        _show_plan(planned, submitting.states_of(planned), settings)
+        _show_plan(planned, submission.states_of(planned), settings)
     elif settings.json:
         sequential.print_json(planned)
     elif not planned:
@@ -172,16 +172,16 @@ def _until_decided(
 
 
 def _show_plan(planned: "list[Job]", states: "list[State]", settings: "Settings") -> None:
-    from runner.submit import run as submitting
+    from runner.submit import run as submission
 
     if settings.json:
-        print(json.dumps(submitting.plan_object(planned, states, settings), indent=2))
+        print(json.dumps(submission.plan_object(planned, states, settings), indent=2))
         return
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
-    for line in submitting.missing_data_lines(planned, settings):
+    for line in submission.missing_data_lines(planned, settings):
         print(line)
-    print(submitting.plan_line(planned, states, settings, settings.slots()))
+    print(submission.plan_line(planned, states, settings, settings.slots()))
 
 
 def _detach() -> None:

@@ -48,8 +48,8 @@ def _submits() -> Path:
     return runs_folder() / "submits.lock"
 
 
-def submitting() -> AbstractContextManager[None]:
-    """Hold the shared lock of submits at work; it is released when the process ends."""
+def submit_lock() -> AbstractContextManager[None]:
+    """Return a context manager that holds the shared lock of submits at work, until the process ends at the latest."""
     return locks.shared(_submits())
 
 

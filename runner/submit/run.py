@@ -34,7 +34,7 @@ from runner.jobs.state import (
     plan_row,
     state_of,
     status_json,
-    submitting,
+    submit_lock,
 )
 from runner.locks import locked_within
 from runner.sources import source
@@ -205,7 +205,7 @@ def run(
         console.print(f"MLflow: {how_to_see(datasets)}", style="dim", highlight=False, soft_wrap=True)
 
     submission = secrets.token_hex(8)
-    with submitting():
+    with submit_lock():
         _write_jobs(pairs, states, suite, settings, submission, restart, sequential)
         if not waiting:
             if is_behind():  # an earlier submit was killed, or left its jobs to SLURM

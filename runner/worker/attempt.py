@@ -201,8 +201,7 @@ class JobAttempt:
         """
         import torch
 
-        from runner.training import loop as train
-        from runner.training import profiles
+        from runner.training import loop, profiles
 
         job, log = self.job, self.log
         resume = self._checkpoint()
@@ -224,7 +223,7 @@ class JobAttempt:
             log(f"resuming after epoch {resume.epoch}, step {resume.step}")
 
         def trained_from(start: "Checkpoint | None") -> "Trained":
-            return train.train(
+            return loop.train(
                 job, self.run, spec, recipe, data.prepared, device, switches, self.hooks(), resume=start,
                 force_resume=self.options.force_resume, on_other_device=self.options.on_other_device, facts=facts,
             )  # fmt: skip
@@ -232,17 +231,17 @@ class JobAttempt:
         try:
             try:
                 trained = trained_from(resume)
-            except train.ResumeRefused as refused:
+            except loop.ResumeRefused as refused:
                 if not (refused.other_model and self.options.on_other_device == "restart"):
                     raise
                 self._start_again(f"is from another device ({refused})")
                 known = self._known(data.facts, device, switches)
                 trained = trained_from(None)
-        except train.Stopped:
+        except loop.Stopped:
             log("stopped after a checkpoint")
             return "interrupted"
-        except train.ResumeRefused as refused:
-            raise train.ResumeRefused(
+        except loop.ResumeRefused as refused:
+            raise loop.ResumeRefused(
                 f"the checkpoint can't be resumed with the same bits, because this has changed since it was saved: {refused}; "
                 "resume it where it was saved, force it with `runner submit --force-resume` (the record says so), or start "
                 "again with `runner retry`"
@@ -297,9 +296,9 @@ class JobAttempt:
 
     def hooks(self) -> Any:
         """Return the loop's hooks, which write this attempt's files."""
-        from runner.training import loop as train
+        from runner.training import loop
 
-        return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
+        return loop.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
         """Return whether to stop.
