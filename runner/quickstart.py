@@ -17,7 +17,7 @@ from runner.data.transfer import Patience
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.report import Selection, show
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings
+from runner.submit.preview import Settings
 from runner.submit.run import run as run_jobs
 from zoo import load_models
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from benchmarks.datasets import get_dataset
 from runner import quickstart
-from runner.submit.run import Settings
+from runner.submit.preview import Settings
 from runner.worker.options import RunOptions
 
 

@@ -7,12 +7,13 @@ from benchmarks.errors import UserError
 from benchmarks.labels import equivalence_sentence
 from runner.bench.question import suite_of
 from runner.jobs.paths import results_folder, runs_folder
-from runner.submit import plan, run
+from runner.submit import plan, preview
+from runner.submit.run import run as run_jobs
 from zoo import load_models
 
 
 def equivalence_study(
-    dataset: str, model: str, seeds: int, settings: run.Settings, console: Console, *, dry_run: bool = False
+    dataset: str, model: str, seeds: int, settings: preview.Settings, console: Console, *, dry_run: bool = False
 ) -> int:
     """Train the missing ones of `seeds` seeds in each profile, and print the result of two one-sided tests (TOST).
 
@@ -28,11 +29,11 @@ def equivalence_study(
         for job in plan.make_jobs(suite, models, only=[model], seeds=range(seeds), profile=profile)
     ]
     if dry_run:
-        states = run.states_of(planned)
+        states = preview.states_of(planned)
         for job, state in zip(planned, states, strict=True):
             console.print(f"{state:<12} {job.key}", soft_wrap=True)
         return 0
-    code = run.run(planned, suite.name, settings, console)
+    code = run_jobs(planned, suite.name, settings, console)
     if code:
         return code
     board = leaderboard.make_board(leaderboard.read(results_folder(), runs_folder()), {dataset}, {model})

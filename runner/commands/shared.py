@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from runner.console import Console
     from runner.jobs.paths import JobPaths
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
     from runner.worker.options import RunOptions
 
 
@@ -86,11 +86,11 @@ def options_from(flags: Mapping[str, Any]) -> "RunOptions":
 
 def settings_from(flags: Mapping[str, Any]) -> "Settings":
     """Return the submit settings from a command's flags (its `locals()`); raise UserError for an unknown engine."""
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
 
     engine = flags["engine"] or "local"
     settings = Settings(options_from(flags), engine, flags["slots_per_gpu"], flags.get("json_", False))
-    settings.table()  # report mistakes in engines.toml first
+    settings.engine_settings()  # report mistakes in engines.toml first
     return settings
 
 

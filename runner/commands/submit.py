@@ -30,7 +30,7 @@ from runner.commands.shared import (
 if TYPE_CHECKING:
     from benchmarks.records import Job
     from runner.jobs.state import State
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
 
 
 def submit(
@@ -86,8 +86,8 @@ def submit(
     """
     from benchmarks.suites import get_suite
     from runner.jobs.paths import JobPaths
-    from runner.submit import plan
-    from runner.submit import run as submission
+    from runner.submit import plan, preview
+    from runner.submit.run import run as run_jobs
     from zoo import load_models
 
     if seeds is not None and seed:
@@ -120,26 +120,26 @@ def submit(
         overrides=overrides,
         sweep=settings_swept,
     )
-    states = submission.states_of(planned)
+    states = preview.states_of(planned)
     if force and "running" in states:
         raise UserError("--force: some of these jobs are running: stop them first with `runner stop`")
     if dry_run:
         _show_plan(planned, ["pending" if force else state for state in states], settings)
         return
-    if detach and settings.table().kind == "slurm":  # SLURM's queue outlives this process: nothing needs to run here
+    if detach and settings.engine_settings().kind == "slurm":  # its queue outlives this process
         settings = dataclasses.replace(settings, follow=False)
     elif detach:
         for job in planned:  # so that `status` lists them immediately
             JobPaths.of(job).write_job(job)
         _detach()
         return
-    raise typer.Exit(submission.run(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
+    raise typer.Exit(run_jobs(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
 
 
 def quickstart(data_dir: DataDir = None) -> None:
     """Train three networks on digits and, if MNIST can be downloaded, a paper's whole recipe. Print errors and verdicts."""
     from runner import quickstart as product
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
     from runner.worker.options import RunOptions
 
     settings = Settings(RunOptions(device="auto", data_dir=data_dir))
@@ -150,8 +150,7 @@ def _until_decided(
     suite: str, only: list[str], profile: str, max_seeds: int | None, settings: "Settings", dry_run: bool, detach: bool
 ) -> None:
     from benchmarks.suites import get_suite
-    from runner.submit import run as submission
-    from runner.submit import sequential
+    from runner.submit import preview, sequential
     from zoo import load_models
 
     suite_facts, models = get_suite(suite), load_models()
@@ -163,7 +162,7 @@ def _until_decided(
     console = make_console(stderr=settings.json, submits=not dry_run)
     code, planned = sequential.run(suite_facts, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
-        _show_plan(planned, submission.states_of(planned), settings)
+        _show_plan(planned, preview.states_of(planned), settings)
     elif settings.json:
         sequential.print_json(planned)
     elif not planned:
@@ -172,16 +171,16 @@ def _until_decided(
 
 
 def _show_plan(planned: "list[Job]", states: "list[State]", settings: "Settings") -> None:
-    from runner.submit import run as submission
+    from runner.submit import preview
 
     if settings.json:
-        print(json.dumps(submission.plan_object(planned, states, settings), indent=2))
+        print(json.dumps(preview.plan_object(planned, states, settings), indent=2))
         return
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
-    for line in submission.missing_data_lines(planned, settings):
+    for line in preview.missing_data_lines(planned, settings):
         print(line)
-    print(submission.plan_line(planned, states, settings, settings.slots()))
+    print(preview.plan_line(planned, states, settings, settings.slots()))
 
 
 def _detach() -> None:

@@ -33,9 +33,9 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
 
     Raise UserError for an unknown engine.
     """
-    table = engine_named(engine) if engine is not None else None
+    engine_settings = engine_named(engine) if engine is not None else None
     gpus = nvml.gpus()
-    needs_slurm = isinstance(table, Slurm)
+    needs_slurm = isinstance(engine_settings, Slurm)
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
         ("torch", lambda: check_torch(torch_versions(), gpus)),
@@ -52,12 +52,12 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
         ("leftovers", check_leftovers),
     ]
     results = [_guarded(name, check) for name, check in checks]
-    if engine is not None and table is not None:
+    if engine is not None and engine_settings is not None:
         if needs_slurm and next(check for check in results if check.name == "slurm").status == "problem":
             results.append(problem("engine", f"engine '{engine}' can't be checked without SLURM", "fix SLURM first"))
         else:
             try:
-                results += check_engine(engine, table, say)
+                results += check_engine(engine, engine_settings, say)
             except Exception as error:
                 results.append(
                     problem(

@@ -17,7 +17,7 @@ from benchmarks.errors import UserError, unknown
 OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "signal", "wrap"}  # sbatch options we set
 
 
-class _Table(BaseModel):
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     slots_per_gpu: Annotated[int, Field(ge=1, description="concurrent jobs on each GPU")] = 1
@@ -27,19 +27,19 @@ class _Table(BaseModel):
     ] = "refuse"
 
 
-class Inline(_Table):
+class Inline(_Settings):
     """Run every job in the process of the submit."""
 
     kind: Literal["inline"] = "inline"
 
 
-class Local(_Table):
+class Local(_Settings):
     """Run one worker per slot of this machine."""
 
     kind: Literal["local"] = "local"
 
 
-class Slurm(_Table):
+class Slurm(_Settings):
     """Run an array of SLURM tasks. SLURM's own defaults apply to fields that are left out."""
 
     kind: Literal["slurm"] = "slurm"
@@ -77,9 +77,9 @@ class Slurm(_Table):
         return options
 
 
-Table = Inline | Local | Slurm
+EngineSettings = Inline | Local | Slurm
 KINDS: dict[str, type[Local] | type[Slurm]] = {"local": Local, "slurm": Slurm}
-BUILT_IN: dict[str, Table] = {"inline": Inline(), "local": Local(), "slurm": Slurm()}
+BUILT_IN: dict[str, EngineSettings] = {"inline": Inline(), "local": Local(), "slurm": Slurm()}
 
 
 def walltime_seconds(text: str) -> int:
@@ -106,7 +106,7 @@ def engines_file() -> Path:
     return Path(variable).expanduser().absolute() if variable else root() / "engines.toml"
 
 
-def read_engines() -> dict[str, Table]:
+def read_engines() -> dict[str, EngineSettings]:
     """Return every engine by its name: the built-in ones and those of the file.
 
     Raise UserError that names file, table and field of the first error.
@@ -130,7 +130,7 @@ def read_engines() -> dict[str, Table]:
     return BUILT_IN | {name: _read(path, name, table) for name, table in content.get("engine", {}).items()}
 
 
-def _read(path: Path, name: str, table: object) -> Table:
+def _read(path: Path, name: str, table: object) -> EngineSettings:
     where = f"{path}: [engine.{name}]"
     if not isinstance(table, dict):
         raise UserError(f"{where}: expected a table, got {table!r}")
@@ -161,7 +161,7 @@ def _read(path: Path, name: str, table: object) -> Table:
         ) from error
 
 
-def engine_named(name: str) -> Table:
+def engine_named(name: str) -> EngineSettings:
     """Return the engine of this name; raise UserError that names the nearest one if it is unknown."""
     engines = read_engines()
     if name not in engines:

@@ -163,27 +163,27 @@ def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[lis
     return [[paths for _, paths in bundle] for bundle in bundles]
 
 
-def sbatch_options(table: Slurm) -> dict[str, Any]:
-    """Return the sbatch options of a table, without dashes."""
+def sbatch_options(engine: Slurm) -> dict[str, Any]:
+    """Return the sbatch options of an engine, without dashes."""
     options = {
-        "partition": table.partition,
-        "account": table.account,
-        "gpus-per-node": table.gpus or None,
-        "cpus-per-task": table.cpus,
-        "mem": table.memory,
-        "time": table.walltime,
+        "partition": engine.partition,
+        "account": engine.account,
+        "gpus-per-node": engine.gpus or None,
+        "cpus-per-task": engine.cpus,
+        "mem": engine.memory,
+        "time": engine.walltime,
         "requeue": True,
     }
-    return {name: value for name, value in (options | table.extra).items() if value not in (None, False)}
+    return {name: value for name, value in (options | engine.extra).items() if value not in (None, False)}
 
 
-def signal_seconds(table: Slurm) -> int:
+def signal_seconds(engine: Slurm) -> int:
     """Return how many seconds before the walltime the workers are signalled: 120, or a quarter of a short walltime."""
-    return min(SIGNAL_SECONDS, walltime_seconds(table.walltime) // 4) if table.walltime else SIGNAL_SECONDS
+    return min(SIGNAL_SECONDS, walltime_seconds(engine.walltime) // 4) if engine.walltime else SIGNAL_SECONDS
 
 
-def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
-    """Return submitit's executor with the table's options, for an array of this name; its files go to `folder`.
+def executor_for(engine: Slurm, name: str, folder: Path) -> "SlurmExecutor":
+    """Return submitit's executor with the engine's options, for an array of this name; its files go to `folder`.
 
     Raise UserError if SLURM is not installed.
     """
@@ -196,17 +196,17 @@ def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
             "SLURM is not installed on this machine (no srun): submit on a login node, or use --engine local"
         ) from error
     exports = [f"export {name}={shlex.quote(value)}" for name, value in child_variables().items()]
-    cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun does not inherit it from sbatch
+    cores = [f"--cpus-per-task={engine.cpus}"] if engine.cpus else []  # srun does not inherit it from sbatch
     executor.update_parameters(
         job_name=name,
         time=None,  # override submitit's defaults, so that SLURM's apply
         wckey=None,
-        signal_delay_s=signal_seconds(table),
+        signal_delay_s=signal_seconds(engine),
         stderr_to_stdout=True,
-        array_parallelism=table.tasks,
-        setup=[*exports, *table.setup],
+        array_parallelism=engine.tasks,
+        setup=[*exports, *engine.setup],
         srun_args=cores,
-        additional_parameters=sbatch_options(table),
+        additional_parameters=sbatch_options(engine),
     )
     return executor
 
@@ -230,7 +230,7 @@ def queue_with(executor: "SlurmExecutor", calls: Sequence[tuple[Any, ...]]) -> l
 class Queue:
     """The jobs of one submit in SLURM's queue."""
 
-    table: Slurm
+    engine: Slurm
     options: RunOptions
     _missing: dict[Path, float] = field(default_factory=dict)  # when a job was first missing from the queue
     _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without a new attempt
@@ -251,7 +251,7 @@ class Queue:
             already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
             parts = [f"{already} already in SLURM's queue"] * bool(already)
             if waiting:
-                bundles = make_bundles(waiting, self.table.tasks)
+                bundles = make_bundles(waiting, self.engine.tasks)
                 id_, log = self._sbatch(bundles)
                 tasks_text = number(len(bundles), "task")
                 parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({tasks_text}; output in {log})")
@@ -262,15 +262,15 @@ class Queue:
             for paths in bundle:
                 self._count_round(paths)
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
-        executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
+        executor = executor_for(self.engine, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
         # A node may not inherit our environment; each task finds its device itself.
         changes = {"data_dir": data_folder(self.options.data_dir)}
         array = TaskArray(
             options=self.options.model_copy(update=changes),
             bundles=tuple(tuple(bundle) for bundle in keys),
-            slots_per_gpu=self.table.slots_per_gpu,
-            gpus=self.table.gpus,
+            slots_per_gpu=self.engine.slots_per_gpu,
+            gpus=self.engine.gpus,
         )
         array.write(executor.folder / "bundles.json")
         calls = [(run_task, str(root()), name, index) for index in range(len(keys))]

@@ -27,7 +27,7 @@ from runner.jobs.find import find_one
 from runner.jobs.paths import JobPaths, results_folder
 from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings
+from runner.submit.preview import Settings
 from runner.submit.run import run as run_jobs
 from runner.text import percent
 

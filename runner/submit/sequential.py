@@ -23,7 +23,7 @@ from runner.jobs.find import all_jobs, read_jobs
 from runner.jobs.paths import JobPaths, results_folder, runs_folder
 from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings, is_retried
+from runner.submit.preview import Settings, is_retried
 from runner.submit.run import run as run_jobs
 
 UNDECIDED = ("not run", "more seeds", "inconclusive")
