@@ -56,7 +56,7 @@ def test_without_a_network_one_line_says_what_is_left_out(own_root, monkeypatch,
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     settings = Settings(RunOptions(data_dir=own_root / "data"))
-    assert not quickstart._mnist(settings, Console(width=400))
+    assert not quickstart._fetch_mnist(settings, Console(width=400))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["Downloading", "MNIST"]
     assert "only the digits are trained" in lines[1]

@@ -17,7 +17,7 @@ from benchmarks.errors import UserError, unknown
 OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "signal", "wrap"}  # sbatch options we set
 
 
-class _Settings(BaseModel):
+class _AnyEngine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     slots_per_gpu: Annotated[int, Field(ge=1, description="concurrent jobs on each GPU")] = 1
@@ -27,19 +27,19 @@ class _Settings(BaseModel):
     ] = "refuse"
 
 
-class Inline(_Settings):
+class Inline(_AnyEngine):
     """Run every job in the process of the submit."""
 
     kind: Literal["inline"] = "inline"
 
 
-class Local(_Settings):
+class Local(_AnyEngine):
     """Run one worker per slot of this machine."""
 
     kind: Literal["local"] = "local"
 
 
-class Slurm(_Settings):
+class Slurm(_AnyEngine):
     """Run an array of SLURM tasks. SLURM's own defaults apply to fields that are left out."""
 
     kind: Literal["slurm"] = "slurm"
