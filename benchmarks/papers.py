@@ -24,7 +24,7 @@ from pydantic import (
 
 from benchmarks.errors import UserError
 from benchmarks.records import Name
-from benchmarks.sanity import CLASSES, as_toml, implausible, unknown, wrong_fields
+from benchmarks.sanity import CLASSES, as_toml, implausible, unknown_text, wrong_fields
 
 FOLDER = Path(__file__).parent / "papers"
 ATTEMPTS = Path(__file__).parent / "attempts"
@@ -39,7 +39,7 @@ def _unquoted(value: object) -> object:
 
 def _known_dataset(name: str) -> str:
     if name not in CLASSES:
-        raise ValueError(unknown("data set", name, CLASSES))
+        raise ValueError(unknown_text("data set", name, CLASSES))
     return name
 
 
@@ -352,12 +352,12 @@ def unknown_names(papers: Mapping[str, Paper], models: Mapping[str, str | None])
             here = f"benchmarks/papers/{paper.key}.toml: {_row(table, number, row.model_dump())}"
             names = {field: getattr(row, field) for field in fields}
             problems += [
-                f"{here}: {field}: {unknown('model', name, models)}"
+                f"{here}: {field}: {unknown_text('model', name, models)}"
                 for field, name in names.items()
                 if name is not None and name not in models
             ]
     problems += [
-        f"zoo/: model '{model}': paper: {unknown('source', key, papers)}"
+        f"zoo/: model '{model}': paper: {unknown_text('source', key, papers)}"
         for model, key in models.items()
         if key is not None and key not in papers
     ]

@@ -83,13 +83,13 @@ def plan_round(
     board = make_board(evidence, suite.datasets, {job.model for job in templates})
     rows = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
     counted = evidence.runs[evidence.runs["standing"] == "counted"]
-    goals = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
+    has_figure = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
     steps = {}
     for template in templates:
         place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
         board_row: Any = rows.get(place)
         if board_row is None:  # no run under this profile yet
-            row = Row("not run" if goals.get(place[:2]) else "no paper figure")
+            row = Row("not run" if has_figure.get(place[:2]) else "no paper figure")
         else:
             here = counted
             for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):

@@ -197,6 +197,6 @@ def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
     errors = list(dict.fromkeys(numbers["printed"]))
     listing = errors if len(errors) <= 4 else [*errors[:2], "…", *errors[-1:]]
     own = {row.reported: str(row.printed)}  # with its digits as printed
-    goals = " or ".join(dict.fromkeys(own.get(goal, f"{goal:g}") for goal in numbers["reported"]))
+    printed = " or ".join(dict.fromkeys(own.get(reported, f"{reported:g}") for reported in numbers["reported"]))
     many = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
-    return f"Other attempts at {goals} gave {', '.join(listing)}{many}."
+    return f"Other attempts at {printed} gave {', '.join(listing)}{many}."
