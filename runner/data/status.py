@@ -143,7 +143,7 @@ def show_status(report: dict[str, Any], console: "Console") -> None:
     if report["others"]:
         some = ", ".join(report["others"][:5]) + (", ..." if len(report["others"]) > 5 else "")
         console.print(
-            f"{number(len(report['others']), 'other file')} that no data set uses: {escape(some)}", highlight=False
+            f"{number(len(report['others']), 'other file')}, which no data set uses: {escape(some)}", highlight=False
         )
     cached = sum(row["cache_bytes"] for row in report["datasets"])
     room = f"caches {amount(cached)}, {amount(report['free_bytes'])} free"
