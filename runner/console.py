@@ -37,6 +37,11 @@ class Console(rich.console.Console):
             redirect([STDERR], path)  # the same pipe
 
 
+def to_stderr(line: str) -> None:
+    """Print a line to stderr at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def redirect(descriptors: Iterable[int], path: Path) -> None:
     """Redirect open descriptors to the end of a file. Descriptors of regular files are left alone."""
     path.parent.mkdir(parents=True, exist_ok=True)

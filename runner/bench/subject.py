@@ -1,7 +1,6 @@
 """Prepare what `runner bench` measures: a model with its images on a device. Run `train()` on them."""
 
 import dataclasses
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from benchmarks.datasets import Dataset, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.bench.question import Question
+from runner.console import to_stderr
 from runner.data import cache
 from runner.data.folder import data_folder
 from runner.jobs.paths import JobPaths
@@ -81,11 +81,11 @@ def subject_of(question: Question) -> Subject:
     recipe = variant.recipe
     try:
         options = question.options
-        loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, _to_stderr)
-        prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
+        loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, to_stderr)
+        prepared = prepare(loaded, recipe.preprocessing, 0, device, to_stderr)
         raw, labels, real = loaded.train_images, loaded.train_labels, True
     except UserError as error:
-        _to_stderr(f"measuring with random images, because {error}")
+        to_stderr(f"measuring with random images, because {error}")
         generator = np.random.default_rng(0)
         raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
         labels = generator.integers(facts.classes, size=RANDOM_IMAGES)
@@ -140,7 +140,3 @@ def run_loop(
             dataclasses.replace(hooks, progress=progress, save=save),
         )  # fmt: skip
     return trained, saves
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -5,7 +5,6 @@ worker of that engine to show that torch finds its device and that the worker's 
 """
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
 from runner import nvml
+from runner.console import to_stderr
 from runner.doctor.check import Check, Status, problem
 from runner.doctor.files import check_clock, check_data, check_disk, check_leftovers, check_locks
 from runner.doctor.machine import check_gpus, check_python, check_slots, check_torch, torch_versions
@@ -88,7 +88,7 @@ def _what(error: Exception) -> str:
 
 def run(engine: str | None, data_dir: Path | None, as_json: bool, console: "Console") -> int:
     """Print every check; return exit code 1 if one is a problem, else 0."""
-    checks = examine(engine, data_dir, lambda line: print(line, file=sys.stderr))
+    checks = examine(engine, data_dir, to_stderr)
     counts = {status: sum(check.status == status for check in checks) for status in SYMBOLS}
     if as_json:
         print(json.dumps({"checks": [asdict(check) for check in checks], "counts": counts}, indent=2))

@@ -14,7 +14,6 @@ import secrets
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.plural import number
 from benchmarks.records import Job
+from runner.console import to_stderr
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, record_crash, run_local
@@ -389,9 +389,9 @@ def run_task(root: str, name: str, index: int) -> None:
     order = bundles[index:] + bundles[:index]
     pairs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
     for line in problems:
-        print(line, file=sys.stderr, flush=True)
+        to_stderr(line)
     work = TaskWork(pairs, options, stopping, own=frozenset(bundles[index]))
-    run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
+    run_local(work, slots, tick=lambda: None, warn=to_stderr)
     if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
         requeue_if_running()
 
@@ -420,4 +420,4 @@ def requeue_if_running() -> None:
         end = "requeued" if state == "RUNNING" else f"not requeued, because its state in SLURM is {state or 'unknown'}"
         print(f"stopped after checkpoints; {end}", flush=True)
     except SlurmUnavailable as error:
-        print(f"stopped after checkpoints; can't be requeued: {error}", file=sys.stderr, flush=True)
+        to_stderr(f"stopped after checkpoints; can't be requeued: {error}")

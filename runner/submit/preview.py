@@ -1,6 +1,5 @@
 """Say what a submit will do: the jobs' states, how many it trains, the time, and the data that is missing."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.plural import number
 from benchmarks.records import Job
+from runner.console import to_stderr
 from runner.engines.config import EngineSettings, engine_named
 from runner.engines.slots import Slot, make_slots, threads_per_slot
 from runner.files import read_json
@@ -45,12 +45,8 @@ class Settings:
         engine = self.engine_settings()
         if engine.kind == "slurm":
             return []
-        slots = make_slots(engine.slots_per_gpu, threads_per_slot(), self.options.device, _to_stderr)
+        slots = make_slots(engine.slots_per_gpu, threads_per_slot(), self.options.device, to_stderr)
         return slots[:1] if engine.kind == "inline" else slots
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def states_of(planned: Sequence[Job]) -> list[State]:

@@ -140,7 +140,7 @@ def how_measured(record: RunRecord) -> pd.DataFrame:
         best += ": not used, because it is chosen on the test set"
     answers = {
         "Error": exact,
-        "Which epoch": f"the last of {record.job.effective_recipe.get('epochs', '?')}, as in the protocol",
+        "Which epoch": "the last that was trained, as in the protocol",
         "Evaluated on": "the whole test set"
         if protocol.evaluation == "test"
         else f"{protocol.holdout:,} training images held out",
