@@ -252,7 +252,7 @@ def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file, floats as Decimal. Raise PaperError, whose message does not name the file."""
+    """Return the content of a TOML file, floats as Decimal. Raises PaperError, whose message does not name the file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
