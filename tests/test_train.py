@@ -396,7 +396,7 @@ def test_a_checkpoint_of_another_build_is_refused_unless_forced(run, tmp_path):
     with pytest.raises(Stopped):
         run(spec, "digits", path, after=2)
     foreign = dataclasses.replace(Checkpoint.load(path), torch="1.0")
-    with pytest.raises(ResumeRefused, match=r"torch was 1\.0, is "):
+    with pytest.raises(ResumeRefused, match=r"torch 1\.0 then, "):
         run(spec, "digits", path, resume=foreign)
     trained = run(spec, "digits", path, resume=foreign, force=True)
     assert trained.forced_resume
@@ -405,10 +405,16 @@ def test_a_checkpoint_of_another_build_is_refused_unless_forced(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"trail": [{"sources_sha256": "a" * 64, "data_sha256": "d" * 64}]}, "sources was aaaaaaaa, is bbbbbbbb"),
-        ({"trail": [{"sources_sha256": "b" * 64, "data_sha256": "e" * 64}]}, "data was eeeeeeee, is dddddddd"),
-        ({"trail": []}, "sources was not recorded, is"),
-        ({"precision": {"float32": "tf32"}}, "float32 was tf32, is ieee"),
+        (
+            {"trail": [{"sources_sha256": "a" * 64, "data_sha256": "d" * 64}]},
+            r"code \(sha256\) aaaaaaaa then, bbbbbbbb now",
+        ),
+        (
+            {"trail": [{"sources_sha256": "b" * 64, "data_sha256": "e" * 64}]},
+            r"data \(sha256\) eeeeeeee then, dddddddd now",
+        ),
+        ({"trail": []}, r"code \(sha256\) not recorded then, "),
+        ({"precision": {"float32": "tf32"}}, "float32 tf32 then, ieee now"),
     ],
 )
 def test_a_checkpoint_of_other_code_data_or_precision_is_refused_and_forced_its_trail_says_so(
@@ -460,7 +466,7 @@ def test_on_another_device_model_it_resumes_if_no_bits_are_promised_or_the_engin
         assert trained.forced_resume
         assert bits(trained) == through  # the other device is pretended: every generator was put back
     else:
-        with pytest.raises(ResumeRefused, match=" was ") as refused:
+        with pytest.raises(ResumeRefused, match=" then, ") as refused:
             resumed()
         assert refused.value.other_model == (set(other) == {"device"})
 
@@ -473,7 +479,7 @@ def test_a_checkpoint_of_a_gpu_is_not_one_of_another_model_of_processor(tmp_path
     from_gpu = dataclasses.replace(
         saved, device="NVIDIA H100", generators={**saved.generators, "cuda": torch.zeros(16)}
     )
-    with pytest.raises(ResumeRefused, match="device was NVIDIA H100") as refused:
+    with pytest.raises(ResumeRefused, match="device NVIDIA H100 then, ") as refused:
         run_on(CPU, spec, "digits", path, resume=from_gpu, profile="fast", on_other_device="resume")
     assert not refused.value.other_model
 

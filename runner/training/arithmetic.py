@@ -115,22 +115,23 @@ def measure(shape: Shapes, batch: int) -> Seconds:
     """
     clock, run = _clock(), shape.trial(batch)
     seconds: Seconds = []
+
+    def spent(operation: int, letter: str) -> float:
+        began = clock()
+        run(operation, letter)
+        return clock() - began
+
     with torch.no_grad():
         for operation in range(len(shape.operations)):
             letters = shape.ways(operation)
 
-            def spent(letter: str, operation: int = operation) -> float:
-                began = clock()
-                run(operation, letter)
-                return clock() - began
-
             if len(letters) > 1:
-                first = {letter: spent(letter) for letter in letters}  # warms up
+                first = {letter: spent(operation, letter) for letter in letters}  # warms up
                 letters = "".join(letter for letter in letters if first[letter] <= HOPELESS * first["t"])
             turns: dict[str, list[float]] = {letter: [] for letter in letters}
             for _ in range(REPEATS if len(letters) > 1 else 0):
                 for letter, times in turns.items():
-                    times.append(spent(letter))
+                    times.append(spent(operation, letter))
             seconds.append(turns)
     return seconds
 

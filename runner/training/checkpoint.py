@@ -16,6 +16,9 @@ from torch.optim import Optimizer
 
 from benchmarks.files import write_atomically
 
+# Words for what a checkpoint and a resumed training may differ in, where the field's own name does not say it.
+IN_WORDS = {"sources": "code (sha256)", "data": "data (sha256)", "threads": "number of threads"}
+
 
 @dataclass
 class Checkpoint:
@@ -105,7 +108,11 @@ class Checkpoint:
             ("data", _short(there.get("data_sha256")), _short(here.get("data_sha256"))),
             *((name, self.precision.get(name), now.precision.get(name)) for name in switches),
         )
-        return {what: f"{what} was {before}, is {after}" for what, before, after in pairs if before != after}
+        return {
+            what: f"{IN_WORDS.get(what, what)} {before} then, {after} now"
+            for what, before, after in pairs
+            if before != after
+        }
 
     @property
     def on_gpu(self) -> bool:

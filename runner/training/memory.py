@@ -28,12 +28,12 @@ def ran_short(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_short(str(error))
 
 
-def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> str:
+def out_of_memory(key: str, batch_size: int, message: str, on_gpu: bool) -> str:
     """Return one line for a job that ran out of memory: the job, the memory requested and free, and what to change.
 
     `message` is the text of torch.OutOfMemoryError (c10/cuda/CUDACachingAllocator.cpp), of the RuntimeError that torch
     raises on a CPU (c10/core/impl/alloc_cpu.cpp), or of numpy's MemoryError. Sizes that it does not name are left out.
-    `slots_hint`: the job ran on a GPU, so fewer slots per GPU may help.
+    `on_gpu`: the job ran on a GPU, so fewer slots per GPU may help.
     """
     request = re.search(rf"(?:[Tt]ried|Unable) to allocate {_SIZE}", message)
     facts = [f"requested {_readable(request[1])}"] if request else []
@@ -43,11 +43,11 @@ def out_of_memory(key: str, batch_size: int, message: str, slots_hint: bool) -> 
     others = re.findall(rf"Process \d+ has {_SIZE} memory in use", message)
     if others:
         facts.append(f"other processes use {' + '.join(others)}")
-    where = "the GPU" if slots_hint else "the machine"
+    where = "the GPU" if on_gpu else "the machine"
     details = f" ({', '.join(facts)})" if facts else ""
     change = (
         "use fewer --slots-per-gpu or another GPU (CUDA_VISIBLE_DEVICES), or end other processes there (nvidia-smi)"
-        if slots_hint
+        if on_gpu
         else "use fewer slots (raise REPROZOO_THREADS), or end other processes there"
     )
     return f"{key}: {where} is out of memory{details}. The batch size {batch_size} is part of the recipe: {change}"
