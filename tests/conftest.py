@@ -1,5 +1,6 @@
 """Fixtures that every test gets or may ask for."""
 
+import functools
 import os
 import shutil
 import signal
@@ -115,10 +116,22 @@ def realdata(own_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def commands() -> Callable[..., object]:
+    """Typer's own function that makes commands of functions, which a process of a user calls once: once a session."""
+    import typer.main
+
+    return functools.cache(typer.main.get_command)
+
+
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def runner(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], commands: Callable[..., object]
+) -> Callable[..., tuple[int, str, str]]:
     """Call a command in this process (its workers are real children): (exit code, stdout, stderr)."""
     from runner import cli
+
+    monkeypatch.setattr("typer.main.get_command", commands)
 
     def call(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["runner", *words])

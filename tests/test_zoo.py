@@ -142,9 +142,10 @@ DIGESTED = [
 def test_the_trained_function_matches_the_digest_of_its_revision(spec, dataset):
     """Raise the variant's revision if you change the trained function; `runner check` then writes the new digest.
 
-    The first update is in the second loss; momentum, in the third, is seen in one model of each kind.
+    The network is in the first loss, the first update in the second, momentum in the third. Updates are seen in one model of
+    each kind; those of the others are made by the same rules from the recipe, which the card of a model holds.
     """
-    matches_the_digest(spec, dataset, 3 if spec.name in KINDS and dataset == smallest(spec) else 2)
+    matches_the_digest(spec, dataset, 3 if spec.name in KINDS and dataset == smallest(spec) else 1)
 
 
 @pytest.mark.slow
@@ -179,11 +180,13 @@ def test_every_module_of_the_zoo_declares_models():
 
 
 def test_full_suites_contain_every_model():
+    full = set()
     for name, suite in SUITES.items():
         if name.endswith("-full") or name == "all":
             expected = {(d, s.name) for d in suite.datasets for s in MODELS.values() if d in s.variants}
             assert {(job.dataset, job.model) for job in make_jobs(suite, MODELS)} == expected
-            assert name in card_of(MODELS["nin_dropout"])["suites"]
+            full.add(name)
+    assert full <= set(card_of(MODELS["nin_dropout"])["suites"])
     assert {job.dataset for job in make_jobs(SUITES["all"], MODELS)} == {"mnist", "cifar10", "cifar100", "svhn"}
 
 
