@@ -48,7 +48,9 @@ def verdict_shares(sd: float, n: int | None, gap: float | None, experiments: int
     means = {size: (errors[:, :size].mean(axis=1) - figures).tolist() for size in sizes}
     halves = {size: _half_widths(PREDICTION_LEVEL, errors[:, :size]) for size in sizes}
     needed = {
-        size: _half_widths(SEQUENTIAL_LEVEL, errors[:, :size]) if n is None and size > INTERIM_SIZES[0] else halves[size]
+        size: _half_widths(SEQUENTIAL_LEVEL, errors[:, :size])
+        if n is None and size > INTERIM_SIZES[0]
+        else halves[size]
         for size in sizes
     }
     words = []
