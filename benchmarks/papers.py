@@ -103,9 +103,7 @@ class ReportedError(_Frozen):
 
     dataset: Dataset
     label: Text  # as printed
-    model: Name | None = (
-        None  # in the zoo; None if the zoo does not have it, so that the figure is shown as published only
-    )
+    model: Name | None = None  # in the zoo; None if the zoo does not have it: shown as published only
     printed: Annotated[Percent, Field(alias="error")]
     where: Text  # "Table 1", "Section 4.2"
     kind: Kind = "context"
@@ -276,19 +274,15 @@ Row = TypeVar("Row", bound=_Frozen)
 def _load(path: Path) -> tuple[Paper | None, tuple[str, ...]]:
     """Return the source in a file (None if its head is wrong) and its problems."""
     try:
-        text = _text(path)
+        return _parsed(path.stem, _text(path))
     except PaperError as error:
         return None, (str(error),)
-    return _parsed(path.stem, text)
 
 
 @functools.lru_cache(maxsize=128)  # the site reads the same texts again whenever a record arrives
 def _parsed(key: str, text: str) -> tuple[Paper | None, tuple[str, ...]]:
     """Return the source of that key in the text of its file (None if its head is wrong) and its problems."""
-    try:
-        data = _tables(text)
-    except PaperError as error:
-        return None, (str(error),)
+    data = _tables(text)
     problems: list[str] = []
     raw = data.pop("reported", [])
     reported = _rows("reported", ReportedError, raw, problems)
