@@ -1,1 +1,1 @@
-"""What is measured and against what: data sets, suites, papers, records, verdicts. Never torch, mlflow or streamlit."""
+"""What is measured and against what: data sets, suites, papers, records, verdicts. It imports no torch, mlflow or streamlit."""

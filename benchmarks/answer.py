@@ -31,16 +31,16 @@ def answer_of(board: pd.DataFrame) -> Answer:
     official = default_view(ours[ours["data"] != "unverified"])
     checked = official[official["verdict"].isin(CHECKED)]
     checked_pairs = set(zip(checked["dataset"], checked["model"], strict=True))
-    other = default_view(ours[ours["data"] == "unverified"])
-    apart = other[other["verdict"].isin(CHECKED)]
-    left = [pair not in checked_pairs for pair in zip(apart["dataset"], apart["model"], strict=True)]
-    apart = apart[pd.Series(left, index=apart.index, dtype=bool)]
+    unofficial = default_view(ours[ours["data"] == "unverified"])
+    unofficial = unofficial[unofficial["verdict"].isin(CHECKED)]
+    pairs = zip(unofficial["dataset"], unofficial["model"], strict=True)
+    is_new = pd.Series([pair not in checked_pairs for pair in pairs], index=unofficial.index, dtype=bool)
     return Answer(
         printed=len(ours.drop_duplicates(["dataset", "model"])),
         checked=Counter(checked["verdict"]),
         begun=int(((official["verdict"] == "more seeds") & (official["runs"] > 0)).sum()),
         different=int((official["verdict"] == "not comparable").sum()),
-        unverified=Counter(apart["verdict"]),
+        unverified=Counter(unofficial.loc[is_new, "verdict"]),
         sequential=int(checked["sequential"].astype(bool).sum()),
         forced=int(checked["forced"].astype(bool).sum()),
     )

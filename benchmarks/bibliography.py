@@ -10,9 +10,8 @@ PROJECT = {  # the same as CITATION.cff; a board adds its commit and date
     "author": "{The reprozoo contributors}",
     "year": "2026",
 }
-DATASETS: dict[
-    str, tuple[str, str, dict[str, str]]
-] = {  # data set -> (key, entry type, fields); the fields are BibTeX already, so they are not escaped
+# Data set -> (key, entry type, fields). The fields are BibTeX already, so they are not escaped.
+DATASETS: dict[str, tuple[str, str, dict[str, str]]] = {
     "digits": (
         "alpaydin1998",
         "misc",

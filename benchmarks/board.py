@@ -15,6 +15,15 @@ from benchmarks.reading import Evidence
 from benchmarks.records import WHOLE_TRAININGS, Protocol
 from benchmarks.verdicts import Figure, verdict
 
+# The columns of `Evidence.runs` that a board reads. Converting all of them takes too long for 10,000 runs.
+_RUN_FIELDS = [
+    *("dataset", "model", "profile", "data", "seed", "key", "outcome", "test_error", "parameters"),
+    *("train_seconds", "hardware", "provenance", "dirty", "finished", "sequential", "forced", "local", "standing"),
+    *Protocol.model_fields,
+]
+Targets = Mapping[tuple[str, str], tuple[Paper, ReportedError]]  # (data set, model) -> the figure that judges it
+Run = dict[str, Any]  # the values of _RUN_FIELDS
+
 
 def make_board(
     evidence: Evidence,
@@ -28,7 +37,7 @@ def make_board(
     benchmarks/datasets.py are left out.
     """
     shown = [name for name in DATASETS if datasets is None or name in datasets]
-    goals = {pair: goal for pair, goal in targets(evidence.papers).items() if pair[0] in shown}
+    target_rows = {pair: target for pair, target in targets(evidence.papers).items() if pair[0] in shown}
     context = context_of(evidence.papers)
 
     def is_shown(dataset: str, model: str) -> bool:
@@ -37,22 +46,22 @@ def make_board(
     current = evidence.runs[evidence.runs["standing"].isin(["counted", "outdated"])]
     groups: dict[tuple[str, str, str | None, str | None], list[Run]] = {}
     # Plain dicts from here on: a frame per group takes seconds, and so does to_dict() on Arrow strings.
-    values = [current[name].tolist() for name in _OF_A_RUN]
-    for run in (dict(zip(_OF_A_RUN, row, strict=True)) for row in zip(*values, strict=True)):
+    values = [current[name].tolist() for name in _RUN_FIELDS]
+    for run in (dict(zip(_RUN_FIELDS, row, strict=True)) for row in zip(*values, strict=True)):
         groups.setdefault((run["dataset"], run["model"], run["profile"], run["data"]), []).append(run)
     with_runs = {(dataset, model) for dataset, model, *_ in groups}
     with_card = {(dataset, card.name) for card in evidence.cards.values() for dataset in card.datasets}
-    groups |= {(dataset, model, None, None): [] for dataset, model in (with_card | goals.keys()) - with_runs}
+    groups |= {(dataset, model, None, None): [] for dataset, model in (with_card | target_rows.keys()) - with_runs}
 
     rows = []
     for (dataset, model, profile, data), runs in groups.items():
         if is_shown(dataset, model):
-            facts = _facts(dataset, model, evidence.cards, goals)
-            goal = goals.get((dataset, model), (None, None))[1]
+            facts = _facts(dataset, model, evidence.cards, target_rows)
+            target = target_rows.get((dataset, model), (None, None))[1]
             context_figures = [
                 f"{row.printed} ({paper.cited}, {row.where})" for paper, row in context.get((dataset, model), ())
             ]
-            measured = _measured(runs, facts, goal, context_figures)
+            measured = _measured(runs, facts, target, context_figures)
             rows.append(facts | {"profile": profile, "data": data} | measured)
     for paper in evidence.papers.values():
         rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in shown]
@@ -67,31 +76,11 @@ def make_board(
     return board.drop(columns="_order")
 
 
-_OF_A_RUN = [  # the columns that a board reads; converting all of them takes too long for 10,000 runs
-    *(
-        "dataset",
-        "model",
-        "profile",
-        "data",
-        "seed",
-        "key",
-        "outcome",
-        "test_error",
-        "parameters",
-        "train_seconds",
-        "hardware",
-    ),
-    *("provenance", "dirty", "finished", "sequential", "forced", "local", "standing", *Protocol.model_fields),
-]
-Goals = Mapping[tuple[str, str], tuple[Paper, ReportedError]]
-Run = dict[str, Any]  # the values of _OF_A_RUN
-
-
-def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) -> dict[str, Any]:
+def _facts(dataset: str, model: str, cards: Mapping[str, Card], target_rows: Targets) -> dict[str, Any]:
     """Return the columns of a row that do not depend on its runs."""
     card = cards.get(model)
     variant = card.datasets.get(dataset) if card else None
-    paper, row = goals.get((dataset, model), (None, None))
+    paper, row = target_rows.get((dataset, model), (None, None))
     return {
         "dataset": dataset,
         "model": model,
@@ -110,12 +99,12 @@ def _facts(dataset: str, model: str, cards: Mapping[str, Card], goals: Goals) ->
 
 
 def _measured(
-    runs: list[Run], facts: Mapping[str, Any], goal: ReportedError | None, context: Sequence[str]
+    runs: list[Run], facts: Mapping[str, Any], target: ReportedError | None, context: Sequence[str]
 ) -> dict[str, Any]:
     """Return the columns that are computed from the runs of one row: the errors, each seed counted once, and the verdict."""
     counted = [run for run in runs if run["standing"] == "counted"]
     sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
-    figure = None if goal is None else figure_of(goal, facts["dataset"], _differences(goal, counted))
+    figure = None if target is None else figure_of(target, facts["dataset"], _differences(target, counted))
     sequential = any(run["sequential"] for run in counted)
     seconds = [run["train_seconds"] for run in counted if run["outcome"] in WHOLE_TRAININGS]
     row = summarise(sample, figure.statistic if figure else ONE_RUN)
@@ -127,7 +116,7 @@ def _measured(
         "trained": sample.n / sample.seeds if counted else None,
         "mean": row.mean,
         "sd": row.sd,
-        "gap": round(row.mean - goal.error, 9) if goal and row.mean is not None else None,
+        "gap": round(row.mean - target.error, 9) if target and row.mean is not None else None,
         "verdict": outcome.word,
         "reason": outcome.reason,
         "seeds_to_go": outcome.to_go,
@@ -151,16 +140,16 @@ def _measured(
     }
 
 
-def figure_of(goal: ReportedError, dataset: str, differing: Sequence[str] = ()) -> Figure:
+def figure_of(target: ReportedError, dataset: str, differing: Sequence[str] = ()) -> Figure:
     """Return a reported error in the form that `verdict` takes; `differing` says how the protocols differ, in clauses."""
     return Figure(
-        goal.error,
-        goal.last_digit,
+        target.error,
+        target.last_digit,
         get_dataset(dataset).test_size,
-        statistic_of(goal.protocol),
+        statistic_of(target.protocol),
         differing,
-        unstated(goal.protocol),
-        read=goal.secondary is None,
+        unstated(target.protocol),
+        read=target.secondary is None,
     )
 
 
@@ -174,11 +163,11 @@ def statistic_of(protocol: ReportedProtocol) -> Statistic:
     )
 
 
-def _differences(goal: ReportedError, counted: list[Run]) -> list[str]:
+def _differences(target: ReportedError, counted: list[Run]) -> list[str]:
     """Return a clause for each way in which any of the runs differs from the source's protocol."""
     fields = tuple(Protocol.model_fields)
     protocols = dict.fromkeys(tuple(run[name] for name in fields) for run in counted)
-    clauses = [differences(goal.protocol, Protocol(**dict(zip(fields, values, strict=True)))) for values in protocols]
+    clauses = [differences(target.protocol, Protocol(**dict(zip(fields, values, strict=True)))) for values in protocols]
     return list(dict.fromkeys(clause for of_protocol in clauses for clause in of_protocol))
 
 

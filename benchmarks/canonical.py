@@ -1,4 +1,4 @@
-"""JSON with one spelling, so that equal values have equal texts, and recipes as JSON: changed, compared, hashed."""
+"""Write JSON in one canonical form, so that equal values have equal texts; change, compare and hash recipes as JSON."""
 
 import hashlib
 import json

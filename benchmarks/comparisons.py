@@ -124,14 +124,14 @@ def make_attempts(papers: Mapping[str, Paper], attempts: Mapping[str, Iterable[A
     for key, of_paper in attempts.items():
         for attempt in of_paper:
             figures = papers[key].reported if key in papers else ()
-            goals = [row for row in figures if (row.dataset, row.printed) == (attempt.dataset, attempt.reported)]
-            goal = min(goals, key=lambda row: row.kind != "target", default=None)
+            attempted = [row for row in figures if (row.dataset, row.printed) == (attempt.dataset, attempt.reported)]
+            figure = min(attempted, key=lambda row: row.kind != "target", default=None)
             rows.append(
                 {
                     "paper": key,
                     "dataset": attempt.dataset,
-                    "model": goal.model if goal else None,
-                    "label": goal.label if goal else None,
+                    "model": figure.model if figure else None,
+                    "label": figure.label if figure else None,
                     "reported": float(attempt.reported),
                     "who": attempt.who,
                     "error": attempt.middle,

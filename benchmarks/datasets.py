@@ -46,9 +46,8 @@ class Dataset:
     files: tuple[File, ...] = ()
     mirrors: tuple[str, ...] = ()  # URL prefixes, tried in order
     sha256: str | None = None  # of the parsed arrays, for a data set without files
-    validation: tuple[
-        tuple[str, int], ...
-    ] = ()  # (path of a file, how many of its images of each class are validation images)
+    # (path of a file, how many of its images of each class are validation images)
+    validation: tuple[tuple[str, int], ...] = ()
     labels: str = "labels"  # the key of the trained labels in CIFAR's files
     coarse_labels: str | None = None  # the key of the superclass labels
     coarse_classes: int = 0
@@ -187,10 +186,8 @@ SVHN = Dataset(
         File("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384),
     ),
     mirrors=("http://ufldl.stanford.edu/housenumbers/",),
-    validation=(
-        ("train_32x32.mat", 400),
-        ("extra_32x32.mat", 200),
-    ),  # papers since Sermanet et al. 2012; NiN, section 4.4
+    # As in papers since Sermanet et al. 2012; NiN, section 4.4.
+    validation=(("train_32x32.mat", 400), ("extra_32x32.mat", 200)),
 )
 
 DATASETS: dict[str, Dataset] = {d.name: d for d in (DIGITS, MNIST, CIFAR10, CIFAR100, SVHN)}

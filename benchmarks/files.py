@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole."""
+"""Write files so that a crash leaves the old content or the new one, never a part."""
 
 import os
 import secrets

@@ -49,12 +49,12 @@ class Sample:
 
     @cached_property
     def mean(self) -> float:
-        """The mean over seeds. Raises StatisticsError if none trained."""
+        """The mean over seeds. Raise StatisticsError if none trained."""
         return statistics.fmean(self.errors)
 
     @cached_property  # exact arithmetic, which a verdict asks for several times
     def sd(self) -> float:
-        """The standard deviation (n - 1) of the seeds' errors, exactly 0 for equal ones. Raises StatisticsError below 2."""
+        """The standard deviation (n - 1) of the seeds' errors, exactly 0 for equal ones. Raise StatisticsError below 2."""
         return statistics.stdev(self.errors)
 
     @property

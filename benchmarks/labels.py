@@ -42,6 +42,7 @@ MARKS = {  # caveats of a row: the letter for narrow tables, and the text
     "R": "resumed with another build or device",
     "O": "runs of another revision or recipe not counted",
 }
+SEED_ADDED = "seed added after looking at the results"  # the mark S, on a single run
 LEGEND = "Test error in percent after the last epoch: the mean of the seeds that trained, ± its 95 % interval."
 
 
@@ -113,7 +114,7 @@ def as_of_line(newest: pd.Timestamp, commit: str | None) -> str:
     return f"{where}, " + ("no record yet." if pd.isna(newest) else f"newest record {newest:%Y-%m-%d}.")
 
 
-def own_line(runs: pd.DataFrame) -> str:
+def unpublished_line(runs: pd.DataFrame) -> str:
     """Return a sentence on the board's unpublished runs, '' if there are none. `runs` is the frame of `frame_of`."""
     own = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
     if own.empty:
@@ -149,15 +150,11 @@ def short_name(row: Row, view: pd.DataFrame) -> str:
     return f"{row.dataset}/{clean(row.model)}" if several else clean(row.model)
 
 
-def profiles_text(row: Row) -> str:
-    """Return which two profiles an equivalence compares, and on what."""
-    unverified = " on unverified data" if row.data == "unverified" else ""
-    return f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
-
-
 def equivalence_sentence(row: Row) -> str:
-    """Return verdict, profiles and reason of an equivalence."""
-    return f"{verdict_words(row.verdict)}: {profiles_text(row)}: {clean(row.reason)}."
+    """Return the verdict on the equality of two profiles, what was compared, and the reason."""
+    unverified = " on unverified data" if row.data == "unverified" else ""
+    compared = f"{clean(row.model)} on {row.dataset}{unverified}, {row.profile} compared with reference"
+    return f"{verdict_words(row.verdict)}: {compared}: {clean(row.reason)}."
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------

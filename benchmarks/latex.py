@@ -32,7 +32,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], columns: Sequence
     """Return a table environment for the package booktabs. All cells except `Raw` ones are escaped.
 
     `columns` has one of LaTeX's column types for each heading: "lrrr", or ["p{3cm}", "r", "r", "r"].
-    Raises ValueError for another number.
+    Raise ValueError for another number.
     """
     if len(columns) != len(heads):
         raise ValueError(f"{len(columns)} columns for {len(heads)} headings")

@@ -22,7 +22,7 @@ def make_paper_table(board: pd.DataFrame, paper: Paper, table: str | None = None
     """Return a frame with PAPER_TABLE_COLUMNS, one row per printed error, in the source's order and with its labels.
 
     Our numbers come from the model's row with the most seeds. Only the figure that a model is judged by has a verdict.
-    Raises UserError if the source has no such table.
+    Raise UserError if the source has no such table.
     """
     places = {place.casefold(): place for place in tables_of(paper)}
     if table is not None and table.casefold() not in places:

@@ -25,7 +25,7 @@ from pydantic import (
 
 from benchmarks.errors import UserError
 from benchmarks.records import Name
-from benchmarks.sanity import CLASSES, as_toml, implausible, unknown, wrong_fields
+from benchmarks.sanity import CLASSES, as_toml, implausible, unknown_text, wrong_fields
 
 FOLDER = Path(__file__).parent / "papers"
 ATTEMPTS = Path(__file__).parent / "attempts"
@@ -40,7 +40,7 @@ def _unquoted(value: object) -> object:
 
 def _known_dataset(name: str) -> str:
     if name not in CLASSES:
-        raise ValueError(unknown("data set", name, CLASSES))
+        raise ValueError(unknown_text("data set", name, CLASSES))
     return name
 
 
@@ -103,7 +103,7 @@ class ReportedError(_Frozen):
 
     dataset: Dataset
     label: Text  # as printed
-    model: Name | None = None  # in the zoo; None if the zoo does not have it: shown as published only
+    model: Name | None = None  # None if the zoo does not have it: the figure is then shown as published only
     printed: Annotated[Percent, Field(alias="error")]
     where: Text  # "Table 1", "Section 4.2"
     kind: Kind = "context"
@@ -219,7 +219,7 @@ class Paper(_Frozen):
 
 
 def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
-    """Return all sources by key, sorted. Raises PaperError with one line for each problem in any file."""
+    """Return all sources by key, sorted. Raise PaperError with one line for each problem in any file."""
     if not folder.is_dir():
         raise PaperError(f"{folder}: no such folder; it should hold one TOML file per source")
     papers, problems = {}, []
@@ -235,7 +235,7 @@ def load_papers(folder: Path = FOLDER) -> dict[str, Paper]:
 
 
 def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
-    """Return others' attempts by the key of the source. Raises PaperError with one line for each problem in any file."""
+    """Return others' attempts by the key of the source. Raise PaperError with one line for each problem in any file."""
     attempts, problems = {}, []
     for path in sorted(folder.glob("*.toml")):
         problems_in_file: list[str] = []
@@ -367,12 +367,12 @@ def unknown_names(papers: Mapping[str, Paper], models: Mapping[str, str | None])
             here = f"benchmarks/papers/{paper.key}.toml: {_row(table, number, row.model_dump())}"
             names = {field: getattr(row, field) for field in fields}
             problems += [
-                f"{here}: {field}: {unknown('model', name, models)}"
+                f"{here}: {field}: {unknown_text('model', name, models)}"
                 for field, name in names.items()
                 if name is not None and name not in models
             ]
     problems += [
-        f"zoo/: model '{model}': paper: {unknown('source', key, papers)}"
+        f"zoo/: model '{model}': paper: {unknown_text('source', key, papers)}"
         for model, key in models.items()
         if key is not None and key not in papers
     ]

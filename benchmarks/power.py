@@ -23,12 +23,8 @@ PAGE = Path(__file__).parent.parent / "results" / "README.md"
 
 SPREADS = (0.25, 0.5, 0.75, 1.0)  # standard deviations of one seed, in tolerances
 SIZES: tuple[int | None, ...] = (5, 10, 20, None)  # numbers of seeds; None: seeds are added until the row is decided
-TRUE_GAPS: tuple[float | None, ...] = (
-    None,
-    0.0,
-    1.0,
-    2.0,
-)  # of our true mean from the printed figure, in tolerances; None: see `verdict_shares`
+# From the printed figure to our true mean, in tolerances; None: see `verdict_shares`.
+TRUE_GAPS: tuple[float | None, ...] = (None, 0.0, 1.0, 2.0)
 EXPERIMENTS = 10_000
 Shares = dict[Literal["different", "reproduced", "inconclusive"], float]
 
@@ -70,12 +66,8 @@ def _half_widths(level: float, errors: np.ndarray) -> list[float]:
 
 def verdict_table() -> str:
     """Return a Markdown table with a row per spread and number of seeds; a cell has the percentages of three verdicts."""
-    heads = [
-        "sd of one seed",
-        "seeds",
-        "same distribution",
-        *(f"gap {gap:g}" for gap in TRUE_GAPS if gap is not None),
-    ]
+    gaps = [f"gap {gap:g}" for gap in TRUE_GAPS if gap is not None]
+    heads = ["sd of one seed", "seeds", "same distribution", *gaps]
     rows = [heads, ["--:", "--:", *["---"] * len(TRUE_GAPS)]]
     for sd in SPREADS:
         for n in SIZES:
@@ -120,16 +112,16 @@ ASSUMPTIONS = (
 )
 
 
-def seeds_needed(gap: float, sd: float, tol: float, power: float = POWER, most: int = MAX_SEEDS) -> int | None:
-    """Return the smallest number of seeds, MIN_SEEDS or more, that detects a true gap with this power; None above `most`."""
-    return next((n for n in range(MIN_SEEDS, most + 1) if detection_power(gap, sd, n, tol) >= power), None)
+def seeds_needed(gap: float, sd: float, tol: float) -> int | None:
+    """Return the smallest number of seeds, MIN_SEEDS to MAX_SEEDS, that detects a true gap with the power POWER; else None."""
+    return next((n for n in range(MIN_SEEDS, MAX_SEEDS + 1) if detection_power(gap, sd, n, tol) >= POWER), None)
 
 
-def power_table(assumptions: Iterable[Assumption] = ASSUMPTIONS) -> str:
+def power_table() -> str:
     """Return a Markdown table with a row per assumption and a column per gap; a cell has the number of seeds needed."""
     heads = ["data set", "error", "tolerance", "sd of one seed", *(f"gap {gap:g}" for gap in GAPS)]
     rows = [heads, ["---", *["--:"] * (len(heads) - 1)]]
-    for row in assumptions:
+    for row in ASSUMPTIONS:
         tol = tolerance(row.error, row.test_images, 0.01)
         cells = [row.title, f"{row.error:g}", f"{tol:.2f}", f"{row.sd:g}"]
         rows.append(cells + [str(seeds_needed(gap, row.sd, tol) or "–") for gap in GAPS])

@@ -51,7 +51,7 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def load_published(path: Path) -> RunRecord:
-    """Return a published record. Raises RecordError if it is invalid, or if its path does not match its own names."""
+    """Return a published record. Raise RecordError if it is invalid, or if its path does not match its own names."""
     record = load(path)
     place = "/".join(path.absolute().parts[-3:])
     if place != record.place:

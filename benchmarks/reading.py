@@ -55,7 +55,7 @@ def read(results: Path, runs: Path | None = None, papers: Path = FOLDER, known: 
     """Read the records and cards of a results folder, the records of a .runs folder, and the sources.
 
     An unreadable record adds lines to `problems`; the others are still read. `known` is a cache that is updated in place:
-    pass the same dict again, and unchanged records are not read again. Raises PaperError for a wrong source.
+    pass the same dict again, and unchanged records are not read again. Raise PaperError for a wrong source.
     """
     cards, problems = read_cards(results / "cards")
     known = {} if known is None else known

@@ -36,14 +36,14 @@ Name = Annotated[str, Field(pattern=NAME)]
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 FieldPath = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){0,4}$")]  # of a recipe
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-MOST_LETTERS = 1000
-Text = Annotated[str, Field(max_length=MOST_LETTERS)]
+MAX_LETTERS = 1000
+Text = Annotated[str, Field(max_length=MAX_LETTERS)]
 LayersText = Annotated[str, Field(max_length=20_000)]  # a few words on each layer of a network
 Submitter = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=1, le=10**6)]  # of threads, attempts, epochs
 Amount = Annotated[int, Field(ge=0, le=10**12)]  # of images, parameters
 Rate = Annotated[float, Field(ge=0, le=1e12)]
-MOST_BYTES = 10**6  # of a record's file; real ones have 3,000
+MAX_BYTES = 10**6  # of a record's file; real ones have 3,000
 
 
 class _Frozen(BaseModel):
@@ -140,17 +140,16 @@ class Environment(_Frozen):
     cudnn: Text | None = None
     driver: Text | None = None
     threads: Count
-    precision: Annotated[
-        dict[FieldName, bool | LayersText], Field(max_length=100)
-    ]  # all switches that may change rounding
+    # All switches that may change rounding.
+    precision: Annotated[dict[FieldName, bool | LayersText], Field(max_length=100)]
 
     @field_validator("precision")
     @classmethod
     def _is_short(cls, value: dict[str, bool | str]) -> dict[str, bool | str]:
         """Raise ValueError for a long text, except in `arithmetic`, which names the implementations of every layer."""
         for name, switch in value.items():
-            if name != "arithmetic" and isinstance(switch, str) and len(switch) > MOST_LETTERS:
-                raise ValueError(f"{name} has {len(switch):,} letters, expected at most {MOST_LETTERS:,}")
+            if name != "arithmetic" and isinstance(switch, str) and len(switch) > MAX_LETTERS:
+                raise ValueError(f"{name} has {len(switch):,} letters, expected at most {MAX_LETTERS:,}")
         return value
 
 
@@ -201,9 +200,8 @@ class RunRecord(_Frozen):
     best_epoch: Count | None = None  # a diagnostic that counts nowhere, because it is chosen on the test set
     best_test_error: float | None = None
     final_train_loss: float | None = None
-    chance_loss: Annotated[float, Field(gt=0)] | None = (
-        None  # of the best constant answer: the entropy of the training labels
-    )
+    # Of the best constant answer: the entropy of the training labels.
+    chance_loss: Annotated[float, Field(gt=0)] | None = None
     protocol: Protocol
     parameters: Amount
     recipe_sha256: Sha256
@@ -297,15 +295,15 @@ class RecordError(ValueError):
 
 
 def load(path: Path) -> RunRecord:
-    """Read one record. Raises RecordError, which names the file and every wrong field.
+    """Read one record. Raise RecordError, which names the file and every wrong field.
 
     The text is parsed once, by pydantic's parser, and then validated. 10,000 records take 0.9 s this way, and 1.8 s if the
     text is parsed first for its version and again for its fields.
     """
     try:
         content = path.read_bytes()
-        if len(content) > MOST_BYTES:
-            raise RecordError(f"{path}: has {len(content):,} bytes, expected at most {MOST_BYTES:,}")
+        if len(content) > MAX_BYTES:
+            raise RecordError(f"{path}: has {len(content):,} bytes, expected at most {MAX_BYTES:,}")
         data = from_json(content)
     except RecordError:
         raise

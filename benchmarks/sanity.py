@@ -27,7 +27,7 @@ def implausible(dataset: str, error: Decimal) -> str | None:
     return None
 
 
-def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+def unknown_text(kind: str, name: object, known: Iterable[str]) -> str:
     """Return the message for an unknown name. It suggests the nearest known name, or lists all if there are few."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
@@ -68,7 +68,7 @@ def _wrong(item: ErrorDetails, schema: type[BaseModel]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return unknown("field", field, _fields(schema, item["loc"][:-1]))
+        return unknown_text("field", field, _fields(schema, item["loc"][:-1]))
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_too_short":

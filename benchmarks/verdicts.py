@@ -100,25 +100,25 @@ def _judge(sample: Sample, figure: Figure, sequential: bool) -> Verdict:
     level = SEQUENTIAL_LEVEL if sequential else PREDICTION_LEVEL
     needed = figure.statistic.half_width(level, sample.sd, sample.n, sample.repeats)
     word = decide(gap, tol, h, needed)
-    mean, size, spread, wider, near = distinct_texts(sample.mean, abs(gap), h, needed, tol)
-    comparison = _comparison(sample, figure, gap, mean, size)
-    interval = f"the {_interval(figure.statistic, PREDICTION_LEVEL)} (±{spread})"
+    mean_text, gap_text, h_text, needed_text, tol_text = distinct_texts(sample.mean, abs(gap), h, needed, tol)
+    comparison = _comparison(sample, figure, gap, mean_text, gap_text)
+    interval = f"the {_interval(figure.statistic, PREDICTION_LEVEL)} (±{h_text})"
+    near = f"the tolerance (±{tol_text})"
     to_go: int | None = 0
     if word in ("better", "worse"):
-        why = f"{comparison}, outside the {_interval(figure.statistic, level)} (±{wider}) and the tolerance ({near})"
+        why = f"{comparison}, outside the {_interval(figure.statistic, level)} (±{needed_text}) and {near}"
     elif word == "inconclusive":
         to_go = _to_decide(gap, sample, figure)
-        more = f"about {number(to_go or 0, 'more seed')} would probably decide it"
-        more = more if to_go else f"{INTERIM_SIZES[-1]} seeds would probably not decide it either"
         if abs(gap) > h and abs(gap) > tol:
             why = (
-                f"{comparison}, outside {interval} and the tolerance ({near}), but inside the "
-                f"{_percent(SEQUENTIAL_LEVEL)} one (±{wider}) that applies after adding seeds: {more}"
+                f"{comparison}, outside {interval} and {near}, but inside the {_percent(SEQUENTIAL_LEVEL)} one "
+                f"(±{needed_text}), which applies because seeds were added"
             )
         else:
-            why = f"{comparison}, but {interval} is wider than twice the tolerance ({near}): {more}"
+            why = f"{comparison}, but the seeds differ too much to judge that: {interval} is wider than twice {near}"
+        why = f"{why}; {_outlook(sample.n, to_go)}"
     else:
-        why = f"{comparison}; {_cover(abs(gap), h, tol, interval, near)}"
+        why = comparison + _within(abs(gap), h, tol, interval, near)
     return Verdict(word, _when(sample) + why + _remarks(figure, sequential), to_go)
 
 
@@ -193,9 +193,9 @@ def _no_run(outdated: int) -> str:
 def _no_figure(context: Sequence[str]) -> str:
     if not context:
         return "no source reports an error of this model on this data set"
-    verb, whose = ("is", "its") if len(context) == 1 else ("are", "their")
-    why = f"{whose} network and recipe are not known to be these"
-    return f"the printed {'; '.join(context)} {verb} context, never judged: {why}"
+    verb, them = ("is", "it") if len(context) == 1 else ("are", "them")
+    why = f"the network or the recipe behind {them} may differ from ours"
+    return f"the printed {' and '.join(context)} {verb} shown for comparison and not judged, because {why}"
 
 
 def _comparison(sample: Sample, figure: Figure, gap: float, mean: str, size: str) -> str:
@@ -253,9 +253,18 @@ def _more_seeds(sample: Sample, figure: Figure) -> str:
     return _when(sample) + f"{n} of the {MIN_SEEDS} finished seeds that a verdict needs; so far {so_far}"
 
 
-def _cover(gap: float, h: float, tol: float, interval: str, near: str) -> str:
+def _within(gap: float, h: float, tol: float, interval: str, near: str) -> str:
+    """Return the end of the sentence on a reproduced figure: within which of the two limits the gap is."""
     if gap <= h and gap <= tol:
-        return f"{interval} and the tolerance ({near}) cover it"
+        return f", within {interval} and {near}"
     if gap <= h:
-        return f"{interval} covers it, the tolerance ({near}) does not"
-    return f"the tolerance ({near}) covers it, {interval} does not"
+        return f", more than {near} but within {interval}, so it may be chance"
+    return f", outside {interval} but within {near}, so it is too small to count"
+
+
+def _outlook(n: int, to_go: int | None) -> str:
+    """Return a clause on how many seeds would end an inconclusive verdict of `n` seeds; `to_go` is that of Verdict."""
+    most = INTERIM_SIZES[-1]
+    if to_go:
+        return f"about {number(to_go, 'more seed')} would probably decide it"
+    return f"even {most} seeds would probably not decide it" if n < most else f"{n} seeds did not decide it"

@@ -61,7 +61,7 @@ def options(
         typer.Option("--version", help="Print the version and the commit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    """Hold what is said before a command."""
+    """Accept the options that stand before a command."""
 
 
 for command in (

@@ -10,11 +10,11 @@ from typing import Any
 import rich.console
 
 STDERR = 2  # file descriptor
-NOBODY = "runner: nothing reads this output any more; the work continues and writes to"
+READER_GONE = "runner: nothing reads this output any more; the work continues and writes to"
 
 
 class Console(rich.console.Console):
-    """Prints lines. `elsewhere` returns the file for the remaining output if the reader closes the pipe."""
+    """A console whose output goes on in a file, that of `elsewhere`, if the reader closes the pipe."""
 
     def __init__(self, elsewhere: Callable[[], Path] | None = None, **options: Any) -> None:
         super().__init__(highlight=False, **options)
@@ -28,16 +28,21 @@ class Console(rich.console.Console):
         if self.elsewhere is None:
             raise BrokenPipeError
         path = self.elsewhere()
-        lead([self.file.fileno()], path)
+        redirect([self.file.fileno()], path)
         del self._buffer[:]  # the file object has the same text and writes it now
         self.file.flush()
         try:
-            print(f"{NOBODY} {path}", file=sys.stderr, flush=True)
+            print(f"{READER_GONE} {path}", file=sys.stderr, flush=True)
         except OSError:
-            lead([STDERR], path)  # the same pipe
+            redirect([STDERR], path)  # the same pipe
 
 
-def lead(descriptors: Iterable[int], path: Path) -> None:
+def to_stderr(line: str) -> None:
+    """Print a line to stderr at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def redirect(descriptors: Iterable[int], path: Path) -> None:
     """Redirect open descriptors to the end of a file. Descriptors of regular files are left alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

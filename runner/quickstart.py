@@ -16,18 +16,18 @@ from runner.data.folder import data_folder
 from runner.data.transfer import Patience
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.report import Selection, show
-from runner.submit import run as submitting
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings
+from runner.submit.preview import Settings
+from runner.submit.run import run as run_jobs
 from zoo import load_models
 
 CLASSIC = "quickstart-mnist"  # the fastest suite of a whole published recipe
-HASTY = Patience(silence=8.0, tries=1, pause=0.5, longest_pause=1.0)  # fail quickly without a network
+ONE_TRY = Patience(silence=8.0, tries=1, pause=0.5, longest_pause=1.0)  # fail quickly without a network
 
 
 def run(settings: Settings, console: Console) -> int:
     """Train the digits and, if MNIST is available, a classic; print both boards. Return the training's exit code."""
-    with_mnist = _mnist(settings, console)
+    with_mnist = _fetch_mnist(settings, console)
     jobs = make_jobs(get_suite("quickstart"), load_models())
     if with_mnist:
         jobs += make_jobs(get_suite(CLASSIC), load_models())
@@ -35,23 +35,23 @@ def run(settings: Settings, console: Console) -> int:
     console.print(
         f"Training {len(jobs)} runs: {minutes} minutes on two cores, less than 150 MB of disk.", soft_wrap=True
     )
-    code = submitting.run(jobs, "quickstart", settings, console)
+    code = run_jobs(jobs, "quickstart", settings, console)
     if code in (0, 1):
         show(Selection(suite="quickstart"), "table")
         show(Selection(suite="classics", measured=True), "table")
-        for line in own_lines(jobs):
+        for line in result_lines(jobs):
             console.print(line, soft_wrap=True)
     return code
 
 
-def _mnist(settings: Settings, console: Console) -> bool:
+def _fetch_mnist(settings: Settings, console: Console) -> bool:
     """Return whether MNIST is here, after one attempt to download it. Print a line if it is not."""
     folder = data_folder(settings.options.data_dir)
     if not missing_files(get_dataset("mnist"), folder):
         return True
     console.print(f"Downloading MNIST (12 MB) into {folder}", soft_wrap=True)
     try:
-        prepare(["mnist"], folder, log=lambda line: None, patience=HASTY)
+        prepare(["mnist"], folder, log=lambda line: None, patience=ONE_TRY)
     except UserError:
         console.print(
             f"MNIST can't be downloaded now, so only the digits are trained. Later: runner submit --suite {CLASSIC}",
@@ -61,21 +61,21 @@ def _mnist(settings: Settings, console: Console) -> bool:
     return True
 
 
-def own_lines(jobs: list[Job]) -> list[str]:
+def result_lines(jobs: list[Job]) -> list[str]:
     """Return one line per board row that has runs here: yours, the published seeds, the printed figure, the verdict."""
     evidence = read(results_folder(), runs_folder())
-    wanted = {(job.dataset, job.model, job.profile) for job in jobs}
+    trained = {(job.dataset, job.model, job.profile) for job in jobs}
     lines = []
     for row in make_board(evidence).itertuples(index=False):
-        if (row.dataset, row.model, row.profile) not in wanted:
+        if (row.dataset, row.model, row.profile) not in trained:
             continue
         runs = runs_of(evidence, row.dataset, row.model)
         runs = runs[(runs["profile"] == row.profile) & (runs["data"] == row.data)]
         # A run whose weights are bit-identical to a published one is a duplicate of it, but it is the visitor's own.
-        own = _in_words(runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])])
+        own = _mean_text(runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])])
         if not own:
             continue
-        published = _in_words(runs[~runs["local"] & (runs["standing"] == "counted")])
+        published = _mean_text(runs[~runs["local"] & (runs["standing"] == "counted")])
         data = " (unverified data)" if row.data == "unverified" else ""
         line = f"{row.dataset}/{row.model}{data}: yours {own}, published {published or 'none yet'}"
         if pd.notna(row.reported):
@@ -84,7 +84,7 @@ def own_lines(jobs: list[Job]) -> list[str]:
     return lines
 
 
-def _in_words(runs: pd.DataFrame) -> str:
+def _mean_text(runs: pd.DataFrame) -> str:
     """Return '0.91 ± 0.04 of 5 seeds', '0.91 ± 0.04 of 4 seeds, 1 did not train', or '' if there are no runs."""
     sample = sample_of_runs(zip(runs["seed"], runs["outcome"], runs["test_error"], strict=True))
     if not sample.n:

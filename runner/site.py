@@ -40,10 +40,10 @@ def serve(
             raise UserError(
                 f"can't listen on {address}, port {port}: {error}; try --port {port % 65_535 + 1}"
             ) from error
-    words = python(str(SITE / "serve.py"), str(port), address)
+    command = python(str(SITE / "serve.py"), str(port), address)
     sys.stdout.flush()
-    below = {"STREAMLIT_SERVER_BASE_URL_PATH": base_path.strip("/")} if base_path else {}
-    os.execve(sys.executable, words, _environment(repository) | below)
+    base = {"STREAMLIT_SERVER_BASE_URL_PATH": base_path.strip("/")} if base_path else {}
+    os.execve(sys.executable, command, _environment(repository) | base)
 
 
 def export(folder: Path, title: str = "", base_url: str = "", repository: str = "", base_path: str = "") -> int:
@@ -51,8 +51,8 @@ def export(folder: Path, title: str = "", base_url: str = "", repository: str = 
     _check_scripts()
     _refuse({"--base-path": base_path}, "exported pages work below any path")
     options = {"--title": title, "--base-url": base_url, "--repository": repository}
-    words = [f"{name}={value}" for name, value in options.items() if value]
-    command = python(str(SITE / "export.py"), *words, "--", str(folder))
+    arguments = [f"{name}={value}" for name, value in options.items() if value]
+    command = python(str(SITE / "export.py"), *arguments, "--", str(folder))
     return subprocess.run(command, env=_environment(), check=False).returncode
 
 

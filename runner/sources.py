@@ -17,9 +17,9 @@ HERE = Path(__file__).resolve().parent.parent  # the folder that holds this runn
 PACKAGES = ("benchmarks", "zoo", "runner")
 
 
-def python(*words: str) -> list[str]:
+def python(*arguments: str) -> list[str]:
     """Return the command of a Python process that does not import from its working directory."""
-    return [sys.executable, "-P", *words]
+    return [sys.executable, "-P", *arguments]
 
 
 def child_variables() -> dict[str, str]:

@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def address_of(option: str, text: str) -> str:
-    """Return an http address without its trailing slash, or an empty text. Raises UserError for anything else."""
+    """Return an http address without its trailing slash, or an empty text. Raise UserError for anything else."""
     if text and not source.is_address(text):
         raise UserError(f"{option} is '{text}', expected an address such as https://example.org/reprozoo")
     return text.rstrip("/")
@@ -61,7 +61,7 @@ def address_of(option: str, text: str) -> str:
 def export(reading: source.Reading, folder: Path, site: Site | None = None) -> int:
     """Write every page into a folder and return the number of pages.
 
-    Raises UserError unless the folder is new, empty or an earlier export.
+    Raise UserError unless the folder is new, empty or an earlier export.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise UserError(f"{folder} has other files: choose a new or empty folder, or an earlier export")

@@ -94,7 +94,7 @@ _caches: dict[Path, _Cache] = {}
 
 
 def current() -> Reading:
-    """Return the current reading of this root. Raises PaperError if a source is invalid."""
+    """Return the current reading of this root. Raise PaperError if a source is invalid."""
     return _caches.setdefault(root(), _Cache(root())).current()
 
 
@@ -147,11 +147,11 @@ def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]
 def status() -> dict[str, Any]:
     """Run `runner status --json` in a child process and return its object.
 
-    Raises UserError with one line if the runner is missing, fails, takes too long or answers in another form.
+    Raise UserError with one line if the runner is missing, fails, takes too long or answers in another form.
     """
-    words = [sys.executable, "-P", "-m", "runner", "status", "--json"]
+    command = [sys.executable, "-P", "-m", "runner", "status", "--json"]
     try:
-        process = subprocess.run(words, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=STATUS_TIMEOUT, check=True)
         answer = json.loads(process.stdout)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"`runner status --json` took more than {STATUS_TIMEOUT} s") from error

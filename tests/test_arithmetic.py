@@ -18,7 +18,16 @@ from torch import nn
 from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner.data import cache
-from runner.training import arithmetic, convolution, profiles, response_norm, winograd, winograd_rows, within_map_norm
+from runner.training import (
+    arithmetic,
+    convolution,
+    profiles,
+    response_norm,
+    tiles,
+    winograd,
+    winograd_columns,
+    within_map_norm,
+)
 from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.training.checkpoint import Checkpoint
 from runner.training.convolution import Shape
@@ -33,7 +42,7 @@ CPU, LAST = torch.device("cpu"), torch.channels_last
 # two to three bits more, since its tiles are sums of terms that are larger than the tile's outputs.
 BOUND = 2e-5
 PRODUCT_BOUND = 2e-6  # of a matrix product
-ROWS_BOUND = 1e-5  # of Winograd along rows: a tile is longer, but only one transform follows another
+COLUMNS_BOUND = 1e-5  # of Winograd along columns: a tile is longer, but only one transform follows another
 SHARE_OF_LARGEST = 1e-4  # the largest error of a single value, as a share of the largest value
 
 
@@ -96,7 +105,7 @@ def errors(shape: Shape, ways: str, batch: int = 2) -> dict[str, tuple[float, fl
 def too_far(shape: Shape) -> list[str]:
     """What of a shape lies further from float64 than the bounds, in each way that isn't torch's."""
     wrong = []
-    for letter, bound in (("w", BOUND), ("r", ROWS_BOUND), ("m", PRODUCT_BOUND)):
+    for letter, bound in (("w", BOUND), ("c", COLUMNS_BOUND), ("m", PRODUCT_BOUND)):
         ways = "".join(letter if letter in shape.ways(operation) else "t" for operation in range(3))
         if ways != "ttt":
             for name, (norm, largest) in errors(shape, ways).items():
@@ -153,12 +162,30 @@ def test_the_matrices_give_the_exact_convolution(kernel, m):
 @pytest.mark.parametrize(("side", "padding", "kernel"), [(9, 0, 3), (11, 1, 5), (7, 2, 5), (6, 1, 3), (5, 0, 5)])
 def test_sides_that_no_tile_divides_and_batches_of_several_chunks(side, padding, kernel, channels_last, monkeypatch):
     monkeypatch.setattr(winograd, "CHUNK_BYTES", 2**15)
-    monkeypatch.setattr(winograd_rows, "CHUNK_BYTES", 2**15)
+    monkeypatch.setattr(winograd_columns, "CHUNK_BYTES", 2**15)
     monkeypatch.setattr(convolution, "PATCH_BYTES", 2**14)
     shape = Shape((3, side, side + 3), 4, kernel, 1, padding, True, channels_last, True)
-    for ways in ("www", "rrr", "mtm", "mwr"):
+    for ways in ("www", "ccc", "mtm", "mwc"):
         for name, (norm, _) in errors(shape, ways, batch=7).items():
             assert norm < BOUND, (ways, name)
+
+
+def test_threads_share_the_images_and_change_no_bit():
+    generator = torch.Generator().manual_seed(0)
+    images, bias = torch.randn(5, 7, 9, 3, generator=generator), torch.randn(3, generator=generator)
+    tiling = winograd.tiling_of(3, 7, 9)
+    matrices, outcomes, threads = tiling.matrices, [], torch.get_num_threads()
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            cut, whole, strips = tiling.empty(5, 3), torch.empty(5, 7, 9, 3), torch.empty(matrices.n, 5, 2, 11, 3)
+            tiles.split(images, matrices.data, matrices.m, 1, cut)
+            tiles.join(cut, matrices.output, bias, whole)
+            tiles.split_columns(images, matrices.data, matrices.m, 1, strips)
+            outcomes.append((cut, whole, strips))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, several) for one, several in zip(*outcomes, strict=True))
 
 
 def test_a_tile_is_chosen_by_its_products():

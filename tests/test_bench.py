@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 import torch
 from helpers import models_of_every_kind
@@ -21,7 +20,6 @@ from benchmarks.suites import SUITES
 from runner.bench import command as bench
 from runner.bench import concurrency
 from runner.bench.concurrency import ConcurrentRuns
-from runner.bench.equivalence import equivalence_line
 from runner.bench.question import Question, choose
 from runner.bench.subject import plain_recipe, subject_of
 from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, measure
@@ -169,8 +167,8 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
     assert row["arithmetic_share"] == pytest.approx(row["gflops"] / row["matrix_gflops"], rel=0.05, abs=1e-4)
     moved = row["loop"] * row["bytes_per_image"] / 1e9
     assert row["memory_share"] == pytest.approx(moved / row["memory_gbytes"], rel=0.05, abs=1e-4)
-    assert 0 <= row["own_microseconds"] < 1e6 / row["loop"], "the loop without its step takes less than with it"
-    assert row["own_share"] >= row["own_microseconds"] * row["bare_step"] / 1e6 * 0.999
+    assert 0 <= row["overhead_microseconds"] < 1e6 / row["loop"], "the loop without its step takes less than with it"
+    assert row["overhead_share"] >= row["overhead_microseconds"] * row["bare_step"] / 1e6 * 0.999
     assert 0 < row["arithmetic_share"] < 1
     assert 0 < row["memory_share"] < 1
     assert 0 < row["cpu_share"] < 1.1
@@ -364,16 +362,6 @@ def test_a_question_reaches_the_child_through_a_file(tmp_path):
 # --- fast beside reference ---------------------------------------------------------------------------------------------------
 
 
-def test_an_equivalence_of_too_few_seeds_has_no_interval():
-    """In a frame with rows of both kinds, None is NaN."""
-    row = {"dataset": "digits", "model": "lenet", "data": "verified", "profile": "fast", "margin": 0.5}
-    rows = [row | {"low": None, "high": None, "verdict": "not yet known", "reason": "A."}]
-    rows += [row | {"low": -0.1, "high": 0.2, "verdict": "equivalent", "reason": "B."}]
-    few, enough = map(equivalence_line, pd.DataFrame(rows).to_dict("records"))
-    assert few.endswith("fast compared with reference: not yet known (margin 0.50). A.")
-    assert enough.endswith("equivalent (margin 0.50, 90 % interval -0.10 to +0.20). B.")
-
-
 def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner, monkeypatch, own_store):
     pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
     spec = MODELS["lenet"]
@@ -391,7 +379,9 @@ def test_an_equivalence_study_trains_both_profiles_and_says_what_it_tells(runner
 
     code, out, err = runner(*words)
     assert code == 0, out + err
-    last = out.splitlines()[-1]
-    assert last.startswith("digits/lenet, verified data: fast compared with reference: not yet known (margin ")
+    assert out.splitlines()[-1] == (
+        "… not yet known: lenet on digits, fast compared with reference: 2 of reference and 2 of fast finished; "
+        "10 of each are needed."
+    )
     code, out, _ = runner(*words, "--dry-run")
     assert [line.split()[0] for line in out.splitlines()] == ["done"] * 4

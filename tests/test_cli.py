@@ -208,6 +208,21 @@ def test_stop_marks_waiting_jobs_and_retry_takes_only_failed_ones(runner, submit
     assert runner("retry", "--failed")[0] == 2
 
 
+def test_stop_takes_several_keys_or_the_jobs_of_a_model(runner, submitted):
+    job = submitted.read_job()
+    others = [job.model_copy(update=changes) for changes in ({"seed": 1}, {"seed": 2}, {"model": "nin"})]
+    seed1, seed2, nin = map(JobPaths.of, others)
+    for paths, other in zip((seed1, seed2, nin), others, strict=True):
+        paths.write_job(other)
+    assert "2 stopped" in runner("stop", job.key, others[0].key, job.key)[1]
+    assert [paths.stop.exists() for paths in (submitted, seed1, seed2, nin)] == [True, True, False, False]
+    assert "1 stopped" in runner("stop", "--model", "nin")[1]
+    assert [paths.stop.exists() for paths in (seed2, nin)] == [False, True]
+    assert "did you mean 'lenet'" in runner("stop", "--model", "lennet")[2]
+    code, _, err = runner("stop", job.key, "--model", "lenet")
+    assert (code, "expected KEYs, or --suite S" in err) == (2, True)
+
+
 def test_logs_prints_the_log(runner, submitted):
     submitted.log.write_text("first line\nlast line\n")
     append_line(submitted.attempts, {"event": "start"})

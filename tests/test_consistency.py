@@ -8,7 +8,7 @@ import pytest
 from helpers import make_record, publish_records
 from pydantic import ValidationError
 
-from benchmarks.records import MOST_BYTES, RecordError, RunRecord, load, record_json, save
+from benchmarks.records import MAX_BYTES, RecordError, RunRecord, load, record_json, save
 from runner.reporting.consistency import images_trained
 from runner.reporting.verify import verify
 from runner.training.batches import batch_bounds, images_an_epoch
@@ -71,7 +71,7 @@ def test_what_no_machine_has_is_refused_by_the_schema(tmp_path, changes, field):
 
 def test_a_record_of_fifty_megabytes_is_refused_before_it_is_parsed(tmp_path):
     path = tmp_path / "r.json"
-    path.write_text(" " * (MOST_BYTES + 1))
+    path.write_text(" " * (MAX_BYTES + 1))
     with pytest.raises(RecordError, match=r"has 1,000,001 bytes, expected at most 1,000,000"):
         load(path)
 

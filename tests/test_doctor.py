@@ -150,7 +150,7 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
     (folder / "lease.json").write_text(json.dumps({"host": "elsewhere", "time": 1}))
     found = files.check_leftovers()
     assert found.status == "warning"
-    assert "1 killed, 1 leases of dead processes" in found.says
+    assert "1 killed, 1 lease of dead processes" in found.says
     config.engines_file().write_text("[engine.x")
     code, out, _ = runner("doctor")
     assert code == 1

@@ -20,7 +20,7 @@ from runner.engines.slots import Slot
 from runner.files import read_json, read_lines
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, runs_folder
-from runner.jobs.state import someone_submits, state_of, submitting
+from runner.jobs.state import someone_submits, state_of, submit_lock
 from runner.submit.plan import make_jobs
 from runner.submit.watch import QueueView
 from runner.training.checkpoint import Checkpoint
@@ -369,7 +369,7 @@ def test_waiting_jobs_come_by_themselves_only_while_a_submit_is_at_work():
     queue = QueueView()
     queue.refresh([(paths, "pending")])
     assert not queue.will_run(paths, "pending")
-    with submitting(), submitting():
+    with submit_lock(), submit_lock():
         queue.refresh([(paths, "pending")])
         assert queue.will_run(paths, "pending")
         paths.stop.touch()

@@ -318,7 +318,7 @@ def test_no_plain_files(tmp_path, mnist, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "link").symlink_to(tmp_path / "gone")
     assert "has no files" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "empty")
-    monkeypatch.setattr(importing, "MOST_FILES", 3)
+    monkeypatch.setattr(importing, "MAX_FILES", 3)
     assert "more than 3 files" in the_line(bring, tmp_path / "data", [mnist[0]], tmp_path / "official")
 
 

@@ -13,7 +13,7 @@ from runner.engines.slots import Slot
 from runner.jobs.paths import JobPaths, runs_folder
 from runner.submit.estimate import expected_seconds
 from runner.submit.plan import make_jobs, models_of, parse_override, parse_overrides, parse_sweep, suites_table
-from runner.submit.run import Settings, plan_line, states_of
+from runner.submit.preview import Settings, plan_line, states_of
 from zoo import load_models
 from zoo.recipe import Augmentation, Linear, recipe_from
 

@@ -12,7 +12,7 @@ from helpers import make_record, publish_records, run_locally
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curve_path, read
 from benchmarks.records import RunRecord, load
-from runner.jobs.find import all_jobs
+from runner.jobs.find import all_jobs, of_models
 from runner.jobs.paths import runs_folder
 from runner.reporting import publish as publishing
 from runner.reporting import verify as verifying
@@ -343,11 +343,11 @@ def test_one_models_jobs_are_published_and_a_rehearsal_writes_nothing(
     own_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_locally(runs_folder(), own_record(), own_record(9.0, seed=1), make_record(14.0, model="nin"))
-    chosen = publishing.of_models(all_jobs(), ["nin"])
-    assert [paths.folder.parts[-2] for paths in chosen] == ["nin"]
-    assert publishing.of_models(all_jobs(), []) == all_jobs()
+    chosen = of_models(all_jobs(), ["nin"])
+    assert [paths.model for paths in chosen] == ["nin"]
+    assert of_models(all_jobs(), []) == all_jobs()
     with pytest.raises(UserError, match="unknown model with a job in this checkout 'nim': did you mean 'nin'"):
-        publishing.of_models(all_jobs(), ["nim"])
+        of_models(all_jobs(), ["nim"])
     publishing.show(chosen, dry_run=True)
     out = capsys.readouterr().out
     assert "would publish" in out

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from benchmarks.datasets import get_dataset
 from runner import quickstart
-from runner.submit.run import Settings
+from runner.submit.preview import Settings
 from runner.worker.options import RunOptions
 
 
@@ -31,7 +31,7 @@ def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
     publish_records(own_root / "results", *make_seeds([1.93, 1.93, 1.90, 1.92, 1.85], **own, profile="fast"))
     [other] = make_seeds([2.00], **own, run="d" * 32, weights_sha256="c" * 64, profile="fast")
     run_locally(own_root / ".runs", other)  # runs of another profile are not mixed in
-    [line] = quickstart.own_lines([mine.job])
+    [line] = quickstart.result_lines([mine.job])
     assert line.startswith("mnist/caffe_lenet: yours 1.00 of 1 seed, published 0.91 ± 0.04 of 5 seeds, printed 1.03: ")
 
 
@@ -41,14 +41,14 @@ def test_seeds_that_did_not_train_are_no_part_of_a_mean(own_root):
     publish_records(own_root / "results", *trained, collapsed.model_copy(update={"outcome": "collapsed"}))
     [mine] = make_seeds([88.65], **own, run="f" * 32, weights_sha256="e" * 64, outcome="collapsed")
     run_locally(own_root / ".runs", mine)
-    [line] = quickstart.own_lines([mine.job])
+    [line] = quickstart.result_lines([mine.job])
     assert "yours nothing: 1 seed did not train, published 0.92 ± 0.02 of 4 seeds, 1 did not train" in line
 
 
 def test_models_that_have_not_run_are_not_mentioned(own_root):
     copy_cards(own_root / "results")
     [job] = [record.job for record in make_seeds([1.0], model="caffe_lenet", dataset="mnist")]
-    assert quickstart.own_lines([job]) == []
+    assert quickstart.result_lines([job]) == []
 
 
 def test_without_a_network_one_line_says_what_is_left_out(own_root, monkeypatch, capsys):
@@ -56,7 +56,7 @@ def test_without_a_network_one_line_says_what_is_left_out(own_root, monkeypatch,
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     settings = Settings(RunOptions(data_dir=own_root / "data"))
-    assert not quickstart._mnist(settings, Console(width=400))
+    assert not quickstart._fetch_mnist(settings, Console(width=400))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ")[0] for line in lines] == ["Downloading", "MNIST"]
     assert "only the digits are trained" in lines[1]

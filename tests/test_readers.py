@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from runner.console import NOBODY, Console
+from runner.console import READER_GONE, Console
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_submit_writes_on_into_a_file_when_its_reader_has_left(piped, tmp_path
     for line in ("the first that nobody read", "the second", "the third"):
         console.print(line)
     assert path.read_text() == "the first that nobody read\nthe second\nthe third\n"
-    assert capfd.readouterr().err == f"{NOBODY} {path}\n"
+    assert capfd.readouterr().err == f"{READER_GONE} {path}\n"
 
 
 def test_standard_error_goes_along_where_it_is_the_same_pipe(piped, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from helpers import copy_cards, make_record, make_seeds, publish_records, run_lo
 from rich.console import Console
 
 from benchmarks.errors import UserError
-from benchmarks.labels import own_line
+from benchmarks.labels import unpublished_line
 from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
 from runner.reporting.markdown import measured_table
 from runner.reporting.report import FORMATS, Selection, render
@@ -229,7 +229,7 @@ def test_the_report_compares_fast_with_reference(tmp_path: Path) -> None:
     publish_records(tmp_path, *make_seeds(ten), *make_seeds(ten[:9], profile="fast"))
     text = " ".join(text_of(read(tmp_path), "table").split())
     assert (
-        "Profiles … not yet known nin_dropout on cifar10, fast compared with reference: 10 of reference and 9 of fast"
+        "Profiles … not yet known: nin_dropout on cifar10, fast compared with reference: 10 of reference and 9 of fast"
         in text
     )
     publish_records(tmp_path, make_record(10.4, seed=9, profile="fast"))
@@ -452,7 +452,7 @@ def test_a_suite_of_settings_is_reported_by_its_held_out_images(
 def test_the_owner_s_runs_that_did_not_train_are_not_called_averaged(own_root: Path) -> None:
     publish_records(own_root / "results", *make_seeds(FIVE))
     run_locally(own_root / ".runs", make_record(90.0, seed=0, outcome="collapsed", run="f" * 32))
-    line = own_line(read(own_root / "results", own_root / ".runs").runs)
+    line = unpublished_line(read(own_root / "results", own_root / ".runs").runs)
     assert line == "Unpublished in this checkout: 1 run, 1 did not train."
 
 

@@ -274,7 +274,7 @@ def test_a_model_that_has_not_run_shows_the_results_of_others(full):
     rows = board_rows(view_of(full), full.evidence.papers, full.attempts, [()] * len(view_of(full)))
     waiting = {row["name"]: row for row in rows if row["group"] == "not run"}
     tried = full.attempts[full.attempts["error"].notna() & (full.attempts["dataset"] == "cifar10")]
-    beside = [row for row in waiting.values() if row["why"] and "is context" not in row["why"]]
+    beside = [row for row in waiting.values() if row["why"] and "for comparison" not in row["why"]]
     assert beside
     for row in beside:
         assert re.match(r"Other attempts at [\d.]+( or [\d.]+)* gave .*[\d.]+", row["why"])
@@ -515,7 +515,7 @@ def test_a_context_figure_is_in_brackets_and_in_the_reason(full):
     rows = board_rows(view, full.evidence.papers, full.attempts, [()] * len(view))
     shown = dict(zip(view["model"], rows, strict=True))
     assert shown["conv_fc_dropout"]["printed"] == "(15.99)"
-    assert "15.99 (Lin et al. 2013, Section 4.6) is context" in shown["conv_fc_dropout"]["why"]
+    assert "15.99 (Lin et al. 2013, Section 4.6) is shown for comparison" in shown["conv_fc_dropout"]["why"]
     assert shown["nin_dropout"]["printed"] == "10.41"
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from runner.bench.try_model import FirstSteps, TrialRun, Window, left_chance, prepare, train_first_steps
+from runner.bench.try_model import FirstSteps, TrialOptions, Window, left_chance, prepare, train_first_steps
 from runner.commands.models import try_
 from runner.submit.plan import override, parse_override
 from zoo import load_models
@@ -77,7 +77,7 @@ def test_a_diverging_training_ends_immediately(runner):
 
 
 def test_the_test_set_is_not_looked_at(own_root):
-    trial = prepare(TrialRun("lenet", "digits", steps=30), Console(stderr=True))
+    trial = prepare(TrialOptions("lenet", "digits", steps=30), Console(stderr=True))
     whole = trial.data.train
     assert trial.data.test.stored.data_ptr() == whole.stored.data_ptr()
     shown: list[Window] = []
@@ -86,7 +86,7 @@ def test_the_test_set_is_not_looked_at(own_root):
 
 
 def test_no_more_steps_than_the_recipe_has(own_root):
-    attempt = TrialRun("lenet", "digits", steps=1000, overrides={"epochs": 1})
+    attempt = TrialOptions("lenet", "digits", steps=1000, overrides={"epochs": 1})
     assert prepare(attempt, Console(stderr=True)).steps == 23
 
 
@@ -103,7 +103,7 @@ def test_a_divergence_is_seen_wherever_it_falls(runner, every, last):
 def test_weights_that_the_last_update_of_an_epoch_spoils_are_a_divergence(own_root):
     """The evaluation alone sees it: no window's loss is anything but finite."""
     trial = prepare(
-        TrialRun("lenet", "digits", steps=40, overrides={"batch_size": 1437, "epochs": 40}), Console(stderr=True)
+        TrialOptions("lenet", "digits", steps=40, overrides={"batch_size": 1437, "epochs": 40}), Console(stderr=True)
     )
     shown: list[Window] = []
     recipe = dataclasses.replace(trial.recipe, optimizer=SGD(learning_rate=1e30))

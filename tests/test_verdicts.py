@@ -44,9 +44,9 @@ def test_without_a_figure_nothing_is_judged() -> None:
 def test_a_figure_that_is_context_only_is_named_and_not_judged() -> None:
     found = verdict(sample_of_seeds(FIVE), None, context=["15.99 (Lin et al. 2013, Section 4.6)"])
     assert found.word == "no paper figure"
-    assert "the printed 15.99 (Lin et al. 2013, Section 4.6) is context" in found.reason
+    assert "the printed 15.99 (Lin et al. 2013, Section 4.6) is shown for comparison and not judged" in found.reason
     both = verdict(sample_of_seeds([]), None, context=["1.6 (A)", "1.7 (B)"]).reason
-    assert "the printed 1.6 (A); 1.7 (B) are context" in both
+    assert "the printed 1.6 (A) and 1.7 (B) are shown for comparison and not judged" in both
 
 
 def test_without_an_ended_run_the_verdict_is_not_run() -> None:
@@ -86,11 +86,17 @@ def test_a_gap_must_exceed_both_spread_and_tolerance() -> None:
     # sd 0 and a gap of 0.30 below the tolerance of 0.305: only the tolerance covers it.
     word, reason = judge([10.71] * 5)
     assert word == "reproduced"
-    assert "the tolerance (0.31) covers it, the 95 % prediction interval (±0.00) does not" in reason
+    assert reason.endswith(
+        ", outside the 95 % prediction interval (±0.00) but within the tolerance (±0.31), so it is too small to count"
+    )
     assert judge([10.72] * 5)[0] == "worse"
     # h = 2.776 sd sqrt(1.2): sd 0.15 gives 0.456, below 2 tol = 0.611; a gap of 0.4 is between the tolerance and h.
     spread = [10.81 + 0.15 * z for z in (-1.264911, -0.632456, 0, 0.632456, 1.264911)]
-    assert judge(spread)[0] == "reproduced"
+    word, reason = judge(spread)
+    assert word == "reproduced"
+    assert reason.endswith(
+        "more than the tolerance (±0.31) but within the 95 % prediction interval (±0.46), so it may be chance"
+    )
 
 
 def test_a_wide_spread_is_inconclusive_unless_the_gap_is_wider() -> None:
@@ -103,8 +109,8 @@ def test_the_reason_for_reproduced_has_its_numbers() -> None:
     word, reason = judge(FIVE)
     assert word == "reproduced"
     assert reason == (
-        "mean 10.52 of 5 seeds is 0.11 above the paper's 10.41; "
-        "the 95 % prediction interval (±0.41) and the tolerance (0.31) cover it"
+        "mean 10.52 of 5 seeds is 0.11 above the paper's 10.41, "
+        "within the 95 % prediction interval (±0.41) and the tolerance (±0.31)"
     )
     assert "equals the paper's figure" in judge([10.41] * 5)[1]
 
@@ -121,7 +127,7 @@ def test_different_numbers_never_look_equal_in_a_reason() -> None:
     word, reason = judge([0.54, 0.54, 0.54, 0.54, 0.55], reported=0.47)
     assert word == "worse"
     assert "0.072 above" in reason
-    assert "(0.068)" in reason
+    assert "(±0.068)" in reason
 
 
 @given(error_lists, st.floats(0, 100), st.integers(0, 8))
@@ -255,9 +261,10 @@ def test_an_inconclusive_row_needs_the_first_interim_size_that_would_decide_it()
     assert to_go(of(0.27), 10) == 20  # every other seed trains
     word, reason = judge(of(0.27))
     assert word == "inconclusive"
-    assert reason.endswith("wider than twice the tolerance (0.31): about 10 more seeds would probably decide it")
+    assert reason.endswith("wider than twice the tolerance (±0.31); about 10 more seeds would probably decide it")
     assert to_go(of(1.0)) is None
-    assert judge(of(1.0))[1].endswith("20 seeds would probably not decide it either")
+    assert judge(of(1.0))[1].endswith("; even 20 seeds would probably not decide it")
+    assert judge(of(1.0) * 5)[1].endswith("; 25 seeds did not decide it")
 
 
 def test_seeds_to_go_are_right_more_often_than_not() -> None:
@@ -286,7 +293,7 @@ def test_a_sequential_row_between_the_two_intervals_is_inconclusive() -> None:
     assert word == "inconclusive"
     assert reason.startswith(
         "mean 11.01 of 10 seeds is 0.60 above the paper's 10.41, outside the 95 % prediction interval (±0.47) and the "
-        "tolerance (0.31), but inside the 99 % one (±0.68)"
+        "tolerance (±0.31), but inside the 99 % one (±0.68)"
     )
     assert "about 10 more seeds would probably decide it" in reason
     assert reason.endswith("(seeds were added after looking at the results)")

@@ -61,7 +61,7 @@ def _load() -> tuple[dict[str, ModelSpec], tuple[str, ...]]:
 def _declared(module: str) -> Iterator[ModelSpec]:
     """Yield the models of one module.
 
-    Raises what the module raises, and ValueError if it declares something else.
+    Raise what the module raises, and ValueError if it declares something else.
     """
     models = getattr(importlib.import_module(f"zoo.{module}"), "MODELS", None)
     if models is None:

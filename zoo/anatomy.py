@@ -52,7 +52,7 @@ class Unfilled(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do everything but what fills a tensor."""
+        """Run an operation of torch, unless it gives a tensor its values: then return the tensor as it is."""
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in FILLS:
             return args[0] if args else kwargs["tensor"]  # torch.nn.init's functions name it
@@ -97,7 +97,7 @@ def layers_of(model: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
 def agrees(printed: str, ours: int) -> bool:
     """Return whether a count printed as '159K' or '1.4M' equals ours to within one unit of its last digit.
 
-    Raises ValueError for text of another form.
+    Raise ValueError for text of another form.
     """
     match = re.fullmatch(r"(\d+)(?:\.(\d+))?([KM]?)", printed)
     if match is None:

@@ -20,9 +20,7 @@ from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
 Index = tuple[int, int] | EllipsisType
-Part = tuple[
-    str, Index, NDArray[Any]
-]  # a parameter's name, an index into it, and the view of a flat vector with its entries
+Part = tuple[str, Index, NDArray[Any]]  # a parameter's name, an index into it, the view of a vector with its entries
 Criterion = Callable[[Floats, int], tuple[float, Floats, int]]  # (output, label) -> (loss, gradient, predicted class)
 
 AMPLITUDE, SLOPE = 1.7159, 2 / 3  # f(a) = 1.7159 tanh(2a/3), so that f(1) = 1 and f(-1) = -1
@@ -200,9 +198,8 @@ class Convolution(Layer):
 
         # --- the window entries of each input, which `backward` adds up ---
         if not first:
-            self._below = np.zeros(
-                inputs * self.cells + 1, np.float32
-            )  # the last is 0, for inputs in fewer windows than others
+            # The last value is 0, for inputs in fewer windows than others.
+            self._below = np.zeros(inputs * self.cells + 1, np.float32)
             order = np.argsort(self._gather, axis=None, kind="stable")
             counts = np.bincount(self._gather.reshape(-1), minlength=maps * side**2)
             same = np.full((counts.max(), maps * side**2), len(order))

@@ -1,4 +1,4 @@
-"""The kinds of start that a recipe's `init` names: each fills a tensor, by one number."""
+"""The initialisations that a recipe's `init` can name. Each fills a weight tensor and takes one number."""
 
 from collections.abc import Callable
 from typing import Any

@@ -55,7 +55,7 @@ def to_plain_at(recipe: Any, path: str) -> Any:
 
 
 def with_value(recipe: Part, path: str, data: Any) -> Part:
-    """Return the recipe with the field of this dotted name set from JSON data. Raises ValueError as `from_plain` does."""
+    """Return the recipe with the field of this dotted name set from JSON data. Raise ValueError as `from_plain` does."""
     changed: Part = _with(recipe, path.split("."), data, path)
     return changed
 
@@ -74,7 +74,7 @@ def _with(part: Any, names: list[str], data: Any, path: str) -> Any:
 
 
 def from_plain(kind: Any, data: Any, name: str, default: Any = None) -> Any:
-    """Return the value of type `kind` that JSON data describe. Raises ValueError with what was expected if there is none.
+    """Return the value of type `kind` that JSON data describe. Raise ValueError with what was expected if there is none.
 
     `name` is the field's name, for the message. A part without a "rule" has the class of `default`, the field's default.
     """

@@ -336,6 +336,6 @@ def last_match(rules: Rules, parameter: str) -> float | None:
 
 
 def recipe_from(data: Any) -> Recipe:
-    """Return the recipe that JSON data describe. Raises ValueError with the wrong field and what was expected."""
+    """Return the recipe that JSON data describe. Raise ValueError with the wrong field and what was expected."""
     recipe: Recipe = from_plain(Recipe, data, "")
     return recipe

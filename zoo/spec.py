@@ -102,14 +102,12 @@ class ModelSpec:
     paper: str | None  # the key of benchmarks/papers/<key>.toml; None if no source reports a figure
     suites: tuple[str, ...]
     variants: Mapping[str, Variant] = field(default_factory=dict)  # by data set: the networks that are trained
-    anatomy: Mapping[str, Anatomy] = field(
-        default_factory=dict
-    )  # by data set, such as 'imagenet': networks that are inspected only
+    # By data set, such as 'imagenet': networks that are inspected only.
+    anatomy: Mapping[str, Anatomy] = field(default_factory=dict)
     loss: Callable[[Any, Tensor], Tensor] = cross_entropy
     constant_loss: Callable[[Tensor], float] = label_entropy  # of labels (N,): the loss of the best constant answer
-    curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = (
-        None  # (model, images, labels) -> second derivatives by parameter, for DiagonalLM
-    )
+    # (model, images, labels) -> second derivatives by parameter, for DiagonalLM.
+    curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None
     explicit_network: Callable[[], Network] | None = None  # for training on one image per update on a CPU
     channels_last_on_cpu: bool = True
     bitwise: bool = True  # the same bits, resumed or not, on the same machine, build and number of threads
@@ -128,7 +126,7 @@ class ModelSpec:
 def initialise(model: nn.Module, recipe: Recipe) -> None:
     """Initialise all parameters of the model by the recipe's rules, in the order of the layers.
 
-    The random numbers come from torch's default generator. Raises ValueError for a parameter that no rule matches, because
+    The random numbers come from torch's default generator. Raise ValueError for a parameter that no rule matches, because
     a default initialisation would be a silent departure, and for one whose last matching rule does not apply to its shape.
     """
     for name, parameter in model.named_parameters():

@@ -33,7 +33,7 @@ HEADINGS = (
     "loop",
     "usual loop",
     "loop/bare",
-    "own",
+    "overhead",
     "loop/usual",
     "GFLOP/s",
     "arithmetic",
@@ -46,7 +46,7 @@ EXPLANATION = (
     "Rates are images/s, medians of the repetitions; ratios are medians of the ratios within a repetition. Bare step: forward, "
     "backward and optimiser on one constant batch. Loop: our whole training loop. Usual loop: a common DataLoader loop (PIL "
     "images, transforms, worker processes, `.item()` after each step). Reference step: the bare step of `reference`, if `fast` "
-    "is measured. On one CPU thread the ratios are of processor times (workers included). Own, on a CPU: the time of our "
+    "is measured. On one CPU thread the ratios are of processor times (workers included). Overhead, on a CPU: the time of our "
     "loop without the network, including checkpoints, as a share of the bare step; measured with a network of almost no cost, "
     "because the repetitions differ by more than it. Arithmetic and bytes: the least that a step must compute and move, as "
     "shares of the rates of a large matrix product and a large copy on this machine. Start: from the start of the process to "
@@ -108,12 +108,12 @@ def in_short(row: Mapping[str, Any]) -> str:
 
     It is printed immediately, so that a long run that is stopped has already shown its results.
     """
-    own = "" if row["own_share"] is None else f" (the loop itself adds {100 * row['own_share']:.2f} %)"
+    overhead = "" if row["overhead_share"] is None else f" (the loop itself adds {100 * row['overhead_share']:.2f} %)"
     fast = (
         "" if row["fast_ratio"] is None else f"; the bare step is {row['fast_ratio']:.2f} times as fast as in reference"
     )
     return (
-        f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} times the bare step's rate{own}, "
+        f"{_rate(row['loop'])} images/s: {row['loop_ratio']:.3f} times the bare step's rate{overhead}, "
         f"{row['speedup']:.2f} times the usual loop's rate{fast}"
     )
 
@@ -174,7 +174,7 @@ def cells(row: Mapping[str, Any], job: Job) -> list[str]:
         *([] if row["fast_ratio"] is None else [_rate(row["reference_step"]), f"{row['fast_ratio']:.2f}"]),
         *(_rate(row[name]) for name in ("loop", "dataloader")),
         f"{row['loop_ratio']:.3f}",
-        "-" if row["own_share"] is None else f"{100 * row['own_share']:.2f} %",
+        "-" if row["overhead_share"] is None else f"{100 * row['overhead_share']:.2f} %",
         f"{row['speedup']:.2f}",
         _rate(row["gflops"]),
         f"{100 * row['arithmetic_share']:.0f} %",

@@ -56,9 +56,11 @@ def measure_concurrency(question: Question, counts: Sequence[int]) -> list[Concu
     with tempfile.TemporaryFile("w+") as stderr, tempfile.TemporaryDirectory() as folder:
         question.model_copy(update={"seconds": seconds}).write(Path(folder) / "question.json")
         command = python("-m", "runner.bench.concurrency", str(Path(folder) / "question.json"))
-        own = os.environ | child_variables()
+        environment = os.environ | child_variables()
         children = [
-            subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
+            subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
             for _ in range(counts[-1])
         ]
         try:

@@ -1,21 +1,19 @@
 """Test whether `fast` gives the errors of `reference`, by training both: `runner bench --equivalence`."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
 from rich.console import Console
 
 from benchmarks import leaderboard
 from benchmarks.errors import UserError
+from benchmarks.labels import equivalence_sentence
 from runner.bench.question import suite_of
 from runner.jobs.paths import results_folder, runs_folder
-from runner.submit import plan, run
+from runner.submit import plan, preview
+from runner.submit.run import run as run_jobs
 from zoo import load_models
 
 
 def equivalence_study(
-    dataset: str, model: str, seeds: int, settings: run.Settings, console: Console, *, dry_run: bool = False
+    dataset: str, model: str, seeds: int, settings: preview.Settings, console: Console, *, dry_run: bool = False
 ) -> int:
     """Train the missing ones of `seeds` seeds in each profile, and print the result of two one-sided tests (TOST).
 
@@ -31,26 +29,17 @@ def equivalence_study(
         for job in plan.make_jobs(suite, models, only=[model], seeds=range(seeds), profile=profile)
     ]
     if dry_run:
-        states = run.states_of(planned)
+        states = preview.states_of(planned)
         for job, state in zip(planned, states, strict=True):
             console.print(f"{state:<12} {job.key}", soft_wrap=True)
         return 0
-    code = run.run(planned, suite.name, settings, console)
+    code = run_jobs(planned, suite.name, settings, console)
     if code:
         return code
     board = leaderboard.make_board(leaderboard.read(results_folder(), runs_folder()), {dataset}, {model})
     equivalences = leaderboard.make_equivalences(board)
-    for row in equivalences.to_dict("records"):
-        console.print(equivalence_line(row), soft_wrap=True)
+    for row in equivalences.itertuples(index=False):
+        console.print(equivalence_sentence(row), soft_wrap=True)
     if equivalences.empty:
         console.print(f"{dataset}/{model}: too few finished runs to compare fast with reference", soft_wrap=True)
     return 0
-
-
-def equivalence_line(row: Mapping[Any, Any]) -> str:
-    """Return the result of a row of EQUIVALENCE_COLUMNS as a line. The interval is missing if there are too few seeds."""
-    interval = "" if pd.isna(row["low"]) else f", 90 % interval {row['low']:+.2f} to {row['high']:+.2f}"
-    return (
-        f"{row['dataset']}/{row['model']}, {row['data']} data: {row['profile']} compared with reference: {row['verdict']} "
-        f"(margin {row['margin']:.2f}{interval}). {row['reason']}"
-    )

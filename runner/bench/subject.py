@@ -1,7 +1,6 @@
 """Prepare what `runner bench` measures: a model with its images on a device. Run `train()` on them."""
 
 import dataclasses
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,11 +16,11 @@ from benchmarks.datasets import Dataset, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.bench.question import Question
+from runner.console import to_stderr
 from runner.data import cache
 from runner.data.folder import data_folder
 from runner.jobs.paths import JobPaths
-from runner.training import arithmetic, profiles
-from runner.training import loop as train
+from runner.training import arithmetic, loop, profiles
 from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.training.checkpoint import Checkpoint
 from runner.worker.attempt import JobAttempt, Worker
@@ -43,7 +42,7 @@ class Subject:
     variant: Variant
     device: torch.device
     switches: dict[str, bool | str]
-    raw: np.ndarray  # uint8 (N, C, H, W), the source of the PIL images of (c) in throughput.py
+    raw: np.ndarray  # uint8 (N, C, H, W), from which the usual loop makes its PIL images
     labels: np.ndarray
     prepared: Prepared
     real: bool  # whether these are the data set's images, or random ones
@@ -82,11 +81,11 @@ def subject_of(question: Question) -> Subject:
     recipe = variant.recipe
     try:
         options = question.options
-        loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, _to_stderr)
-        prepared = prepare(loaded, recipe.preprocessing, 0, device, _to_stderr)
+        loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, to_stderr)
+        prepared = prepare(loaded, recipe.preprocessing, 0, device, to_stderr)
         raw, labels, real = loaded.train_images, loaded.train_labels, True
     except UserError as error:
-        _to_stderr(f"measuring with random images, because {error}")
+        to_stderr(f"measuring with random images, because {error}")
         generator = np.random.default_rng(0)
         raw = generator.integers(256, size=(RANDOM_IMAGES, *facts.shape), dtype=np.uint8)
         labels = generator.integers(facts.classes, size=RANDOM_IMAGES)
@@ -106,7 +105,7 @@ def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
 
 def run_loop(
     subject: Subject, recipe: Recipe, images: int, on_step: Callable[[dict[str, Any]], None]
-) -> tuple[train.Trained, list[float]]:
+) -> tuple[loop.Trained, list[float]]:
     """Run `train()` with a worker's hooks on the first `images` images; return its result and the seconds of each checkpoint.
 
     `on_step` is called with the progress hook's argument, after that hook. The test set is one batch, because
@@ -136,12 +135,8 @@ def run_loop(
             hooks.save(state)
             saves.append(time.perf_counter() - began)
 
-        trained = train.train(
+        trained = loop.train(
             job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
             dataclasses.replace(hooks, progress=progress, save=save),
         )  # fmt: skip
     return trained, saves
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

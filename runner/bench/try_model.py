@@ -25,8 +25,7 @@ from runner.data import cache
 from runner.data.folder import data_folder
 from runner.engines.slots import make_slots, take_one, threads_per_slot, usable_cores
 from runner.submit import plan
-from runner.training import batches, memory, profiles
-from runner.training import loop as train
+from runner.training import batches, loop, memory, profiles
 from runner.worker.attempt import recipe_of
 from runner.worker.options import RunOptions
 from zoo import load_models
@@ -37,7 +36,7 @@ HEADINGS = ("steps", "loss", "error", "images/s")
 
 
 @dataclass(frozen=True)
-class TrialRun:
+class TrialOptions:
     """What to try. Mean loss and error are shown for each window of `every` steps."""
 
     model: str
@@ -123,13 +122,13 @@ class FirstSteps:
         self.window, self.began = [0.0] * 3, time.perf_counter()
 
 
-def show(trial_run: TrialRun, console: Console, *, as_json: bool = False) -> int:
+def show(requested: TrialOptions, console: Console, *, as_json: bool = False) -> int:
     """Train the first steps; print one line per window, or everything as JSON. Return the exit code: 1 if nothing was learned.
 
     Raise UserError for invalid options or a missing data set.
     """
     messages = Console(stderr=True, highlight=False)
-    trial = prepare(trial_run, messages)
+    trial = prepare(requested, messages)
     loss, error = trial.chance
     (messages if as_json else console).print(
         f"{trial.job.key}: {trial.steps} steps of {trial.recipe.batch_size} images on {trial.device}; "
@@ -145,7 +144,7 @@ def show(trial_run: TrialRun, console: Console, *, as_json: bool = False) -> int
         if not as_json:
             console.print(_line(window.cells()))
 
-    watch = FirstSteps(trial.steps, trial_run.every, note)
+    watch = FirstSteps(trial.steps, requested.every, note)
     with (messages if as_json else console).status("the first step ...") as status:  # visible only on a terminal
 
         def tick(progress: dict[str, Any]) -> None:
@@ -211,50 +210,50 @@ class Trial:
     chance: tuple[float, float]  # loss (nats) and error (percent) of a constant answer
 
 
-def prepare(trial_run: TrialRun, messages: Console) -> Trial:
+def prepare(requested: TrialOptions, messages: Console) -> Trial:
     """Return job and data on the first GPU, or on the processor with all cores.
 
     Raise UserError for what cannot be tried.
     """
     for name in ("steps", "every"):
-        if getattr(trial_run, name) < 1:
-            raise UserError(f"--{name} is {getattr(trial_run, name)}, expected 1 or more")
+        if getattr(requested, name) < 1:
+            raise UserError(f"--{name} is {getattr(requested, name)}, expected 1 or more")
     models = load_models()
-    if trial_run.model not in models:
-        raise unknown("model", trial_run.model, models)
-    spec = models[trial_run.model]
-    dataset = trial_run.dataset or next(iter(spec.variants), None)
+    if requested.model not in models:
+        raise unknown("model", requested.model, models)
+    spec = models[requested.model]
+    dataset = requested.dataset or next(iter(spec.variants), None)
     if dataset is None:
-        raise UserError(f"model '{trial_run.model}' has no recipe: it is for analysis only")
+        raise UserError(f"model '{requested.model}' has no recipe: it is for analysis only")
     [job] = plan.make_jobs(
-        suite_of(dataset, trial_run.model, models),
+        suite_of(dataset, requested.model, models),
         models,
-        only=[trial_run.model],
-        seeds=[trial_run.seed],
-        profile=trial_run.profile,
-        overrides=trial_run.overrides,
+        only=[requested.model],
+        seeds=[requested.seed],
+        profile=requested.profile,
+        overrides=requested.overrides,
     )
 
     threads = threads_per_slot(default=usable_cores())
-    slot = take_one(make_slots(1, threads, trial_run.options.device, messages.print), threads).slot
+    slot = take_one(make_slots(1, threads, requested.options.device, messages.print), threads).slot
     torch.set_num_threads(threads)
     device, recipe = torch.device(slot.device), recipe_of(job)
     profiles.check_device(device)
     try:
         initialise(spec.variants[dataset].build(), recipe)
     except ValueError as error:
-        raise UserError(f"{dataset}/{trial_run.model}: {error}") from error
-    switches = profiles.resolve(trial_run.profile, device, spec.channels_last_on_cpu, spec.bitwise)
+        raise UserError(f"{dataset}/{requested.model}: {error}") from error
+    switches = profiles.resolve(requested.profile, device, spec.channels_last_on_cpu, spec.bitwise)
     profiles.apply(switches)
     log = messages.print
-    loaded = cache.load(dataset, data_folder(trial_run.options.data_dir), trial_run.options.allow_unverified_data, log)
+    loaded = cache.load(dataset, data_folder(requested.options.data_dir), requested.options.allow_unverified_data, log)
     prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
     # The end of an epoch evaluates on training images, so that no choice depends on the test set.
     trial_data = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
     whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))
     labels = prepared.train.labels
     chance = spec.constant_loss(labels), 100 * (1 - labels.bincount().max().item() / len(labels))
-    return Trial(job, spec, recipe, trial_data, device, switches, min(trial_run.steps, whole), chance)
+    return Trial(job, spec, recipe, trial_data, device, switches, min(requested.steps, whole), chance)
 
 
 def train_first_steps(
@@ -266,7 +265,7 @@ def train_first_steps(
 
     Raise UserError if memory is short, and whatever the model raises.
     """
-    hooks = train.Hooks(
+    hooks = loop.Hooks(
         stop=lambda: False,
         save=lambda state: None,
         progress=tick,
@@ -274,7 +273,7 @@ def train_first_steps(
         watch=watch,
     )
     try:
-        trained = train.train(
+        trained = loop.train(
             trial.job, "0" * 32, trial.spec, trial.recipe, trial.data, trial.device, trial.switches, hooks
         )
     except AllStepsDone:

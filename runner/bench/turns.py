@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.bench.subject import Subject, plain_recipe, run_loop
-from runner.training import arithmetic
-from runner.training import loop as train
+from runner.training import arithmetic, loop
 from runner.training.batches import Batches
 from runner.training.optimizers import DiagonalLM, optimizer_for
 from runner.training.step import Step, autocast_of, explicit_step, make_step, training_loss, updates_a_call
@@ -22,7 +21,7 @@ from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
 WORKERS = 4  # most DataLoader workers; at most one per core
-OWN_STEPS, OWN_TURNS = 200, 5  # for the loop around the trivial network
+OVERHEAD_STEPS, OVERHEAD_TURNS = 200, 5  # for the loop around the trivial network
 MATRIX = {"cpu": 1024, "cuda": 8192}  # side of the square matrices for the matrix rate
 COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes copied for the memory rate, more than most caches hold
 
@@ -35,7 +34,7 @@ class BareStep(Step):
 
 
 def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], float]:
-    """Return a function that runs one turn of (a), about `steps` updates, and returns the number of images.
+    """Return a function that runs the bare step for about `steps` updates and returns the number of images.
 
     All updates use the same batch, or the same images of one call if a call makes many updates.
     """
@@ -49,7 +48,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
     optimizer = optimizer_for(model, recipe)
     if isinstance(optimizer, DiagonalLM):
-        train.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
+        loop.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
     step = explicit_step(model, optimizer, subject.spec, recipe, sums) or make_step(
         model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep
     )
@@ -64,7 +63,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     return turn
 
 
-def averaging(subject: Subject) -> Subject:
+def with_trivial_network(subject: Subject) -> Subject:
     """Return the subject with a trivial network: it averages each channel's pixels and has one dense layer."""
     channels, classes = subject.facts.shape[0], subject.facts.classes
 
@@ -78,15 +77,15 @@ def averaging(subject: Subject) -> Subject:
     return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
 
 
-def own_seconds(subject: Subject) -> float:
-    """Return the loop's own cost in seconds per image, measured with a trivial network.
+def overhead_seconds(subject: Subject) -> float:
+    """Return what the loop costs besides the network, in seconds per image, measured with a trivial network.
 
     It is the median over epochs of the epoch's time minus the time of its steps, at least 0.
     """
-    nothing = averaging(subject)
-    recipe = plain_recipe(nothing, epochs=OWN_TURNS + 1)
-    steps = min(OWN_STEPS, len(subject.prepared.train) // recipe.batch_size)
-    turn = bare_turn(nothing, recipe, steps)
+    trivial = with_trivial_network(subject)
+    recipe = plain_recipe(trivial, epochs=OVERHEAD_TURNS + 1)
+    steps = min(OVERHEAD_STEPS, len(subject.prepared.train) // recipe.batch_size)
+    turn = bare_turn(trivial, recipe, steps)
     bare: list[float] = []
 
     def between(facts: dict[str, Any]) -> None:
@@ -96,7 +95,7 @@ def own_seconds(subject: Subject) -> float:
             images = turn()
             bare.append((time.perf_counter() - began) / images)
 
-    trained, _ = run_loop(nothing, recipe, steps * recipe.batch_size, between)
+    trained, _ = run_loop(trivial, recipe, steps * recipe.batch_size, between)
     overheads = [1 / row["images_per_second"] - step for row, step in zip(trained.curve, bare, strict=True)]
     return max(0.0, statistics.median(overheads[1:]))  # the first turns warm up
 
@@ -108,7 +107,7 @@ def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     autocast = autocast_of(subject.switches, subject.device)
 
     def turn() -> float:
-        train.evaluate(model, test, subject.spec, autocast, subject.layout)
+        loop.evaluate(model, test, subject.spec, autocast, subject.layout)
         subject.synchronise()
         return len(test)
 
@@ -127,7 +126,7 @@ def usual_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 class UsualLoop:
-    """The usual training loop, (c), with one set of DataLoader workers for all turns."""
+    """A common training loop around a DataLoader, with one set of DataLoader workers for all turns."""
 
     def __init__(self, subject: Subject, recipe: Recipe) -> None:
         self.subject, self.batch = subject, recipe.batch_size

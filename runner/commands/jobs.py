@@ -14,6 +14,7 @@ from runner.commands.shared import (
     DeviceOption,
     EngineOption,
     JsonOption,
+    ModelsOption,
     SlotsOption,
     Unverified,
     make_console,
@@ -140,18 +141,26 @@ def logs(
 
 
 def stop(
-    key: Annotated[str | None, typer.Argument(help="A job's key or its first characters.")] = None,
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY...", help="Keys of jobs or their first characters.", show_default=False)
+    ] = [],  # noqa: B006
     suite: AnySuite = None,
+    model: ModelsOption = [],  # noqa: B006
     all_: Annotated[bool, typer.Option("--all", help="All jobs submitted in this checkout.")] = False,
 ) -> None:
-    """Stop running jobs after a checkpoint, and keep waiting jobs from starting. The next submit continues them."""
+    """Stop running jobs after a checkpoint, and keep waiting jobs from starting. The next submit continues them.
+
+    runner stop mnist/lenet/reference-seed0 mnist/lenet/reference-seed1
+
+    runner stop --suite mnist --model lenet
+    """
     from runner.jobs.find import find_job
     from runner.jobs.state import state_of
 
-    if (key is not None) + (suite is not None) + all_ != 1:
-        raise UserError("nothing to stop: expected exactly one of KEY, --suite S and --all")
-    all_paths = [find_job(key)] if key is not None else submitted(suite)
-    to_stop = [paths for paths in all_paths if state_of(paths) not in ("done", "failed")]
+    if bool(keys) + bool(suite or model) + all_ != 1:
+        raise UserError("nothing to stop: expected KEYs, or --suite S or --model M or both, or --all")
+    chosen = [find_job(key) for key in dict.fromkeys(keys)] if keys else submitted(suite, model)
+    to_stop = [paths for paths in dict.fromkeys(chosen) if state_of(paths) not in ("done", "failed")]
     for paths in to_stop:
         paths.stop.touch()
     running = sum(state_of(paths) == "running" for paths in to_stop)
@@ -185,7 +194,7 @@ def retry(
     """Run failed jobs again from the start. Their old files move to old/."""
     from runner.jobs.find import find_job, read_jobs, suites_of_jobs
     from runner.jobs.state import state_of
-    from runner.submit import run as submitting
+    from runner.submit.run import run as run_jobs
 
     if failed == (key is not None):
         raise UserError("nothing to retry: expected either KEY or --failed, which --suite S may narrow")
@@ -201,9 +210,7 @@ def retry(
     _warn_unreadable(problems)
     planned = [job for job, _ in pairs]
     suite_name = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
-    raise typer.Exit(
-        submitting.run(planned, suite_name, settings, make_console(stderr=json_, submits=True), restart=True)
-    )
+    raise typer.Exit(run_jobs(planned, suite_name, settings, make_console(stderr=json_, submits=True), restart=True))
 
 
 def sync(suite: AnySuite = None) -> None:
@@ -214,7 +221,7 @@ def sync(suite: AnySuite = None) -> None:
     problems: list[str] = []
     jobs = submitted(suite)
     done = tracker.sync(jobs, warn=problems.append)
-    print(f"{done}\n{how_to_see(paths.folder.parts[-3] for paths in jobs)}")
+    print(f"{done}\n{how_to_see(paths.dataset for paths in jobs)}")
     if problems:
         print(f"runner: {problems[0]}", file=sys.stderr)
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from runner.commands.shared import (
     Device,
     DeviceOption,
     JsonOption,
+    ModelsOption,
     Profile,
     Unverified,
     make_console,
@@ -61,7 +62,7 @@ def models(
 
 
 def bench(
-    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    model: ModelsOption = [],  # noqa: B006
     dataset: Annotated[str, typer.Option("--dataset", help="The data set.")] = "cifar10",
     profile: Annotated[Profile, typer.Option(help="Measure this profile.")] = Profile.reference,
     seconds: Annotated[float, typer.Option("--seconds", help="How long to measure each model.")] = 20.0,
@@ -110,9 +111,9 @@ def bench(
     from runner.bench.question import Question
 
     if not equivalence:
-        flags = {"dry-run": dry_run, "seeds": seeds is not None, "slots-per-gpu": slots_per_gpu is not None}
-        for option in [name for name, value in (flags | {"engine": engine is not None}).items() if value]:
-            raise UserError(f"--{option} needs --equivalence")
+        flags = {"dry-run": dry_run or None, "seeds": seeds, "slots-per-gpu": slots_per_gpu, "engine": engine}
+        if misplaced := [name for name, value in flags.items() if value is not None]:
+            raise UserError(f"--{misplaced[0]} needs --equivalence")
         question = Question(
             model="",
             dataset=dataset,
@@ -123,10 +124,9 @@ def bench(
         )
         shape = "json" if json_ else format_.value
         raise typer.Exit(benching.show(question, model, shape, make_console(stderr=True), concurrent))
-    for option in (
-        ["concurrent"] * bool(concurrent) + ["json"] * json_ + ["format"] * (format_ is not BenchFormat.table)
-    ):
-        raise UserError(f"--{option} can't be combined with --equivalence: leave one out")
+    excluded = {"concurrent": concurrent, "json": json_, "format": format_ is not BenchFormat.table}
+    if misplaced := [name for name, value in excluded.items() if value]:
+        raise UserError(f"--{misplaced[0]} can't be combined with --equivalence: leave one out")
     if len(model) != 1:
         raise UserError(f"--equivalence tests one model: --model was given {len(model)} times, expected once")
     settings = settings_from(locals())
@@ -161,7 +161,7 @@ def try_(
     from runner.submit import plan
 
     overrides = plan.parse_overrides(changes)
-    trial = try_model.TrialRun(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
+    trial = try_model.TrialOptions(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
     raise typer.Exit(try_model.show(trial, make_console(), as_json=json_))
 
 

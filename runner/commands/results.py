@@ -15,6 +15,7 @@ from runner.commands.shared import (
     DeviceOption,
     EngineOption,
     JsonOption,
+    ModelsOption,
     SlotsOption,
     Unverified,
     make_console,
@@ -104,7 +105,7 @@ def site(
 def publish(
     key: Annotated[str | None, typer.Argument(help="A job's key or its first characters. Default: all jobs.")] = None,
     suite: AnySuite = None,
-    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    model: ModelsOption = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be published, and copy nothing.")] = False,
 ) -> None:
     """Copy this checkout's records of whole recipes, and hold-out records, into results/."""
@@ -113,7 +114,7 @@ def publish(
 
     if key is not None and (suite or model):
         raise UserError("KEY names one job: leave out --suite and --model")
-    publishing.show([find_job(key)] if key is not None else publishing.of_models(submitted(suite), model), dry_run)
+    publishing.show([find_job(key)] if key is not None else submitted(suite, model), dry_run)
 
 
 def verify(

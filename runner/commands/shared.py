@@ -1,6 +1,6 @@
 """Options that several commands share, and the objects built from their flags."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from runner.console import Console
     from runner.jobs.paths import JobPaths
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
     from runner.worker.options import RunOptions
 
 
@@ -31,6 +31,7 @@ class Device(StrEnum):
 
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite; `runner suites` lists them.")]
 AnySuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; `runner suites` lists them.")]
+ModelsOption = Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")]
 EngineOption = Annotated[
     str,
@@ -85,22 +86,25 @@ def options_from(flags: Mapping[str, Any]) -> "RunOptions":
 
 def settings_from(flags: Mapping[str, Any]) -> "Settings":
     """Return the submit settings from a command's flags (its `locals()`); raise UserError for an unknown engine."""
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
 
     engine = flags["engine"] or "local"
     settings = Settings(options_from(flags), engine, flags["slots_per_gpu"], flags.get("json_", False))
-    settings.table()  # report mistakes in engines.toml first
+    settings.engine_settings()  # report mistakes in engines.toml first
     return settings
 
 
-def submitted(suite: str | None) -> "list[JobPaths]":
-    """Return the folders of the jobs submitted here, of one suite or all."""
-    from benchmarks.suites import get_suite
-    from runner.jobs.find import all_jobs, suites_of_jobs
+def submitted(suite: str | None, models: Sequence[str] = ()) -> "list[JobPaths]":
+    """Return the jobs submitted here, of one suite or all, and of these models or all.
 
-    folders = all_jobs()
-    if suite is None:
-        return folders
-    get_suite(suite)
-    of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
-    return [paths for paths in folders if paths.folder.name[-8:] in of_suite]
+    Raise UserError for an unknown suite, or a model without jobs here.
+    """
+    from benchmarks.suites import get_suite
+    from runner.jobs.find import all_jobs, of_models, suites_of_jobs
+
+    jobs = all_jobs()
+    if suite is not None:
+        get_suite(suite)
+        of_suite = {fingerprint[:8] for fingerprint, suites in suites_of_jobs().items() if suite in suites}
+        jobs = [paths for paths in jobs if paths.name[-8:] in of_suite]
+    return of_models(jobs, models)

@@ -18,6 +18,7 @@ from runner.commands.shared import (
     EngineOption,
     ForceResume,
     JsonOption,
+    ModelsOption,
     Profile,
     SlotsOption,
     SuiteOption,
@@ -29,12 +30,12 @@ from runner.commands.shared import (
 if TYPE_CHECKING:
     from benchmarks.records import Job
     from runner.jobs.state import State
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
 
 
 def submit(
     suite: SuiteOption,
-    model: Annotated[list[str], typer.Option("--model", help="Only this model; may be repeated.")] = [],  # noqa: B006
+    model: ModelsOption = [],  # noqa: B006
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Train the seeds 0 to N-1 instead of the suite's.")
     ] = None,
@@ -42,7 +43,7 @@ def submit(
     profile: Annotated[
         Profile,
         typer.Option(help="reference: IEEE float32, deterministic; fast: the fastest arithmetic of the device."),
-    ] = (Profile.reference),
+    ] = Profile.reference,
     changes: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe; may be repeated.")
     ] = [],  # noqa: B006
@@ -85,8 +86,8 @@ def submit(
     """
     from benchmarks.suites import get_suite
     from runner.jobs.paths import JobPaths
-    from runner.submit import plan
-    from runner.submit import run as submitting
+    from runner.submit import plan, preview
+    from runner.submit.run import run as run_jobs
     from zoo import load_models
 
     if seeds is not None and seed:
@@ -119,26 +120,26 @@ def submit(
         overrides=overrides,
         sweep=settings_swept,
     )
-    states = submitting.states_of(planned)
+    states = preview.states_of(planned)
     if force and "running" in states:
         raise UserError("--force: some of these jobs are running: stop them first with `runner stop`")
     if dry_run:
         _show_plan(planned, ["pending" if force else state for state in states], settings)
         return
-    if detach and settings.table().kind == "slurm":  # SLURM's queue outlives this process: nothing needs to run here
+    if detach and settings.engine_settings().kind == "slurm":  # its queue outlives this process
         settings = dataclasses.replace(settings, follow=False)
     elif detach:
         for job in planned:  # so that `status` lists them immediately
             JobPaths.of(job).write_job(job)
         _detach()
         return
-    raise typer.Exit(submitting.run(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
+    raise typer.Exit(run_jobs(planned, suite, settings, make_console(stderr=json_, submits=True), restart=force))
 
 
 def quickstart(data_dir: DataDir = None) -> None:
     """Train three networks on digits and, if MNIST can be downloaded, a paper's whole recipe. Print errors and verdicts."""
     from runner import quickstart as product
-    from runner.submit.run import Settings
+    from runner.submit.preview import Settings
     from runner.worker.options import RunOptions
 
     settings = Settings(RunOptions(device="auto", data_dir=data_dir))
@@ -149,8 +150,7 @@ def _until_decided(
     suite: str, only: list[str], profile: str, max_seeds: int | None, settings: "Settings", dry_run: bool, detach: bool
 ) -> None:
     from benchmarks.suites import get_suite
-    from runner.submit import run as submitting
-    from runner.submit import sequential
+    from runner.submit import preview, sequential
     from zoo import load_models
 
     suite_facts, models = get_suite(suite), load_models()
@@ -162,7 +162,7 @@ def _until_decided(
     console = make_console(stderr=settings.json, submits=not dry_run)
     code, planned = sequential.run(suite_facts, models, only, profile, max_seeds, settings, console, dry_run)
     if dry_run:
-        _show_plan(planned, submitting.states_of(planned), settings)
+        _show_plan(planned, preview.states_of(planned), settings)
     elif settings.json:
         sequential.print_json(planned)
     elif not planned:
@@ -171,33 +171,33 @@ def _until_decided(
 
 
 def _show_plan(planned: "list[Job]", states: "list[State]", settings: "Settings") -> None:
-    from runner.submit import run as submitting
+    from runner.submit import preview
 
     if settings.json:
-        print(json.dumps(submitting.plan_object(planned, states, settings), indent=2))
+        print(json.dumps(preview.plan_object(planned, states, settings), indent=2))
         return
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
-    for line in submitting.missing_data_lines(planned, settings):
+    for line in preview.missing_data_lines(planned, settings):
         print(line)
-    print(submitting.plan_line(planned, states, settings, settings.slots()))
+    print(preview.plan_line(planned, states, settings, settings.slots()))
 
 
 def _detach() -> None:
     """Start the same command without --detach in a new session, with its output in a file.
 
-    Returns once it has registered its submission. If it ends earlier, print its output and exit with its code.
+    Return once it has registered its submission. If it ends earlier, print its output and exit with its code.
     """
     from runner.jobs.find import read_submissions
-    from runner.jobs.paths import host, now_ms, runs_folder
+    from runner.jobs.paths import host, output_file
     from runner.sources import child_variables, python
 
-    output = runs_folder() / f"submit-{now_ms()}.txt"
+    output = output_file()
     output.parent.mkdir(parents=True, exist_ok=True)
-    words = [word for word in sys.argv[1:] if word != "--detach"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
     with output.open("ab") as target:
         child = subprocess.Popen(
-            python("-m", "runner", *words),
+            python("-m", "runner", *arguments),
             env=os.environ | child_variables(),
             stdin=subprocess.DEVNULL,
             stdout=target,

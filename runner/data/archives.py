@@ -41,7 +41,7 @@ def unpacked(dataset: Dataset, folder: Path, forms: list[FileOnDisk], scratch: P
     """Yield every file to parse, by its path below the data folder.
 
     Packed files are unpacked into `scratch`, which is removed afterwards. File names come from the data set's definition,
-    never from an archive. Raises UserError for a file that cannot be unpacked or is too large.
+    never from an archive. Raise UserError for a file that cannot be unpacked or is too large.
     """
     members: dict[str, Member] = {}
     for form in forms:
@@ -115,7 +115,7 @@ def name_inside(name: str) -> PurePosixPath:
 def tar_members(file: BinaryIO, most_bytes: int) -> Iterator[tuple[str, BinaryIO]]:
     """Yield the name and content of each plain file of an archive, in order, without extracting anything.
 
-    Read each content before asking for the next. Links and devices are skipped. Raises ValueError if a name leaves the
+    Read each content before asking for the next. Links and devices are skipped. Raise ValueError if a name leaves the
     archive's own folder or the archive holds more than `most_bytes` in all.
     """
     bounded = cast(Any, Bounded(file, most_bytes))

@@ -71,7 +71,7 @@ class Data:
 def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, log: Log = print) -> Data:
     """Open a data set. The first call parses its files and caches the arrays; later calls map the cache into memory.
 
-    `log` receives a line before parsing and while waiting for another process. Raises UserError, one line each, if files
+    `log` receives a line before parsing and while waiting for another process. Raise UserError, one line each, if files
     are missing, truncated, of wrong counts or shapes, or not the official ones. With `allow_unverified`, unofficial files
     are accepted and the facts say so.
     """
@@ -90,7 +90,7 @@ def load(dataset: str | Dataset, folder: Path, allow_unverified: bool = False, l
             **_map_arrays(dataset, entry, manifest),
             validation_size=dataset.validation_size,
             facts=DataFacts(**manifest["facts"]),
-            cache_folder=next((place for place in candidates if _can_write(place, create=True)), None),
+            cache_folder=next((place for place in candidates if _can_write(place)), None),
         )
 
 
@@ -143,9 +143,8 @@ def find_entry(dataset: Dataset, folder: Path, stamp: dict[str, Any]) -> tuple[P
         manifest = read_json(entry / "manifest.json")
         if manifest is None:
             continue
-        with suppress(
-            OSError, ValueError, KeyError, TypeError, EOFError
-        ):  # a foreign or damaged manifest, or missing or truncated arrays
+        # A foreign or damaged manifest, or missing or truncated arrays.
+        with suppress(OSError, ValueError, KeyError, TypeError, EOFError):
             DataFacts(**manifest["facts"])
             _map_arrays(dataset, entry, manifest)
             return entry, manifest
@@ -175,7 +174,7 @@ def _build(
     unofficial = [item for form in forms for item in form.unofficial]
     if unofficial and not allow_unverified:
         raise refusal(dataset, folder, unofficial)
-    root = next((root for root in cache_roots(folder) if _can_write(root, create=True)), None)
+    root = next((root for root in cache_roots(folder) if _can_write(root)), None)
     if root is None:
         both = " and ".join(str(root) for root in cache_roots(folder))
         raise UserError(f"{dataset.name}: can't write to {both}: choose a writable folder with --data-dir")
@@ -271,9 +270,9 @@ def _sha256_of_arrays(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def _can_write(root: Path, create: bool = False) -> bool:
+def _can_write(root: Path) -> bool:
+    """Create a folder if there is none; return whether it is writable."""
     with suppress(OSError):
-        if create:
-            root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         return root.is_dir() and os.access(root, os.W_OK | os.X_OK)
     return False

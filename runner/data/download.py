@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], Any]
 
-AT_ONCE = 4  # files downloaded in parallel
+PARALLEL = 4  # files downloaded in parallel
 PLAIN_SECONDS = 10.0  # between two progress lines without a terminal
 
 
@@ -42,7 +42,7 @@ def prepare(
     """Download missing and unofficial files, check them, and build the cache.
 
     Unofficial files stay in place unless a download of the same name replaces them; then they are renamed. With
-    `allow_unverified` they are used. Only one call at a time downloads into a folder; others wait. Raises UserError if no
+    `allow_unverified` they are used. Only one call at a time downloads into a folder; others wait. Raise UserError if no
     mirror provides a file (the other data sets are still prepared) or if the disk has too little space.
     """
     sets = [get_dataset(name) if isinstance(name, str) else name for name in datasets]
@@ -62,9 +62,9 @@ def prepare(
             transfers = transfers_to_do()  # what the other process has not downloaded
             _check_free_space(sets, transfers, folder)
             failed = _download(transfers, stop, log)
-    lost = {transfer.file.path for transfer in failed}
+    failed_paths = {transfer.file.path for transfer in failed}
     for dataset in sets:
-        if not lost.intersection(file.path for file in dataset.files):
+        if not failed_paths.intersection(file.path for file in dataset.files):
             data = load(dataset, folder, allow_unverified, log)
             log(f"{dataset.name}: ready in {folder} ({'verified' if data.facts.verified else data.facts.provenance})")
     if failed:
@@ -113,14 +113,14 @@ class MirrorFailure:
 
 
 def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) -> list[Transfer]:
-    """Fetch files, `AT_ONCE` in parallel, and show progress; return the failed transfers.
+    """Fetch files, `PARALLEL` at a time, and show progress; return the failed transfers.
 
     The threads are daemons, so that Ctrl-C does not wait for a silent server. Every received byte is already in its part
     file.
     """
     todo: queue.SimpleQueue[Transfer] = queue.SimpleQueue()
     events: queue.SimpleQueue[str | MirrorFailure | Transfer | BaseException] = queue.SimpleQueue()
-    left_for: set[str] = set()  # reasons already logged: each once, however many files it concerns
+    logged_reasons: set[str] = set()  # reasons already logged: each once, however many files it concerns
     for transfer in transfers:
         todo.put(transfer)
 
@@ -136,13 +136,13 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                     return
 
     failed, remaining = [], len(transfers)
-    show = _Show(transfers, log)
-    with show.progress:
+    display = _Display(transfers, log)
+    with display.progress:
         try:
-            for _ in range(min(AT_ONCE, remaining)):
+            for _ in range(min(PARALLEL, remaining)):
                 threading.Thread(target=work, daemon=True).start()
             while remaining:
-                show.tick()
+                display.tick()
                 with suppress(queue.Empty):
                     event = events.get(timeout=0.2)
                     if isinstance(event, BaseException):
@@ -151,12 +151,12 @@ def _download(transfers: Sequence[Transfer], stop: threading.Event, log: Log) ->
                         remaining -= 1
                         failed += [event] if event.failure else []
                     elif isinstance(event, MirrorFailure):
-                        if event.reason not in left_for:
+                        if event.reason not in logged_reasons:
                             log(str(event))
-                        left_for.add(event.reason)
+                        logged_reasons.add(event.reason)
                     else:
                         log(event)
-            show.tick()
+            display.tick()
         except KeyboardInterrupt:
             log("stopped; the same command continues the download")
             raise
@@ -204,7 +204,7 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorFailure], Any]) -> Non
 # --- progress display ------------------------------------------------------------------------------------------------
 
 
-class _Show:
+class _Display:
     """Show download progress: bars on a terminal, otherwise a line every `PLAIN_SECONDS`."""
 
     def __init__(self, transfers: Sequence[Transfer], log: Log) -> None:
@@ -229,7 +229,7 @@ class _Show:
             arrived = sum(transfer.arrived for transfer in transfers)
             self.sum = self.progress.add_task("together", total=self._total(), completed=arrived)
         self.shown: dict[Any, int] = {}
-        self.spoke = time.monotonic()
+        self.last_lines = time.monotonic()  # when progress was last printed without a terminal
         if self.plain:
             for transfer in transfers:
                 present = f", {amount(transfer.arrived)} of it already here" if transfer.arrived else ""
@@ -247,8 +247,8 @@ class _Show:
             self._move(task, transfer.arrived, transfer.total)
         if self.sum is not None:
             self._move(self.sum, sum(transfer.arrived for transfer in self.transfers), self._total())
-        if self.plain and time.monotonic() - self.spoke > PLAIN_SECONDS:
-            self.spoke = time.monotonic()
+        if self.plain and time.monotonic() - self.last_lines > PLAIN_SECONDS:
+            self.last_lines = time.monotonic()
             for row in self.progress.tasks:
                 if not row.finished:
                     self.log(_line(row))

@@ -23,7 +23,7 @@ PROVENANCE = "PROVENANCE.txt"  # next to the files: a sentence on their origin, 
 def data_folder(path: Path | None = None) -> Path:
     """Return the data folder: the flag, else the variable REPROZOO_DATA, else ~/.cache/reprozoo.
 
-    The folder need not exist. Raises UserError if it is a file.
+    The folder need not exist. Raise UserError if it is a file.
     """
     location = path or os.environ.get("REPROZOO_DATA") or "~/.cache/reprozoo"
     try:

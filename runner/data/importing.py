@@ -34,7 +34,7 @@ from runner.data.folder import check_free_space, install_file, os_errors_as_user
 Log = Callable[[str], Any]
 
 AS_THEY_ARE = "To train on such files anyway, marked in every record: --data-dir FOLDER --allow-unverified-data"
-MOST_FILES = 10_000  # below the given paths: a folder with more is not a folder of data sets
+MAX_FILES = 10_000  # below the given paths: a folder with more is not a folder of data sets
 # What a damaged, encrypted or mislabelled archive may raise when it is read.
 DAMAGED = (EOFError, ValueError, OSError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
@@ -77,7 +77,7 @@ def import_files(
     """Copy the official files found at the paths into the data folder, and log what each one is.
 
     Official files that are already there are kept; unofficial files of the same names are renamed. With `link`, whole files
-    become hard links where the file system allows it. Raises UserError, before anything is written, if a path holds no
+    become hard links where the file system allows it. Raise UserError, before anything is written, if a path holds no
     official file.
     """
     datasets = tuple(DATASETS.values() if datasets is None else datasets)
@@ -196,7 +196,7 @@ def _titles(datasets: Iterable[Dataset]) -> str:
 
 
 def _files_below(path: Path) -> list[Path]:
-    """Return the plain files at a path; raise UserError if there are none or more than MOST_FILES."""
+    """Return the plain files at a path; raise UserError if there are none or more than MAX_FILES."""
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -209,8 +209,8 @@ def _files_below(path: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if name != ".reprozoo")
         with_place = (Path(place) / name for name in sorted(names))
         files += [file for file in with_place if file.is_file()]
-        if len(files) > MOST_FILES:
-            raise UserError(f"{path}: has more than {MOST_FILES:,} files: give the folder of the data sets itself")
+        if len(files) > MAX_FILES:
+            raise UserError(f"{path}: has more than {MAX_FILES:,} files: give the folder of the data sets itself")
     if not files:
         raise UserError(f"{path}: has no files")
     return files
@@ -249,7 +249,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 def _members(source: Path, limits: tuple[int, int]) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield the name and bytes of each member of an archive, in order; nothing if the file is not an archive.
 
-    Raises one of DAMAGED. ValueError also means that a name leaves the archive's own folder or that there are too many
+    Raise one of DAMAGED. ValueError also means that a name leaves the archive's own folder or that there are too many
     bytes.
     """
     most, most_in_all = limits
@@ -293,7 +293,7 @@ def _members_of_zip(file: BinaryIO, most: int, most_in_all: int) -> Iterator[tup
 def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
     """Yield a saved uint8 array as an idx file, the format of MNIST; keras's mnist.npz holds the same pixels and labels.
 
-    Another array is yielded without the idx header. Raises ValueError if the file is not an array.
+    Another array is yielded without the idx header. Raise ValueError if the file is not an array.
     """
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     major, _ = np.lib.format.read_magic(file)
@@ -309,7 +309,7 @@ def _idx_of_npy(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _take(content: Content, target: Path, md5: str, link: bool, limits: tuple[int, int]) -> str:
-    """Write a content to its path; return how, in words. Raises UserError if its md5 has changed."""
+    """Write a content to its path; return how, in words. Raise UserError if its md5 has changed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:

@@ -21,11 +21,12 @@ LATER = (429, 500, 502, 503, 504)  # temporary errors: retry
 def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
     """Download the file from one address, reconnecting as needed; raise MirrorFailed when the mirror should be given up.
 
-    `floor` is the lowest accepted rate in bytes/s. Raises Interrupted when `transfer.stop` is set.
+    `floor` is the lowest accepted rate in bytes/s. Raise Interrupted when `transfer.stop` is set.
     """
     size, patience = transfer.file.size, transfer.patience
-    vain, reached = 0, transfer.here()
-    gave = False  # this mirror has sent data, so a later error is probably temporary
+    vain_tries = 0  # consecutive tries with fewer than `patience.worth` new bytes
+    most_so_far = transfer.here()  # bytes, when the last try that was not in vain ended
+    has_sent = False  # this mirror has sent data, so a later error is probably temporary
     restarted = False  # the download was restarted from the first byte after a wrong md5
     while True:
         start = transfer.here()
@@ -41,8 +42,8 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
             reason, pause = _words(error), error.pause
         except (OSError, http.client.HTTPException) as error:
             reason = _words(error)
-            gave = gave or transfer.gained > 0
-            if not gave:
+            has_sent = has_sent or transfer.gained > 0
+            if not has_sent:
                 raise MirrorFailed(reason) from error
         else:
             with transfer.disk():
@@ -56,14 +57,14 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
                 raise MirrorFailed(f"sent a file with md5 {md5}, expected {transfer.file.md5}")
             restarted = True
             continue
-        if transfer.here() - reached >= patience.worth:
-            vain, reached = 0, transfer.here()
+        if transfer.here() - most_so_far >= patience.worth:
+            vain_tries, most_so_far = 0, transfer.here()
         else:
-            vain += 1
-        if vain >= patience.tries:
+            vain_tries += 1
+        if vain_tries >= patience.tries:
             raise MirrorFailed(reason)
         if pause is None:
-            pause = min(patience.pause * 2 ** max(0, vain - 1), patience.longest_pause)
+            pause = min(patience.pause * 2 ** max(0, vain_tries - 1), patience.longest_pause)
         if transfer.stop.wait(pause):
             raise Interrupted
 
@@ -83,7 +84,7 @@ class _ConnectionLost(OSError):
 def _connect(url: str, transfer: Transfer, floor: float) -> bool:
     """Append to the part file over one connection until the file ends; return whether it resumed an older part.
 
-    Raises MirrorFailed, _RetryLater, or a network error (OSError, HTTPException). The part file keeps what has arrived.
+    Raise MirrorFailed, _RetryLater, or a network error (OSError, HTTPException). The part file keeps what has arrived.
     """
     size, start = transfer.file.size, transfer.here()
     # Ask for the stored bytes: a server may label a .gz as encoded, and a client would then unpack it.
@@ -126,7 +127,7 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
 def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
     """Write the response body to the part file.
 
-    Raises TooSlow below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
+    Raise TooSlow below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
     """
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived

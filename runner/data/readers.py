@@ -89,7 +89,7 @@ def read_cifar_batch(member: Member, dataset: Dataset) -> tuple[np.ndarray, ...]
     """Return one batch: images uint8 (n, C, H, W) and labels int64 (n,).
 
     The file stores channel planes in row-major order. If the data set has superclasses, their labels int64 (n,) follow.
-    Raises UserError if the file is not a batch or asks for anything but numpy arrays.
+    Raise UserError if the file is not a batch or asks for anything but numpy arrays.
     """
     try:
         batch = unpickle_arrays(member.path.read_bytes())
@@ -161,7 +161,7 @@ def _read_mat(dataset: Dataset, members: dict[str, Member]) -> Arrays:
 def read_mat(member: Member, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return one .mat file of SVHN: images uint8 (n, C, H, W), a view, and labels int64 (n,). The file's label 10 becomes 0.
 
-    The shapes of its variables are checked before their content is read. Raises UserError if it is not a file of SVHN.
+    The shapes of its variables are checked before their content is read. Raise UserError if it is not a file of SVHN.
     """
     import scipy.io
 

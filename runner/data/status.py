@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.datasets import DATASETS, Dataset
+from benchmarks.plural import number
 from runner.data.cache import cache_roots, find_entry, stamp_of
 from runner.data.folder import (
     find_file,
@@ -141,7 +142,9 @@ def show_status(report: dict[str, Any], console: "Console") -> None:
             console.print(f"{row['name']}: {escape(row['provenance'])}", highlight=False)
     if report["others"]:
         some = ", ".join(report["others"][:5]) + (", ..." if len(report["others"]) > 5 else "")
-        console.print(f"{len(report['others'])} other files, which no data set uses: {escape(some)}", highlight=False)
+        console.print(
+            f"{number(len(report['others']), 'other file')}, which no data set uses: {escape(some)}", highlight=False
+        )
     cached = sum(row["cache_bytes"] for row in report["datasets"])
     room = f"caches {amount(cached)}, {amount(report['free_bytes'])} free"
     console.print(f"{escape(report['folder'])}: {room}", highlight=False)

@@ -5,7 +5,6 @@ worker of that engine to show that torch finds its device and that the worker's 
 """
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import UserError
 from runner import nvml
+from runner.console import to_stderr
 from runner.doctor.check import Check, Status, problem
 from runner.doctor.files import check_clock, check_data, check_disk, check_leftovers, check_locks
 from runner.doctor.machine import check_gpus, check_python, check_slots, check_torch, torch_versions
@@ -31,11 +31,11 @@ SYMBOLS: dict[Status, str] = {"ok": "✓", "warning": "!", "problem": "✗"}
 def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None]) -> list[Check]:
     """Run every check in turn. A check that raises becomes a problem, and the others still run.
 
-    Raises UserError for an unknown engine.
+    Raise UserError for an unknown engine.
     """
-    table = engine_named(engine) if engine is not None else None
+    engine_settings = engine_named(engine) if engine is not None else None
     gpus = nvml.gpus()
-    needs_slurm = isinstance(table, Slurm)
+    needs_slurm = isinstance(engine_settings, Slurm)
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
         ("torch", lambda: check_torch(torch_versions(), gpus)),
@@ -52,12 +52,12 @@ def examine(engine: str | None, data_dir: Path | None, say: Callable[[str], None
         ("leftovers", check_leftovers),
     ]
     results = [_guarded(name, check) for name, check in checks]
-    if engine is not None and table is not None:
+    if engine is not None and engine_settings is not None:
         if needs_slurm and next(check for check in results if check.name == "slurm").status == "problem":
             results.append(problem("engine", f"engine '{engine}' can't be checked without SLURM", "fix SLURM first"))
         else:
             try:
-                results += check_engine(engine, table, say)
+                results += check_engine(engine, engine_settings, say)
             except Exception as error:
                 results.append(
                     problem(
@@ -88,7 +88,7 @@ def _what(error: Exception) -> str:
 
 def run(engine: str | None, data_dir: Path | None, as_json: bool, console: "Console") -> int:
     """Print every check; return exit code 1 if one is a problem, else 0."""
-    checks = examine(engine, data_dir, lambda line: print(line, file=sys.stderr))
+    checks = examine(engine, data_dir, to_stderr)
     counts = {status: sum(check.status == status for check in checks) for status in SYMBOLS}
     if as_json:
         print(json.dumps({"checks": [asdict(check) for check in checks], "counts": counts}, indent=2))

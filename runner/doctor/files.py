@@ -16,10 +16,8 @@ from runner.jobs.paths import JobPaths, runs_folder
 from runner.jobs.state import is_locked, leased_elsewhere, state_of
 from runner.sources import python
 
-DISK_WARNING, DISK_PROBLEM = (
-    10 * GIB,
-    GIB,
-)  # free bytes: for a suite's weights and logs; for a checkpoint and its successor
+DISK_WARNING = 10 * GIB  # free bytes: for a suite's weights and logs
+DISK_PROBLEM = GIB  # free bytes: for a checkpoint and its successor
 
 
 def file_system(path: Path) -> tuple[str, bool]:
@@ -125,9 +123,8 @@ def check_leftovers() -> Check:
     stale = sum(_stale_lease(paths) for paths, state in job_states if state != "running")
     half_written = sum(1 for paths, state in job_states if state != "running" for _ in paths.folder.glob(".*.tmp"))
     parts = [f"{n} {state}" for state, n in counts.items()]
-    parts += [f"{stale} leases of dead processes"] * bool(stale) + [f"{half_written} half-written files"] * bool(
-        half_written
-    )
+    parts += [f"{number(stale, 'lease')} of dead processes"] * bool(stale)
+    parts += [number(half_written, "half-written file")] * bool(half_written)
     if not parts:
         return ok("leftovers", f"{number(len(job_states), 'job')}, no leftovers")
     mend = (

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.plural import number
 from runner.doctor.check import GIB, Check, ok, problem, warning
 from runner.engines import hardware
 from runner.engines.hardware import Build
@@ -119,7 +120,8 @@ def check_slots() -> Check:
     threads = threads_per_slot()
     slots = make_slots(1, threads)
     free = psutil.virtual_memory().available / GIB
-    says = f"{len(slots)} {'GPU' if slots[0].device == 'cuda' else 'CPU'} slots, {free:.1f} GiB of memory available"
+    kind = "GPU slot" if slots[0].device == "cuda" else "CPU slot"
+    says = f"{number(len(slots), kind)}, {free:.1f} GiB of memory available"
     if free < 3:
         return warning("slots", says, "free memory: a whitened CIFAR-10 in float32 needs about 3 GiB")
     return ok("slots", says)

@@ -21,7 +21,7 @@ from benchmarks.checkout import root
 from benchmarks.files import write_atomically
 from runner import locks
 from runner.doctor.check import Check, compare_clocks, ok, problem, warning
-from runner.engines.config import Slurm, Table
+from runner.engines.config import EngineSettings, Slurm
 from runner.files import read_json
 from runner.jobs.paths import boot_id, host, runs_folder
 from runner.sources import child_variables, python
@@ -54,14 +54,14 @@ def probe(folder: str) -> None:
     write_atomically(place / "end.json", canonical_json({"saw": (place / "answer").exists()}))
 
 
-def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Check]:
+def check_engine(name: str, engine: EngineSettings, say: Callable[[str], None]) -> list[Check]:
     """Start a worker through the engine and check it from here. Waits at most PROBE_SECONDS for it to start."""
     place = runs_folder() / "doctor" / secrets.token_hex(6)
     place.mkdir(parents=True)
     stop: Callable[[], None] = lambda: None  # noqa: E731
     try:
-        if isinstance(table, Slurm):
-            alive, stop, what = _start_task(table, place)
+        if isinstance(engine, Slurm):
+            alive, stop, what = _start_task(engine, place)
         else:
             alive, stop, what = _start_child(place)
         say(f"waiting for {what} ...")
@@ -73,7 +73,7 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
                 tail = (
                     (log.read_text(errors="replace").strip().splitlines() or [""])[-1] if log else "it wrote no output"
                 )
-                return [problem("engine", f"{what} ended without an answer: {tail}", _no_answer(name, table))]
+                return [problem("engine", f"{what} ended without an answer: {tail}", _no_answer(name, engine))]
             if time.monotonic() > deadline:
                 return [
                     warning(
@@ -83,7 +83,7 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
                     )
                 ]
             time.sleep(0.2)
-        return _judge(name, table, place)
+        return _judge(name, engine, place)
     finally:
         stop()
         shutil.rmtree(place, ignore_errors=True)
@@ -92,8 +92,8 @@ def check_engine(name: str, table: Table, say: Callable[[str], None]) -> list[Ch
                 folder.rmdir()  # only if it is empty
 
 
-def _no_answer(name: str, table: Table) -> str:
-    if not isinstance(table, Slurm):
+def _no_answer(name: str, engine: EngineSettings) -> str:
+    if not isinstance(engine, Slurm):
         return f"""`{sys.executable} -c "import torch, runner.worker.attempt"` in the checkout shows the cause"""
     return (
         f"check that the node can read {root()} and {sys.executable}; commands that it needs first belong into `setup` "
@@ -101,7 +101,7 @@ def _no_answer(name: str, table: Table) -> str:
     )
 
 
-def _judge(name: str, table: Table, place: Path) -> list[Check]:
+def _judge(name: str, engine: EngineSettings, place: Path) -> list[Check]:
     hello = read_json(place / "hello.json") or {}
     seen = locks.is_held(place / "lock")
     apart = abs(hello["time"] - time.time()) if isinstance(hello.get("time"), float) else 0.0
@@ -118,14 +118,14 @@ def _judge(name: str, table: Table, place: Path) -> list[Check]:
             problem(
                 "engine",
                 f"a worker on {hello.get('host')} can't load torch: {hello['trouble']}",
-                _no_answer(name, table),
+                _no_answer(name, engine),
             )
         )
-    elif isinstance(table, Slurm) and table.gpus > (hello.get("gpus") or 0):
+    elif isinstance(engine, Slurm) and engine.gpus > (hello.get("gpus") or 0):
         checks.append(
             problem(
                 "engine",
-                f"{where}, but {table.gpus} were requested",
+                f"{where}, but {engine.gpus} were requested",
                 "check the node's driver, which torch's CUDA may find too old, and its gres.conf",
             )
         )
@@ -168,10 +168,10 @@ def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], No
     return (lambda: "running" if child.poll() is None else None), stop, f"a worker (process {child.pid})"
 
 
-def _start_task(table: Slurm, place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
+def _start_task(engine: Slurm, place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
     from runner.engines import slurm
 
-    executor = slurm.executor_for(table, f"doctor-{place.name}", place)
+    executor = slurm.executor_for(engine, f"doctor-{place.name}", place)
     job = slurm.queue_with(executor, [(probe, str(place))])[0]
 
     def alive() -> str | None:

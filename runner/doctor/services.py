@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from importlib import metadata
 
+from benchmarks.plural import number
 from runner.doctor.check import Check, ok, problem, warning
 from runner.engines.config import engines_file, read_engines
 
@@ -48,7 +49,7 @@ def check_mlflow() -> Check:
                 f"{says} can't be read ({error})",
                 f"move {path.name}; `runner sync` then writes a new one from the jobs' files",
             )
-        return ok("mlflow", f"{says}: {runs} runs")
+        return ok("mlflow", f"{says}: {number(runs, 'run')}")
     return ok("mlflow", says)
 
 

@@ -17,7 +17,7 @@ from benchmarks.errors import UserError, unknown
 OURS = {"array", "error", "job-name", "open-mode", "output", "requeue", "signal", "wrap"}  # sbatch options we set
 
 
-class _Table(BaseModel):
+class _AnyEngine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     slots_per_gpu: Annotated[int, Field(ge=1, description="concurrent jobs on each GPU")] = 1
@@ -27,19 +27,19 @@ class _Table(BaseModel):
     ] = "refuse"
 
 
-class Inline(_Table):
+class Inline(_AnyEngine):
     """Run every job in the process of the submit."""
 
     kind: Literal["inline"] = "inline"
 
 
-class Local(_Table):
+class Local(_AnyEngine):
     """Run one worker per slot of this machine."""
 
     kind: Literal["local"] = "local"
 
 
-class Slurm(_Table):
+class Slurm(_AnyEngine):
     """Run an array of SLURM tasks. SLURM's own defaults apply to fields that are left out."""
 
     kind: Literal["slurm"] = "slurm"
@@ -77,15 +77,15 @@ class Slurm(_Table):
         return options
 
 
-Table = Inline | Local | Slurm
+EngineSettings = Inline | Local | Slurm
 KINDS: dict[str, type[Local] | type[Slurm]] = {"local": Local, "slurm": Slurm}
-BUILT_IN: dict[str, Table] = {"inline": Inline(), "local": Local(), "slurm": Slurm()}
+BUILT_IN: dict[str, EngineSettings] = {"inline": Inline(), "local": Local(), "slurm": Slurm()}
 
 
 def walltime_seconds(text: str) -> int:
     """Return the seconds of a SLURM time: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:...].
 
-    Raises ValueError for another form or less than a minute.
+    Raise ValueError for another form or less than a minute.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not match:
@@ -106,10 +106,10 @@ def engines_file() -> Path:
     return Path(variable).expanduser().absolute() if variable else root() / "engines.toml"
 
 
-def read_engines() -> dict[str, Table]:
+def read_engines() -> dict[str, EngineSettings]:
     """Return every engine by its name: the built-in ones and those of the file.
 
-    Raises UserError that names file, table and field of the first error.
+    Raise UserError that names file, table and field of the first error.
     """
     path = engines_file()
     try:
@@ -120,10 +120,7 @@ def read_engines() -> dict[str, Table]:
         return dict(BUILT_IN)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not TOML or not UTF-8; RecursionError from thousands of nested brackets
+    except (ValueError, RecursionError) as error:  # not TOML or UTF-8, or thousands of nested brackets
         raise UserError(f"{path}: is not valid TOML: {error}") from error
     unknown_keys = sorted(set(content) - {"engine"})
     if unknown_keys or not isinstance(content.get("engine", {}), dict):
@@ -133,7 +130,7 @@ def read_engines() -> dict[str, Table]:
     return BUILT_IN | {name: _read(path, name, table) for name, table in content.get("engine", {}).items()}
 
 
-def _read(path: Path, name: str, table: object) -> Table:
+def _read(path: Path, name: str, table: object) -> EngineSettings:
     where = f"{path}: [engine.{name}]"
     if not isinstance(table, dict):
         raise UserError(f"{where}: expected a table, got {table!r}")
@@ -164,7 +161,7 @@ def _read(path: Path, name: str, table: object) -> Table:
         ) from error
 
 
-def engine_named(name: str) -> Table:
+def engine_named(name: str) -> EngineSettings:
     """Return the engine of this name; raise UserError that names the nearest one if it is unknown."""
     engines = read_engines()
     if name not in engines:

@@ -90,7 +90,7 @@ def choose_group(
 def run_inline(work: Work, slot: Slot, tick: Callable[[], None], echo: Callable[[str], None] | None = None) -> None:
     """Run every job in this process, one after another, for debugging. Jobs that run elsewhere are left alone.
 
-    Raises UserError if another submit holds the slot.
+    Raise UserError if another submit holds the slot.
     """
     lock = SlotLock(slot)
     if not lock.acquire():
@@ -117,7 +117,7 @@ class _Child:
 def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Callable[[str], None]) -> None:
     """Run one child per slot until every job has ended or `work.stopping` is set; then each child saves a checkpoint.
 
-    Raises UserError if MAX_FAILURES workers in a row end before they start a job.
+    Raise UserError if MAX_FAILURES workers in a row end before they start a job.
     """
     children: list[_Child] = []
     failed_starts = 0  # consecutive workers that ended before they started a job

@@ -35,7 +35,7 @@ class Slot:
 def threads_per_slot(default: int = 1) -> int:
     """Return the threads of one CPU worker: the variable REPROZOO_THREADS, else `default`.
 
-    One thread gives the highest throughput per core on small networks. Raises UserError for an invalid variable.
+    One thread gives the highest throughput per core on small networks. Raise UserError for an invalid variable.
     """
     text = os.environ.get("REPROZOO_THREADS", str(default))
     if not text.isdigit() or int(text) < 1:
@@ -49,7 +49,7 @@ def make_slots(
     """Return one slot for each share of a GPU; without a GPU, one for every `threads` cores; always at least one.
 
     The number is limited by the machine's memory. `device` is "auto", "cpu" or "cuda"; the last two are binding. `warn`
-    receives why a GPU or a share is left out. Raises UserError if there are GPUs and none can be used.
+    receives why a GPU or a share is left out. Raise UserError if there are GPUs and none can be used.
     """
     by_memory = max(1, psutil.virtual_memory().available // MEMORY_PER_SLOT)
     available = GpuSelection([], [], on_cpu=True) if device == "cpu" else usable_gpus()
@@ -85,7 +85,7 @@ def enter(slot: Slot, threads: int) -> None:
 def take_one(slots: Sequence[Slot], threads: int) -> "SlotLock":
     """Enter the first free slot and return its lock, held until this process ends or releases it.
 
-    Raises UserError if all slots are in use.
+    Raise UserError if all slots are in use.
     """
     for slot in slots:
         lock = SlotLock(slot)

@@ -14,7 +14,6 @@ import secrets
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,15 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
+from benchmarks.plural import number
 from benchmarks.records import Job
+from runner.console import to_stderr
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, record_crash, run_local
 from runner.engines.slots import Slot, make_slots
-from runner.files import read_json, read_lines
+from runner.files import read_json
 from runner.jobs.find import read_jobs
 from runner.jobs.paths import JobPaths, host, runs_folder
-from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, state_of
+from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, starts_of, state_of
 from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import JsonModel, RunOptions
@@ -57,17 +58,17 @@ class SlurmUnavailable(Exception):
     """SLURM's commands are missing or its controller does not answer; the message says which in one line."""
 
 
-def ask(*words: str) -> str:
+def ask(*command: str) -> str:
     """Return the output of a SLURM command; raise SlurmUnavailable if it fails or takes more than 60 s."""
     try:
-        process = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError as error:
-        raise SlurmUnavailable(f"{words[0]} is not installed on this machine") from error
+        raise SlurmUnavailable(f"{command[0]} is not installed on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SlurmUnavailable(f"{words[0]} did not answer within a minute") from error
+        raise SlurmUnavailable(f"{command[0]} did not answer within a minute") from error
     if process.returncode:
         output_lines = (process.stderr or process.stdout).strip().splitlines() or [f"exit code {process.returncode}"]
-        raise SlurmUnavailable(f"{words[0]}: {output_lines[-1]}")
+        raise SlurmUnavailable(f"{command[0]}: {output_lines[-1]}")
     return process.stdout.strip()
 
 
@@ -109,7 +110,7 @@ def _bundles(name: str) -> list[list[Path]]:
 def tasks_of_jobs() -> dict[Path, Task]:
     """Return the task whose own bundle contains each job, by job folder: a live one, else the last that ended recently.
 
-    Runs no command if no array was ever queued here. Raises SlurmUnavailable.
+    Runs no command if no array was ever queued here. Raise SlurmUnavailable.
     """
     if not (runs_folder() / "slurm").is_dir():
         return {}
@@ -121,16 +122,16 @@ def tasks_of_jobs() -> dict[Path, Task]:
         if not name.startswith(NAME):
             continue
         mine = bundles.setdefault(name, _bundles(name))
-        number = int(index) if index.isdigit() else 0
+        position = int(index) if index.isdigit() else 0
         task = Task(f"{array}_{index}" if index.isdigit() else array, state, reason)
-        for folder in mine[number] if number < len(mine) else []:
+        for folder in mine[position] if position < len(mine) else []:
             if task.alive or folder not in tasks or not tasks[folder].alive:
                 tasks[folder] = task
     return tasks
 
 
 def scancel_stopped() -> None:
-    """Cancel the waiting tasks whose own jobs are all done or stopped. Raises SlurmUnavailable.
+    """Cancel the waiting tasks whose own jobs are all done or stopped. Raise SlurmUnavailable.
 
     Running tasks read the stop request themselves at the next step.
     """
@@ -162,29 +163,29 @@ def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[lis
     return [[paths for _, paths in bundle] for bundle in bundles]
 
 
-def sbatch_options(table: Slurm) -> dict[str, Any]:
-    """Return the sbatch options of a table, without dashes."""
+def sbatch_options(engine: Slurm) -> dict[str, Any]:
+    """Return the sbatch options of an engine, without dashes."""
     options = {
-        "partition": table.partition,
-        "account": table.account,
-        "gpus-per-node": table.gpus or None,
-        "cpus-per-task": table.cpus,
-        "mem": table.memory,
-        "time": table.walltime,
+        "partition": engine.partition,
+        "account": engine.account,
+        "gpus-per-node": engine.gpus or None,
+        "cpus-per-task": engine.cpus,
+        "mem": engine.memory,
+        "time": engine.walltime,
         "requeue": True,
     }
-    return {name: value for name, value in (options | table.extra).items() if value not in (None, False)}
+    return {name: value for name, value in (options | engine.extra).items() if value not in (None, False)}
 
 
-def signal_seconds(table: Slurm) -> int:
+def signal_seconds(engine: Slurm) -> int:
     """Return how many seconds before the walltime the workers are signalled: 120, or a quarter of a short walltime."""
-    return min(SIGNAL_SECONDS, walltime_seconds(table.walltime) // 4) if table.walltime else SIGNAL_SECONDS
+    return min(SIGNAL_SECONDS, walltime_seconds(engine.walltime) // 4) if engine.walltime else SIGNAL_SECONDS
 
 
-def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
-    """Return submitit's executor with the table's options, for an array of this name; its files go to `folder`.
+def executor_for(engine: Slurm, name: str, folder: Path) -> "SlurmExecutor":
+    """Return submitit's executor with the engine's options, for an array of this name; its files go to `folder`.
 
-    Raises UserError if SLURM is not installed.
+    Raise UserError if SLURM is not installed.
     """
     from submitit import SlurmExecutor
 
@@ -195,23 +196,23 @@ def executor_for(table: Slurm, name: str, folder: Path) -> "SlurmExecutor":
             "SLURM is not installed on this machine (no srun): submit on a login node, or use --engine local"
         ) from error
     exports = [f"export {name}={shlex.quote(value)}" for name, value in child_variables().items()]
-    cores = [f"--cpus-per-task={table.cpus}"] if table.cpus else []  # srun does not inherit it from sbatch
+    cores = [f"--cpus-per-task={engine.cpus}"] if engine.cpus else []  # srun does not inherit it from sbatch
     executor.update_parameters(
         job_name=name,
         time=None,  # override submitit's defaults, so that SLURM's apply
         wckey=None,
-        signal_delay_s=signal_seconds(table),
+        signal_delay_s=signal_seconds(engine),
         stderr_to_stdout=True,
-        array_parallelism=table.tasks,
-        setup=[*exports, *table.setup],
+        array_parallelism=engine.tasks,
+        setup=[*exports, *engine.setup],
         srun_args=cores,
-        additional_parameters=sbatch_options(table),
+        additional_parameters=sbatch_options(engine),
     )
     return executor
 
 
 def queue_with(executor: "SlurmExecutor", calls: Sequence[tuple[Any, ...]]) -> list[str]:
-    """Queue one array of these calls (function, arguments); return the task ids. Raises UserError if sbatch refuses them."""
+    """Queue one array of these calls (function, arguments); return the task ids. Raise UserError if sbatch refuses them."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
@@ -229,11 +230,11 @@ def queue_with(executor: "SlurmExecutor", calls: Sequence[tuple[Any, ...]]) -> l
 class Queue:
     """The jobs of one submit in SLURM's queue."""
 
-    table: Slurm
+    engine: Slurm
     options: RunOptions
     _missing: dict[Path, float] = field(default_factory=dict)  # when a job was first missing from the queue
     _rounds: Counter[Path] = field(default_factory=Counter)  # how often it was queued without a new attempt
-    _starts: dict[Path, int] = field(default_factory=dict)
+    _attempts: dict[Path, int] = field(default_factory=dict)  # how many it had when it was last queued
     _away: bool = False  # it was reported that SLURM doesn't answer
 
     def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
@@ -250,10 +251,10 @@ class Queue:
             already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
             parts = [f"{already} already in SLURM's queue"] * bool(already)
             if waiting:
-                bundles = make_bundles(waiting, self.table.tasks)
+                bundles = make_bundles(waiting, self.engine.tasks)
                 id_, log = self._sbatch(bundles)
-                many = f"{len(bundles)} task{'s' if len(bundles) > 1 else ''}"
-                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({many}; output in {log})")
+                tasks_text = number(len(bundles), "task")
+                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({tasks_text}; output in {log})")
         return ", ".join(parts)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
@@ -261,28 +262,28 @@ class Queue:
             for paths in bundle:
                 self._count_round(paths)
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
-        executor = executor_for(self.table, name, runs_folder() / "slurm" / name)
+        executor = executor_for(self.engine, name, runs_folder() / "slurm" / name)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
         # A node may not inherit our environment; each task finds its device itself.
         changes = {"data_dir": data_folder(self.options.data_dir)}
         array = TaskArray(
             options=self.options.model_copy(update=changes),
             bundles=tuple(tuple(bundle) for bundle in keys),
-            slots_per_gpu=self.table.slots_per_gpu,
-            gpus=self.table.gpus,
+            slots_per_gpu=self.engine.slots_per_gpu,
+            gpus=self.engine.gpus,
         )
         array.write(executor.folder / "bundles.json")
-        calls = [(run_task, str(root()), name, number) for number in range(len(keys))]
+        calls = [(run_task, str(root()), name, index) for index in range(len(keys))]
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
 
     def _count_round(self, paths: JobPaths) -> None:
         """Count that a job is queued once more; raise UserError after MAX_FAILURES rounds in which it did not start."""
-        starts = _starts(paths)
-        before = self._rounds[paths.folder] if self._starts.get(paths.folder) == starts else 0
-        self._rounds[paths.folder], self._starts[paths.folder] = before + 1, starts
+        attempts = len(starts_of(paths))
+        before = self._rounds[paths.folder] if self._attempts.get(paths.folder) == attempts else 0
+        self._rounds[paths.folder], self._attempts[paths.folder] = before + 1, attempts
         if before >= MAX_FAILURES:
             raise UserError(
-                f"SLURM tasks ended {before} times in a row before they started {paths.folder.name}; "
+                f"SLURM tasks ended {before} times in a row before they started {paths.name}; "
                 f"see the newest *_log.out in {runs_folder() / 'slurm'}"
             )
 
@@ -312,7 +313,7 @@ class Queue:
                         warn(f"{job.key}: its SLURM task ended without an error message; log: {paths.log}")
                 summary = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
                 if summary:
-                    warn(f"SLURM lost {len(lost)} jobs: {summary}")
+                    warn(f"SLURM lost {number(len(lost), 'job')}: {summary}")
             self._away = False
         except SlurmUnavailable as error:
             if not self._away:
@@ -332,10 +333,6 @@ class Queue:
             return False
         since = self._missing.setdefault(paths.folder, time.monotonic())
         return time.monotonic() - since >= LOST_SECONDS
-
-
-def _starts(paths: JobPaths) -> int:
-    return sum(line.get("event") == "start" for line in read_lines(paths.attempts))
 
 
 # --- in a task ---------------------------------------------------------------------------------------------------------
@@ -369,21 +366,19 @@ class TaskWork(Work):
         return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
 
 
-def run_task(root: str, name: str, number: int) -> None:
-    """Run one task of the array, called by submitit: a `local` engine on its allocation. Raises UserError without its GPU."""
+def run_task(root: str, name: str, index: int) -> None:
+    """Run one task of the array, called by submitit: a `local` engine on its allocation. Raise UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
     array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
     options, stopping = array.options, threading.Event()
-    for signal_number in (
-        signal.SIGTERM,
-        signal.SIGUSR2,
-    ):  # preempted, or close to the walltime; replaces submitit's handlers
+    # Sent on preemption and close to the walltime. These handlers replace submitit's.
+    for signal_number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(signal_number, lambda *_: stopping.set())
     bundles = _bundles(name)
     slots = _slots(array.slots_per_gpu, options)
     if array.gpus and slots[0].device == "cpu":
         raise UserError(
-            f"{host()}: {array.gpus} GPU{'s' if array.gpus > 1 else ''} requested, but NVML finds none: check the node's driver"
+            f"{host()}: {number(array.gpus, 'GPU')} requested, but NVML finds none: check the node's driver"
         )
     where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
     print(
@@ -391,12 +386,12 @@ def run_task(root: str, name: str, number: int) -> None:
         f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}; {where}",
         flush=True,
     )
-    order = bundles[number:] + bundles[:number]
+    order = bundles[index:] + bundles[:index]
     pairs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
     for line in problems:
-        print(line, file=sys.stderr, flush=True)
-    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[number]))
-    run_local(work, slots, tick=lambda: None, warn=lambda line: print(line, file=sys.stderr, flush=True))
+        to_stderr(line)
+    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[index]))
+    run_local(work, slots, tick=lambda: None, warn=to_stderr)
     if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
         requeue_if_running()
 
@@ -425,4 +420,4 @@ def requeue_if_running() -> None:
         end = "requeued" if state == "RUNNING" else f"not requeued, because its state in SLURM is {state or 'unknown'}"
         print(f"stopped after checkpoints; {end}", flush=True)
     except SlurmUnavailable as error:
-        print(f"stopped after checkpoints; can't be requeued: {error}", file=sys.stderr, flush=True)
+        to_stderr(f"stopped after checkpoints; can't be requeued: {error}")

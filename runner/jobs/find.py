@@ -1,6 +1,6 @@
 """Find jobs: all that were submitted here, those of a suite, and the one that a key names."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,15 @@ def read_jobs(folders: Iterable[JobPaths]) -> tuple[list[tuple[Job, JobPaths]], 
         except UserError as error:
             problems.append(str(error))
     return jobs, problems
+
+
+def of_models(jobs: Sequence[JobPaths], models: Sequence[str]) -> list[JobPaths]:
+    """Return the jobs of these models, or all if none is named; raise UserError for a model without jobs here."""
+    present = {paths.model for paths in jobs}
+    for model in models:
+        if model not in present:
+            raise unknown("model with a job in this checkout", model, present)
+    return [paths for paths in jobs if not models or paths.model in models]
 
 
 def record_submission(line: dict[str, Any]) -> None:
@@ -55,10 +64,10 @@ def sequential_jobs() -> set[str]:
 def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
     """Return the one job that a key, `KEY-FINGERPRINT8` or an unambiguous prefix names.
 
-    A key names its newest revision. Raises UserError that lists the candidates or the nearest key.
+    A key names its newest revision. Raise UserError that lists the candidates or the nearest key.
     """
     candidates = all_jobs() if candidates is None else candidates
-    by_name = {str(paths.folder.relative_to(paths.folder.parents[2])): paths for paths in candidates}
+    by_name = {paths.name: paths for paths in candidates}
     if not by_name:
         raise UserError(
             f"no job '{text}': no job has been submitted in this checkout; start with: runner submit --suite quickstart"
@@ -69,7 +78,7 @@ def find_job(text: str, candidates: list[JobPaths] | None = None) -> JobPaths:
 def find_one(text: str, named: Mapping[str, Item], kind: str, rank: Callable[[Item], Any]) -> Item:
     """Return the one item that a key, its full name `KEY-` + 8 hexadecimal digits, or an unambiguous prefix names.
 
-    Of several items with the same key, those of the highest rank are considered. Raises UserError that lists the candidates
+    Of several items with the same key, those of the highest rank are considered. Raise UserError that lists the candidates
     or the nearest key.
     """
     if text in named:

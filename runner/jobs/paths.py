@@ -65,6 +65,21 @@ class JobPaths:
         return cls((runs or runs_folder()) / f"{job.key}-{job.fingerprint[:8]}")
 
     @property
+    def name(self) -> str:
+        """The job's full name, `<key>-<fingerprint8>`: the last parts of the folder's path."""
+        return "/".join(self.folder.parts[-3:])
+
+    @property
+    def dataset(self) -> str:
+        """The data set, by the folder's path, so that job.json need not be read."""
+        return self.folder.parts[-3]
+
+    @property
+    def model(self) -> str:
+        """The model, by the folder's path, so that job.json need not be read."""
+        return self.folder.parts[-2]
+
+    @property
     def job(self) -> Path:
         return self.folder / "job.json"
 

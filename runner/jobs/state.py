@@ -48,8 +48,8 @@ def _submits() -> Path:
     return runs_folder() / "submits.lock"
 
 
-def submitting() -> AbstractContextManager[None]:
-    """Hold the shared lock of submits at work; it is released when the process ends."""
+def submit_lock() -> AbstractContextManager[None]:
+    """Return a context manager that holds the shared lock of submits at work, until the process ends at the latest."""
     return locks.shared(_submits())
 
 
@@ -59,6 +59,11 @@ def someone_submits() -> bool:
 
 
 # --- the state ---------------------------------------------------------------------------------------------------------
+
+
+def starts_of(paths: JobPaths) -> list[dict[str, Any]]:
+    """Return the start line of each attempt at a job, oldest first."""
+    return [line for line in read_lines(paths.attempts) if line.get("event") == "start"]
 
 
 def last_run(attempts: list[dict[str, Any]]) -> str | None:
@@ -110,10 +115,10 @@ def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
     return "pending"
 
 
-def log_tail(paths: JobPaths, lines: int = LOG_TAIL) -> list[str]:
-    """Return the last lines of the log; an empty list if there is none."""
+def log_tail(paths: JobPaths) -> list[str]:
+    """Return the last LOG_TAIL lines of the log; an empty list if there is none."""
     try:
-        return paths.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        return paths.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
     except OSError:
         return []
 
@@ -141,7 +146,6 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
     Fingerprints are left out, because computing them for 10,000 jobs is slow and they are rarely needed.
     """
     epochs = job.most_epochs
-    attempts = [line for line in read_lines(paths.attempts) if line.get("event") == "start"]
     record = read_json(paths.record) if state == "done" else None
     lease = (read_json(paths.lease) or {}) if state == "running" else {}
     epoch: Any = lease.get("epoch")
@@ -160,7 +164,7 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
         "epochs": epochs,
         "test_error": error,
         "outcome": record.get("outcome") if record else None,
-        "attempts": len(attempts),
+        "attempts": len(starts_of(paths)),
     }
 
 

@@ -65,7 +65,7 @@ def _trained(spec: ModelSpec, dataset: str, place: Place) -> dict[str, Any]:
 def _taken_apart(what: Variant | Anatomy, shape: tuple[int, int, int], place: Place) -> dict[str, Any]:
     """Return layers, stages and counts, each stage with the paper's figures. `parameters` includes training-only heads.
 
-    `shape` is (C, H, W). Raises ValueError if the paper's figures name an unknown stage.
+    `shape` is (C, H, W). Raise ValueError if the paper's figures name an unknown stage.
     """
     with place():
         model = what.build()
@@ -126,7 +126,7 @@ def card_json(card: dict[str, Any]) -> str:
 def show(name: str | None, dataset: str | None, *, write_cards: bool, as_json: bool, console: "Console") -> None:
     """Print the zoo or one model; write the cards on request. The JSON of one model includes its card.
 
-    Raises UserError for an unknown name.
+    Raise UserError for an unknown name.
     """
     models = load_models()
     if name is not None and name not in models:

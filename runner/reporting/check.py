@@ -44,7 +44,7 @@ class Line:
 def run(names: Sequence[str], dry_run: bool, say: Callable[[str], object] = print) -> int:
     """Check models, or all without names, and print one line for each item that was written, is right or is missing.
 
-    Returns exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raises
+    Return exit code 1 if something is wrong, else 0. `dry_run` writes nothing and counts outdated files as missing. Raise
     UserError for an unknown model or outside a checkout.
     """
     models = zoo.load_models()
@@ -117,7 +117,7 @@ def source_line(spec: ModelSpec) -> Line:
     if not rows:
         return Line("source", f"{spec.paper}: no [[reported]] row names the model")
     targets = sum(row.kind == "target" for row in rows)
-    judged = f"{number(targets, 'target')}" if targets else "all of kind context, so there is no verdict"
+    judged = number(targets, "target") if targets else "all of kind context, so there is no verdict"
     return Line("source", f"{spec.paper}: {number(len(rows), 'printed error')}, {judged}")
 
 
@@ -143,24 +143,15 @@ def record_lines(spec: ModelSpec, errors: Iterable[str], warnings: Iterable[str]
 def contract_problems(models: Sequence[ModelSpec]) -> list[tuple[str, str]]:
     """Run the contract tests of these models; return (model, problem) for each failure.
 
-    The model is "" if a failure concerns no single model. Raises UserError without pytest, or if pytest itself fails.
+    The model is "" if a failure concerns no single model. Raise UserError without pytest, or if pytest itself fails.
     """
     try:
         import pytest
     except ImportError as error:
         raise UserError("the contract tests need pytest: make setup") from error
     watcher = Contracts([spec.name for spec in models], {file_of(spec) for spec in models})
-    options = [
-        "--import-mode=importlib",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-o",
-        "addopts=",
-        "-p",
-        "no:terminal",
-    ]
+    options = ["--import-mode=importlib", "-o", "addopts="]
+    options += ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:terminal"]
     place = ["-c", str(root() / "pyproject.toml"), "--rootdir", str(root())]
     output = io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
@@ -218,11 +209,10 @@ def first_line(report: "pytest.TestReport") -> str:
 
 
 def file_of(spec: ModelSpec) -> str:
-    """Return the file that declares a model, relative to the checkout: 'zoo/nin.py'. Raises ValueError if none does."""
+    """Return the file that declares a model, relative to the checkout: 'zoo/nin.py'. Raise ValueError if none does."""
     for module in pkgutil.iter_modules(zoo.__path__):
-        declared = getattr(
-            sys.modules.get(f"zoo.{module.name}"), "MODELS", ()
-        )  # a module that failed to load has no MODELS
+        # A module that failed to load has no MODELS.
+        declared = getattr(sys.modules.get(f"zoo.{module.name}"), "MODELS", ())
         if any(one is spec for one in declared):
             return f"zoo/{module.name}.py"
     raise ValueError(f"no module of the zoo declares {spec.name}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.papers import FOLDER, Paper, load_papers, targets, unknown_names
-from benchmarks.sanity import unknown
+from benchmarks.sanity import unknown_text
 from benchmarks.suites import SUITES
 from zoo.spec import ModelSpec
 
@@ -26,7 +26,7 @@ def suite_problems(models: Mapping[str, ModelSpec]) -> list[str]:
     for model, spec in models.items():
         for name in spec.suites:
             if name not in SUITES:
-                lines.append(f"zoo/: model '{model}': suites: {unknown('suite', name, SUITES)}")
+                lines.append(f"zoo/: model '{model}': suites: {unknown_text('suite', name, SUITES)}")
             elif not set(SUITES[name].datasets) & spec.variants.keys():
                 needed = " or ".join(SUITES[name].datasets)
                 lines.append(f"zoo/: model '{model}': suites: '{name}' expects a recipe for {needed}")

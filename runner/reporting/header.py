@@ -54,8 +54,8 @@ def cost(name: str, dataset: str, card: Mapping[str, Any], runs: pd.DataFrame) -
     counted = runs[(runs["dataset"] == dataset) & (runs["model"] == name) & whole]
     for (hardware, profile), group in counted.groupby(["hardware", "profile"], sort=True):
         minutes = group["train_seconds"].median() / 60
-        took = f"{minutes / 60:,.1f} h" if minutes >= 120 else f"{minutes:,.1f} min"
-        parts.append(f"{took} per run on {clean(hardware)} ({profile}, {number(len(group), 'run')})")
+        duration = f"{minutes / 60:,.1f} h" if minutes >= 120 else f"{minutes:,.1f} min"
+        parts.append(f"{duration} per run on {clean(hardware)} ({profile}, {number(len(group), 'run')})")
     if counted.empty and "recipe" in facts:
         parts.append(
             "time unknown, because no whole run is recorded yet; runner submit --dry-run estimates it for this machine"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.curves import curve_path
-from benchmarks.errors import unknown
 from benchmarks.files import write_atomically
 from benchmarks.records import RecordError, RunRecord, load, record_json, save
 from runner.jobs.paths import JobPaths, results_folder
@@ -25,15 +24,6 @@ class Publication:
     action: Literal["published", "already", "skipped"]
     reason: str = ""
     path: Path | None = None  # of the published record
-
-
-def of_models(jobs: Sequence[JobPaths], models: Sequence[str]) -> list[JobPaths]:
-    """Return the jobs of these models, or all without models; raise UserError for a model without jobs here."""
-    present = {paths.folder.parts[-2] for paths in jobs}
-    for model in models:
-        if model not in present:
-            raise unknown("model with a job in this checkout", model, present)
-    return [paths for paths in jobs if not models or paths.folder.parts[-2] in models]
 
 
 def show(jobs: Sequence[JobPaths], dry_run: bool = False) -> None:
@@ -63,13 +53,12 @@ def publish(jobs: Iterable[JobPaths], results: Path, dry_run: bool = False) -> l
 
 
 def _publish(paths: JobPaths, results: Path, dry_run: bool) -> Publication:
-    name = "/".join(paths.folder.parts[-3:])
     if not paths.record.exists():
-        return Publication(name, "skipped", "no record yet, because the job has not ended")
+        return Publication(paths.name, "skipped", "no record yet, because the job has not ended")
     try:
         record = load(paths.record)
     except RecordError as error:
-        return Publication(name, "skipped", str(error).splitlines()[0])
+        return Publication(paths.name, "skipped", str(error).splitlines()[0])
     reason = refusal(record)
     if reason:
         return Publication(record.key, "skipped", reason)

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.bibliography import bibliography
 from benchmarks.checkout import commit_of, root
 from benchmarks.errors import UserError, unknown
-from benchmarks.labels import as_csv, as_json, as_of_line, own_line
+from benchmarks.labels import as_csv, as_json, as_of_line, unpublished_line
 from benchmarks.leaderboard import Evidence, make_board, make_choices, make_claims, make_paper_table, read
 from benchmarks.papers import Paper
 from benchmarks.suites import get_suite
@@ -94,14 +94,14 @@ def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
         board = board[board["runs"] > 0]
         claims = claims[claims["verdict"] != "not run"]
     as_of = as_of_line(board["newest"].max(), commit_of(root()))
-    own = own_line(runs)
+    unpublished = unpublished_line(runs)
     if selection.measured and fmt == "markdown":
         return measured_table(board) + "\n"
     if fmt == "table":
-        print_table(Console(), selection.suite, board, claims, f"{own} {as_of}".strip())
+        print_table(Console(), selection.suite, board, claims, f"{unpublished} {as_of}".strip())
         return None
     if fmt == "markdown":
-        as_of = f"{own} {as_of}".strip()
+        as_of = f"{unpublished} {as_of}".strip()
     return render(selection.suite, board, claims, evidence.papers, fmt, as_of=as_of)
 
 

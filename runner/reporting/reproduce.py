@@ -27,7 +27,7 @@ from runner.jobs.find import find_one
 from runner.jobs.paths import JobPaths, results_folder
 from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings
+from runner.submit.preview import Settings
 from runner.submit.run import run as run_jobs
 from runner.text import percent
 
@@ -176,7 +176,7 @@ def environment_differences(theirs: RunRecord, ours: RunRecord) -> tuple[tuple[s
 def run(text: str, settings: Settings, console: Console, *, force: bool, as_json: bool) -> int:
     """Find the record, train its job here and print the comparison; return exit code 0 for any comparison.
 
-    Returns the submit's exit code if the job does not finish. Raises UserError for a run published from this checkout,
+    Return the submit's exit code if the job does not finish. Raise UserError for a run published from this checkout,
     unless `force`.
     """
     from zoo import load_models

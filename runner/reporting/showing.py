@@ -8,13 +8,13 @@ from rich.text import Text
 
 from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError, unknown
-from benchmarks.labels import clean
+from benchmarks.labels import MARKS, SEED_ADDED, clean
 from benchmarks.plural import number
 from benchmarks.published import record_files
 from benchmarks.records import RecordError, RunRecord, load, record_json, utc
 from runner.jobs.paths import results_folder, runs_folder
 
-MOST_NAMED = 8  # candidates that an error lists
+MAX_NAMED = 8  # candidates that an error lists
 
 
 def show(text: str, as_json: bool, console: Console) -> None:
@@ -35,7 +35,7 @@ def show(text: str, as_json: bool, console: Console) -> None:
 def find(text: str, results: Path, runs: Path) -> tuple[Path, RunRecord]:
     """Return the file and the record that a key, its prefix, a published file's name or a run id names.
 
-    A published record takes precedence over the local one of the same run. Raises UserError that lists the candidates.
+    A published record takes precedence over the local one of the same run. Raise UserError that lists the candidates.
     """
     files = [*record_files(results), *sorted(runs.glob("*/*/*/record.json"))]
     by_name: dict[str, tuple[str, Path]] = {}  # name of the record -> (key, file)
@@ -57,9 +57,9 @@ def find(text: str, results: Path, runs: Path) -> tuple[Path, RunRecord]:
         return next(iter(records.values()))
     if records:
         names = [_name(path, results, runs) for path, _ in records.values()]
-        more = ", ..." if len(names) > MOST_NAMED else ""
+        more = ", ..." if len(names) > MAX_NAMED else ""
         raise UserError(
-            f"'{text}' matches {len(names)} records: {', '.join(names[:MOST_NAMED])}{more}; give one of them"
+            f"'{text}' matches {len(names)} records: {', '.join(names[:MAX_NAMED])}{more}; give one of them"
         )
     if not files:
         raise UserError(
@@ -85,9 +85,7 @@ def facts(record: RunRecord, path: Path) -> list[tuple[str, str]]:
     changes = ", ".join(f"{name}={canonical_json(value)}" for name, value in record.job.overrides.items())
     dirty = " with uncommitted changes" if source.dirty else ""
     verified = "official checksums" if record.data.verified else record.data.provenance or "not the official checksums"
-    caveats = ["seed added after looking at results"] * record.sequential + [
-        "resumed with another build or device"
-    ] * record.forced_resume
+    caveats = [SEED_ADDED] * record.sequential + [MARKS["R"]] * record.forced_resume
     return [
         ("error", error),
         ("outcome", record.outcome + (f" in epoch {record.diverged_epoch}" if record.diverged_epoch else "")),

@@ -8,7 +8,7 @@ from rich.console import Console
 from benchmarks import latex
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
-from benchmarks.labels import as_csv, as_json, error_text, gap_of, trained_text, verdict_words
+from benchmarks.labels import SYMBOLS, as_csv, as_json, error_text, gap_of, trained_text, verdict_words
 from benchmarks.papers import Paper
 from runner.reporting import markdown, terminal
 
@@ -24,7 +24,7 @@ def paper_cells(frame: pd.DataFrame, paper: Paper) -> list[Cells]:
         heads = ["As printed", *["Data set"] * several, "Model here", "Printed", "Measured", "Seeds", "Gap", "Verdict"]
         cells = []
         for row in rows.itertuples(index=False):
-            verdict = "" if pd.isna(row.model) else "context: not judged"
+            verdict = "" if pd.isna(row.model) else "not judged"
             verdict = verdict if pd.isna(row.verdict) else verdict_words(row.verdict)
             name = "" if pd.isna(row.model) else row.model
             first = [row.label, *[get_dataset(row.dataset).title] * several, name]
@@ -52,7 +52,7 @@ def choice_cells(frame: pd.DataFrame) -> list[Cells]:
 
 
 def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: str) -> str | None:
-    """Return the text of a frame in a format; None if it was printed as a table. Raises UserError for BibTeX."""
+    """Return the text of a frame in a format; None if it was printed as a table. Raise UserError for BibTeX."""
     if fmt == "json":
         return as_json(frame)
     if fmt == "csv":
@@ -76,5 +76,6 @@ def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: 
 def _latex(table: Cells, label: str, as_of: str) -> str:
     title, heads, rows, left = table
     columns = "".join("l" if i < left or i == len(heads) - 1 else "r" for i in range(len(heads)))
-    plain = [[*row[:-1], row[-1].lstrip("✓▼▲?…≠·○ ")] for row in rows]  # LaTeX's fonts lack these symbols
+    symbols = "".join(SYMBOLS.values())  # LaTeX's fonts lack most of them
+    plain = [[*row[:-1], row[-1].lstrip(f"{symbols} ")] for row in rows]
     return latex.table(heads, plain, columns, f"{title}. {as_of}", label)

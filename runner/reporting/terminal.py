@@ -13,10 +13,10 @@ from benchmarks.labels import (
     LEGEND,
     MARKS,
     clean,
+    equivalence_sentence,
     error_text,
     gap_of,
     marks_of,
-    profiles_text,
     title_of,
     trained_text,
     verdict_words,
@@ -122,9 +122,8 @@ def _print_equivalences(console: Console, rows: pd.DataFrame) -> None:
         return
     console.print(Text("Profiles", style="bold"))
     for row in rows.itertuples(index=False):
-        line = Text.assemble(
-            (verdict_words(row.verdict), COLOURS[row.verdict]), f" {profiles_text(row)}: {clean(row.reason)}."
-        )
+        line = Text(equivalence_sentence(row))
+        line.stylize(COLOURS[row.verdict], 0, len(verdict_words(row.verdict)))
         console.print(Padding(line, (0, 0, 0, 2)))
     console.print()
 

@@ -66,7 +66,7 @@ def show(path: Path | None) -> int:
 def verify(folder: Path) -> tuple[list[str], list[str]]:
     """Return (errors, warnings) of a results folder, of one data set's or model's folder, or of one record.
 
-    Raises UserError if the path does not exist.
+    Raise UserError if the path does not exist.
     """
     if not folder.exists():
         raise UserError(f"{folder}: no such file or folder")

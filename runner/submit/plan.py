@@ -38,7 +38,7 @@ def unknown_field(name: str, known: Iterable[str]) -> UserError:
 def parse_override(text: str) -> tuple[str, Any]:
     """Return the name and the value of `FIELD=VALUE`; the value is parsed as JSON if possible, else it is the text itself.
 
-    `override` checks whether a recipe has the field and accepts the value. Raises UserError for another form, or for a name
+    `override` checks whether a recipe has the field and accepts the value. Raise UserError for another form, or for a name
     that is no field of any recipe.
     """
     name, equals, value = text.partition("=")
@@ -65,7 +65,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 def parse_sweep(texts: Iterable[str]) -> list[dict[str, Any]]:
     """Return the settings of several `FIELD=A,B,C`: every combination of their values; one empty setting without texts.
 
-    Write values that contain commas as JSON: `schedule.after=[10,15],[20,25]`. Raises UserError as `parse_override` does.
+    Write values that contain commas as JSON: `schedule.after=[10,15],[20,25]`. Raise UserError as `parse_override` does.
     """
     settings: list[dict[str, Any]] = [{}]
     for text in texts:
@@ -95,7 +95,7 @@ def field_names() -> list[str]:
 def resolve_field(recipe: Recipe, name: str) -> str:
     """Return the dotted name of a recipe's field: `name` itself, or the one that ends with it ('learning_rate').
 
-    Raises UserError if no field of this recipe matches, or several do.
+    Raise UserError if no field of this recipe matches, or several do.
     """
     paths = paths_of(recipe)
     if name in paths:
@@ -111,7 +111,7 @@ def resolve_field(recipe: Recipe, name: str) -> str:
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe with `changes` (JSON values by field) applied, and those that have an effect, by dotted name.
 
-    A whole part is replaced before its fields. Raises UserError, in one line, for a value that the recipe does not accept.
+    A whole part is replaced before its fields. Raise UserError, in one line, for a value that the recipe does not accept.
     """
     effective, paths = recipe, list[str]()
     for name in sorted(changes, key=lambda name: (name not in Recipe.__dataclass_fields__, name.count("."), name)):
@@ -153,7 +153,7 @@ def make_jobs(
 
     `only` limits the models and `seeds` replaces the suite's. `overrides` (by recipe field) replace the suite's own and
     those of its sweep; jobs that become equal are merged. `sweep` is combined with all settings and replaces their values.
-    An override equal to the recipe's own value is dropped. Raises UserError for a model outside the suite or a value that
+    An override equal to the recipe's own value is dropped. Raise UserError for a model outside the suite or a value that
     cannot be trained with.
     """
     members = models_of(suite, models)

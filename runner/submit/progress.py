@@ -36,7 +36,7 @@ class Progress:
         self._seconds: dict[Kind, float] = {}  # of an epoch, at the newest rate of a running job
         self._slots = 1  # the largest number of jobs that ran concurrently so far
         self._ended = {paths for paths, state in self.states.items() if state == "done"}
-        self._spoke = time.monotonic()
+        self._last_summary = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> "Progress":
@@ -92,8 +92,8 @@ class Progress:
         self._slots = max(self._slots, len(running))
         if self._live is not None:
             self._live.update(self._table(running))
-        elif running and time.monotonic() - self._spoke > PLAIN_SECONDS:
-            self._spoke = time.monotonic()
+        elif running and time.monotonic() - self._last_summary > PLAIN_SECONDS:
+            self._last_summary = time.monotonic()
             for facts, lease in running:
                 self.say(
                     f"  {facts['key']}  {self._where(facts, lease)}  {percent(facts['test_error'])}  {self._rate(lease)}"

@@ -6,22 +6,19 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
-from benchmarks.plural import number
 from benchmarks.records import Job, utc
 from benchmarks.suites import SUITES
-from runner.console import lead
-from runner.engines.config import Slurm, Table, engine_named
+from runner.console import redirect
+from runner.engines.config import EngineSettings, Slurm
 from runner.engines.local import Work, run_inline, run_local
-from runner.engines.slots import Slot, make_slots, threads_per_slot
+from runner.engines.slots import Slot, threads_per_slot
 from runner.files import read_json, read_lines
 from runner.jobs.find import record_submission
 from runner.jobs.paths import JobPaths, host, job_lock, output_file
@@ -29,140 +26,18 @@ from runner.jobs.state import (
     MAX_FAILURES,
     TO_RUN,
     State,
-    count_states,
     failures_in_a_row,
-    plan_row,
     state_of,
     status_json,
-    submitting,
+    submit_lock,
 )
 from runner.locks import locked_within
 from runner.sources import source
-from runner.submit.estimate import expected_seconds, rough_seconds
+from runner.submit.preview import Settings, is_retried, plan_line
 from runner.submit.progress import Progress
-from runner.text import amount, duration
 from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind, mark_behind
-from runner.worker.options import RunOptions, submitter
-
-WORTH_SAYING = 3600.0  # seconds: a rough estimate is shown only above this
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run jobs: options, engine, slots and output."""
-
-    options: RunOptions = field(default_factory=RunOptions)
-    engine: str = "local"
-    slots_per_gpu: int | None = None  # None: the engine's own
-    json: bool = False
-    follow: bool = True  # wait until SLURM's tasks have ended
-
-    def table(self) -> Table:
-        """Return the engine's table; raise UserError for an unknown engine or an invalid number of slots."""
-        table = engine_named(self.engine)
-        if self.slots_per_gpu is None:
-            return table
-        if self.slots_per_gpu < 1:
-            raise UserError(f"--slots-per-gpu is {self.slots_per_gpu}, expected 1 or more")
-        return table.model_copy(update={"slots_per_gpu": self.slots_per_gpu})
-
-    def slots(self) -> list[Slot]:
-        """Return the slots on this machine; none for SLURM. Raises UserError as `table` and `make_slots` do."""
-        table = self.table()
-        if table.kind == "slurm":
-            return []
-        slots = make_slots(table.slots_per_gpu, threads_per_slot(), self.options.device, _to_stderr)
-        return slots[:1] if table.kind == "inline" else slots
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def states_of(planned: Sequence[Job]) -> list[State]:
-    """Return the state of each planned job, including those never submitted here."""
-    return [state_of(JobPaths.of(job)) for job in planned]
-
-
-def is_retried(paths: JobPaths, state: State, settings: Settings) -> bool:
-    """Return whether a submit runs a failed job again: infrastructure failures yes, a model's own failures only by `retry`."""
-    if state != "failed":
-        return False
-    kind = (read_json(paths.failure) or {}).get("kind")
-    return kind == "infrastructure" or (kind == "refused" and settings.options.force_resume)
-
-
-def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:
-    """Return the object that `submit --dry-run --json` prints."""
-    rows = [plan_row(job, state) for job, state in zip(planned, states, strict=True)]
-    return {"jobs": rows, "counts": _counts(planned, states, settings), "missing_data": missing_data(planned, settings)}
-
-
-def jobs_to_run(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> list[Job]:
-    """Return the planned jobs that a submit trains: those waiting, and failed ones that are tried again."""
-    return [
-        job
-        for job, state in zip(planned, states, strict=True)
-        if state in TO_RUN or is_retried(JobPaths.of(job), state, settings)
-    ]
-
-
-def _counts(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, int]:
-    return count_states(list(states)) | {"to_run": len(jobs_to_run(planned, states, settings))}
-
-
-def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Settings, slots: Sequence[Slot]) -> str:
-    """Return '36 jobs: 12 done, 24 to run, about 1 h 50 min on 2 slots'.
-
-    Without slots, SLURM decides how many jobs run in parallel, and no time is estimated.
-    """
-    counts = _counts(planned, states, settings)
-    parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
-    parts += [f"{counts['running']} already running"] * bool(counts["running"])
-    failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
-    parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
-    line = f"{number(counts['total'], 'job')}: {', '.join(parts)}"
-    if counts["to_run"] and not slots:
-        line += f" on SLURM (engine '{settings.engine}')"
-    elif counts["to_run"]:
-        to_run, device = jobs_to_run(planned, states, settings), slots[0].device
-        on_cpu, known_seconds = device == "cpu", expected_seconds(to_run, device)
-        rough_estimate = rough_seconds(to_run) if on_cpu and known_seconds is None else 0.0
-        if known_seconds is not None:
-            line += f", about {duration(known_seconds / len(slots))}"
-        elif rough_estimate > WORTH_SAYING:
-            line += f", roughly {duration(rough_estimate / len(slots))}"
-        line += f" on {len(slots)} {'CPU' if on_cpu else 'GPU'} slot{'s' if len(slots) > 1 else ''}"
-        line += " (for a measurement: runner bench)" if rough_estimate > WORTH_SAYING else ""
-    return line
-
-
-def missing_data(planned: Sequence[Job], settings: Settings) -> dict[str, int | None]:
-    """Return the planned data sets with missing files and the bytes to download; None if a size is unknown."""
-    from runner.data.cache import missing_files
-    from runner.data.folder import data_folder
-
-    folder = data_folder(settings.options.data_dir)
-    missing: dict[str, int | None] = {}
-    for name in dict.fromkeys(job.dataset for job in planned):
-        files = missing_files(get_dataset(name), folder, settings.options.allow_unverified_data)
-        sizes = [file.size for file in files]
-        if files:
-            missing[name] = None if None in sizes else sum(size or 0 for size in sizes)
-    return missing
-
-
-def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
-    """Return one line per data set with missing files.
-
-    For example 'cifar10: data not here, 170 MB to download: runner data prepare --dataset cifar10'.
-    """
-    lines = []
-    for name, size in missing_data(planned, settings).items():
-        download = "size unknown" if size is None else f"{amount(size)} to download"
-        lines.append(f"{name}: data missing, {download}; get it with: runner data prepare --dataset {name}")
-    return lines
+from runner.worker.options import submitter
 
 
 def check_data(planned: Sequence[Job], settings: Settings, say: Callable[[str], object]) -> None:
@@ -189,7 +64,7 @@ def run(
     With `restart`, old files of the jobs move to old/ first, after all checks have passed. `sequential` are the fingerprints
     of jobs that are run because the earlier seeds did not decide the verdict.
     """
-    table, submitted_by = settings.table(), submitter()
+    engine, submitted_by = settings.engine_settings(), submitter()
     source()  # raises for modules of another checkout, or a commit that a record cannot store
     pairs = [(job, JobPaths.of(job)) for job in planned]
     states: list[State] = ["pending" if restart else state_of(paths) for _, paths in pairs]
@@ -198,51 +73,55 @@ def run(
     console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
     waiting = [job for job, state in zip(planned, states, strict=True) if state != "done"]
     if waiting:
-        if table.kind == "slurm":
+        if engine.kind == "slurm":
             _check_slurm()
         check_data(waiting, settings, lambda line: console.print(line, style="dim", highlight=False, soft_wrap=True))
         datasets = [job.dataset for job in planned]
         console.print(f"MLflow: {how_to_see(datasets)}", style="dim", highlight=False, soft_wrap=True)
 
     submission = secrets.token_hex(8)
-    with submitting():
+    with submit_lock():
         _write_jobs(pairs, states, suite, settings, submission, restart, sequential)
         if not waiting:
             if is_behind():  # an earlier submit was killed, or left its jobs to SLURM
                 done = [paths for _, paths in pairs]
                 with BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
-            return _last_words(pairs, suite, settings, console, [])
+            return _print_end(pairs, suite, settings, console, [])
         here = {
             "device": slots[0].device if slots else settings.options.device,
             "threads": threads,
             "submission": submission,
             "submitted_by": submitted_by,
-            "on_other_device": table.on_other_device,
+            "on_other_device": engine.on_other_device,
         }
         work = Work(pairs, settings.options.model_copy(update=here))
-        queue = _queue(work, table, console) if isinstance(table, Slurm) else None
+        queue = _queue(work, engine, console) if isinstance(engine, Slurm) else None
         if queue is not None and not settings.follow:
             mark_behind()
             if settings.json:
                 _print_json(pairs)
             console.print("Next: runner status --watch; runner sync updates MLflow", soft_wrap=True)
             return 0
-        how = (
-            "stopping: each worker saves a checkpoint first ..." if queue is None else "stopped following the jobs ..."
-        )
-        with (
-            Progress(pairs, console) as progress,
-            _signals(work, progress, how) as received,
-            BackgroundSync([paths for _, paths in pairs], warn=progress.say),
-        ):
-            if queue is not None:
-                queue.follow(work, progress.tick, progress.say)
-            elif table.kind == "inline":
-                run_inline(work, slots[0], progress.tick, progress.say)
-            else:
-                run_local(work, slots, progress.tick, progress.say)
-        return _last_words(pairs, suite, settings, console, received)
+        received = _run_to_end(work, queue, engine, slots, console)
+        return _print_end(pairs, suite, settings, console, received)
+
+
+def _run_to_end(work: Work, queue: Any, engine: EngineSettings, slots: list[Slot], console: Console) -> list[int]:
+    """Run the jobs, or follow them in SLURM's `queue`, and show progress; return the stop signals that were received."""
+    on_stop = "stopped following the jobs ..." if queue else "stopping: each worker saves a checkpoint first ..."
+    with (
+        Progress(work.jobs, console) as progress,
+        _signals(work, progress, on_stop) as received,
+        BackgroundSync([paths for _, paths in work.jobs], warn=progress.say),
+    ):
+        if queue is not None:
+            queue.follow(work, progress.tick, progress.say)
+        elif engine.kind == "inline":
+            run_inline(work, slots[0], progress.tick, progress.say)
+        else:
+            run_local(work, slots, progress.tick, progress.say)
+    return received
 
 
 def _write_jobs(
@@ -295,11 +174,11 @@ def _check_slurm() -> None:
         raise UserError(f"SLURM does not answer: {error}; to find the cause: runner doctor --engine slurm") from error
 
 
-def _queue(work: Work, table: Slurm, console: Console) -> Any:
+def _queue(work: Work, engine: Slurm, console: Console) -> Any:
     """Queue what no task has yet; raise UserError if SLURM refuses it or does not answer."""
     from runner.engines import slurm
 
-    queue = slurm.Queue(table, work.options)
+    queue = slurm.Queue(engine, work.options)
     try:
         summary = queue.queue(list(work.open_jobs()))
     except slurm.SlurmUnavailable as error:
@@ -309,19 +188,22 @@ def _queue(work: Work, table: Slurm, console: Console) -> Any:
 
 
 @contextlib.contextmanager
-def _signals(work: Work, progress: Progress, how: str) -> Any:
-    """Handle signals: Ctrl-C and SIGTERM stop the work after a checkpoint; SIGHUP only detaches the terminal."""
+def _signals(work: Work, progress: Progress, on_stop: str) -> Any:
+    """Handle signals: Ctrl-C and SIGTERM print `on_stop` and stop the work; SIGHUP only detaches the terminal.
+
+    Yield the list of the stop signals received so far.
+    """
     received: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         work.stopping.set()
         if len(received) == 1:
-            progress.say(how)
+            progress.say(on_stop)
 
     def leave_terminal(_number: int, _frame: FrameType | None) -> None:
         """Redirect the streams before anything is printed, because a write to a closed terminal raises."""
-        lead((1, 2), output_file())
+        redirect((1, 2), output_file())
         progress.detach()
 
     handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: leave_terminal}
@@ -333,7 +215,7 @@ def _signals(work: Work, progress: Progress, how: str) -> Any:
             signal.signal(number, handler)
 
 
-def _last_words(
+def _print_end(
     pairs: Sequence[tuple[Job, JobPaths]], suite: str, settings: Settings, console: Console, received: list[int]
 ) -> int:
     """Print the end of a submit: failures with their logs, and the next command. Return the exit code."""
@@ -353,8 +235,8 @@ def _last_words(
     line = f"{done} of {len(pairs)} done"
     if received:
         end = "stopped. The same command continues from the checkpoints."
-        if settings.table().kind == "slurm":
-            which = f"--suite {suite}" if suite in SUITES else pairs[0][0].key
+        if settings.engine_settings().kind == "slurm":
+            which = f"--suite {suite}" if suite in SUITES else " ".join(job.key for job, _ in pairs)
             end = f"SLURM continues with the other jobs. The same command follows them; runner stop {which} stops them."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]

@@ -23,7 +23,7 @@ from runner.jobs.find import all_jobs, read_jobs
 from runner.jobs.paths import JobPaths, results_folder, runs_folder
 from runner.jobs.state import state_of, status_json
 from runner.submit.plan import make_jobs
-from runner.submit.run import Settings, is_retried
+from runner.submit.preview import Settings, is_retried
 from runner.submit.run import run as run_jobs
 
 UNDECIDED = ("not run", "more seeds", "inconclusive")
@@ -83,13 +83,13 @@ def plan_round(
     board = make_board(evidence, suite.datasets, {job.model for job in templates})
     rows = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
     counted = evidence.runs[evidence.runs["standing"] == "counted"]
-    goals = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
+    has_figure = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
     steps = {}
     for template in templates:
         place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
         board_row: Any = rows.get(place)
         if board_row is None:  # no run under this profile yet
-            row = Row("not run" if goals.get(place[:2]) else "no paper figure")
+            row = Row("not run" if has_figure.get(place[:2]) else "no paper figure")
         else:
             here = counted
             for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):
@@ -114,7 +114,7 @@ def _data_status(dataset: str, settings: Settings) -> str:
 def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
     """Return the seeds of this row with a record or a lasting failure in .runs, and the number of failures."""
     finished_seeds, failed_seeds = set(), set()
-    here = [paths for paths in all_jobs() if paths.folder.parts[-3:-1] == (template.dataset, template.model)]
+    here = [paths for paths in all_jobs() if (paths.dataset, paths.model) == (template.dataset, template.model)]
     for job, paths in read_jobs(here)[0]:
         if job.model_copy(update={"seed": template.seed}) != template:
             continue
@@ -138,7 +138,7 @@ def run(
 ) -> tuple[int, list[Job]]:
     """Analyse and run the required seeds until nothing is left to run; return (exit code, every job planned).
 
-    Raises UserError for a suite with overrides, because no paper's figure judges those.
+    Raise UserError for a suite with overrides, because no paper's figure judges those.
     """
     check_max_seeds(max_seeds)
     templates = make_jobs(suite, models, only=only, seeds=[0], profile=profile)

@@ -134,12 +134,12 @@ class Tracker:
         problems: list[str] = []
         try:
             suites = suites_of_jobs()
-            news = self._news(jobs, suites, report, problems)
-            if news and (problem := unfit_folder()):
-                report.left += len(news)
+            changed_jobs = self._changed_jobs(jobs, suites, report, problems)
+            if changed_jobs and (problem := unfit_folder()):
+                report.left += len(changed_jobs)
                 problems.append(problem)
-            elif news:
-                self._send(news, suites, report, problems, patience, stop)
+            elif changed_jobs:
+                self._send_all(changed_jobs, suites, report, problems, patience, stop)
         except MlflowMissingError:
             problems.append("mlflow is not installed, so no run was written to it; once it is installed: runner sync")
         except Exception as error:  # no error may end a training or the command around it
@@ -160,17 +160,17 @@ class Tracker:
 
     # --- steps of a sync ---
 
-    def _news(
+    def _changed_jobs(
         self, jobs: Iterable[JobPaths], suites: dict[str, set[str]], report: SyncReport, problems: list[str]
     ) -> list[View]:
         """Return the jobs that have something to send, judged from their files alone."""
-        news = []
+        changed_jobs = []
         for paths in jobs:
             try:
                 view = read_view(paths, suites, self._jobs.get(paths.folder))
             except Exception as error:  # one broken folder must not affect the others
                 report.left += 1
-                problems.append(f"MLflow has no run of {paths.folder.name}: {line_of(error)}")
+                problems.append(f"MLflow has no run of {paths.name}: {line_of(error)}")
                 continue
             if view is None:
                 report.not_started += 1
@@ -180,12 +180,12 @@ class Tracker:
             if self._seen.get(paths.folder) == view.signature:
                 report.unchanged += 1
             else:
-                news.append(view)
-        return news
+                changed_jobs.append(view)
+        return changed_jobs
 
-    def _send(
+    def _send_all(
         self,
-        news: list[View],
+        changed_jobs: list[View],
         suites: dict[str, set[str]],
         report: SyncReport,
         problems: list[str],
@@ -193,15 +193,15 @@ class Tracker:
         stop: Callable[[], bool],
     ) -> None:
         """Send the jobs one after another under the writer's lock, and count the results in the report."""
-        report.left += len(news)
+        report.left += len(changed_jobs)
         client_class = mlflow_client()  # takes seconds, so before the lock
-        with writing(patience) as alone:
-            if not alone:
+        with writing(patience) as held:
+            if not held:
                 report.busy = True
                 return
             self._open(client_class)
-            self._find(news)
-            for view in news:
+            self._find(changed_jobs)
+            for view in changed_jobs:
                 if stop():
                     return
                 try:
@@ -210,7 +210,7 @@ class Tracker:
                     now = read_view(view.paths, suites, view.job)
                     if now is None or now.run != view.run:  # restarted meanwhile: left for the next sync
                         continue
-                    sent = self._bring(now)
+                    sent = self._send_run(now)
                 except Exception as error:
                     if is_about_the_store(error):
                         raise
@@ -267,10 +267,10 @@ class Tracker:
         path = database_of(self.uri)
         return (artifacts_beside(path) / dataset).as_uri() if path else None
 
-    def _find(self, news: list[View]) -> None:
+    def _find(self, changed_jobs: list[View]) -> None:
         """Find which of these runs MLflow has: one search per run, or one per model for more than FEW runs."""
         missing: dict[tuple[str, str], list[str]] = {}
-        for view in news:
+        for view in changed_jobs:
             if view.run not in self._runs:
                 missing.setdefault((view.job.dataset, view.job.model), []).append(view.run)
         for (dataset, model), runs in missing.items():
@@ -298,7 +298,7 @@ class Tracker:
             if not token:
                 return
 
-    def _bring(self, view: View) -> bool:
+    def _send_run(self, view: View) -> bool:
         """Send what MLflow lacks of one run; return whether there was anything. Safe to repeat after a failure."""
         run = self._runs.get(view.run)
         created = run is None

@@ -26,7 +26,7 @@ from zoo.cudaconvnet import WithinMapNorm
 
 TORCH = "torch"  # the choice that swaps nothing
 MEASURED = "measured"  # to be measured when the training begins
-WAYS = {"t": "torch", "w": "Winograd", "r": "Winograd along rows", "m": "matrix product", "s": "sums in the cache"}
+WAYS = {"t": "torch", "w": "Winograd", "c": "Winograd along columns", "m": "matrix product", "s": "sums in the cache"}
 KINDS: Mapping[type, Any] = {nn.Conv2d: Shape, nn.LocalResponseNorm: NormShape, WithinMapNorm: WithinNormShape}
 GAIN = 1.1  # required speed-up over torch in the best turn: guards against choosing by noise
 TRIAL_IMAGES = 32

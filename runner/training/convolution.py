@@ -1,8 +1,8 @@
 """Implement a convolution whose three operations each use the fastest implementation: `fast` on a CPU.
 
 The operations are the forward pass, the input gradient and the weight gradient. Each can use torch's convolution, Winograd's
-in two dimensions or along rows (stride 1, kernels of 3x3 and 5x5), or a matrix product with the patches of the image. They
-differ only in rounding.
+in two dimensions or along columns (stride 1, kernels of 3x3 and 5x5), or a matrix product with the patches of the image.
+They differ only in rounding.
 runner/training/arithmetic.py chooses.
 """
 
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from runner.training import winograd, winograd_rows
+from runner.training import winograd, winograd_columns
 
-WINOGRAD: dict[str, Any] = {"w": winograd, "r": winograd_rows}  # by the letter of the way
-FEW_MAPS = 64  # with more maps, rows are slower than tiles of two dimensions, and their rounding errors larger
+WINOGRAD: dict[str, Any] = {"w": winograd, "c": winograd_columns}  # by the letter of the way
+FEW_MAPS = 64  # with more maps, columns are slower than tiles of two dimensions, and their rounding errors larger
 PATCH_BYTES = 2**21  # size of the patches of a chunk of images
 
 # Stride, padding, letters of the implementations, memory layout of output and gradients.
@@ -83,11 +83,15 @@ class Shape:
         winograds = self.kernel in winograd.TILES and self.stride == 1 and self.padding < self.kernel
         matrix = operation != 1 or (self.kernel == self.stride == 1 and not self.padding)
         has_gradient = operation != 1 or self.input_gradient
-        rows = "r" * (max(self.images[0], self.maps) <= FEW_MAPS)
-        return "t" + f"w{rows}" * (winograds and has_gradient) + "m" * (matrix and has_gradient)
+        columns = "c" * (max(self.images[0], self.maps) <= FEW_MAPS)
+        return "t" + f"w{columns}" * (winograds and has_gradient) + "m" * (matrix and has_gradient)
 
     def trial(self, batch: int) -> Callable[[int, str], None]:
         """Return a function that runs one operation with one implementation on `batch` images of noise."""
+        if "w" in self.ways(0):
+            from runner.training.tiles import compile_loops
+
+            compile_loops()
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         x = torch.randn(batch, *self.images).contiguous(memory_format=layout)
         weight = torch.randn(self.maps, self.images[0], self.kernel, self.kernel)

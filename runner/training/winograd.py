@@ -9,6 +9,8 @@ A batch is processed in chunks of images, so that the intermediate results stay 
 the layer's input and weights are kept, as in torch's own convolution. Images here are (N, H, W, C).
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,7 +23,7 @@ POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 # For more than seven points: of the sets with numerators and denominators up to 4, the one with the smallest errors.
 WIDE_POINTS = (0.0, 1 / 3, -1 / 3, 0.75, -0.75, 1.5, -1.5, 3.0, -3.0, 1.0, -1.0)
 TILES = {3: (2, 3, 4), 5: (2, 3, 4)}  # sides of a tile's outputs, by kernel; larger tiles round worse
-CHUNK_BYTES = 12 * 2**20  # size of a chunk's transformed tiles
+CHUNK_BYTES = 8 * 2**20  # size of a chunk's transformed tiles
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ class Tiling:
         """Return how many images' transformed tiles, of `maps` maps in all, fit into CHUNK_BYTES (at least 1)."""
         return max(1, CHUNK_BYTES // (4 * self.matrices.n**2 * self.down * self.across * maps))
 
+    def empty(self, images: int, maps: int) -> Tensor:
+        """Return memory for the transformed tiles of images: (n * n, images, down, across, maps)."""
+        return torch.empty(self.matrices.n**2, images, self.down, self.across, maps)
+
 
 def tiling_of(r: int, height: int, width: int) -> Tiling:
     """Return the cheapest tiling of height x width outputs of an r x r kernel."""
@@ -103,82 +109,48 @@ def transform_kernels(weight: Tensor, matrices: Transforms) -> Tensor:
     return torch.matmul(g, rows).view(-1, c, k)
 
 
-def transform_data(x: Tensor, padding: int, tiling: Tiling) -> Tensor:
-    """Return B^T x B of all tiles of zero-padded images (N, H, W, C) as (n * n, tiles * N, C).
-
-    The padded copy has the pixel's images and maps next to each other, so that rows and columns of tiles are views.
-    """
-    batch, height, width, c = x.shape
-    m, n, bt = tiling.matrices.m, tiling.matrices.n, tiling.matrices.data
-    down, across = tiling.down, tiling.across
-    rows, columns, pixel = down * m + n - m, across * m + n - m, batch * c
-    padded = x.new_zeros(rows, columns, batch, c)
-    padded[padding : padding + height, padding : padding + width] = x.permute(1, 2, 0, 3)
-    row = columns * pixel
-    strips = torch.bmm(bt.expand(down, n, n), padded.as_strided((down, n, row), (m * row, row, 1)))
-    strips = strips.view(down, n, columns, pixel)
-    tiles = x.new_empty(n, n, down, across, pixel)
-    for i in range(down):
-        for j in range(across):
-            torch.bmm(bt.expand(n, n, n), strips[i, :, j * m : j * m + n], out=tiles[:, :, i, j])
-    return tiles.view(n * n, -1, c)
-
-
-def transform_output(products: Tensor, batch: int, tiling: Tiling) -> Tensor:
-    """Return A^T Y A of products (n * n, tiles * N, K) as a view (N, down, m, across, m, K) of the images."""
-    m, n, at = tiling.matrices.m, tiling.matrices.n, tiling.matrices.output
-    k = products.shape[2]
-    rows = torch.mm(at, products.view(n, -1)).view(m, n, -1)
-    images = torch.matmul(at, rows).view(m, m, tiling.down, tiling.across, batch, k)
-    return images.permute(4, 2, 0, 3, 1, 5)
-
-
-def write(images: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """Write images (..., K) plus the bias (K,), if there is one, into out."""
-    if bias is None:
-        out.copy_(images)
-    else:
-        torch.add(images, bias, out=out)
+@contextlib.contextmanager
+def contiguous(out: Tensor) -> Iterator[Tensor]:
+    """Yield memory to write a tensor's values into: the tensor itself if it is contiguous, else a copy."""
+    memory = out if out.is_contiguous() else torch.empty_like(out, memory_format=torch.contiguous_format)
+    yield memory
+    if memory is not out:
+        out.copy_(memory)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, out: Tensor) -> None:
     """Write the convolution of images (N, H, W, C) with weights (K, C, r, r), stride 1, into out (N, H', W', K)."""
+    from runner.training.tiles import join, split  # compiles when it is first used
+
     batch, height, width, k = out.shape
+    c = x.shape[3]
     tiling = tiling_of(weight.shape[2], height, width)
-    m, down, across = tiling.matrices.m, tiling.down, tiling.across
     kernels = transform_kernels(weight, tiling.matrices)
-    whole = (height, width) == (down * m, across * m)
-    size = tiling.images_per_chunk(x.shape[3] + k)
+    size = tiling.images_per_chunk(c + k)
     for start in range(0, batch, size):
-        part = slice(start, start + size)
-        target = out[part]
-        products = torch.bmm(transform_data(x[part], padding, tiling), kernels)
-        images = transform_output(products, len(target), tiling)
-        if not whole:
-            images = images.reshape(len(target), down * m, across * m, k)[:, :height, :width]
-        else:
-            target = target.view(len(target), down, m, across, m, k)
-        write(images, bias, target)
+        part, target = x[start : start + size].contiguous(), out[start : start + size]
+        data, products = tiling.empty(len(part), c), tiling.empty(len(part), k)
+        split(part, tiling.matrices.data, tiling.matrices.m, padding, data)
+        torch.bmm(data.flatten(1, 3), kernels, out=products.flatten(1, 3))
+        with contiguous(target) as images:
+            join(products, tiling.matrices.output, bias, images)
 
 
 def weight_gradient(x: Tensor, gradient: Tensor, r: int, padding: int) -> Tensor:
     """Return the weight gradient (K, C, r, r) from input (N, H, W, C) and output gradient (N, H', W', K)."""
+    from runner.training.tiles import split
+
     batch, height, width, k = gradient.shape
     c = x.shape[3]
     tiling = tiling_of(r, height, width)
-    m, n, a, g = tiling.matrices.m, tiling.matrices.n, tiling.matrices.output.T.contiguous(), tiling.matrices.kernel
-    down, across = tiling.down, tiling.across
+    m, n, g = tiling.matrices.m, tiling.matrices.n, tiling.matrices.kernel
     size = tiling.images_per_chunk(c + k)
     total = x.new_zeros(n * n, k, c)
     for start in range(0, batch, size):
-        part = gradient[start : start + size]
-        images = len(part)
-        if (height, width) != (down * m, across * m):
-            padded = part.new_zeros(images, down * m, across * m, k)
-            padded[:, :height, :width] = part
-            part = padded
-        tiles = part.reshape(images, down, m, across, m, k).permute(2, 4, 1, 3, 0, 5).reshape(m, -1)
-        spread = torch.matmul(a, torch.mm(a, tiles).view(n, m, -1)).view(n * n, -1, k)
-        total.baddbmm_(spread.transpose(1, 2), transform_data(x[start : start + size], padding, tiling))
+        images, outputs = x[start : start + size].contiguous(), gradient[start : start + size].contiguous()
+        data, spread = tiling.empty(len(images), c), tiling.empty(len(images), k)
+        split(images, tiling.matrices.data, m, padding, data)
+        split(outputs, tiling.matrices.output.T, m, 0, spread)
+        total.baddbmm_(spread.flatten(1, 3).transpose(1, 2), data.flatten(1, 3))
     kernels = torch.matmul(g.T, torch.mm(g.T, total.view(n, -1)).view(r, n, -1))
     return kernels.view(r, r, k, c).permute(2, 3, 0, 1)

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError
 from benchmarks.files import write_atomically
-from benchmarks.records import Job, save
+from benchmarks.records import DataFacts, Job, save
 from runner.files import append_line, read_lines
 from runner.jobs.find import sequential_jobs
 from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
-from runner.jobs.state import TO_RUN, last_run, log_tail, state_of, too_many_failures
+from runner.jobs.state import TO_RUN, last_run, log_tail, starts_of, state_of, too_many_failures
 from runner.sources import source
+from runner.text import percent
 from runner.training import memory
 from runner.worker.lease import Lease, Log, sampling
 from runner.worker.options import RunOptions
@@ -34,10 +35,11 @@ from runner.worker.record import curve_csv, environment, make_record, rehearse, 
 if TYPE_CHECKING:
     import torch
 
-    from runner.data.cache import Data
+    from runner.training.batches import Prepared
     from runner.training.checkpoint import Checkpoint
     from runner.training.loop import Trained
     from zoo.recipe import Recipe
+    from zoo.spec import ModelSpec
 
 STOP_CHECK_SECONDS = 0.5  # between two checks for the stop file
 
@@ -54,7 +56,16 @@ class Worker:
     stopping: threading.Event = field(default_factory=threading.Event)
     echo: Callable[[str], None] | None = None  # for an inline worker: also show log lines
     own_process: bool = True  # False if the submit itself runs the jobs
-    shared: dict[str, Any] = field(default_factory=dict)  # the data set, kept from job to job
+    data: "DataOnDevice | None" = None  # of the last job
+
+
+@dataclass(frozen=True)
+class DataOnDevice:
+    """A prepared data set, which the jobs of a bundle share."""
+
+    key: tuple[str, str, int, int]  # data set, preprocessing, held-out images, threads
+    facts: DataFacts
+    prepared: "Prepared"
 
 
 # --- a bundle, a job ---------------------------------------------------------------------------------------------------
@@ -190,11 +201,7 @@ class JobAttempt:
         """
         import torch
 
-        from runner.data import cache
-        from runner.data.folder import data_folder
-        from runner.training import batches, profiles
-        from runner.training import loop as train
-        from zoo import load_models, problems
+        from runner.training import loop, profiles
 
         job, log = self.job, self.log
         resume = self._checkpoint()
@@ -204,7 +211,52 @@ class JobAttempt:
             return "interrupted"
         device = torch.device(self.options.device)
         profiles.check_device(device)
+        spec = self._spec()
+        switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu, spec.bitwise)
+        profiles.apply(switches)
+        recipe = recipe_of(job)
+        data = self._data_on(device, recipe, threads)
+        known = self._known(data.facts, device, switches)
+        facts = self._facts(known)
+        rehearse(job, self.run, recipe, facts, **known)
+        if resume is not None:
+            log(f"resuming after epoch {resume.epoch}, step {resume.step}")
 
+        def trained_from(start: "Checkpoint | None") -> "Trained":
+            return loop.train(
+                job, self.run, spec, recipe, data.prepared, device, switches, self.hooks(), resume=start,
+                force_resume=self.options.force_resume, on_other_device=self.options.on_other_device, facts=facts,
+            )  # fmt: skip
+
+        try:
+            try:
+                trained = trained_from(resume)
+            except loop.ResumeRefused as refused:
+                if not (refused.other_model and self.options.on_other_device == "restart"):
+                    raise
+                self._start_again(f"is from another device ({refused})")
+                known = self._known(data.facts, device, switches)
+                trained = trained_from(None)
+        except loop.Stopped:
+            log("stopped after a checkpoint")
+            return "interrupted"
+        except loop.ResumeRefused as refused:
+            raise loop.ResumeRefused(
+                f"the checkpoint can't be resumed with the same bits, because this has changed since it was saved: {refused}; "
+                "resume it where it was saved, force it with `runner submit --force-resume` (the record says so), or start "
+                "again with `runner retry`"
+            ) from refused
+        known["environment"] = known["environment"].model_copy(update={"precision": trained.switches})
+        self._write_results(trained, recipe, known)
+        return "finished"
+
+    # --- parts of an attempt ---
+
+    def _spec(self) -> "ModelSpec":
+        """Return the job's model. Raise OutdatedError if the zoo no longer has it for this data set at this revision."""
+        from zoo import load_models, problems
+
+        job = self.job
         spec = load_models().get(job.model)
         variant = spec.variants.get(job.dataset) if spec else None
         if spec is None and problems():  # not outdated, because the file may be repaired
@@ -217,72 +269,36 @@ class JobAttempt:
             raise OutdatedError(
                 f"planned for revision {job.revision}, but the zoo's is now {variant.revision}: submit the suite again"
             )
-        switches = profiles.resolve(job.profile, device, spec.channels_last_on_cpu, spec.bitwise)
-        profiles.apply(switches)
-        recipe = recipe_of(job)
-        data_key = (job.dataset, recipe.preprocessing, recipe.holdout, threads)
-        if self.worker.shared.get("needed") != data_key:
-            self.worker.shared.clear()
+        return spec
+
+    def _data_on(self, device: "torch.device", recipe: "Recipe", threads: int) -> "DataOnDevice":
+        """Return the job's data set on the device: that of the worker's last job if it is the same, else loaded anew."""
+        import torch
+
+        from runner.data import cache
+        from runner.data.folder import data_folder
+        from runner.training import batches
+
+        dataset, key = self.job.dataset, (self.job.dataset, recipe.preprocessing, recipe.holdout, threads)
+        if self.worker.data is None or self.worker.data.key != key:
+            self.worker.data = None
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # otherwise the memory of the last data set counts as used
             folder = data_folder(self.options.data_dir)
-            loaded = cache.load(job.dataset, folder, self.options.allow_unverified_data, log)
+            loaded = cache.load(dataset, folder, self.options.allow_unverified_data, self.log)
             began = time.perf_counter()
-            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log, self.options.shares)
-            log(
-                f"{job.dataset} on {device} in {time.perf_counter() - began:.1f} s, preprocessing {recipe.preprocessing}"
-            )
-            self.worker.shared.update(needed=data_key, loaded=loaded, prepared=prepared)
-        loaded, prepared = self.worker.shared["loaded"], self.worker.shared["prepared"]
-        known = self._known(loaded, device, switches)
-        facts = self._facts(known)
-        rehearse(job, self.run, recipe, facts, **known)
-        if resume is not None:
-            log(f"resuming after epoch {resume.epoch}, step {resume.step}")
-
-        def trained_from(start: "Checkpoint | None") -> "Trained":
-            return train.train(
-                job, self.run, spec, recipe, prepared, device, switches, self.hooks(), resume=start,
-                force_resume=self.options.force_resume, on_other_device=self.options.on_other_device, facts=facts,
-            )  # fmt: skip
-
-        try:
-            try:
-                trained = trained_from(resume)
-            except train.ResumeRefused as refused:
-                if not (refused.other_model and self.options.on_other_device == "restart"):
-                    raise
-                self._start_again(f"is from another device ({refused})")
-                known = self._known(loaded, device, switches)
-                trained = trained_from(None)
-        except train.Stopped:
-            log("stopped after a checkpoint")
-            return "interrupted"
-        except train.ResumeRefused as refused:
-            raise train.ResumeRefused(
-                f"the checkpoint is from another machine or other code ({refused}): resume it there, force it with "
-                "`runner submit --force-resume` (the record says so), or start again with `runner retry`"
-            ) from refused
-        known["environment"] = known["environment"].model_copy(update={"precision": trained.switches})
-        try:
-            self._write_results(trained, recipe, known)
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:
-            log("".join(traceback.format_exception(error)))
-            raise UserError(
-                f"the training ended, but its results can't be written: {type(error).__name__}: {error}; the last checkpoint "
-                "is kept, and the same command resumes from it"
-            ) from error
-        return "finished"
-
-    # --- parts of an attempt ---
+            shares = self.options.shares
+            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, self.log, shares)
+            spent = time.perf_counter() - began
+            self.log(f"{dataset} on {device} in {spent:.1f} s, preprocessing {recipe.preprocessing}")
+            self.worker.data = DataOnDevice(key, loaded.facts, prepared)
+        return self.worker.data
 
     def hooks(self) -> Any:
         """Return the loop's hooks, which write this attempt's files."""
-        from runner.training import loop as train
+        from runner.training import loop
 
-        return train.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
+        return loop.Hooks(stop=self._stop, save=self._save, progress=self.lease.progress, log=self.log)
 
     def _stop(self) -> bool:
         """Return whether to stop.
@@ -334,12 +350,12 @@ class JobAttempt:
     def _write_metrics(self, curve: list[dict[str, Any]]) -> None:
         write_atomically(self.paths.metrics, "".join(canonical_json(row) + "\n" for row in curve))
 
-    def _known(self, loaded: "Data", device: "torch.device", switches: dict[str, Any]) -> dict[str, Any]:
+    def _known(self, data: DataFacts, device: "torch.device", switches: dict[str, Any]) -> dict[str, Any]:
         """Return the parts of the record that are known before the first step."""
         return {
-            "starts": [line for line in read_lines(self.paths.attempts) if line.get("event") == "start"],
+            "starts": starts_of(self.paths),
             "environment": environment(device, switches),
-            "data": loaded.facts,
+            "data": data,
             "sequential": self.job.fingerprint in sequential_jobs(),
             "submitted_by": self.options.submitted_by,
         }
@@ -358,14 +374,24 @@ class JobAttempt:
         }
 
     def _write_results(self, trained: "Trained", recipe: "Recipe", known: dict[str, Any]) -> None:
-        """Write the weights, then the curve, then the record, which commits: the job is then done."""
-        write_atomically(self.paths.weights, weights_bytes(trained.weights))
-        write_atomically(self.paths.curve, curve_csv(trained.curve))
-        record = make_record(self.job, self.run, trained, recipe, **known)
-        save(record, self.paths.record)
+        """Write the weights, then the curve, then the record, which commits: the job is then done.
+
+        Raise UserError for results that no record can hold, and OSError or MemoryError of the machine.
+        """
+        try:
+            write_atomically(self.paths.weights, weights_bytes(trained.weights))
+            write_atomically(self.paths.curve, curve_csv(trained.curve))
+            record = make_record(self.job, self.run, trained, recipe, **known)
+            save(record, self.paths.record)
+        except (OSError, MemoryError):
+            raise
+        except Exception as problem:
+            self.log("".join(traceback.format_exception(problem)))
+            raise UserError(
+                f"the training ended, but its results can't be written: {type(problem).__name__}: {problem}; the last "
+                "checkpoint is kept, and the same command resumes from it"
+            ) from problem
         self.paths.checkpoint.unlink(missing_ok=True)
         self.paths.failure.unlink(missing_ok=True)
-        error = "-" if record.test_error is None else f"{record.test_error:.2f} %"
-        self.log(
-            f"{record.outcome}: {record.protocol.evaluation} error {error} in {record.train_seconds:.0f} s of training"
-        )
+        error, seconds = percent(record.test_error), record.train_seconds
+        self.log(f"{record.outcome}: {record.protocol.evaluation} error {error} in {seconds:.0f} s of training")

@@ -38,9 +38,8 @@ class JsonModel(BaseModel):
 class RunOptions(JsonModel):
     """How to run jobs. A job gives the same result under any of these options, or its record names the difference."""
 
-    device: Literal["auto", "cpu", "cuda"] = (
-        "cpu"  # a worker has its slot's device; CUDA_VISIBLE_DEVICES selects the GPU
-    )
+    # A worker has its slot's device; CUDA_VISIBLE_DEVICES selects the GPU.
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
     shares: Annotated[int, Field(ge=1)] = 1  # how many slots share the device's memory
     threads: Annotated[int, Field(ge=1)] = 1
     data_dir: Path | None = None

@@ -8,7 +8,20 @@ import plotly.graph_objects as go
 from escape import label
 
 from benchmarks.labels import SYMBOLS, error_text, gap_of
-from charts.common import BAND, BLUE, ERROR, GREY, ORANGE, PRINTED, VERDICT_STYLES, full_name, layout, scale_above, tick
+from charts.common import (
+    BAND,
+    BLUE,
+    ERROR,
+    GREY,
+    ORANGE,
+    PRINTED,
+    VERDICT_STYLES,
+    full_name,
+    horizontal_lines,
+    layout,
+    scale_above,
+    tick,
+)
 
 
 def gap_order(view: pd.DataFrame) -> pd.DataFrame:
@@ -28,36 +41,17 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
     rows = gap_order(view)
     places = list(range(len(rows), 0, -1))
     figure = go.Figure()
-    lines_x: list[Any] = []
-    lines_y: list[Any] = []
-    spreads_x: list[Any] = []
-    spreads_y: list[Any] = []
-    for place, row in zip(places, rows.itertuples(index=False), strict=True):
-        if not (pd.isna(row.mean) or pd.isna(row.reported)):
-            lines_x += [row.reported, row.mean, None]
-            lines_y += [place, place, None]
-        if not (pd.isna(row.mean) or pd.isna(row.prediction)):
-            spreads_x += [max(0.0, row.mean - row.prediction), row.mean + row.prediction, None]  # no error is below 0
-            spreads_y += [place, place, None]
-    if spreads_x:
-        figure.add_scatter(
-            x=spreads_x,
-            y=spreads_y,
-            mode="lines",
-            line={"color": BAND, "width": 11},
-            name="95 % for one new run",
-            hoverinfo="skip",
-        )
-    if lines_x:
-        figure.add_scatter(
-            x=lines_x,
-            y=lines_y,
-            mode="lines",
-            line={"color": GREY, "width": 1.5, "dash": "dot"},
-            hoverinfo="skip",
-            showlegend=False,
-        )
     shown = rows.assign(place=places)
+    measured = shown[shown["mean"].notna()]
+    spreads = [
+        (max(0.0, row.mean - row.prediction), row.mean + row.prediction, row.place)  # no error is below 0
+        for row in measured[measured["prediction"].notna()].itertuples(index=False)
+    ]
+    gaps = [
+        (row.reported, row.mean, row.place) for row in measured[measured["reported"].notna()].itertuples(index=False)
+    ]
+    horizontal_lines(figure, spreads, {"color": BAND, "width": 11}, "95 % for one new run")
+    horizontal_lines(figure, gaps, {"color": GREY, "width": 1.5, "dash": "dot"})
     reported = shown[shown["reported"].notna()]
     if len(reported):
         figure.add_scatter(
@@ -91,7 +85,7 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(
         tickvals=places, ticktext=[tick(row) for row in rows.itertuples(index=False)], range=[0.3, len(rows) + 0.7]
     )
-    ends = [x for x in [*spreads_x, *lines_x, *rows["error"]] if x is not None]
+    ends = [x for left, right, _ in (*spreads, *gaps) for x in (left, right)] + rows["error"].tolist()
     if ends:
         margin = 0.06 * (max(ends) - min(ends)) or 0.5
         figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin])

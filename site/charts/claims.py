@@ -9,7 +9,7 @@ from escape import label
 
 from benchmarks.datasets import get_dataset
 from benchmarks.labels import SYMBOLS
-from charts.common import BAND, GREY, PRINTED, VERDICT_STYLES, layout, scale_above
+from charts.common import BAND, GREY, PRINTED, VERDICT_STYLES, horizontal_lines, layout, scale_above
 
 
 def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
@@ -23,15 +23,8 @@ def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
     figure = go.Figure()
     figure.add_vline(x=0, line={"color": GREY, "width": 1.5})
     equal = shown[shown["margin"].notna()]
-    if len(equal):
-        figure.add_scatter(
-            x=[x for margin in equal["margin"] for x in (-margin, margin, None)],
-            y=[y for place in equal["place"] for y in (place, place, None)],
-            mode="lines",
-            line={"color": BAND, "width": 15},
-            name="counts as equal",
-            hoverinfo="skip",
-        )
+    bands = [(-row.margin, row.margin, row.place) for row in equal.itertuples(index=False)]
+    horizontal_lines(figure, bands, {"color": BAND, "width": 15}, "counts as equal")
     printed = shown[shown["reported_difference"].notna()]
     if len(printed):
         figure.add_scatter(

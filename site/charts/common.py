@@ -6,6 +6,7 @@ through `label`. A point of a model or run names it in `customdata`, because ind
 ["model", model, dataset] or ["run", run].
 """
 
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -57,6 +58,22 @@ def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
     figure.update_xaxes(showgrid=True, gridcolor=GRID, zeroline=False, automargin=True)
     figure.update_yaxes(showgrid=True, gridcolor=GRID, zeroline=False, automargin=True)
     return figure
+
+
+def horizontal_lines(
+    figure: go.Figure, segments: Sequence[tuple[float, float, int]], line: Mapping[str, Any], name: str | None = None
+) -> None:
+    """Draw a line for each (left, right, place on the y axis), all as one series; without a name it is not in the legend."""
+    if segments:
+        figure.add_scatter(
+            x=[x for left, right, _ in segments for x in (left, right, None)],
+            y=[y for *_, place in segments for y in (place, place, None)],
+            mode="lines",
+            line=line,
+            name=name,
+            showlegend=name is not None,
+            hoverinfo="skip",
+        )
 
 
 def full_name(row: Any) -> str:

@@ -12,17 +12,9 @@ from benchmarks.papers import Paper, context_of
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, printed_text, sentence, trained
 
 RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours are listed
-
-
 GROUPS = ("measured", "no figure", "not run", "printed only")  # groups of a board's rows, in this order
-SEARCHED = (
-    "label",
-    "model",
-    "paper",
-    "where",
-    "printed",
-    "printed_label",
-)  # searched columns of the board; fields of the paper are added
+# Searched columns of the board; fields of the paper are added.
+SEARCHED = ("label", "model", "paper", "where", "printed", "printed_label")
 
 
 def ranked_view(
@@ -205,6 +197,6 @@ def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
     errors = list(dict.fromkeys(numbers["printed"]))
     listing = errors if len(errors) <= 4 else [*errors[:2], "…", *errors[-1:]]
     own = {row.reported: str(row.printed)}  # with its digits as printed
-    goals = " or ".join(dict.fromkeys(own.get(goal, f"{goal:g}") for goal in numbers["reported"]))
+    printed = " or ".join(dict.fromkeys(own.get(reported, f"{reported:g}") for reported in numbers["reported"]))
     many = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
-    return f"Other attempts at {goals} gave {', '.join(listing)}{many}."
+    return f"Other attempts at {printed} gave {', '.join(listing)}{many}."

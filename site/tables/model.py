@@ -50,7 +50,9 @@ def reported_table(papers: Mapping[str, Paper], dataset: str, model: str) -> pd.
                         paper.title + ("" if paper.year == "unknown" else f" ({paper.year})"), paper.url, inside=False
                     ),
                     "Place": row.where,
-                    "Kind": "judged: the source's own recipe" if row.kind == "target" else "context: shown, not judged",
+                    "Kind": "judged: the source's own recipe"
+                    if row.kind == "target"
+                    else "shown for comparison, not judged",
                     "Protocol": "; ".join(conditions),
                     "Note": " ".join(note for note in notes if note),
                 }

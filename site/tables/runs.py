@@ -8,6 +8,7 @@ import escape
 import pandas as pd
 
 from benchmarks.datasets import DATASETS
+from benchmarks.labels import MARKS, SEED_ADDED
 from benchmarks.leaderboard import PROFILES, Card
 from benchmarks.plural import number
 from benchmarks.records import WHOLE_TRAININGS, RunRecord, utc
@@ -97,13 +98,13 @@ def run_marks(run: Mapping[Any, Any]) -> list[str]:
     """Return the caveats of one run's number in words."""
     flags = {
         "local": run["local"],
-        "unverified data": run["data"] == "unverified",
+        MARKS["U"]: run["data"] == "unverified",
         f"profile {run['profile']}": run["profile"] != PROFILES[0],
         "changed recipe": run["overrides"] != "{}",
-        "seed added after looking at results": run["sequential"],
+        SEED_ADDED: run["sequential"],
         "uncommitted changes": run["dirty"] is True or run["dirty"] == True,  # noqa: E712  # numpy's own True
         "no commit": escape.missing(run["commit"]),
-        "resumed with another build or device": run["forced"],
+        MARKS["R"]: run["forced"],
     }
     return [name for name, holds in flags.items() if holds]
 
@@ -139,7 +140,7 @@ def how_measured(record: RunRecord) -> pd.DataFrame:
         best += ": not used, because it is chosen on the test set"
     answers = {
         "Error": exact,
-        "Which epoch": f"the last of {record.job.effective_recipe.get('epochs', '?')}, as in the protocol",
+        "Which epoch": "the last that was trained, as in the protocol",
         "Evaluated on": "the whole test set"
         if protocol.evaluation == "test"
         else f"{protocol.holdout:,} training images held out",
