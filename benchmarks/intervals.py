@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 PREDICTION_LEVEL = 0.95
@@ -47,12 +47,12 @@ class Sample:
         """The number of seeds that trained."""
         return len(self.errors)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """The mean over seeds. Raise StatisticsError if none trained."""
         return statistics.fmean(self.errors)
 
-    @property
+    @cached_property  # exact arithmetic, which a verdict asks for several times
     def sd(self) -> float:
         """The standard deviation (n - 1) of the seeds' errors, exactly 0 for equal ones. Raise StatisticsError below 2."""
         return statistics.stdev(self.errors)

@@ -5,6 +5,7 @@ digit. `attempts/<key>.toml` has the errors that others reached when they tried 
 [[attempt]] rows. A wrong file raises PaperError, which lists all problems with file, row and field.
 """
 
+import functools
 import tomllib
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -239,7 +240,7 @@ def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
     for path in sorted(folder.glob("*.toml")):
         problems_in_file: list[str] = []
         try:
-            data = _tables(path)
+            data = _tables(_text(path))
         except PaperError as error:
             problems_in_file.append(str(error))
         else:
@@ -251,23 +252,37 @@ def load_attempts(folder: Path = ATTEMPTS) -> dict[str, tuple[Attempt, ...]]:
     return attempts
 
 
-def _tables(path: Path) -> dict[str, Any]:
+def _text(path: Path) -> str:
+    """Return the text of a file. Raises PaperError, whose message does not name the file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # not UTF-8
+        raise PaperError(f"can't be read as TOML: {error}") from error
+
+
+def _tables(text: str) -> dict[str, Any]:
     """Return the content of a TOML file, floats as Decimal. Raises PaperError, whose message does not name the file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
+        return tomllib.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:  # not TOML, or nested too deeply
         raise PaperError(f"can't be read as TOML: {error}") from error
 
 
 Row = TypeVar("Row", bound=_Frozen)
 
 
-def _load(path: Path) -> tuple[Paper | None, list[str]]:
+def _load(path: Path) -> tuple[Paper | None, tuple[str, ...]]:
     """Return the source in a file (None if its head is wrong) and its problems."""
     try:
-        data = _tables(path)
+        return _parsed(path.stem, _text(path))
     except PaperError as error:
-        return None, [str(error)]
+        return None, (str(error),)
+
+
+@functools.lru_cache(maxsize=128)  # the site reads the same texts again whenever a record arrives
+def _parsed(key: str, text: str) -> tuple[Paper | None, tuple[str, ...]]:
+    """Return the source of that key in the text of its file (None if its head is wrong) and its problems."""
+    data = _tables(text)
     problems: list[str] = []
     raw = data.pop("reported", [])
     reported = _rows("reported", ReportedError, raw, problems)
@@ -275,16 +290,16 @@ def _load(path: Path) -> tuple[Paper | None, list[str]]:
     if "claims" in data:  # the field's name in Python, not in the file
         problems.append("claims: write each claim under [[claim]]")
         del data["claims"]
-    head = {"key": path.stem, "reported": reported, "claims": claims}
+    head = {"key": key, "reported": reported, "claims": claims}
     doubled = head.keys() & data.keys()
     problems += [f"{name}: comes from the file's name and can't be set" for name in sorted(doubled)]
     try:
         paper = Paper.model_validate(data | head)
     except ValidationError as error:
-        return None, problems + wrong_fields(error, Paper)
+        return None, (*problems, *wrong_fields(error, Paper))
     # From the unvalidated rows: a row with a wrong figure still names its model.
     models = {(row.get("dataset"), row.get("model")) for row in raw if isinstance(row, dict)}
-    return paper, problems + _claim_problems(claims, models)
+    return paper, (*problems, *_claim_problems(claims, models))
 
 
 def _rows(table: str, schema: type[Row], rows: object, problems: list[str]) -> tuple[Row, ...]:

@@ -42,18 +42,26 @@ def verdict_shares(sd: float, n: int | None, gap: float | None, experiments: int
     figures = random.normal(0.0, sd, size=experiments) if gap is None else np.zeros(experiments)
     sizes = INTERIM_SIZES if n is None else (n,)
     means = {size: (errors[:, :size].mean(axis=1) - figures).tolist() for size in sizes}
-    spreads = {size: errors[:, :size].std(axis=1, ddof=1).tolist() for size in sizes}
+    halves = {size: _half_widths(PREDICTION_LEVEL, errors[:, :size]) for size in sizes}
+    needed = {
+        size: _half_widths(SEQUENTIAL_LEVEL, errors[:, :size])
+        if n is None and size > INTERIM_SIZES[0]
+        else halves[size]
+        for size in sizes
+    }
     words = []
     for i in range(experiments):
         for size in sizes:
-            h = ONE_RUN.half_width(PREDICTION_LEVEL, spreads[size][i], size)
-            sequential = n is None and size > INTERIM_SIZES[0]
-            needed = ONE_RUN.half_width(SEQUENTIAL_LEVEL, spreads[size][i], size) if sequential else h
-            word = decide(means[size][i], 1.0, h, needed)
+            word = decide(means[size][i], 1.0, halves[size][i], needed[size][i])
             if word != "inconclusive":
                 break
         words.append("different" if word in ("better", "worse") else word)
     return {word: words.count(word) / experiments for word in ("different", "reproduced", "inconclusive")}
+
+
+def _half_widths(level: float, errors: np.ndarray) -> list[float]:
+    """Return the half-width of the prediction interval of each row of errors: it is proportional to their spread."""
+    return (ONE_RUN.half_width(level, 1.0, errors.shape[1]) * errors.std(axis=1, ddof=1)).tolist()
 
 
 def verdict_table() -> str:
@@ -129,8 +137,7 @@ def false_worse_rate(k: int, sd: float, n: int = MIN_SEEDS, experiments: int = E
     random = np.random.default_rng(2027)
     errors = random.normal(0.0, sd, size=(experiments, n))
     figures = random.normal(0.0, sd, size=(experiments, k)).min(axis=1)
-    gaps, spreads = (errors.mean(axis=1) - figures).tolist(), errors.std(axis=1, ddof=1).tolist()
-    halves = [ONE_RUN.half_width(PREDICTION_LEVEL, spread, n) for spread in spreads]
+    gaps, halves = (errors.mean(axis=1) - figures).tolist(), _half_widths(PREDICTION_LEVEL, errors)
     return sum(decide(gap, 1.0, h, h) == "worse" for gap, h in zip(gaps, halves, strict=True)) / experiments
 
 

@@ -4,7 +4,6 @@ Errors, gaps, spreads and tolerances are in percentage points throughout.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -166,12 +165,12 @@ def detection_power(gap: float, sd: float, n: int, tol: float) -> float:
     The mean of the sample is normal and its variance an independent scaled chi-square variable, so the probability is
     averaged over 200 equally likely values of the sample's standard deviation.
     """
+    import numpy as np
     from scipy.special import chdtri, ndtr
 
-    shares = [(i + 0.5) / 200 for i in range(200)]
-    spreads = (sd * math.sqrt(float(chdtri(n - 1, share)) / (n - 1)) for share in shares)
-    needed = (max(ONE_RUN.half_width(PREDICTION_LEVEL, spread, n), tol) for spread in spreads)
-    return statistics.fmean(float(ndtr((abs(gap) - least) * math.sqrt(n) / sd)) for least in needed)
+    spreads = sd * np.sqrt(chdtri(n - 1, (np.arange(200) + 0.5) / 200) / (n - 1))
+    needed = np.maximum(ONE_RUN.half_width(PREDICTION_LEVEL, 1.0, n) * spreads, tol)  # proportional to the spread
+    return float(ndtr((abs(gap) - needed) * math.sqrt(n) / sd).mean())
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

@@ -67,13 +67,15 @@ def result_lines(jobs: list[Job]) -> list[str]:
     trained = {(job.dataset, job.model, job.profile) for job in jobs}
     lines = []
     for row in make_board(evidence).itertuples(index=False):
+        if (row.dataset, row.model, row.profile) not in trained:
+            continue
         runs = runs_of(evidence, row.dataset, row.model)
         runs = runs[(runs["profile"] == row.profile) & (runs["data"] == row.data)]
         # A run whose weights are bit-identical to a published one is a duplicate of it, but it is the visitor's own.
         own = _mean_text(runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])])
-        published = _mean_text(runs[~runs["local"] & (runs["standing"] == "counted")])
-        if (row.dataset, row.model, row.profile) not in trained or not own:
+        if not own:
             continue
+        published = _mean_text(runs[~runs["local"] & (runs["standing"] == "counted")])
         data = " (unverified data)" if row.data == "unverified" else ""
         line = f"{row.dataset}/{row.model}{data}: yours {own}, published {published or 'none yet'}"
         if pd.notna(row.reported):

@@ -35,16 +35,17 @@ def check_modules() -> None:
     for name in PACKAGES:
         spec = find_spec(name)
         places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
-        _refuse_elsewhere(name, next((Path(place) for place in places if place), None))
+        _refuse_elsewhere(name, next((place for place in places if place), None))
     for name, module in sys.modules.copy().items():  # a thread may be importing
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] in PACKAGES and file:
-            _refuse_elsewhere(name, Path(file))
+            _refuse_elsewhere(name, file)
 
 
-def _refuse_elsewhere(name: str, place: Path | None) -> None:
+@cache  # a place is looked at once, however often this process asks
+def _refuse_elsewhere(name: str, place: str | None) -> None:
     own = HERE / name.partition(".")[0]
-    if place is None or not place.resolve().is_relative_to(own):
+    if place is None or not Path(place).resolve().is_relative_to(own):
         raise UserError(
             f"{name} is imported from {place}, but the runner from {HERE / 'runner'}: start `runner` (not `python -m runner`) "
             "of the intended checkout, with PYTHONPATH empty"

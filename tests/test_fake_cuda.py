@@ -7,12 +7,14 @@ algorithm there is looked up in torch's own documentation.
 import collections
 import dataclasses
 import functools
+import math
 import re
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from helpers import models_of_every_kind
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,12 +32,28 @@ from zoo.spec import cross_entropy
 
 CUDA = torch.device("cuda:0")
 MODELS = load_models()
+KINDS = models_of_every_kind()
+
+
+def size(dataset):
+    return math.prod(get_dataset(dataset).shape)
+
+
 SHAPES = {  # every variant, but one of those whose images and classes have the same shape
     (name, get_dataset(dataset).shape, get_dataset(dataset).classes): dataset
     for name, spec in MODELS.items()
     for dataset in spec.variants
 }
-VARIANTS = [pytest.param(MODELS[name], dataset, id=f"{name}-{dataset}") for (name, *_), dataset in SHAPES.items()]
+# What may copy or wait is in the kinds of layers: unmarked is one model of each kind, on its smallest images.
+VARIANTS = [
+    pytest.param(
+        MODELS[name],
+        dataset,
+        id=f"{name}-{dataset}",
+        marks=[pytest.mark.slow] * (name not in KINDS or size(dataset) > min(map(size, MODELS[name].variants))),
+    )
+    for (name, *_), dataset in SHAPES.items()
+]
 
 
 class Calls(TorchDispatchMode):

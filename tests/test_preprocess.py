@@ -1,5 +1,6 @@
 """Preprocessing against an independent reference: float64, one image at a time, singular values instead of eigenvalues."""
 
+import functools
 import math
 
 import numpy as np
@@ -128,24 +129,30 @@ def test_a_fit_does_not_depend_on_the_caller_s_threads():
 @settings(deadline=None, max_examples=20)
 @given(start=st.integers(0, 299), count=st.integers(1, 300))
 def test_an_image_becomes_the_same_whoever_its_neighbours_are(name, start, count):
-    train = random_images(300)
-    transform = fitted(name)
-    whole = transform.apply(torch.from_numpy(train))
-    part = transform.apply(torch.from_numpy(train[start : start + count]))
+    transform, train, whole = fitted(name), train_images(), transformed(name)
+    part = transform.apply(train[start : start + count])
     if start % transform.block == 0 or transform.per_channel:
         assert torch.equal(part, whole[start : start + count])
     else:  # another place in the block may be another kernel of the matrix product
         assert torch.allclose(part, whole[start : start + count], rtol=0, atol=1e-5)
 
 
-FITTED: dict[str, preprocess.Transform] = {}
+@functools.cache
+def train_images() -> torch.Tensor:
+    """The training images of all examples."""
+    return torch.from_numpy(random_images(300))
 
 
+@functools.cache
 def fitted(name: str) -> preprocess.Transform:
     """A transform fitted once for all examples."""
-    if name not in FITTED:
-        FITTED[name] = fit(name, random_images(300), None, "")
-    return FITTED[name]
+    return fit(name, random_images(300), None, "")
+
+
+@functools.cache
+def transformed(name: str) -> torch.Tensor:
+    """All training images, transformed at once."""
+    return fitted(name).apply(train_images())
 
 
 def test_no_images_become_no_images():

@@ -789,14 +789,14 @@ def test_a_reading_is_kept_until_a_file_changes(own_root, monkeypatch):
 
 
 def test_known_records_give_the_same_frame(tmp_path):
-    many_records(tmp_path, 120)
+    many_records(tmp_path, 80)
     known = {}
     first = read(tmp_path, known=known)
-    assert len(known) == 120
+    assert len(known) == 80
     assert not first.problems
     pd.testing.assert_frame_equal(read(tmp_path, known=known).runs, first.runs)
     pd.testing.assert_frame_equal(read(tmp_path).runs, first.runs)
-    assert make_board(first)["runs"].sum() == 120
+    assert make_board(first)["runs"].sum() == 80
 
 
 @pytest.mark.slow
@@ -836,7 +836,10 @@ def of(reading: source.Reading, *datasets: str) -> source.Reading:
 
 
 def test_export_is_whole_and_every_link_leads_somewhere(full, tmp_path):
+    """With one run of each outcome and row: other seeds' pages are alike."""
     full = of(full, "cifar10", "mnist")
+    runs = full.evidence.runs.drop_duplicates(["dataset", "model", "profile", "outcome", "standing"])
+    full = dataclasses.replace(full, evidence=dataclasses.replace(full.evidence, runs=runs))
     pages = export.export(full, tmp_path / "out")
     texts = {page.name: page.read_text() for page in sorted((tmp_path / "out").glob("*.html"))}
     assert len(texts) == pages
