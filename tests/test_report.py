@@ -190,7 +190,7 @@ def test_numbers_that_are_not_plain_are_marked_and_the_marks_explained(evidence:
 
 def test_every_judged_row_has_its_reason(evidence: Evidence) -> None:
     text = " ".join(text_of(evidence, "table").split())
-    assert "nin_dropout: mean 10.52 of 5 seeds is 0.11 above the paper's 10.41; the 95 % prediction" in text
+    assert "nin_dropout: mean 10.52 of 5 seeds is 0.11 above the paper's 10.41, within the 95 % prediction" in text
     assert "nin_fc (profile fast): mean 12.10" in text
     assert "nin: none of 1 trained so far." in text
 
