@@ -23,7 +23,6 @@ from runner.training import (
     convolution,
     profiles,
     response_norm,
-    tiles,
     winograd,
     winograd_columns,
     within_map_norm,
@@ -171,6 +170,8 @@ def test_sides_that_no_tile_divides_and_batches_of_several_chunks(side, padding,
 
 
 def test_threads_share_the_images_and_change_no_bit():
+    from runner.training import tiles  # not above: `peak_megabytes` measures `reference` without numba
+
     generator = torch.Generator().manual_seed(0)
     images, bias = torch.randn(5, 7, 9, 3, generator=generator), torch.randn(3, generator=generator)
     tiling = winograd.tiling_of(3, 7, 9)
