@@ -74,7 +74,8 @@ def verdict(
 ) -> Verdict:
     """Return the verdict on a reported error. The first rule that matches decides.
 
-    `sequential` says that seeds were added because the earlier ones did not decide it. A gap then needs a wider interval.
+    `sequential` says that seeds were added because the earlier ones did not decide it. A gap then needs a wider interval,
+    and the row is judged at INTERIM_SIZES only: an additional look would be one more chance of a wrong verdict.
     `context` has the printed figures, with their places, that are shown for the model and never judged. `outdated` is the
     number of runs that are not counted, because they are of another revision or recipe.
     """
@@ -90,7 +91,10 @@ def verdict(
     if n < MIN_SEEDS:
         never_trained = n == 0 and sample.seeds >= MIN_SEEDS
         missing = None if never_trained else _with_failures(MIN_SEEDS - n, sample)
-        return Verdict("more seeds", _more_seeds(sample, figure), missing)
+        return Verdict("more seeds", _more_seeds(sample, figure, MIN_SEEDS), missing)
+    if sequential and n not in INTERIM_SIZES and (size := next_interim_size(n)):
+        why = _more_seeds(sample, figure, size) + _remarks(figure, sequential)
+        return Verdict("more seeds", why, _with_failures(size - n, sample))
     return _judge(sample, figure, sequential)
 
 
@@ -238,7 +242,8 @@ def _when(sample: Sample) -> str:
     return f"when it trains ({sample.n} of {sample.seeds} seeds did), " if rare else ""
 
 
-def _more_seeds(sample: Sample, figure: Figure) -> str:
+def _more_seeds(sample: Sample, figure: Figure, size: int) -> str:
+    """Return what a row shows that is not judged before it has `size` finished seeds."""
     n = sample.n
     if not n:
         return (
@@ -250,7 +255,7 @@ def _more_seeds(sample: Sample, figure: Figure) -> str:
     gap = Decimal(mean) - Decimal(figure.printed)
     so_far = f"mean {mean}, {abs(gap)} {'above' if gap > 0 else 'below'} the paper's {figure.printed}"
     so_far = so_far if gap else f"mean {mean}, equal to the paper's figure"
-    return _when(sample) + f"{n} of the {MIN_SEEDS} finished seeds that a verdict needs; so far {so_far}"
+    return _when(sample) + f"{n} of the {size} finished seeds that a verdict needs; so far {so_far}"
 
 
 def _within(gap: float, h: float, tol: float, interval: str, near: str) -> str:

@@ -41,6 +41,16 @@ def test_without_a_figure_nothing_is_judged() -> None:
     assert judge(FIVE, reported=None, differences=["x"])[0] == "no paper figure"
 
 
+@pytest.mark.parametrize(("n", "to_go"), [(6, 4), (9, 1), (12, 3), (19, 1)])
+def test_a_sequential_row_is_not_judged_between_two_interim_analyses(n, to_go) -> None:
+    outcome = verdict_of([10.4, 10.5] * (n // 2) + [10.45] * (n % 2), sequential=True)
+    assert (outcome.word, outcome.to_go) == ("more seeds", to_go)
+    assert f"{n} of the {n + to_go} finished seeds that a verdict needs" in outcome.reason
+    assert outcome.reason.endswith("(seeds were added after looking at the results)")
+    assert verdict_of([10.4, 10.5] * 10 + [10.45] * (n % 2), sequential=True).word == "reproduced"  # 20 or 21 seeds
+    assert verdict_of([10.4, 10.5] * (n // 2)).word == "reproduced"  # no seed was added
+
+
 def test_a_figure_that_is_context_only_is_named_and_not_judged() -> None:
     found = verdict(sample_of_seeds(FIVE), None, context=["15.99 (Lin et al. 2013, Section 4.6)"])
     assert found.word == "no paper figure"
