@@ -1,6 +1,5 @@
 """Messages about mistakes in a source's file: implausible figures, unknown names, wrong fields. Each is one line."""
 
-import difflib
 from collections.abc import Iterable
 from decimal import Decimal
 from types import UnionType
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from benchmarks.datasets import DATASETS
+from benchmarks.errors import nearest
 
 # The number of classes of each data set with printed figures. Nothing is trained on ImageNet here.
 CLASSES = {name: dataset.classes for name, dataset in DATASETS.items()} | {"imagenet": 1000}
@@ -30,8 +30,8 @@ def implausible(dataset: str, error: Decimal) -> str | None:
 def unknown_text(kind: str, name: object, known: Iterable[str]) -> str:
     """Return the message for an unknown name. It suggests the nearest known name, or lists all if there are few."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
-    hint = f": did you mean '{near[0]}'?" if near else f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
+    near = nearest(str(name).lower(), names)
+    hint = f": did you mean '{near}'?" if near else f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
     return f"unknown {kind} {as_toml(name)}{hint}"
 
 
@@ -48,7 +48,7 @@ def wrong_fields(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     lines = []
     for item in items:
         place = [str(part) for part in item["loc"]]
-        if item["type"] == "missing" and difflib.get_close_matches(place[-1], unknown_names, n=1, cutoff=0.6):
+        if item["type"] == "missing" and nearest(place[-1], unknown_names):
             continue  # mistyped: the line of the unknown field says so
         lines.append(": ".join(part for part in (".".join(place), _wrong(item, schema)) if part))
     return lines

@@ -23,9 +23,8 @@ from runner import cli
 from runner.engines.config import Slurm, read_engines
 from runner.jobs.paths import JobPaths
 from runner.submit.plan import override, parse_overrides
-from runner.training.preprocess import PREPROCESSING
 from zoo import load_models
-from zoo.recipe import Moment, Recipe, Stage
+from zoo.recipe import PREPROCESSINGS, Moment, Recipe, Stage
 from zoo.spec import INITIALISERS
 
 HERE = Path(__file__).resolve().parent.parent
@@ -252,7 +251,7 @@ def test_the_page_of_recipes_has_every_rule_and_every_field() -> None:
     assert not missing
     assert {field.name for field in dataclasses.fields(Recipe)} <= set(re.findall(r"\w+", text))
     table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, flags=re.MULTILINE))
-    assert {name: table.get(name) for name in PREPROCESSING} == PREPROCESSING
+    assert {name: table.get(name) for name in PREPROCESSINGS} == PREPROCESSINGS
     assert [kind for kind in INITIALISERS if f"`{kind}`" not in text] == []
 
 

@@ -207,6 +207,15 @@ def test_a_models_own_failure_is_explained_and_waits_for_retry(runner, own_store
     assert code == 1
     assert [p.name for p in paths.old.glob("*/failure.json")] == ["failure.json"]
 
+    runner("submit", *SMALL, "--seed", "1", "--engine", "inline")
+    done = next(other for other in all_jobs() if state_of(other) == "done")
+    code, _, err = runner("retry", paths.name, done.name, "--engine", "inline")
+    assert code == 2
+    assert f"{done.name} is done: expected keys of failed jobs" in err
+    code, *_ = runner("retry", paths.name, paths.name, "--engine", "inline")
+    assert code == 1
+    assert len(list(paths.old.glob("*/failure.json"))) == 2
+
 
 @pytest.mark.slow
 def test_a_closed_terminal_does_not_stop_the_work(tmp_path):

@@ -137,7 +137,7 @@ def test_forward_loss_and_sums_of_every_variant_stay_on_the_gpu(spec, dataset):
     assert counts["add_"] >= 2
 
 
-@pytest.mark.parametrize("name", preprocess.PREPROCESSING)
+@pytest.mark.parametrize("name", preprocess.TRANSFORMS)
 def test_no_preprocessing_copies_anything_to_the_gpu_for_a_batch(name):
     """The first batch may, for what all batches share. (They were 2 and 3 copies a batch for gcn_lcn and yuv_lcn.)"""
     kind = preprocess.TRANSFORMS[name]

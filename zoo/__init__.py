@@ -5,7 +5,6 @@ loaded, `problems()` has a line about it, and the models of the other files stil
 """
 
 import dataclasses
-import difflib
 import importlib
 import logging
 import pkgutil
@@ -17,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from zoo.plain import nearest
 from zoo.spec import ModelSpec
 
 # Modules that declare no model.
@@ -127,5 +127,5 @@ def _fields(part: str) -> list[str]:
 
 def _nearest(name: str, fields: list[str]) -> str:
     initials = {"".join(word[0] for word in field.split("_")): field for field in fields if "_" in field}
-    near = initials.get(name) or next(iter(difflib.get_close_matches(name, fields, n=1, cutoff=0.5)), None)
+    near = initials.get(name) or nearest(name, fields)
     return (f": did you mean '{near}'?" if near else "") + (f" (fields: {', '.join(fields)})" if fields else "")

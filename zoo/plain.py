@@ -225,9 +225,14 @@ def require_known(name: str, value: str, known: Iterable[str]) -> None:
     """Raise ValueError, naming the field and the nearest name, unless its value is one of `known`."""
     known = list(known)
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        near = nearest(value, known)
+        hint = f"did you mean '{near}'? " if near else ""
         raise ValueError(f"{name} is '{value}': {hint}expected one of: {', '.join(known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, None if no name is similar."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
 def require_positive(name: str, value: float) -> None:

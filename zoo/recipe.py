@@ -206,11 +206,18 @@ class EMA:
 
 Rules = tuple[tuple[str, float], ...]  # (pattern of parameter names, value)
 
-# The names that a recipe may give; runner/training/preprocess.py does what they say.
-PREPROCESSINGS = (
-    *("unit", "over_256", "lecun", "minus_mean_image", "unit_minus_mean_image", "standardise"),
-    *("gcn_zca", "gcn_lcn", "yuv_lcn"),
-)
+# What a recipe may ask for, and what it means; runner/training/preprocess.py does it.
+PREPROCESSINGS = {
+    "unit": "pixels divided by 255",
+    "over_256": "pixels divided by 256",
+    "lecun": "pixels mapped from 0..255 to -0.1..1.175",
+    "minus_mean_image": "the training images' mean image subtracted from pixels 0..255, as cuda-convnet and Caffe do it",
+    "unit_minus_mean_image": "pixels divided by 255, less the training images' mean image",
+    "standardise": "per channel: the training images' mean subtracted, divided by their standard deviation",
+    "gcn_zca": "global contrast normalisation to norm 55, then ZCA whitening (covariance + 0.1) as in pylearn2",
+    "gcn_lcn": "global contrast normalisation to norm 1, then LeCun's local one (Gaussian of 7) as in pylearn2",
+    "yuv_lcn": "YUV; Y by its local contrast (Gaussian of 7), U and V by mean and standard deviation, as in cifar.torch",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

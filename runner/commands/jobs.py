@@ -181,8 +181,11 @@ def _stop_in_slurm() -> None:
 
 
 def retry(
+    keys: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY...", help="Keys of failed jobs or their first characters.", show_default=False),
+    ] = [],  # noqa: B006
     failed: Annotated[bool, typer.Option("--failed", help="All failed jobs, or those of --suite.")] = False,
-    key: Annotated[str | None, typer.Argument(help="A failed job's key or its first characters.")] = None,
     suite: AnySuite = None,
     engine: EngineOption = "local",
     slots_per_gpu: SlotsOption = None,
@@ -196,11 +199,14 @@ def retry(
     from runner.jobs.state import state_of
     from runner.submit.run import run as run_jobs
 
-    if failed == (key is not None):
-        raise UserError("nothing to retry: expected either KEY or --failed, which --suite S may narrow")
+    if failed == bool(keys):
+        raise UserError("nothing to retry: expected either KEYs or --failed, which --suite S may narrow")
     settings = settings_from(locals())
-    candidates = [find_job(key)] if key is not None else submitted(suite)
-    failed_paths = [paths for paths in candidates if state_of(paths) == "failed"]
+    candidates = [find_job(key) for key in dict.fromkeys(keys)] if keys else submitted(suite)
+    states = {paths: state_of(paths) for paths in candidates}
+    failed_paths = [paths for paths, state in states.items() if state == "failed"]
+    if keys and (other := [f"{paths.name} is {state}" for paths, state in states.items() if state != "failed"]):
+        raise UserError(f"{other[0]}: expected keys of failed jobs, see `runner status`")
     if not failed_paths:
         raise UserError("nothing to retry: no job has failed" + (f" in the suite '{suite}'" if suite else ""))
     suites = suites_of_jobs()

@@ -22,18 +22,6 @@ from benchmarks.files import write_atomically
 from runner.locks import locked
 from runner.training.profiles import ieee
 
-PREPROCESSING: dict[str, str] = {
-    "unit": "pixels divided by 255",
-    "over_256": "pixels divided by 256",
-    "lecun": "pixels mapped from 0..255 to -0.1..1.175",
-    "minus_mean_image": "the training images' mean image subtracted from pixels 0..255, as cuda-convnet and Caffe do it",
-    "unit_minus_mean_image": "pixels divided by 255, less the training images' mean image",
-    "standardise": "per channel: the training images' mean subtracted, divided by their standard deviation",
-    "gcn_zca": "global contrast normalisation to norm 55, then ZCA whitening (covariance + 0.1) as in pylearn2",
-    "gcn_lcn": "global contrast normalisation to norm 1, then LeCun's local one (Gaussian of 7) as in pylearn2",
-    "yuv_lcn": "YUV; Y by its local contrast (Gaussian of 7), U and V by mean and standard deviation, as in cifar.torch",
-}
-
 VERSION = 2  # increased whenever the same images give another fit; part of the cached files' names
 FIT_BLOCK = 5_000  # images per block while fitting: 120 MB as float64
 FIT_THREADS = 4  # constant, because the thread count changes the last bits of a fit

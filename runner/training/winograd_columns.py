@@ -17,7 +17,7 @@ from torch import Tensor
 from runner.training.winograd import Transforms, contiguous, transforms
 
 SIDES = (8, 6, 4, 3, 2)  # rows of outputs of a strip; larger ones round worse
-CHUNK_BYTES = 4 * 2**20  # size of a chunk's transformed images
+CHUNK_BYTES = 16 * 2**20  # size of a chunk's transformed images: small ones cost more for the number of matrix products
 
 
 def matrices_of(r: int, height: int) -> Transforms:
