@@ -5,18 +5,35 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.answer import answer_details, answer_of, answer_sentence
+from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentence
+from benchmarks.board import default_view
+from benchmarks.datasets import get_dataset
+from benchmarks.labels import verdict_words, with_caveats
 from benchmarks.leaderboard import make_board, read
-from runner.reporting.markdown import measured_table
+from benchmarks.plural import number
+from runner.reporting.markdown import escape, measured_table
+from runner.reporting.texts import reported_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def finding(board: pd.DataFrame) -> str:
-    """Return how many printed numbers have which verdict, as the site counts them, with the caveats."""
+    """Return a line for each printed number with a verdict, and how many have which, with the caveats."""
     answer = answer_of(board)
-    sentences = [f"**{answer_sentence(answer)}**", *answer_details(answer)]
-    return "\n".join(textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False))
+    sentences = [answer_sentence(answer), *answer_details(answer)]
+    counts = "\n".join(textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False))
+    return "\n".join([*found(board), "", counts]) if found(board) else counts
+
+
+def found(board: pd.DataFrame) -> list[str]:
+    """Return a list item for each printed number that has a verdict."""
+    view = default_view(board)
+    judged = view[view["verdict"].isin(CHECKED) & view["reported"].notna()]
+    return [
+        f"- **{escape(row.label)}**, {get_dataset(row.dataset).title}: printed {reported_text(row)}, measured "
+        f"{with_caveats(row)} over {number(row.seeds, 'seed')}: {verdict_words(row.verdict)}"
+        for row in judged.itertuples(index=False)
+    ]
 
 
 def readme() -> str:

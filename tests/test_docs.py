@@ -16,6 +16,7 @@ import benchmarks.datasets
 import benchmarks.suites
 import zoo.recipe
 from benchmarks.datasets import DATASETS
+from benchmarks.labels import caveats_of
 from benchmarks.leaderboard import make_board, read
 from benchmarks.papers import Claim, ReportedProtocol, load_papers
 from benchmarks.suites import SUITES
@@ -215,7 +216,11 @@ def test_the_finding_counts_rows_on_unverified_data_apart() -> None:
     judged = board[board["verdict"].isin(["reproduced", "better", "worse", "inconclusive"])]
     unverified = judged[(judged["data"] == "unverified") & judged["reported"].notna()].head(1)
     text = " ".join(finding(unverified).split())
-    assert text.startswith("**Of 1 printed number with a network in this zoo, none has a verdict yet.**")
+    row = next(unverified.itertuples(index=False))
+    assert text.startswith(f"- **{row.label}**, ")
+    assert f"({caveats_of(row)}) over {row.seeds} seeds: " in text
+    assert "unverified data" in caveats_of(row)
+    assert "Of 1 printed number with a network in this zoo, none has a verdict yet." in text
     assert "Counted separately, on unverified data: 1 " in text
 
 
