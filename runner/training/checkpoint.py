@@ -20,6 +20,18 @@ from benchmarks.files import write_atomically
 IN_WORDS = {"sources": "code (sha256)", "data": "data (sha256)", "threads": "number of threads"}
 
 
+class ResumeRefused(Exception):
+    """Raised for a checkpoint from another environment, because a resume may change the bits.
+
+    The environment is torch build, device, thread count, precision, code and data. `other_model`: the model of the GPU
+    or processor is the only difference.
+    """
+
+    def __init__(self, differences: str, other_model: bool = False) -> None:
+        super().__init__(differences)
+        self.other_model = other_model
+
+
 @dataclass
 class Checkpoint:
     """The state of a training between two steps. A resume from it gives the same bits as an uninterrupted training.
@@ -113,6 +125,19 @@ class Checkpoint:
             for what, before, after in pairs
             if before != after
         }
+
+    def allowed_differences(self, now: "Checkpoint", on_gpu: bool, on_other_model: bool, force: bool) -> str:
+        """Return the differences from `now` as text, "" if there are none, where a resume is allowed.
+
+        Raise ResumeRefused where it is not. With `on_other_model` it is if only the model of the GPU or processor
+        differs; with `force` always. `on_gpu`: whether it would resume on a GPU.
+        """
+        differences = self.differences(now)
+        text = "; ".join(differences.values())
+        other_model = set(differences) == {"device"} and self.on_gpu == on_gpu
+        if differences and not (force or (other_model and on_other_model)):
+            raise ResumeRefused(text, other_model)
+        return text
 
     @property
     def on_gpu(self) -> bool:

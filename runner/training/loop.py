@@ -39,18 +39,6 @@ class Stopped(Exception):
     """Raised when the training was asked to stop. A checkpoint holds its whole state."""
 
 
-class ResumeRefused(Exception):
-    """Raised for a checkpoint from another environment, because a resume may change the bits.
-
-    The environment is torch build, device, thread count, precision, code and data. `other_model`: the model of the GPU
-    or processor is the only difference.
-    """
-
-    def __init__(self, differences: str, other_model: bool = False) -> None:
-        super().__init__(differences)
-        self.other_model = other_model
-
-
 @dataclass(frozen=True)
 class Hooks:
     """The loop's calls into the process around it, all in the loop's thread. An exception ends the training."""
@@ -203,15 +191,10 @@ def train(
     stage = recipe.stage_of(resume.epoch if resume else 0)
     optimizer, batches = begin(stage)
     if resume is not None:
-        differences = resume.differences(state)
-        other_model = set(differences) == {"device"} and resume.on_gpu == (device.type == "cuda")
-        may_resume = other_model and (job.profile == "fast" or on_other_device == "resume")
-        if differences and not (force_resume or may_resume):
-            raise ResumeRefused("; ".join(differences.values()), other_model)
+        anywhere = job.profile == "fast" or on_other_device == "resume"
+        differences = resume.allowed_differences(state, device.type == "cuda", anywhere, force_resume)
         if differences:
-            hooks.log(
-                f"resuming in spite of these differences, which the record states: {'; '.join(differences.values())}"
-            )
+            hooks.log(f"resuming in spite of these differences, which the record states: {differences}")
         resume.restore(model, optimizer, order, shifts)
         state = resume.moved_to(state, forced=bool(differences))
     sums = state.sums.to(device, copy=True)
@@ -225,9 +208,9 @@ def train(
     session = Session(state, model, optimizer, sums, batches, order, hooks)
 
     # --- the epochs ---
-    diverged_epoch = state.curve[-1]["epoch"] if state.curve and state.curve[-1]["test_error"] is None else None
+    diverged = has_diverged(state.curve)
     session.stop_if_requested()
-    while diverged_epoch is None and not is_over(recipe, state.curve):
+    while not diverged and not is_over(recipe, state.curve):
         began, images_before, seconds_before = time.perf_counter(), state.trained_images, state.train_seconds
         session.start_clock()
         if state.permutation is None and state.epoch and state.epoch == recipe.stage_of(state.epoch).first_epoch:
@@ -275,15 +258,14 @@ def train(
         test_sums = evaluate(kept, data.test, spec, autocast_of(switches, device), layout, session.between_batches)
         test_loss, test_error = _means(test_sums)
         epoch = state.epoch + 1
-        if train_loss is None or test_loss is None:  # the last update may spoil the weights after a finite loss
-            diverged_epoch = epoch
+        diverged = train_loss is None or test_loss is None  # the last update may spoil the weights after a finite loss
         row = {
             "epoch": epoch,
             "learning_rate": stage.recipe.rate(Moment(epoch_of_stage, steps - 1, steps, errors)),
             "train_loss": train_loss,
             "train_error": train_error,
             "test_loss": test_loss,
-            "test_error": None if diverged_epoch is not None else test_error,
+            "test_error": None if diverged else test_error,
             "wrong": int(test_sums[1]),
             "time": now_ms(),
             "seconds": round(time.perf_counter() - began, 3),
@@ -305,7 +287,7 @@ def train(
         hooks.progress(
             {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
         )
-        if diverged_epoch is not None or is_over(recipe, state.curve):
+        if diverged or is_over(recipe, state.curve):
             session.save()  # a kill while the results are written costs nothing
         else:
             session.checkpoint_if_due()
@@ -313,15 +295,11 @@ def train(
 
     kept = averaged(model, optimizer) if recipe.average else model
     final, chance_loss = state.curve[-1], spec.constant_loss(data.train.labels)
-    if diverged_epoch is not None:
-        outcome = "diverged"
-    else:
-        outcome = "collapsed" if final["train_loss"] >= CHANCE_SHARE * chance_loss else "finished"
     return Trained(
-        outcome=outcome,
+        outcome=outcome_of(state.curve, chance_loss),
         curve=state.curve,
-        wrong=None if diverged_epoch is not None else final["wrong"],
-        test_images=None if diverged_epoch is not None else len(data.test),
+        wrong=None if diverged else final["wrong"],
+        test_images=None if diverged else len(data.test),
         weights={name: value.detach().cpu().contiguous() for name, value in kept.state_dict().items()},
         chance_loss=chance_loss,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -331,6 +309,18 @@ def train(
         trail=state.trail,
         switches=switches,
     )
+
+
+def has_diverged(curve: list[dict[str, Any]]) -> bool:
+    """Return whether the last epoch's loss was not finite."""
+    return bool(curve) and curve[-1]["test_error"] is None
+
+
+def outcome_of(curve: list[dict[str, Any]], chance_loss: float) -> str:
+    """Return "diverged", "collapsed" (the network ended at the loss of a constant answer) or "finished"."""
+    if has_diverged(curve):
+        return "diverged"
+    return "collapsed" if curve[-1]["train_loss"] >= CHANCE_SHARE * chance_loss else "finished"
 
 
 def is_over(recipe: Recipe, curve: list[dict[str, Any]]) -> bool:

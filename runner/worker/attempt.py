@@ -164,7 +164,7 @@ def kind_of(error: Exception) -> str:
         return "infrastructure"
     import torch
 
-    from runner.training.loop import ResumeRefused
+    from runner.training.checkpoint import ResumeRefused
 
     if isinstance(error, ResumeRefused):
         return "refused"
@@ -202,6 +202,7 @@ class JobAttempt:
         import torch
 
         from runner.training import loop, profiles
+        from runner.training.checkpoint import ResumeRefused
 
         job, log = self.job, self.log
         resume = self._checkpoint()
@@ -231,7 +232,7 @@ class JobAttempt:
         try:
             try:
                 trained = trained_from(resume)
-            except loop.ResumeRefused as refused:
+            except ResumeRefused as refused:
                 if not (refused.other_model and self.options.on_other_device == "restart"):
                     raise
                 self._start_again(f"is from another device ({refused})")
@@ -240,8 +241,8 @@ class JobAttempt:
         except loop.Stopped:
             log("stopped after a checkpoint")
             return "interrupted"
-        except loop.ResumeRefused as refused:
-            raise loop.ResumeRefused(
+        except ResumeRefused as refused:
+            raise ResumeRefused(
                 f"the checkpoint can't be resumed with the same bits, because this has changed since it was saved: {refused}; "
                 "resume it where it was saved, force it with `runner submit --force-resume` (the record says so), or start "
                 "again with `runner retry`"
