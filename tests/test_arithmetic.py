@@ -436,6 +436,14 @@ def test_reference_never_swaps(monkeypatch):
     assert not [line for line in lines if line.startswith("arithmetic of ")]
 
 
+def test_hand_written_passes_give_the_same_bits_in_both_profiles():
+    same = {"model": "lenet5", "dataset": "mnist", "epochs": 1, "batch_size": 1, "data": noise("mnist", 12)}
+    assert MODELS["lenet5"].trains_by_hand(MODELS["lenet5"].variants["mnist"].recipe)
+    theirs, *_ = run(arithmetic.TORCH, profile="reference", **same)
+    ours, *_ = run(arithmetic.MEASURED, **same)
+    assert all(torch.equal(value, ours.weights[name]) for name, value in theirs.weights.items())
+
+
 def losses(choice, **arguments):
     """The mean loss of each update of one epoch."""
     *_, totals = run(choice, epochs=1, **arguments)

@@ -13,7 +13,7 @@ from runner.engines.slots import Slot
 from runner.jobs.paths import JobPaths, runs_folder
 from runner.submit.estimate import expected_seconds
 from runner.submit.plan import make_jobs, models_of, parse_override, parse_overrides, parse_sweep, suites_table
-from runner.submit.preview import Settings, plan_line, states_of
+from runner.submit.preview import Settings, plan_line, same_as_reference_lines, states_of
 from zoo import load_models
 from zoo.recipe import Augmentation, Linear, recipe_from
 
@@ -199,6 +199,15 @@ def test_failed_jobs_that_are_not_tried_again_take_no_time():
         paths.failure.write_text('{"kind": "model"}')
     line = plan_line(jobs, states_of(jobs), Settings(), [Slot("cpu0", "cpu")])
     assert line == "5 jobs: 0 done, 1 to run, 4 failed (runner retry --failed), about 10 min on 1 CPU slot"
+
+
+def test_the_plan_says_where_fast_trains_as_reference_does():
+    """Hand-written passes train one image per update on a CPU, in both profiles."""
+    cpu, names = [Slot("cpu0", "cpu")], ["lenet5", "caffe_lenet"]
+    jobs = plan("mnist", only=names, profile="fast", seeds=[0])
+    assert [line.split(":")[0] for line in same_as_reference_lines(jobs, cpu)] == ["lenet5"]
+    assert not same_as_reference_lines(jobs, [Slot("gpu0", "cuda")])
+    assert not same_as_reference_lines(plan("mnist", only=names, seeds=[0]), cpu)
 
 
 def test_an_unknown_suite_names_the_nearest():

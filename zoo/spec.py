@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.explicit import Network
 from zoo.initialisers import INITIALISERS
 from zoo.plain import check_types
-from zoo.recipe import Recipe
+from zoo.recipe import DiagonalLM, Recipe
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"  # of a model: safe as the name of a file and in an address
 
@@ -111,6 +111,12 @@ class ModelSpec:
     explicit_network: Callable[[], Network] | None = None  # for training on one image per update on a CPU
     channels_last_on_cpu: bool = True
     bitwise: bool = True  # the same bits, resumed or not, on the same machine, build and number of threads
+
+    def trains_by_hand(self, recipe: Recipe) -> bool:
+        """Return whether hand-written passes train this recipe on a CPU, in every profile: one image per update."""
+        plain = not (recipe.max_norm or recipe.average or recipe.labels or recipe.augmentation.mixup)
+        one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalLM)
+        return self.explicit_network is not None and one_image and plain
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, for a value of another type, or a name that can't be a file's."""

@@ -178,9 +178,10 @@ def _show_plan(planned: "list[Job]", states: "list[State]", settings: "Settings"
         return
     for job, state in zip(planned, states, strict=True):
         print(f"{state:<12} {job.key}")
-    for line in preview.missing_data_lines(planned, settings):
+    slots = settings.slots()
+    for line in (*preview.missing_data_lines(planned, settings), *preview.same_as_reference_lines(planned, slots)):
         print(line)
-    print(preview.plan_line(planned, states, settings, settings.slots()))
+    print(preview.plan_line(planned, states, settings, slots))
 
 
 def _detach() -> None:

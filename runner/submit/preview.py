@@ -132,3 +132,17 @@ def missing_data_lines(planned: Sequence[Job], settings: Settings) -> list[str]:
         download = "size unknown" if size is None else f"{amount(size)} to download"
         lines.append(f"{name}: data missing, {download}; get it with: runner data prepare --dataset {name}")
     return lines
+
+
+def same_as_reference_lines(planned: Sequence[Job], slots: Sequence[Slot]) -> list[str]:
+    """Return one line per model whose `fast` trainings are `reference`'s, because hand-written passes train both."""
+    from zoo import load_models
+    from zoo.recipe import recipe_from
+
+    fast = {job.model: job for job in planned if job.profile == "fast" and slots and slots[0].device == "cpu"}
+    models = load_models() if fast else {}
+    return [
+        f"{name}: on a CPU, fast trains this model exactly as reference does, so the results are no new measurement"
+        for name, job in fast.items()
+        if name in models and models[name].trains_by_hand(recipe_from(job.effective_recipe))
+    ]

@@ -33,7 +33,7 @@ from runner.jobs.state import (
 )
 from runner.locks import locked_within
 from runner.sources import source
-from runner.submit.preview import Settings, is_retried, plan_line
+from runner.submit.preview import Settings, is_retried, plan_line, same_as_reference_lines
 from runner.submit.progress import Progress
 from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind, mark_behind
@@ -70,7 +70,8 @@ def run(
     states: list[State] = ["pending" if restart else state_of(paths) for _, paths in pairs]
     threads = threads_per_slot()
     slots = settings.slots()
-    console.print(plan_line(planned, states, settings, slots), highlight=False, soft_wrap=True)
+    for line in (*same_as_reference_lines(planned, slots), plan_line(planned, states, settings, slots)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     waiting = [job for job, state in zip(planned, states, strict=True) if state != "done"]
     if waiting:
         if engine.kind == "slurm":

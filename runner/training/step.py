@@ -21,7 +21,6 @@ from runner.training.deterministic import use_deterministic_forms
 from runner.training.optimizers import DiagonalLM
 from zoo.explicit import Network
 from zoo.recipe import Augmentation, Recipe
-from zoo.recipe import DiagonalLM as DiagonalRule
 from zoo.spec import ModelSpec
 from zoo.spec import cross_entropy as cross_entropy_of
 
@@ -150,10 +149,8 @@ class ExplicitStep:
 
 
 def uses_explicit_passes(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
-    """Return whether the model's hand-written passes can train this recipe: one image per update, on a CPU."""
-    own = not recipe.max_norm and not recipe.average and not recipe.labels and not recipe.augmentation.mixup
-    one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalRule) and own
-    return spec.explicit_network is not None and device.type == "cpu" and one_image
+    """Return whether the model's hand-written passes train this recipe here."""
+    return device.type == "cpu" and spec.trains_by_hand(recipe)
 
 
 def updates_a_call(spec: ModelSpec, recipe: Recipe, device: torch.device) -> int:
