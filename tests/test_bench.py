@@ -20,7 +20,7 @@ from benchmarks.suites import SUITES
 from runner.bench import command as bench
 from runner.bench import concurrency
 from runner.bench.concurrency import ConcurrentRuns
-from runner.bench.question import Question, choose
+from runner.bench.request import BenchRequest, choose
 from runner.bench.subject import plain_recipe, subject_of
 from runner.bench.throughput import bytes_per_image, fitting_batch, flops_per_image, measure
 from runner.bench.turns import UsualLoop, bare_turn
@@ -104,7 +104,7 @@ def measured_row(tmp_path_factory):
         patch.setattr("runner.bench.turns.WORKERS", 0)
         patch.setattr(profiles, "resolve", lambda *args: resolve(*args) | {"float32": "tf32"})  # as `fast` on a GPU
         patch.setattr(UsualLoop, "seconds", watched)
-        row = measure(Question(model="lenet", dataset="digits", seconds=1.0, repeats=3))
+        row = measure(BenchRequest(model="lenet", dataset="digits", seconds=1.0, repeats=3))
     profiles.apply(profiles.resolve("fast", torch.device("cpu")))
     torch.set_num_threads(threads)
     assert not (folder / ".runs").exists(), "a measurement leaves no run behind"
@@ -182,7 +182,7 @@ STEADY = "print('ready', flush=True)\nwhile input() == '': print(100.0, flush=Tr
 def test_concurrent_jobs_are_compared_with_one_job(row, monkeypatch, capsys):
     monkeypatch.setattr("runner.bench.concurrency.python", lambda *words: [sys.executable, "-c", STEADY])
     console = Console(stderr=True, force_terminal=False, width=400)
-    assert bench.add_concurrent(row, Question(model="lenet", dataset="digits", repeats=3), [2], console)
+    assert bench.add_concurrent(row, BenchRequest(model="lenet", dataset="digits", repeats=3), [2], console)
     assert row["concurrent"] == [
         {"jobs": 1, "images_per_second": 100.0, "gain": 1.0},
         {"jobs": 2, "images_per_second": 200.0, "gain": 2.0},
@@ -194,9 +194,9 @@ def test_concurrent_jobs_are_compared_with_one_job(row, monkeypatch, capsys):
 
 def test_a_child_of_several_says_when_it_is_ready_and_its_rate_for_each_empty_line(monkeypatch, capsys, tmp_path):
     threads = torch.get_num_threads()
-    Question(model="lenet", dataset="digits", seconds=0.02).write(tmp_path / "question.json")
+    BenchRequest(model="lenet", dataset="digits", seconds=0.02).write(tmp_path / "request.json")
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
-    assert concurrency.main(str(tmp_path / "question.json")) == 0
+    assert concurrency.main(str(tmp_path / "request.json")) == 0
     ready, *rates = capsys.readouterr().out.splitlines()
     assert ready == "ready"
     assert len(rates) == 2
@@ -214,7 +214,7 @@ def test_what_several_jobs_gain_is_the_median_of_the_turns_ratios():
 
 @pytest.fixture
 def failing_children(monkeypatch):
-    """Real children that end as one does whose question makes no sense, but before they import torch."""
+    """Real children that end as one does whose request makes no sense, but before they import torch."""
     failing = [sys.executable, "-c", "raise KeyError('nothing')"]
     for module in ("command", "concurrency"):
         monkeypatch.setattr(f"runner.bench.{module}.python", lambda *words: failing)
@@ -223,7 +223,7 @@ def failing_children(monkeypatch):
 def test_a_row_outlives_children_that_can_t_be_asked_and_a_line_says_why(capsys, failing_children):
     row = {"loop": 1.0}
     console = Console(stderr=True, force_terminal=False, width=400)
-    assert not bench.add_concurrent(row, Question(model="nothing", dataset="digits"), [2], console)
+    assert not bench.add_concurrent(row, BenchRequest(model="nothing", dataset="digits"), [2], console)
     assert row == {"loop": 1.0}
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("runner: 2 concurrent jobs can't be measured: ")
@@ -231,7 +231,7 @@ def test_a_row_outlives_children_that_can_t_be_asked_and_a_line_says_why(capsys,
 
 
 def test_random_images_replace_a_missing_data_set(capsys):
-    subject = subject_of(Question(model="lenet", dataset="mnist"))
+    subject = subject_of(BenchRequest(model="lenet", dataset="mnist"))
     assert not subject.real
     assert subject.prepared.train.images(slice(0, 4)).shape == (4, 1, 28, 28)
     assert "random images" in capsys.readouterr().err
@@ -240,7 +240,7 @@ def test_random_images_replace_a_missing_data_set(capsys):
 
 def test_a_network_of_one_image_per_update_is_measured_by_its_own_passes(monkeypatch):
     monkeypatch.setattr(Step, "update", lambda *_: pytest.fail("autograd's step, which trains no such network"))
-    subject = subject_of(Question(model="lenet5", dataset="mnist"))
+    subject = subject_of(BenchRequest(model="lenet5", dataset="mnist"))
     recipe = plain_recipe(subject)
     assert recipe.batch_size == 1
     assert bare_turn(subject, recipe, 12)() == 12
@@ -338,9 +338,9 @@ def test_a_smaller_batch_than_the_recipe_s_is_shown(row):
 
 
 def test_a_model_that_cannot_be_measured_is_reported(capsys, failing_children):
-    question = Question(model="nothing", dataset="digits")
+    request = BenchRequest(model="nothing", dataset="digits")
     console = Console(stderr=True, force_terminal=False, width=400)
-    assert bench.measure_one(question, console) is None
+    assert bench.measure_one(request, console) is None
     assert "runner: digits/nothing can't be measured: KeyError: 'nothing'" in capsys.readouterr().err
 
 
@@ -354,9 +354,9 @@ def test_which_models_are_measured():
 
 def test_a_question_reaches_the_child_through_a_file(tmp_path):
     options = RunOptions(data_dir=tmp_path, allow_unverified_data=True, threads=3)
-    question = Question(model="nin", dataset="cifar10", seconds=2.5, options=options)
-    question.write(tmp_path / "question.json")
-    assert Question.read(tmp_path / "question.json") == question
+    request = BenchRequest(model="nin", dataset="cifar10", seconds=2.5, options=options)
+    request.write(tmp_path / "request.json")
+    assert BenchRequest.read(tmp_path / "request.json") == request
 
 
 # --- fast beside reference ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from fake_nvml import FakeCard, FakeInstance, FakeNvml, install
 from benchmarks.errors import UserError
 from runner import nvml
 from runner.engines import hardware, slots
-from runner.engines.hardware import Build, code_runs_on, find, named, unfit_card
+from runner.engines.hardware import Build, code_runs_on, find, unfit_card, visible_gpus
 from runner.engines.slots import Slot, SlotLock, make_slots, take_one
 
 BUILD = Build("2.15.0", "13.2", ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"])
@@ -109,7 +109,9 @@ def test_it_reads_a_list_as_torch_does(monkeypatch):
                 listed = torch.cuda._transform_uuid_to_ordinals(listed, [A, B, C])
             if "3" in entries or (entries[0].startswith("GPU-") and len(set(entries)) < length):
                 continue
-            assert [gpu.uuid for gpu in named(cards, variable)] == [cards[number].uuid for number in listed], variable
+            assert [gpu.uuid for gpu in visible_gpus(cards, variable)] == [cards[number].uuid for number in listed], (
+                variable
+            )
 
 
 def test_a_driver_that_does_not_answer_is_an_error_and_no_driver_is_none(monkeypatch):

@@ -15,8 +15,9 @@ from rich.console import Console
 from benchmarks.errors import UserError
 from benchmarks.labels import unpublished_line
 from benchmarks.leaderboard import Evidence, default_view, make_board, make_claims, read
+from runner.reporting.formats import Format
 from runner.reporting.markdown import measured_table
-from runner.reporting.report import FORMATS, Selection, render
+from runner.reporting.report import Selection, render
 from runner.reporting.report import show as show_report
 from runner.reporting.terminal import print_table
 
@@ -302,7 +303,7 @@ def test_a_narrow_or_coloured_console_shows_the_same_words(evidence: Evidence) -
     assert render("cifar10", board, make_claims(board, evidence.papers), evidence.papers, "table", width=60)
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", Format)
 def test_everything_can_be_reported_without_naming_a_suite(fmt: str, capsys: pytest.CaptureFixture[str]) -> None:
     show(None, fmt)
     out = capsys.readouterr().out

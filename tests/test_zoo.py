@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.datasets import get_dataset
 from benchmarks.suites import SUITES
 from runner.reporting.cards import card_json, card_of
-from runner.reporting.digests import batch, built, few_steps, images_for
+from runner.reporting.digests import batch, few_steps, images_for, initialised_model
 from runner.submit.plan import make_jobs
 from runner.training.optimizers import optimizer_for
 from runner.worker.record import weights_sha256
@@ -72,7 +72,7 @@ def test_networks_have_the_declared_parameters_and_output_shape(spec, dataset):
 @pytest.mark.parametrize(("spec", "dataset"), SMALLEST)
 def test_every_parameter_gets_a_gradient_and_the_loss_falls_along_it(spec, dataset):
     """With small steps and the same dropout mask, the loss on one batch falls, whatever the recipe."""
-    model = built(spec, dataset).train()
+    model = initialised_model(spec, dataset).train()
     x, y = batch(dataset, max(2, images_for(spec.name, dataset) // 2))
     losses = []
     for step in range(3):
@@ -94,7 +94,7 @@ def test_every_parameter_gets_a_gradient_and_the_loss_falls_along_it(spec, datas
 
 @pytest.mark.parametrize(("spec", "dataset"), SMALLEST)
 def test_evaluation_is_deterministic_and_independent_of_the_batch(spec, dataset):
-    model = built(spec, dataset).eval()
+    model = initialised_model(spec, dataset).eval()
     x, _ = batch(dataset, 2)
     with torch.no_grad():
         whole = model(x)
@@ -104,7 +104,7 @@ def test_evaluation_is_deterministic_and_independent_of_the_batch(spec, dataset)
 
 @pytest.mark.parametrize(("spec", "dataset"), SMALLEST)
 def test_state_dict_round_trip(spec, dataset):
-    model = built(spec, dataset)
+    model = initialised_model(spec, dataset)
     with torch.device("meta"):
         other = spec.variants[dataset].build()
     other.to_empty(device="cpu")
@@ -581,7 +581,7 @@ def test_zagoruykos_network_has_dropout_where_his_has_it():
 
 def test_zagoruykos_network_is_initialised_as_in_torch7():
     """Convolutions by MSRinit of models/vgg_bn_drop.lua; the rest by torch/nn: BatchNormalization.lua and Linear.lua."""
-    model, names = built(MODELS["vgg16"], "cifar10"), set()
+    model, names = initialised_model(MODELS["vgg16"], "cifar10"), set()
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d):
             assert layer.weight.std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.05)

@@ -19,7 +19,7 @@ from benchmarks.errors import UserError
 from benchmarks.records import Job
 from benchmarks.suites import SUITES
 from runner.bench.concurrency import measure_concurrency
-from runner.bench.question import Question, choose
+from runner.bench.request import BenchRequest, choose
 from runner.engines.slots import make_slots, take_one, threads_per_slot
 from runner.sources import child_variables, python
 from runner.submit import plan
@@ -55,21 +55,21 @@ EXPLANATION = (
 DISTURBED = 0.9  # below this share of its cores a process counts as disturbed by others
 
 
-def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
+def measure_one(request: BenchRequest, messages: Console) -> dict[str, Any] | None:
     """Return one model's row, as `--json` prints it; None if the measurement fails.
 
     The messages of the measuring process are printed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        question.write(Path(folder) / "question.json")
-        command = python("-m", "runner.bench.throughput", str(Path(folder) / "question.json"))
+        request.write(Path(folder) / "request.json")
+        command = python("-m", "runner.bench.throughput", str(Path(folder) / "request.json"))
         process = subprocess.run(
             command, env=os.environ | child_variables(), capture_output=True, text=True, check=False
         )
     output = process.stderr.strip().splitlines()
     if process.returncode:
         why = output[-1] if output else f"exit code {process.returncode}"
-        messages.print(f"runner: {question.dataset}/{question.model} can't be measured: {why}", soft_wrap=True)
+        messages.print(f"runner: {request.dataset}/{request.model} can't be measured: {why}", soft_wrap=True)
         return None
     for line in output:
         messages.print(f"  {line}", soft_wrap=True)
@@ -80,13 +80,13 @@ def measure_one(question: Question, messages: Console) -> dict[str, Any] | None:
     return row
 
 
-def add_concurrent(row: dict[str, Any], question: Question, counts: Sequence[int], messages: Console) -> bool:
+def add_concurrent(row: dict[str, Any], request: BenchRequest, counts: Sequence[int], messages: Console) -> bool:
     """Measure `counts` jobs of the model side by side, and add their total images/s and gain to the row as `concurrent`.
 
     Return False, after printing a line, if the measurement fails, for example for lack of memory.
     """
     try:
-        alone, *several = measure_concurrency(question, counts)
+        alone, *several = measure_concurrency(request, counts)
     except UserError as error:
         messages.print(f"runner: {max(counts)} concurrent jobs can't be measured: {error}", soft_wrap=True)
         return False
@@ -238,35 +238,35 @@ def concurrency_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def show(
-    question: Question, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()
+    request: BenchRequest, names: Sequence[str], format_: str, messages: Console, concurrent: Sequence[int] = ()
 ) -> int:
-    """Measure the models `names` as `question` says (except its model and device); print as 'table', 'markdown' or 'json'.
+    """Measure the models `names` as `request` says (except its model and device); print as 'table', 'markdown' or 'json'.
 
     `concurrent`: also measure these numbers of jobs side by side, on one GPU or each on its own share of the processor.
     Return the exit code: 1 if a model could not be measured. Raise UserError for invalid options.
     """
     from zoo import load_models
 
-    if question.seconds <= 0:
-        raise UserError(f"--seconds is {question.seconds:g}, expected more than 0")
-    if question.repeats < 1:
-        raise UserError(f"--repeats is {question.repeats}, expected 1 or more")
+    if request.seconds <= 0:
+        raise UserError(f"--seconds is {request.seconds:g}, expected more than 0")
+    if request.repeats < 1:
+        raise UserError(f"--repeats is {request.repeats}, expected 1 or more")
     if concurrent and min(concurrent) < 2:
         raise UserError(f"--concurrent is {min(concurrent)}, expected 2 or more")
     models, threads = load_models(), threads_per_slot()
-    model_names = choose(question.dataset, names, models)
-    slots = make_slots(1, threads, question.options.device, messages.print)
+    model_names = choose(request.dataset, names, models)
+    slots = make_slots(1, threads, request.options.device, messages.print)
     lock = take_one(slots, threads)
     rows, complete = [], True
     for number, name in enumerate(model_names, 1):
-        messages.print(f"{number}/{len(model_names)} {question.dataset}/{name}", soft_wrap=True)
+        messages.print(f"{number}/{len(model_names)} {request.dataset}/{name}", soft_wrap=True)
         here = {"device": lock.slot.device, "threads": threads}
-        question = question.model_copy(update={"model": name, "options": question.options.model_copy(update=here)})
-        row = measure_one(question, messages)
+        request = request.model_copy(update={"model": name, "options": request.options.model_copy(update=here)})
+        row = measure_one(request, messages)
         complete &= row is not None
         if row is not None:
             rows.append(row)
-            complete &= not concurrent or add_concurrent(row, question, concurrent, messages)
+            complete &= not concurrent or add_concurrent(row, request, concurrent, messages)
     if format_ == "json":
         print(json.dumps(rows, indent=2))
     elif rows:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.errors import UserError
-from runner.bench.question import Question
+from runner.bench.request import BenchRequest
 from runner.sources import child_variables, python
 
 WARM_UP = 3  # steps before the first turn, for choice of kernels, graph capture and allocation
@@ -46,16 +46,16 @@ class ConcurrentRuns:
         return statistics.median(many / one for many, one in zip(self.rates, alone.rates, strict=True))
 
 
-def measure_concurrency(question: Question, counts: Sequence[int]) -> list[ConcurrentRuns]:
+def measure_concurrency(request: BenchRequest, counts: Sequence[int]) -> list[ConcurrentRuns]:
     """Return the throughput of one job, then of each of `counts` jobs at once.
 
     Raise UserError with the last line of stderr if a child ends early.
     """
     counts = sorted({1, *counts})
-    seconds = question.seconds / len(counts) / question.repeats
+    seconds = request.seconds / len(counts) / request.repeats
     with tempfile.TemporaryFile("w+") as stderr, tempfile.TemporaryDirectory() as folder:
-        question.model_copy(update={"seconds": seconds}).write(Path(folder) / "question.json")
-        command = python("-m", "runner.bench.concurrency", str(Path(folder) / "question.json"))
+        request.model_copy(update={"seconds": seconds}).write(Path(folder) / "request.json")
+        command = python("-m", "runner.bench.concurrency", str(Path(folder) / "request.json"))
         environment = os.environ | child_variables()
         children = [
             subprocess.Popen(
@@ -67,7 +67,7 @@ def measure_concurrency(question: Question, counts: Sequence[int]) -> list[Concu
             for child in children:
                 _answer(child, stderr)
             rates: dict[int, list[float]] = {count: [] for count in counts}
-            for _ in range(question.repeats):
+            for _ in range(request.repeats):
                 for count in counts:
                     for child in children[:count]:
                         _write(child)
@@ -127,13 +127,13 @@ def main(path: str) -> int:
 
     from runner.bench import subject as subjects
 
-    question = Question.read(Path(path))
-    torch.set_num_threads(question.options.threads)
-    subject = subjects.subject_of(question)
+    request = BenchRequest.read(Path(path))
+    torch.set_num_threads(request.options.threads)
+    subject = subjects.subject_of(request)
     recipe = subjects.plain_recipe(subject, epochs=10**6)
     whole = len(subject.prepared.train) // recipe.batch_size * recipe.batch_size
     try:
-        subjects.run_loop(subject, recipe, whole, _Turns(recipe.batch_size, question.seconds, subject.synchronise))
+        subjects.run_loop(subject, recipe, whole, _Turns(recipe.batch_size, request.seconds, subject.synchronise))
     except EOFError:
         return 0
     return 1

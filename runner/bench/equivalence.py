@@ -5,7 +5,7 @@ from rich.console import Console
 from benchmarks import leaderboard
 from benchmarks.errors import UserError
 from benchmarks.labels import equivalence_sentence
-from runner.bench.question import suite_of
+from runner.bench.request import suite_of
 from runner.jobs.paths import results_folder, runs_folder
 from runner.submit import plan, preview
 from runner.submit.run import run as run_jobs

@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.datasets import Dataset, get_dataset
 from benchmarks.errors import UserError
 from benchmarks.records import Job
-from runner.bench.question import Question
+from runner.bench.request import BenchRequest
 from runner.console import to_stderr
 from runner.data import cache
 from runner.data.folder import data_folder
@@ -36,7 +36,7 @@ RANDOM_IMAGES = 5_000  # used if the data set is missing
 class Subject:
     """A model, a data set and a device."""
 
-    question: Question
+    request: BenchRequest
     facts: Dataset
     spec: ModelSpec
     variant: Variant
@@ -71,16 +71,16 @@ class Subject:
             torch.cuda.synchronize(self.device)
 
 
-def subject_of(question: Question) -> Subject:
+def subject_of(request: BenchRequest) -> Subject:
     """Return the model with its images on the device: random images, with a line on stderr, if the data set is missing."""
-    device = torch.device(question.options.device)
-    facts, spec = get_dataset(question.dataset), load_models()[question.model]
-    switches = profiles.resolve(question.profile, device, spec.channels_last_on_cpu, spec.bitwise)
+    device = torch.device(request.options.device)
+    facts, spec = get_dataset(request.dataset), load_models()[request.model]
+    switches = profiles.resolve(request.profile, device, spec.channels_last_on_cpu, spec.bitwise)
     profiles.apply(switches)
-    variant = spec.variants[question.dataset]
+    variant = spec.variants[request.dataset]
     recipe = variant.recipe
     try:
-        options = question.options
+        options = request.options
         loaded = cache.load(facts.name, data_folder(options.data_dir), options.allow_unverified_data, to_stderr)
         prepared = prepare(loaded, recipe.preprocessing, 0, device, to_stderr)
         raw, labels, real = loaded.train_images, loaded.train_labels, True
@@ -92,7 +92,7 @@ def subject_of(question: Question) -> Subject:
         pixels, black = torch.from_numpy(raw).to(device).float().div_(255), torch.zeros(raw.shape[1], 1, 1)
         images = DeviceSet(pixels, torch.from_numpy(labels).to(device), None, black.to(device))
         prepared, real = Prepared(images, images), False
-    return Subject(question, facts, spec, variant, device, switches, raw, labels, prepared, real)
+    return Subject(request, facts, spec, variant, device, switches, raw, labels, prepared, real)
 
 
 def plain_recipe(subject: Subject, epochs: int = 1) -> Recipe:
@@ -117,13 +117,13 @@ def run_loop(
         model=subject.spec.name,
         revision=subject.variant.revision,
         recipe=recipe.to_dict(),
-        profile=subject.question.profile,
+        profile=subject.request.profile,
         seed=0,
     )
     saves: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         paths = JobPaths(Path(folder))
-        worker = Worker(subject.question.options)
+        worker = Worker(subject.request.options)
         hooks = JobAttempt(paths, job, "0" * 32, worker, Log(paths.log, None)).hooks()
 
         def progress(facts: dict[str, Any]) -> None:

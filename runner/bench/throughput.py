@@ -38,7 +38,7 @@ from typing import Any
 import psutil
 import torch
 
-from runner.bench.question import Question
+from runner.bench.request import BenchRequest
 from runner.bench.subject import Subject, plain_recipe, run_loop, subject_of
 from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, overhead_seconds
 from runner.training import profiles
@@ -110,18 +110,18 @@ def first_calls(subject: Subject, recipe: Recipe) -> FirstCalls:
     )
 
 
-def recipe_of_turns(question: Question, subject: Subject, plain: Recipe, step_seconds: float) -> tuple[Recipe, int]:
+def recipe_of_turns(request: BenchRequest, subject: Subject, plain: Recipe, step_seconds: float) -> tuple[Recipe, int]:
     """Return the recipe whose epochs are the turns, and the number of updates in a turn.
 
     `plain` is the recipe of a short training, and `step_seconds` the time of one of its updates. The turns of all kinds and
-    repetitions together take about the seconds of the question.
+    repetitions together take about the seconds of the request.
     """
-    available = question.seconds / ((4 + (question.profile == "fast")) * (question.repeats + 1))
+    available = request.seconds / ((4 + (request.profile == "fast")) * (request.repeats + 1))
     batch = fitting_batch(plain.batch_size, step_seconds, available)
     train_images = len(subject.prepared.train)
     least = updates_a_call(subject.spec, plain, subject.device)  # one call of the step
     steps = max(least, min(round(available / (step_seconds * batch / plain.batch_size)), train_images // batch))
-    recipe = dataclasses.replace(plain, epochs=question.repeats + 1, batch_size=batch)
+    recipe = dataclasses.replace(plain, epochs=request.repeats + 1, batch_size=batch)
     if isinstance(recipe.optimizer, DiagonalLM):  # a short epoch measures curvature on proportionally fewer images
         curvature_images = max(1, recipe.optimizer.images * steps * batch // train_images)
         recipe = dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, images=curvature_images))
@@ -142,7 +142,7 @@ class Rates:
         return statistics.median(self.clock[name])
 
 
-def rates_by_turns(question: Question, subject: Subject, recipe: Recipe, steps: int) -> Rates:
+def rates_by_turns(request: BenchRequest, subject: Subject, recipe: Recipe, steps: int) -> Rates:
     """Train one epoch of `steps` updates per turn, and measure everything else between the epochs."""
     device, switches, images = subject.device, subject.switches, steps * recipe.batch_size
     matrix_type = torch.bfloat16 if switches["autocast"] != "off" else torch.float32
@@ -151,7 +151,7 @@ def rates_by_turns(question: Question, subject: Subject, recipe: Recipe, steps: 
         switches=profiles.resolve("reference", device, subject.spec.channels_last_on_cpu, subject.spec.bitwise),
     )
     turns = {"bare_step": bare_turn(subject, recipe, steps)}
-    if question.profile == "fast":  # next to the turn that it is compared with
+    if request.profile == "fast":  # next to the turn that it is compared with
         turns["reference_step"] = bare_turn(reference, recipe, steps)
     turns |= {
         "evaluation": evaluation_turn(subject, min(images, len(subject.prepared.test))),
@@ -178,7 +178,7 @@ def rates_by_turns(question: Question, subject: Subject, recipe: Recipe, steps: 
             clock[name].append(done / spent)
             processor[name].append(done / processor_spent)
             if name == "bare_step":
-                core_shares.append(processor_spent / (spent * question.options.threads))
+                core_shares.append(processor_spent / (spent * request.options.threads))
         # torch's defaults, float32 whatever the profile.
         profiles.apply({**switches, "deterministic": False, "cudnn_benchmark": False, "float32": "ieee"})
         spent, processor_spent = usual.seconds(steps)
@@ -199,7 +199,7 @@ def rates_by_turns(question: Question, subject: Subject, recipe: Recipe, steps: 
     return Rates(clock, processor, core_shares[1:], checkpoint)
 
 
-def measure(question: Question) -> dict[str, Any]:
+def measure(request: BenchRequest) -> dict[str, Any]:
     """Return one model's row, as `runner bench --json` prints it.
 
     bare_step, loop, dataloader, reference_step, evaluation: median images/s. reference_step is None unless `fast` is
@@ -216,8 +216,8 @@ def measure(question: Question) -> dict[str, Any]:
     startup_seconds: from the start of the process to the end of the first step.
     cpu_share: the share of its cores that the process had. None on a GPU.
     """
-    torch.set_num_threads(question.options.threads)
-    subject = subject_of(question)
+    torch.set_num_threads(request.options.threads)
+    subject = subject_of(request)
     device, plain = subject.device, plain_recipe(subject)
     first = first_calls(subject, plain)
     switches = {**subject.switches, "arithmetic": first.arithmetic}
@@ -225,14 +225,14 @@ def measure(question: Question) -> dict[str, Any]:
     # Not on a GPU, where the host's work overlaps the device's. Not with hand-written passes, which only one network has.
     measurable = device.type == "cpu" and not uses_explicit_passes(subject.spec, plain, device)
     overhead = overhead_seconds(subject) if measurable else None
-    recipe, steps = recipe_of_turns(question, subject, plain, first.step_seconds)
-    rates = rates_by_turns(question, subject, recipe, steps)
+    recipe, steps = recipe_of_turns(request, subject, plain, first.step_seconds)
+    rates = rates_by_turns(request, subject, recipe, steps)
 
     # Other processes do not affect a ratio of processor times.
-    of_processor = device.type == "cpu" and question.options.threads == 1
+    of_processor = device.type == "cpu" and request.options.threads == 1
     compared = rates.processor if of_processor else rates.clock
     loop_ratios = [loop / bare for loop, bare in zip(compared["loop"], compared["bare_step"], strict=True)]
-    fast = question.profile == "fast"
+    fast = request.profile == "fast"
     fast_ratio = round(_ratio(compared["bare_step"], compared["reference_step"]), 4) if fast else None
     checkpoint_share = rates.checkpoint_seconds / CHECKPOINT_SECONDS
     bare_step, loop = rates.median("bare_step"), rates.median("loop")
@@ -244,9 +244,9 @@ def measure(question: Question) -> dict[str, Any]:
     step_bytes = bytes_per_image(layers, recipe.batch_size, 2 if switches["autocast"] != "off" else 4)
     environment = environment_of(device, switches)
     return {
-        "model": question.model,
-        "dataset": question.dataset,
-        "profile": question.profile,
+        "model": request.model,
+        "dataset": request.dataset,
+        "profile": request.profile,
         "device": device.type,
         "bare_step": round(bare_step, 3),
         "loop": round(loop, 3),
@@ -266,7 +266,7 @@ def measure(question: Question) -> dict[str, Any]:
         "batch_size": recipe.batch_size,
         "recipe_batch_size": subject.variant.recipe.batch_size,
         "steps": steps,
-        "repeats": question.repeats,
+        "repeats": request.repeats,
         "images": "real" if subject.real else "random",
         "checkpoint_seconds": round(rates.checkpoint_seconds, 4),
         "flops_per_image": flops,
@@ -280,7 +280,7 @@ def measure(question: Question) -> dict[str, Any]:
         "startup_seconds": round(first.startup_seconds, 2),
         "cpu_share": round(statistics.median(rates.core_shares), 3) if device.type == "cpu" else None,
         "hardware": environment.hardware,
-        "threads": question.options.threads,
+        "threads": request.options.threads,
         "switches": switches,
         "torch": environment.torch,
         "cuda": environment.cuda,
@@ -302,7 +302,7 @@ def _peak_resident_bytes() -> int:
 
 def main(path: str) -> int:
     """Measure one model and print its row as JSON. Return the exit code."""
-    print(json.dumps(measure(Question.read(Path(path)))))
+    print(json.dumps(measure(BenchRequest.read(Path(path)))))
     return 0
 
 

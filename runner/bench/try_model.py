@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.errors import UserError, unknown
 from benchmarks.records import Job
-from runner.bench.question import suite_of
+from runner.bench.request import suite_of
 from runner.data import cache
 from runner.data.folder import data_folder
 from runner.engines.slots import make_slots, take_one, threads_per_slot, usable_cores

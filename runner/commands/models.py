@@ -108,13 +108,13 @@ def bench(
     """
     from runner.bench import command as benching
     from runner.bench.equivalence import equivalence_study
-    from runner.bench.question import Question
+    from runner.bench.request import BenchRequest
 
     if not equivalence:
         flags = {"dry-run": dry_run or None, "seeds": seeds, "slots-per-gpu": slots_per_gpu, "engine": engine}
         if misplaced := [name for name, value in flags.items() if value is not None]:
             raise UserError(f"--{misplaced[0]} needs --equivalence")
-        question = Question(
+        request = BenchRequest(
             model="",
             dataset=dataset,
             profile=profile.value,
@@ -123,7 +123,7 @@ def bench(
             options=options_from(locals()),
         )
         shape = "json" if json_ else format_.value
-        raise typer.Exit(benching.show(question, model, shape, make_console(stderr=True), concurrent))
+        raise typer.Exit(benching.show(request, model, shape, make_console(stderr=True), concurrent))
     excluded = {"concurrent": concurrent, "json": json_, "format": format_ is not BenchFormat.table}
     if misplaced := [name for name, value in excluded.items() if value]:
         raise UserError(f"--{misplaced[0]} can't be combined with --equivalence: leave one out")

@@ -1,7 +1,6 @@
 """Commands about results: report, show, site, publish, verify, reproduce."""
 
 import dataclasses
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,17 +21,7 @@ from runner.commands.shared import (
     settings_from,
     submitted,
 )
-
-
-class Format(StrEnum):
-    """The output format of a report."""
-
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
-    latex = "latex"
-    bibtex = "bibtex"
+from runner.reporting.formats import Format
 
 
 def report(

@@ -87,7 +87,7 @@ def unfit_card(card: Card, build: Build) -> str | None:
     return None
 
 
-def named(cards: Sequence[Card], variable: str | None) -> list[Gpu]:
+def visible_gpus(cards: Sequence[Card], variable: str | None) -> list[Gpu]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order; None names all.
 
     It is read as CUDA reads it: the list ends at the first invalid entry, a duplicate leaves no GPU, and a UUID may be
@@ -157,7 +157,7 @@ def find(machine: Gpus | str | None, variable: str | None, build: Build | None =
         return GpuSelection([], [f"the NVIDIA driver does not answer: {machine}"])
     if not machine.cards:
         return GpuSelection([], machine.lost, on_cpu=not machine.lost)
-    candidates = named(machine.cards, variable)
+    candidates = visible_gpus(machine.cards, variable)
     if not candidates:
         there = "1 GPU" if len(machine.cards) == 1 else f"{len(machine.cards)} GPUs"
         return GpuSelection(

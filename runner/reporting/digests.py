@@ -31,7 +31,7 @@ def digest_file(model: str) -> Path:
     return root() / "tests" / "digests" / f"{model}.json"
 
 
-def built(spec: ModelSpec, dataset: str) -> nn.Module:
+def initialised_model(spec: ModelSpec, dataset: str) -> nn.Module:
     """Return the model as a training with seed 0 would start it."""
     torch.manual_seed(0)
     model = spec.variants[dataset].build()
@@ -63,7 +63,7 @@ def few_steps(spec: ModelSpec, dataset: str, losses: int = LOSSES) -> tuple[dict
     layouts.
     """
     recipe = spec.variants[dataset].recipe
-    model = built(spec, dataset).train().double()
+    model = initialised_model(spec, dataset).train().double()
     start = {name: p.detach().abs().mean().item() for name, p in model.named_parameters()}
     optimizer: Any = optimizer_for(model, recipe)
     x, y = batch(dataset, images_for(spec.name, dataset))

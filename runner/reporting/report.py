@@ -20,11 +20,10 @@ from benchmarks.papers import Paper
 from benchmarks.suites import get_suite
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting import tables
+from runner.reporting.formats import Format
 from runner.reporting.latex import latex
 from runner.reporting.markdown import markdown, measured_table
 from runner.reporting.terminal import print_table
-
-FORMATS = ("table", "markdown", "latex", "csv", "json", "bibtex")
 
 
 @dataclass(frozen=True)
@@ -142,4 +141,4 @@ def render(
         print_table(console, suite, board, claims, as_of)
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # the StringIO above
         return "".join(f"{line.rstrip()}\n" for line in lines)
-    raise unknown("format", fmt, FORMATS)
+    raise unknown("format", fmt, Format)

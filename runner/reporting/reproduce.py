@@ -109,7 +109,7 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     difference = round(ours.test_error - theirs.test_error, 6)
     sample = sample_of_runs(
         (record.job.seed, record.outcome, record.test_error)
-        for record in like(theirs, published)
+        for record in runs_of_other_seeds(theirs, published)
         if record.test_error is not None
     )
     sd = sample.run_sd if sample.n >= MIN_SEEDS else 0.0
@@ -140,7 +140,7 @@ def compare(theirs: RunRecord, ours: RunRecord, published: Sequence[RunRecord]) 
     return Comparison(word, why, difference, deviations, differing)
 
 
-def like(record: RunRecord, published: Sequence[RunRecord]) -> list[RunRecord]:
+def runs_of_other_seeds(record: RunRecord, published: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the finished runs that differ from this one only in the seed; runs with equal weights count once."""
     place = record.job.model_copy(update={"seed": 0})
     others = [

@@ -10,7 +10,7 @@ from runner.submit import plan
 from runner.worker.options import JsonModel, RunOptions
 
 
-class Question(JsonModel):
+class BenchRequest(JsonModel):
     """What to measure of one model, and for how long: about `seconds` seconds after start-up."""
 
     model: str
