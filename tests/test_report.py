@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -236,6 +237,29 @@ def test_the_report_compares_fast_with_reference(tmp_path: Path) -> None:
     publish_records(tmp_path, make_record(10.4, seed=9, profile="fast"))
     for fmt in ("table", "markdown"):
         assert "✓ equivalent" in text_of(read(tmp_path), fmt)
+
+
+def test_a_report_of_a_model_has_its_rows_its_claims_and_nothing_else(
+    own_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_records(own_root / "results", *make_seeds(FIVE), *make_seeds(FIVE, model="nin_augmentation"))
+    show("cifar10", "markdown", models=["nin_dropout"])
+    text = capsys.readouterr().out
+    table, _, claims = text.partition("## Claims")
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 1
+    assert "nin\\_dropout" in rows[0]
+    assert claims
+    show(None, "csv", models=["nin_dropout", "nin"])
+    names = {line.split(",")[1] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert names == {"nin_dropout", "nin"}
+    for suite, name, message in (
+        ("cifar10", "lenet5", "is not in the suite 'cifar10' (it is in mnist"),
+        ("cifar10", "nin_dropuot", "did you mean 'nin_dropout'"),
+        (None, "lennet5", "did you mean 'lenet5'"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            show(suite, "table", models=[name])
 
 
 def test_a_board_states_the_commit_and_day_it_is_of(

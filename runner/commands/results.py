@@ -26,6 +26,7 @@ from runner.reporting.formats import Format
 
 def report(
     suite: AnySuite = None,
+    model: ModelsOption = [],  # noqa: B006
     format_: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.table,
     measured: Annotated[
         bool, typer.Option("--measured", help="Only models that have run; in Markdown as one table, for a README.")
@@ -44,7 +45,7 @@ def report(
     """Show measured and reported errors with verdicts and reasons, from the published records and your own."""
     from runner.reporting import report as reporting
 
-    reporting.show(reporting.Selection(suite, measured, paper, table, holdout), format_.value)
+    reporting.show(reporting.Selection(suite, measured, paper, table, holdout, model), format_.value)
 
 
 def show(

@@ -5,7 +5,7 @@ Table, Markdown and LaTeX show the default view; CSV and JSON have every row and
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -35,13 +35,14 @@ class Selection:
     paper: str | None = None  # a source's own tables instead of the board
     table: str | None = None  # only this one
     holdout: bool = False  # the choices made on held-out images instead of the board
+    models: Sequence[str] = ()  # only these; empty: all
 
     def check(self) -> None:
         """Raise UserError for options that exclude each other."""
         if self.table is not None and self.paper is None:
             raise UserError(f"--table '{self.table}' needs the option --paper KEY, the source of the table")
-        if self.paper is not None and (self.holdout or self.measured or self.suite):
-            raise UserError("--paper can't be combined with --suite, --measured or --holdout: leave them out")
+        if self.paper is not None and (self.holdout or self.measured or self.suite or self.models):
+            raise UserError("--paper can't be combined with --suite, --model, --measured or --holdout: leave them out")
         if self.holdout and self.measured:
             raise UserError("--holdout can't be combined with --measured: leave one out")
 
@@ -76,7 +77,7 @@ def _special(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
         if fmt == "bibtex":
             return bibliography(frame["dataset"].unique(), [paper.key], evidence.papers, as_of)
         return tables.write(frame, tables.paper_cells(frame, paper), fmt, paper.key, as_of)
-    runs = _of_suite(selection.suite, evidence.runs)[0]
+    runs = _of(selection, evidence.runs)[0]
     frame = make_choices(runs)
     if frame.empty and fmt == "table":
         return "No run with held-out images has ended. Start with: runner submit --suite SUITE --model MODEL --set holdout=N\n"
@@ -86,9 +87,12 @@ def _special(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
 
 def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     """Return the board of a suite, or of everything; None if it was printed."""
-    runs, datasets, models = _of_suite(selection.suite, evidence.runs)
+    runs, datasets, models = _of(selection, evidence.runs)
     board = make_board(evidence, datasets, models)
     claims = make_claims(board, evidence.papers)
+    if selection.models:
+        board = board[board["model"].isin(selection.models)]
+        claims = claims[claims["better"].isin(selection.models) | claims["worse"].isin(selection.models)]
     if selection.measured:
         board = board[board["runs"] > 0]
         claims = claims[claims["verdict"] != "not run"]
@@ -104,16 +108,27 @@ def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     return render(selection.suite, board, claims, evidence.papers, fmt, as_of=as_of)
 
 
-def _of_suite(suite: str | None, runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...] | None, set[str] | None]:
-    """Return the runs of a suite's data sets and models, with both; all runs and None without a suite."""
-    if suite is None:
+def _of(selection: Selection, runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...] | None, set[str] | None]:
+    """Return the selected runs, and the suite's data sets and models; None for these without a suite.
+
+    Raise UserError for a selected model that is not in the suite, or without a suite not in the zoo.
+    """
+    if selection.suite is None and not selection.models:
         return runs, None, None
-    from runner.submit.plan import models_of
+    from runner.submit.plan import check_members, models_of
     from zoo import load_models
 
-    facts = get_suite(suite)
-    models = set(models_of(facts, load_models()))
-    return runs[runs["dataset"].isin(facts.datasets) & runs["model"].isin(models)], facts.datasets, models
+    zoo = load_models()
+    if selection.suite is None:
+        for name in selection.models:
+            if name not in zoo:
+                raise unknown("model", name, zoo)
+        return runs[runs["model"].isin(selection.models)], None, None
+    suite = get_suite(selection.suite)
+    check_members(selection.models, suite, zoo)
+    models = set(models_of(suite, zoo))
+    of_suite = runs["dataset"].isin(suite.datasets) & runs["model"].isin(selection.models or models)
+    return runs[of_suite], suite.datasets, models
 
 
 def render(

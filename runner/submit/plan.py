@@ -139,6 +139,21 @@ def models_of(suite: Suite, models: Mapping[str, ModelSpec]) -> dict[str, ModelS
     return {name: spec for name, spec in models.items() if suite.name in spec.suites}
 
 
+def check_members(names: Iterable[str], suite: Suite, models: Mapping[str, ModelSpec]) -> None:
+    """Raise UserError for the first of `names` that is not a model of the suite."""
+    members = models_of(suite, models)
+    for name in names:
+        if name not in models:
+            raise unknown("model", name, members)
+        if name not in members:
+            others = [other.name for other in SUITES.values() if name in models_of(other, models)]
+            elsewhere = f" (it is in {', '.join(others)})" if others else ""
+            raise UserError(
+                f"model '{name}' is not in the suite '{suite.name}'{elsewhere}; "
+                f"the suite has {', '.join(members) or 'no models'}"
+            )
+
+
 def make_jobs(
     suite: Suite,
     models: Mapping[str, ModelSpec],
@@ -158,16 +173,7 @@ def make_jobs(
     """
     members = models_of(suite, models)
     names = list(only) or list(members)
-    for name in names:
-        if name not in models:
-            raise unknown("model", name, members)
-        if name not in members:
-            others = [other.name for other in SUITES.values() if name in models_of(other, models)]
-            elsewhere = f" (it is in {', '.join(others)})" if others else ""
-            raise UserError(
-                f"model '{name}' is not in the suite '{suite.name}'{elsewhere}; "
-                f"the suite has {', '.join(members) or 'no models'}"
-            )
+    check_members(names, suite, models)
     settings = [
         dict(suite.overrides) | dict(setting) | dict(overrides or {}) | dict(own)
         for setting in suite.sweep
