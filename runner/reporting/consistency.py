@@ -1,4 +1,4 @@
-"""Check fields of a record against each other: speed and time, the best epoch, the trail of attempts, the profile's switches."""
+"""Check fields of a record against each other: speed and time, best epoch, trail of attempts, switches of the profile."""
 
 import math
 from collections.abc import Callable, Mapping
