@@ -41,7 +41,9 @@ def changed_files(root: Path, base: str) -> list[str]:
 
 def altered_records(root: Path, base: str) -> list[str]:
     """Return the published records and curves that this branch changed or deleted, sorted: published files stay."""
-    return [path for path in _differing(root, base, "AC", "results") if re.fullmatch(r"results/(?!cards/)[^/]+/.+", path)]
+    return [
+        path for path in _differing(root, base, "AC", "results") if re.fullmatch(r"results/(?!cards/)[^/]+/.+", path)
+    ]
 
 
 def _differing(root: Path, base: str, but: str, *below: str) -> list[str]:

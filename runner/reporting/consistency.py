@@ -101,6 +101,7 @@ def check_profile(record: RunRecord, error: Note) -> None:
     recorded = record.environment.precision
     for name, value in profiles.resolve("reference", torch.device(record.environment.device)).items():
         actual = recorded.get(name, value)
-        allowed = (value, "where it can be") if name == "deterministic" else (value,)  # for models that are not `bitwise`
+        # A model that is not `bitwise` has operations without a deterministic algorithm.
+        allowed = (value, "where it can be") if name == "deterministic" else (value,)
         if name != "channels_last" and actual not in allowed:
             error(f"environment.precision.{name}", f"is {actual}, expected {value} for the profile 'reference'")
