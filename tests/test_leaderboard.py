@@ -313,6 +313,13 @@ def test_a_claim_never_mixes_profiles(results: Path) -> None:
     assert (claim["verdict"], claim["profile"]) == ("holds", "fast")
 
 
+def test_a_claim_with_added_seeds_says_so(results: Path) -> None:
+    publish_records(results, *make_seeds([14.0, 14.1, 14.2, 14.3, 14.1], model="nin"), *make_seeds(FIVE))
+    assert "seeds were added" not in claim_of(board_of(results), results)["reason"]
+    publish_records(results, *(make_record(10.4, seed=seed, sequential=True) for seed in range(5, 10)))
+    assert claim_of(board_of(results), results)["reason"].endswith("(seeds were added after looking at the results)")
+
+
 def test_a_suites_claims_are_those_about_its_models(results: Path) -> None:
     board = board_of(results, datasets=["cifar10"], models=["nin", "nin_dropout"])
     assert list(make_claims(board, read(results).papers)["id"]) == ["dropout-helps"]
