@@ -1,6 +1,7 @@
 """Publishing copies what may be published and no more; verifying finds whatever was changed since."""
 
 import json
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from helpers import make_record, publish_records, run_locally
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curve_path, read
-from benchmarks.records import DataFacts, RunRecord, load
+from benchmarks.records import DataFacts, RunRecord, Source, load
 from runner.jobs.find import all_jobs, of_models
 from runner.jobs.paths import runs_folder
 from runner.reporting import publish as publishing
@@ -323,6 +324,27 @@ def test_what_is_merely_unusual_is_a_warning(results: Path, monkeypatch: pytest.
     errors, warnings = verify(results)
     assert errors == []
     assert [line.split(": ")[1] for line in warnings] == ["source.commit", "source.dirty", "forced_resume", "file"]
+
+
+def test_a_commit_that_nobody_else_has_is_a_warning(tmp_path: Path) -> None:
+    """The code was clean there, but it may have been changed in a commit that was never shown."""
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    results = tmp_path / "results"
+    git("init")
+    git("commit", "--allow-empty", "-m", "shared")
+    shared = {"commit": git("rev-parse", "HEAD"), "dirty": False, "sha256": "c" * 64}
+    publish_one(results, own_record(source=Source(**shared)))
+    assert verify(results)[1] == []
+    own = publish_one(results, own_record(seed=1, source=Source(**shared | {"commit": "b" * 40})))
+    publish_one(results, own_record(seed=2, source=Source(**shared | {"commit": "--all"})))
+    [line, of_no_commit] = verify(results)[1]
+    assert line.startswith(f"{own}: source.commit: bbbbbbbbbbbb is not in this clone")
+    assert "source.commit: --all is not in this clone" in of_no_commit, "it is not taken for an option of git"
 
 
 def test_an_older_revision_is_a_note_and_its_recipe_is_its_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.canonical import differing_fields
 from benchmarks.cards import read_cards
+from benchmarks.checkout import git
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.leaderboard import curve_path
@@ -96,6 +98,7 @@ def verify(folder: Path) -> tuple[list[str], list[str]]:
     _check_doubles(records, findings)
     if folder.is_dir():
         _check_seeds(records, findings)
+    _check_commits(records, folder.absolute().parent, findings)
     curves = {curve_path(path) for path in files.records}
     for path in files.curves:
         if path not in curves:
@@ -355,6 +358,20 @@ def _check_seeds(records: list[tuple[Path, RunRecord]], findings: Findings) -> N
             listed = ", ".join(map(str, some)) + (", ..." if missing > len(some) else "")
             problem = f"is {highest}, but this row has no record of {number(missing, 'lower seed')} ({listed})"
             findings.warn(seeds[highest], "job.seed", f"{problem}: publish every seed that was run, failed ones too")
+
+
+def _check_commits(records: list[tuple[Path, RunRecord]], checkout: Path, findings: Findings) -> None:
+    """Warn of commits that the checkout's history lacks. A shallow clone, and a folder that is no checkout, know too little."""
+    named = {record.source.commit for _, record in records if record.source.commit}
+    commits = sorted(name for name in named if re.fullmatch("[0-9a-f]{40}", name))  # git gets no other text of a record
+    if not commits or git(checkout, "rev-parse", "--is-shallow-repository") != "false":
+        return
+    known = git(checkout, "rev-list", "--no-walk", "--ignore-missing", *commits)
+    missing = set() if known is None else named.difference(known.split())
+    for path, record in records:
+        if record.source.commit in missing:
+            problem = f"{record.source.commit[:12]} is not in this clone, so nobody can see here which code ran"
+            findings.warn(path, "source.commit", problem)
 
 
 def _row_of(record: RunRecord) -> tuple[object, ...] | None:
