@@ -19,7 +19,7 @@ from benchmarks.leaderboard import (
     read,
     runs_of,
 )
-from benchmarks.records import RunRecord
+from benchmarks.records import RunRecord, Source
 from runner.reporting.cards import card_of
 from zoo import load_models
 
@@ -224,6 +224,15 @@ def test_a_row_with_seeds_added_after_looking_is_marked(results: Path) -> None:
     row = row_of(board_of(results), "nin_dropout")
     assert row["sequential"]
     assert row["reason"].endswith("(seeds were added after looking at the results)")
+
+
+@pytest.mark.parametrize(("commit", "dirty", "marked"), [("a", False, False), ("a", True, True), (None, None, True)])
+def test_a_row_of_code_that_is_no_commit_is_marked(
+    results: Path, commit: str | None, dirty: bool | None, marked: bool
+) -> None:
+    code = Source(commit=commit, dirty=dirty, sha256="c" * 64)
+    publish_records(results, *make_seeds(FIVE[:4]), make_record(10.4, seed=4, source=code))
+    assert row_of(board_of(results), "nin_dropout")["dirty"] is marked
 
 
 # --- rows without runs -----------------------------------------------------------------------------------------------------
