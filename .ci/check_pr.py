@@ -3,12 +3,14 @@
     make check-pr                     compares with upstream/main if it exists, else with origin/main
     make check-pr BASE=my-branch      compares with another commit
 
-Needs no secrets and no GPU. Exit code 1 if a check fails; `--list` prints what would be checked, as JSON.
+Published records must not change. Needs no secrets and no GPU. Exit code 1 if a check fails; `--list` prints what would be
+checked, as JSON.
 """
 
 import argparse
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -33,16 +35,29 @@ def changed_files(root: Path, base: str) -> list[str]:
     Uncommitted and untracked files are included; deleted files are not.
     Raises SystemExit with git's own message when git fails.
     """
+    untracked = _git(root, base, "ls-files", "-z", "--others", "--exclude-standard")
+    return sorted({*_differing(root, base, "d"), *untracked})
 
-    def git(*words: str) -> list[str]:
-        process = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        if process.returncode:
-            raise SystemExit(f"check-pr: {process.stderr.strip()}; fetch '{base}' first")
-        return [line for line in process.stdout.split("\0") if line]
 
-    [fork] = git("merge-base", base, "HEAD")
-    changed = git("diff", "-z", "--name-only", "--no-renames", "--diff-filter=d", fork.strip())
-    return sorted({*changed, *git("ls-files", "-z", "--others", "--exclude-standard")})
+def altered_records(root: Path, base: str) -> list[str]:
+    """Return the published records and curves that this branch changed or deleted, sorted: published files stay."""
+    return [
+        path for path in _differing(root, base, "AC", "results") if re.fullmatch(r"results/(?!cards/)[^/]+/.+", path)
+    ]
+
+
+def _differing(root: Path, base: str, but: str, *below: str) -> list[str]:
+    """Return the files that differ from the fork, sorted; `but` are the letters of the kinds of change to leave out."""
+    [fork] = _git(root, base, "merge-base", base, "HEAD")
+    names = ("-z", "--name-only", "--no-renames", f"--diff-filter={but.lower()}")
+    return sorted(_git(root, base, "diff", *names, fork.strip(), "--", *below))
+
+
+def _git(root: Path, base: str, *words: str) -> list[str]:
+    process = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(f"check-pr: {process.stderr.strip()}; fetch '{base}' first")
+    return [line for line in process.stdout.split("\0") if line]
 
 
 def plan(changed: Iterable[str], models: Mapping[str, Iterable[str]]) -> Checks:
@@ -129,6 +144,10 @@ def main() -> int:
     totals = [f"{len(items)} {noun}{'s' * (len(items) != 1)}" for noun, items in counts.items()]
     print(f"since {base}: {', '.join(totals)}")
     problems = problems_of(checks.records) if checks.records else []
+    problems += [
+        f"{path}: file: was published and is changed or deleted here; records stay as they are, whatever their result"
+        for path in altered_records(ROOT, base)
+    ]
     for line in problems:
         print(f"error: {line}")
     sys.stdout.flush()

@@ -22,7 +22,7 @@ class Answer:
     different: int = 0  # has runs, but its protocol differs from the source's
     unverified: Counter[str] = field(default_factory=Counter)  # checked on unverified data only
     sequential: int = 0  # of the checked: seeds were added after an interim analysis
-    forced: int = 0  # of the checked: a run was resumed with another build or device
+    forced: int = 0  # of the checked: a run was resumed with another build, device, code or data
 
 
 def answer_of(board: pd.DataFrame) -> Answer:
@@ -72,7 +72,7 @@ def answer_details(answer: Answer) -> list[str]:
     if answer.sequential:
         lines.append(f"In {answer.sequential} of them, seeds were added after looking at results.")
     if answer.forced:
-        lines.append(f"In {answer.forced} of them, a run was resumed with another build or device.")
+        lines.append(f"In {answer.forced} of them, a run was resumed with another build, device, code or data.")
     return lines
 
 

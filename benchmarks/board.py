@@ -17,8 +17,8 @@ from benchmarks.verdicts import Figure, verdict
 
 # The columns of `Evidence.runs` that a board reads. Converting all of them takes too long for 10,000 runs.
 _RUN_FIELDS = [
-    *("dataset", "model", "profile", "data", "seed", "key", "outcome", "test_error", "parameters"),
-    *("train_seconds", "hardware", "provenance", "dirty", "finished", "sequential", "forced", "local", "standing"),
+    *("dataset", "model", "profile", "data", "seed", "key", "outcome", "test_error", "parameters", "train_seconds"),
+    *("hardware", "provenance", "commit", "dirty", "finished", "sequential", "forced", "local", "standing"),
     *Protocol.model_fields,
 ]
 Targets = Mapping[tuple[str, str], tuple[Paper, ReportedError]]  # (data set, model) -> the figure that judges it
@@ -132,7 +132,7 @@ def _measured(
         "local": any(run["local"] for run in counted),
         "outdated": len(runs) - len(counted),
         "sequential": sequential,
-        "dirty": any(run["dirty"] is True for run in counted),
+        "dirty": any(run["dirty"] is True or pd.isna(run["commit"]) for run in counted),
         "forced": any(run["forced"] for run in counted),
         "keys": tuple(dict.fromkeys(run["key"] for run in counted)),
         "newest": max((run["finished"] for run in counted), default=None),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Literal
 
 from benchmarks.intervals import Difference, Sample, distinct_texts, welch, welch_ratio
-from benchmarks.verdicts import MIN_SEEDS, MIN_TRAINED
+from benchmarks.verdicts import MIN_SEEDS, MIN_TRAINED, SEEDS_ADDED
 
 EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 5 % each
 EQUIVALENCE_SEEDS = 10  # of each profile
@@ -46,13 +46,18 @@ class Equivalence:
 
 
 def claim_verdict(
-    better: Sample, worse: Sample, names: tuple[str, str] = ("the one", "the other"), assertion: Assertion = Assertion()
+    better: Sample,
+    worse: Sample,
+    names: tuple[str, str] = ("the one", "the other"),
+    assertion: Assertion = Assertion(),
+    sequential: bool = False,
 ) -> ClaimVerdict:
     """Return the verdict on a claim: `better` has a lower error than `worse`, lower by more than a share, or an equal one.
 
     The interval is Welch's two-sided 90 % interval of the difference, or of the ratio if a share is claimed. The claim holds
     if the whole interval is on the claimed side, fails if the whole interval is on the other side, and is inconclusive
     otherwise. Equality holds if the whole interval is within the margin and fails if it is wholly outside: two one-sided tests.
+    `sequential` says that seeds were added to either side after looking at results, which the reason then mentions.
     """
     sides = (better, worse)
     missing = [name for name, side in zip(names, sides, strict=True) if not side.runs]
@@ -80,7 +85,12 @@ def claim_verdict(
         for name, side in zip(names, sides, strict=True)
         if side.n / side.seeds < MIN_TRAINED
     ]
-    return ClaimVerdict(word, (f"when it trains ({', '.join(rare)}), " if rare else "") + why, difference, reduction)
+    why = (f"when it trains ({', '.join(rare)}), " if rare else "") + why + _remark(sequential)
+    return ClaimVerdict(word, why, difference, reduction)
+
+
+def _remark(sequential: bool) -> str:
+    return f" ({SEEDS_ADDED})" if sequential else ""
 
 
 def _too_few(counts: tuple[int, int], names: tuple[str, str], needed: int) -> str:
@@ -128,12 +138,17 @@ def _equal(difference: Difference, margin: float, names: tuple[str, str], seeds:
 
 
 def equivalence(
-    first: Sample, second: Sample, *, margin: float, names: tuple[str, str] = ("the one", "the other")
+    first: Sample,
+    second: Sample,
+    *,
+    margin: float,
+    names: tuple[str, str] = ("the one", "the other"),
+    sequential: bool = False,
 ) -> Equivalence:
     """Return whether the mean errors of two ways of training differ by less than `margin`: two one-sided tests (TOST).
 
     They are equivalent if the whole 90 % interval of the difference is within the margin, and different if it is wholly
-    outside.
+    outside. `sequential` is that of `claim_verdict`.
     """
     counts = (first.n, second.n)
     difference = welch(first.errors, second.errors, EQUIVALENCE_LEVEL) if min(counts) >= 2 else None
@@ -141,4 +156,4 @@ def equivalence(
         return Equivalence("not yet known", _too_few(counts, names, EQUIVALENCE_SEEDS), difference)
     word, why = _equal(difference, margin, names, f"{counts[0]} and {counts[1]} seeds")
     words: dict[ClaimWord, EquivalenceWord] = {"holds": "equivalent", "fails": "different"}
-    return Equivalence(words.get(word, "not yet known"), why, difference)
+    return Equivalence(words.get(word, "not yet known"), why + _remark(sequential), difference)

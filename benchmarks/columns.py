@@ -34,7 +34,7 @@ RUN_COLUMNS = [
     "fingerprint",
     "weights_sha256",
     "sequential",  # added by --until-decided, because the seeds before it did not decide the verdict
-    "forced",  # resumed with another build, device or thread count
+    "forced",  # resumed with another build, device, thread count, precision, code or data
     "local",  # in .runs/ only, not published
     "path",  # of the record
 ]
@@ -75,8 +75,8 @@ BOARD_COLUMNS = [  # also the keys of `report --format json` and csv, so they mu
     "local",  # whether any counted run isn't published
     "outdated",  # how many runs of another revision or recipe were not counted
     "sequential",  # whether seeds were added after looking at the results
-    "dirty",  # whether the code of any counted run had uncommitted changes
-    "forced",  # whether any counted run resumed with another build, device or thread count
+    "dirty",  # whether the code of any counted run had uncommitted changes, or is of no known commit
+    "forced",  # whether any counted run resumed with another build, device, thread count, precision, code or data
     "newest",  # when the last counted run ended (UTC)
     "provenance",  # how unverified data were obtained
     "keys",  # a tuple of the counted jobs' keys, for `runner show KEY`

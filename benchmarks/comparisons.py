@@ -1,6 +1,6 @@
 """Tables that go with the board: papers' claims, `fast` compared with `reference`, and others' attempts at the same figures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,8 @@ from benchmarks.datasets import get_dataset
 from benchmarks.intervals import Difference, Sample, tolerance
 from benchmarks.papers import Attempt, Claim, Paper, ReportedError
 
+Place = tuple[str, str, str, str]  # data set, model, profile, data status: of a board's row
+
 
 def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFrame:
     """Return a frame with CLAIM_COLUMNS, one row for each claim whose two models are both on the board.
@@ -19,24 +21,30 @@ def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFram
     most. Ties go to `reference`, then to verified data.
     """
     present = set(zip(board["dataset"], board["model"], strict=True))
+    measured = board[board["profile"].notna()]
     sides = {
         (row.dataset, row.model, row.profile, row.data): Sample(row.errors, row.seeds, row.runs, row.runs)
-        for row in board[board["profile"].notna()].itertuples(index=False)
+        for row in measured.itertuples(index=False)
     }
+    added = measured[measured["sequential"].astype(bool)]
+    sequential = set(zip(*(added[name] for name in ("dataset", "model", "profile", "data")), strict=True))
     claims = [
         (paper, claim)
         for paper in papers.values()
         for claim in paper.claims
         if {(claim.dataset, claim.better), (claim.dataset, claim.worse)} <= present
     ]
-    frame = pd.DataFrame([_claim(paper, claim, sides) for paper, claim in claims], columns=CLAIM_COLUMNS)
+    frame = pd.DataFrame([_claim(paper, claim, sides, sequential) for paper, claim in claims], columns=CLAIM_COLUMNS)
     for column in ("share", "margin"):
         frame[column] = frame[column].astype(float)
     return frame
 
 
-def _claim(paper: Paper, claim: Claim, sides: Mapping[tuple[str, str, str, str], Sample]) -> dict[str, Any]:
-    """Return the row of one claim, under the profile and data status with the most seeds of both models."""
+def _claim(paper: Paper, claim: Claim, sides: Mapping[Place, Sample], sequential: Collection[Place]) -> dict[str, Any]:
+    """Return the row of one claim, under the profile and data status with the most seeds of both models.
+
+    `sequential` are the places of rows to which seeds were added after looking at results.
+    """
 
     def both(profile: str, data: str) -> tuple[Sample, Sample]:
         better, worse = (
@@ -55,7 +63,8 @@ def _claim(paper: Paper, claim: Claim, sides: Mapping[tuple[str, str, str, str],
     reported = round(figures[1].error - figures[0].error, 9) if figures[0] and figures[1] else None
     margin = _margin(figures[1], claim.dataset) if claim.kind == "equal" and figures[1] else None
     assertion = Assertion(claim.share or 0.0, margin, reported)
-    outcome = claim_verdict(better, worse, (claim.better, claim.worse), assertion)
+    added = any((claim.dataset, name, profile, data) in sequential for name in (claim.better, claim.worse))
+    outcome = claim_verdict(better, worse, (claim.better, claim.worse), assertion, added)
     has_run = outcome.word != "not run"
     return {
         "paper": paper.key,
@@ -101,7 +110,8 @@ def make_equivalences(board: pd.DataFrame) -> pd.DataFrame:
             if pd.isna(margin):
                 margin = tolerance(first.mean, get_dataset(dataset).test_size, 0)
             sides = [Sample(row.errors, row.seeds, row.runs, row.runs) for row in (first, second)]
-            outcome = equivalence(sides[0], sides[1], margin=margin, names=(PROFILES[0], profile))
+            added = first.sequential or second.sequential
+            outcome = equivalence(*sides, margin=margin, names=(PROFILES[0], profile), sequential=added)
             rows.append(
                 {
                     "dataset": dataset,

@@ -38,8 +38,8 @@ MARKS = {  # caveats of a row: the letter for narrow tables, and the text
     "U": "unverified data",
     "F": "profile fast",
     "S": "seeds added after looking at the results",
-    "C": "code with uncommitted changes",
-    "R": "resumed with another build or device",
+    "C": "code of no commit: with uncommitted changes, or unknown",
+    "R": "resumed after a change: of build, device, code or data",
     "O": "runs of another revision or recipe not counted",
 }
 SEED_ADDED = "seed added after looking at the results"  # the mark S, on a single run

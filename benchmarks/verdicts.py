@@ -24,6 +24,8 @@ MIN_SEEDS = 5  # a row with fewer finished seeds is not judged
 MIN_TRAINED = 0.8  # if a smaller share of the seeds trained, every reason begins with "when it trains"
 INTERIM_SIZES = (5, 10, 15, 20)  # `submit --until-decided` judges a row at these numbers of finished seeds only
 
+SEEDS_ADDED = "seeds were added after looking at the results"  # the remark on what sequential rows decide
+
 Word = Literal[
     "no paper figure", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"
 ]
@@ -233,7 +235,7 @@ def _remarks(figure: Figure, sequential: bool) -> str:
     if figure.statistic.spread is not None and not figure.statistic.has_spread:
         remarks.append("the source's spread can't be used: it is not that of a mean")
     if sequential:
-        remarks.append("seeds were added after looking at the results")
+        remarks.append(SEEDS_ADDED)
     return "".join(f" ({remark})" for remark in remarks)
 
 

@@ -1,5 +1,7 @@
 """Claims and equivalences on hand-made cases, against scipy's tests, and their error rates."""
 
+from statistics import fmean, stdev
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.claims import Assertion, ClaimVerdict, Equivalence, claim_verdict, equivalence
-from benchmarks.intervals import sample_of_seeds
+from benchmarks.intervals import ONE_RUN, PREDICTION_LEVEL, SEQUENTIAL_LEVEL, sample_of_seeds
+from benchmarks.verdicts import INTERIM_SIZES, decide
 
 FIVE = [10.3, 10.5, 10.6, 10.55, 10.65]
 error_lists = st.lists(st.integers(0, 10_000).map(lambda wrong: wrong / 100), min_size=2, max_size=12)
@@ -75,6 +78,32 @@ def test_claims_about_unequal_spreads_have_the_stated_error_rate() -> None:
         assert words.count("fails") / len(words) == pytest.approx(0.05, abs=0.02)
     gap = random.normal([[10.0], [10.5]], 0.2, size=(250, 2, 5)).tolist()
     assert sum(claim(a, b).word == "holds" for a, b in gap) > 225
+
+
+def test_claims_about_rows_with_added_seeds_err_as_often_as_the_page_says() -> None:
+    """The page says up to 10 % on each side, not 5 %: a row stops early where its spread happens to look small."""
+    random = np.random.default_rng(11)
+
+    def until_decided(errors: list[float]) -> list[float]:
+        for size in INTERIM_SIZES:
+            seeds = errors[:size]
+            h, wide = (ONE_RUN.half_width(level, stdev(seeds), size) for level in (PREDICTION_LEVEL, SEQUENTIAL_LEVEL))
+            if decide(fmean(seeds) - 10.0, 1.0, h, h if size == INTERIM_SIZES[0] else wide) != "inconclusive":
+                break
+        return seeds
+
+    pairs = random.normal(10.0, 1.0, size=(1500, 2, INTERIM_SIZES[-1])).tolist()
+    words = [claim(until_decided(a), until_decided(b)).word for a, b in pairs]
+    assert words.count("holds") / len(words) == pytest.approx(0.085, abs=0.02)
+    assert words.count("fails") / len(words) == pytest.approx(0.085, abs=0.02)
+
+
+def test_added_seeds_are_mentioned_in_the_reason() -> None:
+    remark = "(seeds were added after looking at the results)"
+    ten = sample_of_seeds(FIVE * 2)
+    assert claim_verdict(ten, ten, sequential=True).reason.endswith(remark)
+    assert equivalence(ten, ten, margin=1.0, sequential=True).reason.endswith(remark)
+    assert remark not in claim_verdict(ten, ten).reason + equivalence(ten, ten, margin=1.0).reason
 
 
 # --- claims of a share, and of equality ------------------------------------------------------------------------------------

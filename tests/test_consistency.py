@@ -147,3 +147,17 @@ def test_a_trail_from_before_numpy_was_recorded_keeps_its_bytes(tmp_path):
     assert "numpy" not in (tmp_path / "r.json").read_text()
     assert "numpy" in record_json(own_record(trail=[HERE]))
     assert load(tmp_path / "r.json") == record
+
+
+@pytest.mark.parametrize(
+    ("switch", "value"), [("float32", "tf32"), ("autocast", "bfloat16"), ("compiled", True), ("deterministic", False)]
+)
+def test_a_reference_run_with_switches_of_fast_is_found(tmp_path: Path, switch: str, value: object) -> None:
+    record = own_record()
+    plain = {"float32": "ieee", "autocast": "off", "compiled": False, "deterministic": "where it can be"}
+    here = record.environment.model_copy(update={"precision": plain | {"channels_last": True}})
+    assert errors_of(tmp_path / "good", own_record(environment=here)) == ""
+    other = here.model_copy(update={"precision": plain | {switch: value}})
+    assert f"environment.precision.{switch}: is {value}" in errors_of(tmp_path / "bad", own_record(environment=other))
+    fast = own_record(profile="fast", environment=other)
+    assert errors_of(tmp_path / "fast", fast) == ""

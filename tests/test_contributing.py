@@ -66,6 +66,29 @@ def test_what_changed_is_what_this_branch_changed(repository) -> None:
     assert check_pr.changed_files(folder, "main") == ["README.md", "results/cifar10/nin/reference ü.json", "zoo/nin.py"]
 
 
+def test_published_records_that_a_branch_changes_or_deletes_are_named(repository) -> None:
+    """A deleted record would change a mean, and nobody would have verified anything."""
+    folder, git, write = repository
+    record = "results/mnist/lenet/reference-seed0.json"
+    curve = record.replace(".json", ".curve.csv")
+    for path in (record, curve, "results/README.md", "results/cards/lenet.json"):
+        write(path)
+    git("add", "-A")
+    git("commit", "-m", "published")
+    git("branch", "-f", "main")
+    write("results/mnist/lenet/reference-seed1.json")
+    for path in ("results/README.md", "results/cards/lenet.json", "zoo/nin.py"):
+        write(path, "mine")
+    assert check_pr.altered_records(folder, "main") == []
+    write(record, "a better error")
+    (folder / curve).unlink()
+    assert check_pr.altered_records(folder, "main") == [curve, record]
+    git("add", "-A")
+    git("commit", "-m", "mine")
+    git("mv", record, record.replace("seed0", "seed9"))
+    assert check_pr.altered_records(folder, "main") == [curve, record]
+
+
 def test_an_unknown_base_is_one_line(repository) -> None:
     with pytest.raises(SystemExit, match="fetch 'nowhere' first"):
         check_pr.changed_files(repository[0], "nowhere")

@@ -19,7 +19,7 @@ from benchmarks.leaderboard import (
     read,
     runs_of,
 )
-from benchmarks.records import RunRecord
+from benchmarks.records import RunRecord, Source
 from runner.reporting.cards import card_of
 from zoo import load_models
 
@@ -226,6 +226,15 @@ def test_a_row_with_seeds_added_after_looking_is_marked(results: Path) -> None:
     assert row["reason"].endswith("(seeds were added after looking at the results)")
 
 
+@pytest.mark.parametrize(("commit", "dirty", "marked"), [("a", False, False), ("a", True, True), (None, None, True)])
+def test_a_row_of_code_that_is_no_commit_is_marked(
+    results: Path, commit: str | None, dirty: bool | None, marked: bool
+) -> None:
+    code = Source(commit=commit, dirty=dirty, sha256="c" * 64)
+    publish_records(results, *make_seeds(FIVE[:4]), make_record(10.4, seed=4, source=code))
+    assert row_of(board_of(results), "nin_dropout")["dirty"] is marked
+
+
 # --- rows without runs -----------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +320,13 @@ def test_a_claim_never_mixes_profiles(results: Path) -> None:
     publish_records(results, *make_seeds([10.0, 10.1, 10.2, 10.1, 10.0], profile="fast"))
     claim = claim_of(board_of(results), results)
     assert (claim["verdict"], claim["profile"]) == ("holds", "fast")
+
+
+def test_a_claim_with_added_seeds_says_so(results: Path) -> None:
+    publish_records(results, *make_seeds([14.0, 14.1, 14.2, 14.3, 14.1], model="nin"), *make_seeds(FIVE))
+    assert "seeds were added" not in claim_of(board_of(results), results)["reason"]
+    publish_records(results, *(make_record(10.4, seed=seed, sequential=True) for seed in range(5, 10)))
+    assert claim_of(board_of(results), results)["reason"].endswith("(seeds were added after looking at the results)")
 
 
 def test_a_suites_claims_are_those_about_its_models(results: Path) -> None:

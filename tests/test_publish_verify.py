@@ -1,6 +1,7 @@
 """Publishing copies what may be published and no more; verifying finds whatever was changed since."""
 
 import json
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from helpers import make_record, publish_records, run_locally
 
 from benchmarks.errors import UserError
 from benchmarks.leaderboard import curve_path, read
-from benchmarks.records import RunRecord, load
+from benchmarks.records import DataFacts, RunRecord, Source, load
 from runner.jobs.find import all_jobs, of_models
 from runner.jobs.paths import runs_folder
 from runner.reporting import publish as publishing
@@ -272,11 +273,36 @@ def test_official_data_has_one_digest(results: Path) -> None:
     assert all("data.sha256: differs from that of" in error for error in errors)
 
 
+def test_runs_on_unofficial_data_that_a_board_pools_have_one_digest(results: Path) -> None:
+    """Otherwise a mean is of runs on two data sets. Held-out runs and older revisions are in no such mean."""
+    other = DataFacts(sha256="a" * 64, verified=False, provenance="Another copy.")
+    publish_records(results, own_record(verified=False), own_record(seed=1, verified=False))
+    publish_records(results, own_record(overrides={"holdout": 10_000}, verified=False, data=other))
+    assert verify(results)[0] == []
+    publish_records(results, own_record(12.0, profile="fast", verified=False, data=other))
+    errors = verify(results)[0]
+    assert len(errors) == 4
+    assert sum("data.sha256: differs" in line and "same unofficial data" in line for line in errors) == 4
+
+
 def test_digits_are_those_that_the_data_set_is_defined_by(results: Path) -> None:
     lenet = load_models()["lenet"].variants["digits"]
     facts = {"dataset": "digits", "model": "lenet", "recipe": lenet.recipe.to_dict(), "parameters": lenet.parameters}
     publish_one(results, own_record(5.0, test_images=360, training_images=1_437, **facts))
     assert any("data.sha256: is" in line and "expected bc1e4b0a..." in line for line in verify(results)[0])
+
+
+def test_seeds_that_a_row_lacks_are_a_warning(results: Path) -> None:
+    """Records must not be chosen by their result, and a crashed seed is easily forgotten."""
+    publish_records(results, *(own_record(seed=seed) for seed in (0, 1)), own_record(outcome="diverged", seed=2))
+    publish_records(results, own_record(overrides={"holdout": 10_000}, seed=7))
+    assert verify(results)[1] == []
+    last = publish_one(results, own_record(seed=5))
+    [line] = verify(results)[1]
+    assert line.startswith(f"{last}: job.seed: is 5, but this row has no record of 2 lower seeds (3, 4)")
+    assert verify(last)[1] == [], "one record is no row"
+    publish_one(results, own_record(seed=2**31 - 1, profile="fast"))
+    assert any("(0, 1, 2, 3, 4, ...)" in line for line in verify(results)[1])
 
 
 def test_sequential_seeds_train_whole_recipes(results: Path) -> None:
@@ -298,6 +324,27 @@ def test_what_is_merely_unusual_is_a_warning(results: Path, monkeypatch: pytest.
     errors, warnings = verify(results)
     assert errors == []
     assert [line.split(": ")[1] for line in warnings] == ["source.commit", "source.dirty", "forced_resume", "file"]
+
+
+def test_a_commit_that_nobody_else_has_is_a_warning(tmp_path: Path) -> None:
+    """The code was clean there, but it may have been changed in a commit that was never shown."""
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    results = tmp_path / "results"
+    git("init")
+    git("commit", "--allow-empty", "-m", "shared")
+    shared = {"commit": git("rev-parse", "HEAD"), "dirty": False, "sha256": "c" * 64}
+    publish_one(results, own_record(source=Source(**shared)))
+    assert verify(results)[1] == []
+    own = publish_one(results, own_record(seed=1, source=Source(**shared | {"commit": "b" * 40})))
+    publish_one(results, own_record(seed=2, source=Source(**shared | {"commit": "--all"})))
+    [line, of_no_commit] = verify(results)[1]
+    assert line.startswith(f"{own}: source.commit: bbbbbbbbbbbb is not in this clone")
+    assert "source.commit: --all is not in this clone" in of_no_commit, "it is not taken for an option of git"
 
 
 def test_an_older_revision_is_a_note_and_its_recipe_is_its_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

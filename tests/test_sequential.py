@@ -49,12 +49,19 @@ def test_seeds_that_are_here_or_on_the_board_are_not_run_again() -> None:
 def test_no_row_gets_more_seeds_than_allowed_counting_failed_ones() -> None:
     assert seeds_of(step_of(Row("inconclusive", 5, 5), max_seeds=9)) == []  # the next look is at 10
     assert seeds_of(step_of(Row("more seeds", 3, 8), max_seeds=10)) == [0, 1]
-    assert seeds_of(step_of(Row("more seeds", 3, 8), failed=1, max_seeds=10)) == [0]
+    assert seeds_of(step_of(Row("more seeds", 3, 8), failed=1, max_seeds=10)) == []  # one more would not be judged
+    assert seeds_of(step_of(Row("inconclusive", 15, 15), max_seeds=20)) == [0, 1, 2, 3, 4]
+    at_fifteen = step_of(Row("inconclusive", 15, 16), max_seeds=20)  # 19 finished seeds would be no verdict
+    why = "still inconclusive at 15 seeds: the next number that is judged is 20, and at most 20 seeds are run"
+    assert (seeds_of(at_fifteen), at_fifteen.why) == ([], f"{why}, failed ones included")
     assert seeds_of(step_of(Row("more seeds", 3, 20))) == []
     never = step_of(Row("more seeds", 0, 5))
     assert (seeds_of(never), never.why) == ([], "none of 5 seeds trained")
     assert step_of(Row("more seeds", 1, 1)).why == "more seeds at 1 seed, 4 more planned, to judge it at 5"
-    assert step_of(Row("more seeds", 1, 20)).why.startswith("still more seeds at 1 seed, the largest")
+    assert step_of(Row("more seeds", 1, 20)).why.startswith("still more seeds at 1 seed: the next number")
+    assert (
+        step_of(Row("inconclusive", 20, 20)).why == "still inconclusive at 20 seeds, the largest number that is judged"
+    )
 
 
 # --- the command ---------------------------------------------------------------------------------------------------------
@@ -134,4 +141,4 @@ def test_seeds_are_added_until_decided_and_their_records_say_so(runner, own_root
     [paths] = all_jobs()
     assert load(paths.record).sequential
     assert sequential_jobs() == {only["fingerprint"]}
-    assert "the largest number that is judged" in err
+    assert "the next number that is judged is 15, and at most 14 seeds are run" in err

@@ -1,4 +1,4 @@
-"""Check fields of a record against each other: speed and time, the best epoch, the trail of attempts."""
+"""Check fields of a record against each other: speed and time, best epoch, trail of attempts, switches of the profile."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -85,3 +85,23 @@ def check_trail(record: RunRecord, error: Note) -> None:
     changed = [name for name in (*own, "numpy") if len({getattr(entry, name) for entry in record.trail}) > 1]
     if changed and not record.forced_resume:
         error("forced_resume", f"is false, but {', '.join(changed)} changed along the trail")
+
+
+def check_profile(record: RunRecord, error: Note) -> None:
+    """Report a switch of a `reference` run that the profile does not allow.
+
+    The memory layout is left out, because each model chooses its own. Switches that are not recorded are left out too.
+    """
+    import torch
+
+    from runner.training import profiles
+
+    if record.job.profile != "reference":
+        return
+    recorded = record.environment.precision
+    for name, value in profiles.resolve("reference", torch.device(record.environment.device)).items():
+        actual = recorded.get(name, value)
+        # A model that is not `bitwise` has operations without a deterministic algorithm.
+        allowed = (value, "where it can be") if name == "deterministic" else (value,)
+        if name != "channels_last" and actual not in allowed:
+            error(f"environment.precision.{name}", f"is {actual}, expected {value} for the profile 'reference'")

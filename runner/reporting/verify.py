@@ -8,13 +8,16 @@ import csv
 import dataclasses
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from benchmarks.canonical import differing_fields
 from benchmarks.cards import read_cards
+from benchmarks.checkout import git
 from benchmarks.datasets import DATASETS, get_dataset
 from benchmarks.errors import UserError, unknown
 from benchmarks.leaderboard import curve_path
@@ -23,7 +26,7 @@ from benchmarks.published import Listing, listing, record_files
 from benchmarks.records import CURVE_COLUMNS, Job, RecordError, RunRecord, load, utc
 from runner.jobs.paths import results_folder
 from runner.reporting import contract
-from runner.reporting.consistency import Note, check_best, check_speed, check_trail, differ
+from runner.reporting.consistency import Note, check_best, check_profile, check_speed, check_trail, differ
 from runner.submit.plan import resolve_field
 
 LEAST_CHANCE = 0.95  # of ln C: no data set here is so unbalanced that a constant answer has a lower loss
@@ -93,6 +96,9 @@ def verify(folder: Path) -> tuple[list[str], list[str]]:
         _check_origin(record, error, warn)
         _check_curve(path, record, error)
     _check_doubles(records, findings)
+    if folder.is_dir():
+        _check_seeds(records, findings)
+    _check_commits(records, folder.absolute().parent, findings)
     curves = {curve_path(path) for path in files.records}
     for path in files.curves:
         if path not in curves:
@@ -239,6 +245,7 @@ def _check_origin(record: RunRecord, error: Note, warn: Note) -> None:
     if record.sequential and record.job.overrides:
         error("sequential", "is true, but jobs with overrides get no verdict")
     check_trail(record, error)
+    check_profile(record, error)
     if record.forced_resume:
         warn("forced_resume", "resumed with another torch build, device, thread count, precision, code or data")
 
@@ -308,21 +315,23 @@ def _ended_early(job: Job, rows: list[list[float | None]]) -> bool:
 
 
 def _check_doubles(records: list[tuple[Path, RunRecord]], findings: Findings) -> None:
-    """Check that a run id names one run, and that final weights are not those of another run.
+    """Check that a run id names one run, that final weights are not those of another run, and that rows have one data set.
 
     An error of two records is reported for both.
     """
     runs: dict[str, Path] = {}
     weights: dict[str, Path] = {}  # by their digest
     in_row: dict[tuple[object, ...], Path] = {}  # by their digest and the row of the board that counts the run
-    digests: dict[str, tuple[str, Path]] = {}
+    digests: dict[tuple[str, bool], tuple[str, Path]] = {}
     for path, record in records:
-        if record.data.verified:  # the official files have one digest on every machine
-            digest, first = digests.setdefault(record.job.dataset, (record.data.sha256, path))
+        # The official files have one digest on every machine. A board pools the runs on unofficial files, whatever they hold.
+        official = record.data.verified
+        if official or _row_of(record) is not None:
+            digest, first = digests.setdefault((record.job.dataset, official), (record.data.sha256, path))
             if digest != record.data.sha256:
+                both = "call their data official" if official else "count as runs on the same unofficial data"
                 for one, other in ((path, first), (first, path)):
-                    problem = f"differs from that of {other}, but both records call their data official"
-                    findings.error(one, "data.sha256", problem)
+                    findings.error(one, "data.sha256", f"differs from that of {other}, but both records {both}")
         if (first := runs.setdefault(record.run, path)) is not path:
             for one, other in ((path, first), (first, path)):
                 findings.error(one, "run", f"is also the run of {other}")
@@ -336,9 +345,44 @@ def _check_doubles(records: list[tuple[Path, RunRecord]], findings: Findings) ->
                 findings.warn(path, "weights_sha256", f"is the same as in {first}")
 
 
+def _check_seeds(records: list[tuple[Path, RunRecord]], findings: Findings) -> None:
+    """Warn of seeds without a record below the highest seed of a board's row: records must not be chosen by their result."""
+    rows: dict[tuple[object, ...], dict[int, Path]] = {}
+    for path, record in records:
+        if (row := _row_of(record)) is not None:
+            rows.setdefault(row, {}).setdefault(record.job.seed, path)
+    for seeds in rows.values():
+        highest = max(seeds)
+        if missing := highest + 1 - len(seeds):
+            some = list(islice((seed for seed in range(highest) if seed not in seeds), 5))
+            listed = ", ".join(map(str, some)) + (", ..." if missing > len(some) else "")
+            problem = f"is {highest}, but this row has no record of {number(missing, 'lower seed')} ({listed})"
+            findings.warn(seeds[highest], "job.seed", f"{problem}: publish every seed that was run, failed ones too")
+
+
+def _check_commits(records: list[tuple[Path, RunRecord]], checkout: Path, findings: Findings) -> None:
+    """Warn of commits that the checkout's history lacks. A shallow clone, and a folder that is no checkout, know too little."""
+    named = {record.source.commit for _, record in records if record.source.commit}
+    commits = sorted(name for name in named if re.fullmatch("[0-9a-f]{40}", name))  # git gets no other text of a record
+    if not commits or git(checkout, "rev-parse", "--is-shallow-repository") != "false":
+        return
+    known = git(checkout, "rev-list", "--no-walk", "--ignore-missing", *commits)
+    missing = set() if known is None else named.difference(known.split())
+    for path, record in records:
+        if record.source.commit in missing:
+            problem = f"{record.source.commit[:12]} is not in this clone, so nobody can see here which code ran"
+            findings.warn(path, "source.commit", problem)
+
+
 def _row_of(record: RunRecord) -> tuple[object, ...] | None:
-    """Return the row of the board that counts a run; None for held-out images and changed recipes, which none counts."""
-    job = record.job
-    if job.overrides or record.protocol.evaluation != "test":
+    """Return the row of the board that counts a run.
+
+    It is None for held-out images, changed recipes and other revisions than the zoo's, which no row counts.
+    """
+    from zoo import load_models
+
+    job, spec = record.job, load_models().get(record.job.model)
+    variant = spec.variants.get(job.dataset) if spec else None
+    if job.overrides or record.protocol.evaluation != "test" or variant is None or job.revision != variant.revision:
         return None
-    return job.dataset, job.model, job.profile, record.data.verified, job.revision, job.recipe_sha256
+    return job.dataset, job.model, job.profile, record.data.verified, job.recipe_sha256

@@ -52,7 +52,8 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
     """Return the seeds that take a row to its next interim analysis, or why there are none: a pure function.
 
     `template` is any job of the row; `unavailable` are seeds with a record or a failure here, `failed` is the number of
-    failures. At most `max_seeds` seeds of a row are ever run, including those that fail to train.
+    failures. At most `max_seeds` seeds of a row are ever run, including those that fail to train. None is run if the next
+    interim analysis is out of reach: the row would not be judged with them, and would lose the verdict that it has.
     """
     if row.verdict not in UNDECIDED:
         return Decision(row, (), row.verdict)
@@ -60,10 +61,14 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
         return Decision(row, (), f"none of {number(row.ended, 'seed')} trained")
     size = next_interim_size(row.n)
     left = max_seeds - row.ended - failed
-    if size is None or size > max_seeds or left < 1:
-        return Decision(row, (), f"still {row.verdict} at {number(row.n, 'seed')}, the largest number that is judged")
+    still = f"still {row.verdict} at {number(row.n, 'seed')}"
+    if size is None:
+        return Decision(row, (), f"{still}, the largest number that is judged")
+    if size - row.n > left:
+        limit = f"the next number that is judged is {size}, and at most {max_seeds} seeds are run, failed ones included"
+        return Decision(row, (), f"{still}: {limit}")
     free = (seed for seed in range(2**31 - 1) if seed not in unavailable and seed not in row.seeds)
-    seeds = [next(free) for _ in range(min(size - row.n, left))]
+    seeds = [next(free) for _ in range(size - row.n)]
     planned = tuple(template.model_copy(update={"seed": seed}) for seed in seeds)
     at = f"{row.verdict} at {number(row.n, 'seed')}"
     return Decision(row, planned, f"{at}, {len(planned)} more planned, to judge it at {size}")

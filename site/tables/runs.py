@@ -171,7 +171,7 @@ def how_measured(record: RunRecord) -> pd.DataFrame:
         else f"{escape.duration(record.train_seconds)} of training",
         "Started, ended": f"{utc(record.started)}, {utc(record.finished)}",
         "Attempts": f"{record.attempts}"
-        + (", one of them with another build or device" if record.forced_resume else ""),
+        + (", one of them with another build, device, code or data" if record.forced_resume else ""),
         "Submitted by": record.submitted_by or escape.NONE,
     }
     return _two_columns(answers)
@@ -191,11 +191,11 @@ def checklist(record: RunRecord, row: Mapping[str, Any] | None, card: Card | Non
         if row
         else "this run is in no row",
         "Which error bars?": spread,
-        "What was random?": f"seed {record.job.seed}: initial weights, order, augmentation, dropout",
+        "What was random?": f"by seed {record.job.seed}: initial weights, and order, augmentation and dropout where random",
         "Data split": f"official split: {facts.train_size:,} training, {facts.test_size:,} test images"
         if facts
         else "unknown data set",
-        "How were hyper-parameters chosen?": "as in the source; if it does not say, on held-out training images",
+        "How were hyper-parameters chosen?": "as in the source; if it does not say, we chose, and the departures say how",
         "Departures from the source": departures or ("none declared" if variant else "unknown: the model has no card"),
         "Hyper-parameters known?": f"yes: {len(record.job.effective_recipe)} fields, sha256 {record.recipe_sha256[:12]}",
         "Changed from the recipe": escape.short(record.job.overrides, 200) if record.job.overrides else "nothing",
