@@ -9,7 +9,7 @@ from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentenc
 from benchmarks.board import default_view
 from benchmarks.datasets import get_dataset
 from benchmarks.labels import verdict_words, with_caveats
-from benchmarks.leaderboard import make_board, read
+from benchmarks.leaderboard import make_board, make_claims, read
 from benchmarks.plural import number
 from runner.reporting.markdown import escape, measured_table
 from runner.reporting.texts import reported_text
@@ -17,15 +17,16 @@ from runner.reporting.texts import reported_text
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def finding(board: pd.DataFrame) -> str:
-    """Return a line for each printed number with a verdict, and how many have which, with the caveats."""
+def finding(board: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """Return a line for each printed number and claim with a verdict, and how many numbers have which, with the caveats."""
     answer = answer_of(board)
     sentences = [answer_sentence(answer), *answer_details(answer)]
     counts = "\n".join(textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False))
-    return "\n".join([*found(board), "", counts]) if found(board) else counts
+    items = [*judged_numbers(board), *judged_claims(claims)]
+    return "\n".join([*items, "", counts]) if items else counts
 
 
-def found(board: pd.DataFrame) -> list[str]:
+def judged_numbers(board: pd.DataFrame) -> list[str]:
     """Return a list item for each printed number that has a verdict."""
     view = default_view(board)
     judged = view[view["verdict"].isin(CHECKED) & view["reported"].notna()]
@@ -36,11 +37,22 @@ def found(board: pd.DataFrame) -> list[str]:
     ]
 
 
+def judged_claims(claims: pd.DataFrame) -> list[str]:
+    """Return a list item for each claim that holds or fails."""
+    judged = claims[claims["verdict"].isin(["holds", "fails"])]
+    return [
+        f"- **{escape(row.text.rstrip('.'))}** ({escape(row.paper)}, {escape(row.where)}): {verdict_words(row.verdict)}"
+        for row in judged.itertuples(index=False)
+    ]
+
+
 def readme() -> str:
     """Return the README with the content of each marked place up to date."""
-    board = make_board(read(ROOT / "results"))
+    evidence = read(ROOT / "results")
+    board = make_board(evidence)
+    claims = make_claims(board, evidence.papers)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, content in (("make results: finding", finding(board)), ("make results", measured_table(board))):
+    for name, content in (("make results: finding", finding(board, claims)), ("make results", measured_table(board))):
         start, after = f"<!-- {name} -->\n", "<!-- end -->"
         head, _, rest = text.partition(start)
         text = f"{head}{start}{content}\n{after}{rest.partition(after)[2]}"

@@ -17,7 +17,7 @@ import benchmarks.suites
 import zoo.recipe
 from benchmarks.datasets import DATASETS
 from benchmarks.labels import caveats_of
-from benchmarks.leaderboard import make_board, read
+from benchmarks.leaderboard import make_board, make_claims, read
 from benchmarks.papers import Claim, ReportedProtocol, load_papers
 from benchmarks.suites import SUITES
 from runner import cli
@@ -211,11 +211,15 @@ def test_the_readme_s_finding_is_of_the_published_records() -> None:
 
 
 def test_the_finding_counts_rows_on_unverified_data_apart() -> None:
-    finding, board = script("readme_table").finding, make_board(read(HERE / "results"))
-    assert "none has a verdict yet" in finding(board[board["runs"] == 0])
+    evidence = read(HERE / "results")
+    finding, board = script("readme_table").finding, make_board(evidence)
+    claims = make_claims(board, evidence.papers)
+    assert "** (lecun1998, Fig. 9): ✓ holds\n" in finding(board, claims)
+    no_claims = claims.head(0)
+    assert "none has a verdict yet" in finding(board[board["runs"] == 0], no_claims)
     judged = board[board["verdict"].isin(["reproduced", "better", "worse", "inconclusive"])]
     unverified = judged[(judged["data"] == "unverified") & judged["reported"].notna()].head(1)
-    text = " ".join(finding(unverified).split())
+    text = " ".join(finding(unverified, no_claims).split())
     row = next(unverified.itertuples(index=False))
     assert text.startswith(f"- **{row.label}**, ")
     assert f"({caveats_of(row)}) over {row.seeds} seeds: " in text
