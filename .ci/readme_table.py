@@ -32,7 +32,7 @@ def judged_numbers(board: pd.DataFrame) -> list[str]:
     judged = view[view["verdict"].isin(CHECKED) & view["reported"].notna()]
     return [
         f"- **{escape(row.label)}**, {get_dataset(row.dataset).title}: printed {reported_text(row)}, measured "
-        f"{with_caveats(row)} over {number(row.seeds, 'seed')}: {verdict_words(row.verdict)}"
+        f"{with_caveats(row)} over {number(row.n, 'seed')}: {verdict_words(row.verdict)}"
         for row in judged.itertuples(index=False)
     ]
 

@@ -19,6 +19,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}': {hint}known: {', '.join(names) or '(none)'}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was probably meant, None if no name is similar."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+def nearest(name: str, known: Iterable[str], similarity: float = 0.5) -> str | None:
+    """Return the known name that was probably meant; None if no name has the similarity, from 0 to 1 (equal)."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=similarity)), None)

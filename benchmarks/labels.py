@@ -39,7 +39,7 @@ MARKS = {  # caveats of a row: the letter for narrow tables, and the text
     "F": "profile fast",
     "S": "seeds added after looking at the results",
     "C": "code of no commit: with uncommitted changes, or unknown",
-    "R": "resumed after a change: of build, device, code or data",
+    "R": "resumed after a change of build, device, code or data",
     "O": "runs of another revision or recipe not counted",
 }
 SEED_ADDED = "seed added after looking at the results"  # the mark S, on a single run

@@ -13,6 +13,7 @@ from benchmarks.errors import nearest
 
 # The number of classes of each data set with printed figures. Nothing is trained on ImageNet here.
 CLASSES = {name: dataset.classes for name, dataset in DATASETS.items()} | {"imagenet": 1000}
+SIMILARITY = 0.6  # of a mistyped field to its name: a field that is only a little similar is reported as missing, too
 SMALLEST_ERROR = Decimal("0.1")  # percent; no source reports less on any of these data sets
 
 
@@ -30,7 +31,7 @@ def implausible(dataset: str, error: Decimal) -> str | None:
 def unknown_text(kind: str, name: object, known: Iterable[str]) -> str:
     """Return the message for an unknown name. It suggests the nearest known name, or lists all if there are few."""
     names = sorted(known)
-    near = nearest(str(name).lower(), names)
+    near = nearest(str(name).lower(), names, SIMILARITY)
     hint = f": did you mean '{near}'?" if near else f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
     return f"unknown {kind} {as_toml(name)}{hint}"
 
@@ -48,7 +49,7 @@ def wrong_fields(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     lines = []
     for item in items:
         place = [str(part) for part in item["loc"]]
-        if item["type"] == "missing" and nearest(place[-1], unknown_names):
+        if item["type"] == "missing" and nearest(place[-1], unknown_names, SIMILARITY):
             continue  # mistyped: the line of the unknown field says so
         lines.append(": ".join(part for part in (".".join(place), _wrong(item, schema)) if part))
     return lines

@@ -222,7 +222,7 @@ def test_the_finding_counts_rows_on_unverified_data_apart() -> None:
     text = " ".join(finding(unverified, no_claims).split())
     row = next(unverified.itertuples(index=False))
     assert text.startswith(f"- **{row.label}**, ")
-    assert f"({caveats_of(row)}) over {row.seeds} seeds: " in text
+    assert f"({caveats_of(row)}) over {row.n} seeds: " in text
     assert "unverified data" in caveats_of(row)
     assert "Of 1 printed number with a network in this zoo, none has a verdict yet." in text
     assert "Counted separately, on unverified data: 1 " in text

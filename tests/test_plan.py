@@ -208,6 +208,8 @@ def test_the_plan_says_where_fast_trains_as_reference_does():
     assert [line.split(":")[0] for line in same_as_reference_lines(jobs, cpu)] == ["lenet5"]
     assert not same_as_reference_lines(jobs, [Slot("gpu0", "cuda")])
     assert not same_as_reference_lines(plan("mnist", only=names, seeds=[0]), cpu)
+    older = [job.model_copy(update={"recipe": {"of an older version": 1}}) for job in jobs]
+    assert not same_as_reference_lines(older, cpu)
 
 
 def test_an_unknown_suite_names_the_nearest():

@@ -112,12 +112,6 @@ class ModelSpec:
     channels_last_on_cpu: bool = True
     bitwise: bool = True  # the same bits, resumed or not, on the same machine, build and number of threads
 
-    def trains_by_hand(self, recipe: Recipe) -> bool:
-        """Return whether hand-written passes train this recipe on a CPU, in every profile: one image per update."""
-        plain = not (recipe.max_norm or recipe.average or recipe.labels or recipe.augmentation.mixup)
-        one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalLM)
-        return self.explicit_network is not None and one_image and plain
-
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, for a value of another type, or a name that can't be a file's."""
         check_types(self)
@@ -126,6 +120,12 @@ class ModelSpec:
         for dataset, variant in self.variants.items():
             if not isinstance(variant, Variant):
                 raise ValueError(f"variants has {variant!r:.60} for {dataset}, expected a Variant")
+
+    def trains_by_hand(self, recipe: Recipe) -> bool:
+        """Return whether hand-written passes train this recipe on a CPU, in every profile: one image per update."""
+        plain = not (recipe.max_norm or recipe.average or recipe.labels or recipe.augmentation.mixup)
+        one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalLM)
+        return self.explicit_network is not None and one_image and plain
 
 
 @torch.no_grad()
