@@ -57,12 +57,14 @@ class Dataset:
         """The number of validation images, whatever a recipe holds out."""
         return self.classes * sum(per_class for _, per_class in self.validation)
 
-    def training_images(self, holdout: int = 0) -> int:
+    def training_images(self, holdout: int = 0, subset: int = 0) -> int:
         """Return the number of images to train on when `holdout` images replace the test set.
 
-        The validation images are held out first. The rest is taken from the training images.
+        The validation images are held out first. The rest is taken from the training images. `subset` is the number of
+        images that a recipe draws from the others; 0 means all.
         """
-        return self.train_size - max(0, holdout - self.validation_size)
+        left = self.train_size - max(0, holdout - self.validation_size)
+        return min(subset or left, left)
 
 
 DIGITS = Dataset(

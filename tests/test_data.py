@@ -526,6 +526,38 @@ def test_images_set_aside_are_never_trained_on(tmp_path, holdout):
         assert counted <= aside if holdout <= 30 else aside < counted
 
 
+def test_a_subset_is_drawn_anew_for_each_seed_and_alone_fits_the_preprocessing(tmp_path):
+    """The images set aside are never drawn, none is drawn twice, and the cache keeps no fit of a subset."""
+    import torch
+
+    from runner.training.batches import Draw, prepare
+
+    dataset = datafiles.tiny_svhn(tmp_path)
+    found = load(dataset, tmp_path)
+
+    def drawn(seed: int, name: str = "unit"):
+        return prepare(found, name, 40, torch.device("cpu"), print, drawn=Draw(50, seed)).train
+
+    def of(images) -> list[bytes]:
+        return [image.tobytes() for image in images]
+
+    first, second = ((255 * drawn(seed).images(slice(None))).round().to(torch.uint8).numpy() for seed in (0, 1))
+    allowed = of(found.train_images[:110])
+    assert len(set(of(first))) == 50
+    assert set(of(first)) < set(allowed)
+    assert [image for image in allowed if image in set(of(first))] == of(first)  # in the order of the files
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, (255 * drawn(0).images(slice(None))).round().to(torch.uint8).numpy())
+
+    fitted = drawn(0, "standardise").images(slice(None))
+    mean, deviation = first.mean(axis=(0, 2, 3)), first.std(axis=(0, 2, 3))
+    expected = (first - mean[:, None, None]) / deviation[:, None, None]
+    assert fitted.numpy() == pytest.approx(expected, abs=1e-5)
+    whole = prepare(found, "standardise", 40, torch.device("cpu"), print).train
+    assert len(whole) == 110
+    assert whole.images(slice(None)).mean(dim=(0, 2, 3)).numpy() == pytest.approx(0, abs=1e-5)  # its own fit
+
+
 def mat(**changes) -> bytes:
     buffer = io.BytesIO()
     images, _ = datafiles.images_and_labels(20, (3, 5, 4))

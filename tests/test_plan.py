@@ -156,6 +156,10 @@ def test_wrong_overrides_are_one_line(text, says):
         ({"seeds": [-1]}, "seed -1"),
         ({"overrides": {"epochs": 0}}, "epochs is 0"),
         ({"overrides": {"holdout": 60_000}}, "expected less than its 60000"),
+        ({"overrides": {"subset": 60_001}}, "subset is 60001, expected at most the 60000 training images"),
+        ({"overrides": {"subset": 50_001, "holdout": 10_000}}, "subset is 50001, expected at most the 50000"),
+        ({"overrides": {"subset": 64, "batch_size": 65, "drop_last": True}}, "expected at most the 64 training images"),
+        ({"overrides": {"subset": -1}}, "subset is -1"),
         ({"overrides": {"preprocessing": "zca"}}, "preprocessing is 'zca': did you mean 'gcn_zca'"),
         (
             {"overrides": {"drop_last": True, "batch_size": 70_000}},

@@ -74,7 +74,7 @@ CLASSICS = {
         "Fig. 9",
     ): "12.0 8.4 7.6 5.0 2.4 3.3 3.6 1.1 1.1 1.0 0.8 4.7 3.6 1.6 4.5 3.8 3.05 2.5 2.95 2.45 1.7"
     " 1.1 1.1 1.1 0.95* 0.8 0.7",
-    ("lecun1998", "mnist", "Fig. 6, read off the plot"): "1.7 1.15",
+    ("lecun1998", "mnist", "Fig. 6, read off the plot"): "1.7* 1.15*",
     ("cudaconvnet", "cifar10", "front page, Fast results"): "26* 18* 13 11",
     ("cudaconvnet", "cifar10", "example-layers/layer-params-19pct.cfg, header"): "19 14.2",
     ("cudaconvnet", "cifar10", "wiki, Methodology"): "12.6",

@@ -6,6 +6,8 @@ LeNet-5 follows the paper exactly: a table of connections, trained subsampling, 
 output, one image per update, and a step size for each parameter. The paper's linear classifier, multi-layer perceptrons and
 LeNet-1 are here too. They are trained by the same rule, because the paper states no schedule for them.
 
+`lenet5_30000` and `lenet5_15000` are LeNet-5 trained on fewer images, as in Fig. 6.
+
 `lenet5_equation_9` is LeNet-5 with the paper's other loss. We chose between the two losses on held-out images.
 
 `lenet5_printed_start` is LeNet-5 with the initialisation that the paper prints, weights uniform in +-2.4 / inputs. It does not
@@ -329,6 +331,12 @@ LENET5_OUTPUT = Departure(
     "The paper keeps the vectors of the output units fixed 'at least initially'. We never change them. The paper does not say "
     "which sign is ink; we use +1 for ink and -1 for paper.",
 )
+LENET5_DEPARTURES = (LENET5_LOSS, LENET5_START, CURVATURE, PATTERNS, LENET5_OUTPUT)
+SUBSET = Departure(
+    "training images",
+    "The paper does not say which of the 60,000 images it used, nor how many passes it made over them. We draw new images for "
+    "each seed, and make LeNet-5's 20 passes with its learning rates.",
+)
 SCHEDULE = Departure(
     "schedule",
     "The paper trains this network by the same rule, but states no number of passes, learning rates, initialisation, loss or "
@@ -384,6 +392,22 @@ def _perceptron(name: str, title: str, parameters: int, *hidden: int) -> ModelSp
     )
 
 
+def _lenet5_on(images: int) -> ModelSpec:
+    """Return the spec of LeNet-5 trained on that many images of MNIST (Fig. 6)."""
+    return _spec(
+        f"lenet5_{images}",
+        f"LeNet-5 (1998), {images:,} training images",
+        LeNet5,
+        explicit_lenet5,
+        60_000,
+        (SUBSET, *LENET5_DEPARTURES),
+        replace(RECIPE, subset=images),
+        family="LeNet",
+        loss=distance_loss,
+        constant_loss=distance_of_constant,
+    )
+
+
 MODELS = (
     _spec(
         "lenet5",
@@ -391,12 +415,14 @@ MODELS = (
         LeNet5,
         explicit_lenet5,
         60_000,
-        (LENET5_LOSS, LENET5_START, CURVATURE, PATTERNS, LENET5_OUTPUT),
+        LENET5_DEPARTURES,
         family="LeNet",
         suites=("classics", "mnist"),
         loss=distance_loss,
         constant_loss=distance_of_constant,
     ),
+    _lenet5_on(30_000),
+    _lenet5_on(15_000),
     _spec(
         "lenet5_printed_start",
         "LeNet-5 (1998), printed initialisation",

@@ -233,6 +233,7 @@ class Recipe:
     - `max_norm`: rules that bound the norm of each unit's weights after each update.
     - `holdout`: this many of the last training images are not trained on, and the error is measured on them instead of the
       test set.
+    - `subset`: only this many of the training images are trained on, drawn anew for each seed; 0 means all.
     - `labels`: smoothing of the targets.
     - `average`: a moving average of the weights.
     """
@@ -249,6 +250,7 @@ class Recipe:
     augmentation: Augmentation = Augmentation()
     order: Order = Shuffled()
     holdout: int = 0
+    subset: int = 0
     second_stage: SecondStage | None = None
     labels: LabelSmoothing | None = None
     average: EMA | None = None
@@ -262,6 +264,7 @@ class Recipe:
         require_positive("epochs", self.epochs)
         require_positive("batch_size", self.batch_size)
         require_not_negative("holdout", self.holdout)
+        require_not_negative("subset", self.subset)
         decays = self.weight_decay if isinstance(self.weight_decay, tuple) else (("*", self.weight_decay),)
         for _, decay in decays:
             require_not_negative("weight_decay", decay)

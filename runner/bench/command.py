@@ -130,7 +130,7 @@ def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
     """Return the seconds for one job at the measured rates (images/s): training and evaluation of all epochs."""
     facts, recipe = get_dataset(job.dataset), job.effective_recipe
     holdout = recipe.get("holdout", 0)
-    images = facts.training_images(holdout)
+    images = facts.training_images(holdout, recipe.get("subset", 0))
     order = recipe.get("order", {})
     if order.get("drop_last"):
         images -= images % recipe["batch_size"]

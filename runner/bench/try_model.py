@@ -247,7 +247,9 @@ def prepare(requested: TrialOptions, messages: Console) -> Trial:
     profiles.apply(switches)
     log = messages.print
     loaded = cache.load(dataset, data_folder(requested.options.data_dir), requested.options.allow_unverified_data, log)
-    prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, log)
+    prepared = batches.prepare(
+        loaded, recipe.preprocessing, recipe.holdout, device, log, drawn=batches.draw_of(recipe, job.seed)
+    )
     # The end of an epoch evaluates on training images, so that no choice depends on the test set.
     trial_data = dataclasses.replace(prepared, test=prepared.train.first(recipe.batch_size))
     whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))

@@ -176,11 +176,11 @@ def _check_values(record: RunRecord, error: Note) -> None:
         error("job.dataset", str(unknown("data set", job.dataset, DATASETS)))
         return
     dataset = get_dataset(job.dataset)
-    holdout = job.effective_recipe.get("holdout", 0)
+    holdout, subset = job.effective_recipe.get("holdout", 0), job.effective_recipe.get("subset", 0)
     for field, actual, expected in (
         ("protocol.holdout", protocol.holdout, holdout),
         ("protocol.evaluation", protocol.evaluation, "validation" if holdout else "test"),
-        ("protocol.training_images", protocol.training_images, dataset.training_images(holdout)),
+        ("protocol.training_images", protocol.training_images, dataset.training_images(holdout, subset)),
         ("test_images", record.test_images, holdout or dataset.test_size),
     ):
         if actual not in (expected, None):

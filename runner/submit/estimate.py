@@ -26,7 +26,8 @@ def kind_of(job: Job) -> Kind:
 
 def epoch_images(job: Job) -> int:
     """Return how many images an epoch of the job trains on."""
-    return get_dataset(job.dataset).train_size - (job.effective_recipe.get("holdout") or 0)
+    recipe = job.effective_recipe
+    return get_dataset(job.dataset).training_images(recipe.get("holdout", 0), recipe.get("subset", 0))
 
 
 def measured_seconds(device: str) -> dict[Kind, float]:

@@ -219,13 +219,16 @@ def _checked(what: str, dataset: str, recipe: Recipe, changes: Mapping[str, Any]
         raise UserError(f"{what}: {error}") from error
     facts = get_dataset(dataset)
     left = facts.training_images(effective.holdout)
+    if left <= 0:
+        most = facts.train_size + facts.validation_size
+        raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")
+    if effective.subset > left:
+        raise UserError(f"{what}: subset is {effective.subset}, expected at most the {left} training images")
+    left = facts.training_images(effective.holdout, effective.subset)
     if effective.second_stage is not None and effective.second_stage.images >= left:
         raise UserError(
             f"{what}: second_stage.images is {effective.second_stage.images}, expected less than the {left} training images"
         )
-    if left <= 0:
-        most = facts.train_size + facts.validation_size
-        raise UserError(f"{what}: holdout is {effective.holdout}, expected less than its {most} training images")
     if isinstance(effective.order, Shuffled) and effective.order.drop_last and effective.batch_size > left:
         raise UserError(
             f"{what}: batch_size is {effective.batch_size}, expected at most the {left} training images with drop_last"

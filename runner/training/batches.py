@@ -205,6 +205,24 @@ def image_order(images: int, recipe: Recipe, epoch: int, generator: torch.Genera
     return torch.arange(images)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """A draw of `count` training images without replacement, a different one for each seed."""
+
+    count: int
+    seed: int
+
+    def of(self, images: int) -> np.ndarray:
+        """Return the indices of the drawn images, int64 and ascending, from that many images."""
+        generator = torch.Generator().manual_seed(3_000_003 + self.seed)  # not a seed of the loop's generators
+        return torch.randperm(images, generator=generator)[: self.count].sort().values.numpy()
+
+
+def draw_of(recipe: Recipe, seed: int) -> Draw | None:
+    """Return the draw of the recipe's training images; None if it trains on all."""
+    return Draw(recipe.subset, seed) if recipe.subset else None
+
+
 def prepare(
     data: Data,
     preprocessing: str,
@@ -212,21 +230,30 @@ def prepare(
     device: torch.device,
     log: Callable[[str], Any] = print,
     shares: int = 1,
+    drawn: Draw | None = None,
 ) -> Prepared:
     """Put a data set on the device, preprocessed as the recipe says.
 
-    With a hold-out the last `holdout` training images replace the test set, and the preprocessing is fitted without
-    them. A data set's own validation images are its last ones and are never trained on. `shares` is the number of slots
-    that share the device's free memory; each uses at most its share.
+    With a hold-out the last `holdout` training images replace the test set. A data set's own validation images are its
+    last ones and are never trained on. With `drawn` only those of the other images are trained on. The preprocessing is
+    fitted on the images that are trained on. `shares` is the number of slots that share the device's free memory; each
+    uses at most its share.
     """
     count = len(data.train_labels)
     kept = count - max(holdout, data.validation_size)
-    train_images, train_labels = data.train_images[:kept], data.train_labels[:kept]
+    train_images, train_labels, cache = data.train_images[:kept], data.train_labels[:kept], data.cache_folder
+    if drawn is not None:
+        indices = drawn.of(kept)
+        train_images, train_labels, cache = (
+            train_images[indices],
+            train_labels[indices],
+            None,
+        )  # a fit of these images only
     if holdout:
         test_images, test_labels = data.train_images[count - holdout :], data.train_labels[count - holdout :]
     else:
         test_images, test_labels = data.test_images, data.test_labels
-    transform = preprocess.fit(preprocessing, train_images, data.cache_folder, data.facts.sha256, log).to(device)
+    transform = preprocess.fit(preprocessing, train_images, cache, data.facts.sha256, log).to(device)
     return Prepared(
         train=_on_device(train_images, train_labels, transform, device, shares),
         test=_on_device(test_images, test_labels, transform, device, shares),

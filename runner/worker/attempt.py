@@ -63,7 +63,7 @@ class Worker:
 class DataOnDevice:
     """A prepared data set, which the jobs of a bundle share."""
 
-    key: tuple[str, str, int, int]  # data set, preprocessing, held-out images, threads
+    key: tuple[object, ...]  # what it was prepared for
     facts: DataFacts
     prepared: "Prepared"
 
@@ -280,7 +280,8 @@ class JobAttempt:
         from runner.data.folder import data_folder
         from runner.training import batches
 
-        dataset, key = self.job.dataset, (self.job.dataset, recipe.preprocessing, recipe.holdout, threads)
+        dataset, drawn = self.job.dataset, batches.draw_of(recipe, self.job.seed)
+        key = (dataset, recipe.preprocessing, recipe.holdout, drawn, threads)
         if self.worker.data is None or self.worker.data.key != key:
             self.worker.data = None
             if device.type == "cuda":
@@ -289,7 +290,7 @@ class JobAttempt:
             loaded = cache.load(dataset, folder, self.options.allow_unverified_data, self.log)
             began = time.perf_counter()
             shares = self.options.shares
-            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, self.log, shares)
+            prepared = batches.prepare(loaded, recipe.preprocessing, recipe.holdout, device, self.log, shares, drawn)
             spent = time.perf_counter() - began
             self.log(f"{dataset} on {device} in {spent:.1f} s, preprocessing {recipe.preprocessing}")
             self.worker.data = DataOnDevice(key, loaded.facts, prepared)

@@ -65,7 +65,7 @@ def make_record(
         protocol=Protocol(
             evaluation="validation" if recipe.holdout else "test",
             augmentation=str(recipe.augmentation),
-            training_images=get_dataset(job.dataset).training_images(recipe.holdout),
+            training_images=get_dataset(job.dataset).training_images(recipe.holdout, recipe.subset),
             holdout=recipe.holdout,
         ),
         parameters=trained.parameters,
