@@ -13,7 +13,7 @@ import pytest
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import load
-from runner.engines import slots, slurm
+from runner.engines import slots, slurm, slurm_task
 from runner.engines.config import Local, Slurm, engine_named, read_engines, walltime_seconds
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
@@ -145,7 +145,7 @@ def test_bundles_hold_every_job_once_and_one_model_each(most):
 def test_a_task_begins_with_its_own_bundle_and_waits_only_for_what_a_lost_node_left():
     pairs = planned(seeds=[0, 1])
     own = frozenset({pairs[3][1].folder})
-    share = slurm.TaskWork(pairs, RunOptions(), own=own)
+    share = slurm_task.TaskWork(pairs, RunOptions(), own=own)
     assert [paths.folder for _, paths, _ in share.preferred(list(share.open_jobs()))] == list(own)
 
     for _, paths in pairs:  # another host says that it runs them

@@ -170,11 +170,11 @@ def stop(
 
 def _stop_in_slurm() -> None:
     """Cancel the waiting SLURM tasks of stopped jobs. If SLURM does not answer, the tasks end when they start."""
-    from runner.engines import slurm
+    from runner.engines import slurm_queue
 
     try:
-        slurm.scancel_stopped()
-    except slurm.SlurmUnavailable as error:
+        slurm_queue.scancel_stopped()
+    except slurm_queue.SlurmUnavailable as error:
         print(
             f"runner: SLURM does not answer ({error}), so its waiting tasks will end when they start", file=sys.stderr
         )

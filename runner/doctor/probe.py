@@ -169,20 +169,21 @@ def _start_child(place: Path) -> tuple[Callable[[], str | None], Callable[[], No
 
 
 def _start_task(engine: Slurm, place: Path) -> tuple[Callable[[], str | None], Callable[[], None], str]:
-    from runner.engines import slurm
+    from runner.engines import slurm, slurm_queue
 
     executor = slurm.executor_for(engine, f"doctor-{place.name}", place)
     job = slurm.queue_with(executor, [(probe, str(place))])[0]
 
     def alive() -> str | None:
         lines = [
-            line.split("|") for line in slurm.ask("squeue", "--noheader", "--me", "--format=%i|%T|%r").splitlines()
+            line.split("|")
+            for line in slurm_queue.ask("squeue", "--noheader", "--me", "--format=%i|%T|%r").splitlines()
         ]
         return next((f"{state.lower()}, {reason}" for id_, state, reason in lines if id_ == job), None)
 
     def stop() -> None:
-        with contextlib.suppress(slurm.SlurmUnavailable):
-            slurm.ask("scancel", "--quiet", job)
+        with contextlib.suppress(slurm_queue.SlurmUnavailable):
+            slurm_queue.ask("scancel", "--quiet", job)
 
     return alive, stop, f"SLURM job {job}"
 

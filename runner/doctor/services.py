@@ -55,7 +55,7 @@ def check_mlflow() -> Check:
 
 def check_slurm(*, needed: bool) -> Check:
     """Check SLURM's commands and its controller. munge is tested only if the controller does not answer."""
-    from runner.engines import slurm
+    from runner.engines import slurm_queue
 
     tools = ("sbatch", "srun", "squeue", "scancel", "scontrol")
     missing = [name for name in tools if shutil.which(name) is None]
@@ -74,9 +74,9 @@ def check_slurm(*, needed: bool) -> Check:
             "install the client tools (Debian: slurm-client)",
         )
     try:
-        version = slurm.ask("sinfo", "--version")
-        partitions = slurm.ask("sinfo", "--noheader", "--format=%P").splitlines()
-    except slurm.SlurmUnavailable as error:
+        version = slurm_queue.ask("sinfo", "--version")
+        partitions = slurm_queue.ask("sinfo", "--noheader", "--format=%P").splitlines()
+    except slurm_queue.SlurmUnavailable as error:
         says = str(error)
         if shutil.which("munge") and subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode:
             mend = "munge does not answer either: start munged with the cluster's key"

@@ -1,24 +1,17 @@
-"""The engine `slurm`: an array of tasks through submitit, one task per bundle, and the state of SLURM's queue.
+"""The engine `slurm`: queue an array of tasks through submitit, one task per bundle, and follow it.
 
-A task is a small `local` engine on the resources of its allocation. It runs its own bundle, then helps with the rest of the
-array, and ends when no job is left to start. Before the walltime ends, or when it is preempted, its workers save
-checkpoints and the task is requeued. Job states come from the jobs' files; the queue only tells whether a task that will
-run a job is still in it. The jobs of each task are in .runs/slurm/NAME/bundles.json, written before sbatch, and NAME is the
-array's name in SLURM. A submit killed between the two leaves nothing inconsistent.
+Job states come from the jobs' files. The queue only tells whether a task that will run a job is still in it. bundles.json is
+written before sbatch, so a submit killed between the two leaves nothing inconsistent.
 """
 
 import contextlib
 import io
-import os
 import secrets
 import shlex
-import signal
-import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,18 +20,16 @@ from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.plural import number
 from benchmarks.records import Job
-from runner.console import to_stderr
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
-from runner.engines.local import Work, epochs_left, record_crash, run_local
-from runner.engines.slots import Slot, make_slots
-from runner.files import read_json
-from runner.jobs.find import read_jobs
-from runner.jobs.paths import JobPaths, host, runs_folder
-from runner.jobs.state import MAX_FAILURES, TO_RUN, State, is_locked, starts_of, state_of
+from runner.engines.local import Work, epochs_left, record_crash
+from runner.engines.slurm_queue import NAME, SlurmUnavailable, Task, TaskArray, tasks_of_jobs
+from runner.engines.slurm_task import run_task
+from runner.jobs.paths import JobPaths, runs_folder
+from runner.jobs.state import MAX_FAILURES, TO_RUN, State, starts_of, state_of
 from runner.locks import locked_within
 from runner.sources import child_variables, python
-from runner.worker.options import JsonModel, RunOptions
+from runner.worker.options import RunOptions
 
 if TYPE_CHECKING:
     from submitit import SlurmExecutor
@@ -46,106 +37,6 @@ if TYPE_CHECKING:
 QUERY_SECONDS = 15.0  # how often a following submit reads the queue
 LOST_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
 SIGNAL_SECONDS = 120  # before the walltime ends; SLURM may give the signal up to a minute earlier
-NAME = "reprozoo-"
-# States of a task from which SLURM doesn't bring it back.
-ENDED = {
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
-    *("REVOKED", "TIMEOUT"),
-}
-
-
-class SlurmUnavailable(Exception):
-    """SLURM's commands are missing or its controller does not answer; the message says which in one line."""
-
-
-def ask(*command: str) -> str:
-    """Return the output of a SLURM command; raise SlurmUnavailable if it fails or takes more than 60 s."""
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError as error:
-        raise SlurmUnavailable(f"{command[0]} is not installed on this machine") from error
-    except subprocess.TimeoutExpired as error:
-        raise SlurmUnavailable(f"{command[0]} did not answer within a minute") from error
-    if process.returncode:
-        output_lines = (process.stderr or process.stdout).strip().splitlines() or [f"exit code {process.returncode}"]
-        raise SlurmUnavailable(f"{command[0]}: {output_lines[-1]}")
-    return process.stdout.strip()
-
-
-# --- the queue ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task in the queue: its id ('17_3'), its state and SLURM's reason."""
-
-    id: str
-    state: str
-    reason: str
-
-    @property
-    def alive(self) -> bool:
-        """Return whether it runs or will run."""
-        return self.state not in ENDED
-
-    def __str__(self) -> str:
-        return f"SLURM {self.id} {self.state.lower()}" + (f", {self.reason}" if self.reason != "None" else "")
-
-
-class TaskArray(JsonModel):
-    """The content of bundles.json: what the tasks of an array need, with bundles by task index."""
-
-    options: RunOptions
-    bundles: tuple[tuple[str, ...], ...]  # folders below .runs
-    slots_per_gpu: int
-    gpus: int  # requested by each task
-
-
-def _bundles(name: str) -> list[list[Path]]:
-    """Return the job folders of each task of an array, by task index."""
-    content = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
-    return [[runs_folder() / key for key in bundle] for bundle in content.get("bundles", [])]
-
-
-def tasks_of_jobs() -> dict[Path, Task]:
-    """Return the task whose own bundle contains each job, by job folder: a live one, else the last that ended recently.
-
-    Runs no command if no array was ever queued here. Raise SlurmUnavailable.
-    """
-    if not (runs_folder() / "slurm").is_dir():
-        return {}
-    tasks: dict[Path, Task] = {}
-    bundles: dict[str, list[list[Path]]] = {}
-    listing = ask("squeue", "--noheader", "--me", "--array", "--states=all", "--sort=i", "--format=%j|%F|%K|%T|%r")
-    for line in listing.splitlines():
-        name, array, index, state, reason = line.split("|", 4)
-        if not name.startswith(NAME):
-            continue
-        mine = bundles.setdefault(name, _bundles(name))
-        position = int(index) if index.isdigit() else 0
-        task = Task(f"{array}_{index}" if index.isdigit() else array, state, reason)
-        for folder in mine[position] if position < len(mine) else []:
-            if task.alive or folder not in tasks or not tasks[folder].alive:
-                tasks[folder] = task
-    return tasks
-
-
-def scancel_stopped() -> None:
-    """Cancel the waiting tasks whose own jobs are all done or stopped. Raise SlurmUnavailable.
-
-    Running tasks read the stop request themselves at the next step.
-    """
-    is_needed: dict[str, bool] = {}
-    for folder, task in tasks_of_jobs().items():
-        paths = JobPaths(folder)
-        if task.state == "PENDING":
-            is_needed[task.id] = is_needed.get(task.id, False) or not (paths.stop.exists() or paths.record.exists())
-    needless = [id_ for id_, needed in is_needed.items() if not needed]
-    if needless:
-        ask("scancel", "--state=PENDING", *needless)
-
-
-# --- queueing ----------------------------------------------------------------------------------------------------------
 
 
 def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[list[JobPaths]]:
@@ -333,91 +224,3 @@ class Queue:
             return False
         since = self._missing.setdefault(paths.folder, time.monotonic())
         return time.monotonic() - since >= LOST_SECONDS
-
-
-# --- in a task ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class TaskWork(Work):
-    """The work of one task: its own bundle first, then any waiting job of the array."""
-
-    own: frozenset[Path] = frozenset()
-    _leases: dict[Path, Any] = field(default_factory=dict)
-
-    def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
-        """Return the task's own jobs while one of them waits, else all."""
-        own = [item for item in open_now if item[1].folder in self.own]
-        return own if any(state in TO_RUN for *_, state in own) else open_now
-
-    def has_work(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
-        """Return whether a job may still start here: a waiting job, or an own job whose lease is no longer renewed.
-
-        A lost node leaves its lease behind, which is valid for three minutes; its task is requeued immediately. Jobs that
-        really run elsewhere are left alone.
-        """
-        return any(
-            state in TO_RUN or (paths.folder in self.own and self._lease_is_stale(paths))
-            for _, paths, state in open_now
-        )
-
-    def _lease_is_stale(self, paths: JobPaths) -> bool:
-        lease = (read_json(paths.lease) or {}).get("time")
-        return not is_locked(paths) and self._leases.setdefault(paths.folder, lease) == lease
-
-
-def run_task(root: str, name: str, index: int) -> None:
-    """Run one task of the array, called by submitit: a `local` engine on its allocation. Raise UserError without its GPU."""
-    os.environ["REPROZOO_ROOT"] = root
-    array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
-    options, stopping = array.options, threading.Event()
-    # Sent on preemption and close to the walltime. These handlers replace submitit's.
-    for signal_number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(signal_number, lambda *_: stopping.set())
-    bundles = _bundles(name)
-    slots = _slots(array.slots_per_gpu, options)
-    if array.gpus and slots[0].device == "cpu":
-        raise UserError(
-            f"{host()}: {number(array.gpus, 'GPU')} requested, but NVML finds none: check the node's driver"
-        )
-    where = ", ".join(f"{slot.name} on {slot.visible or slot.device}" for slot in slots)
-    print(
-        f"task {task_id()} on {host()}, start {1 + int(os.environ.get('SLURM_RESTART_COUNT') or 0)}: "
-        f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')}; {where}",
-        flush=True,
-    )
-    order = bundles[index:] + bundles[:index]
-    pairs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
-    for line in problems:
-        to_stderr(line)
-    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[index]))
-    run_local(work, slots, tick=lambda: None, warn=to_stderr)
-    if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
-        requeue_if_running()
-
-
-def _slots(slots_per_gpu: int, options: RunOptions) -> list[Slot]:
-    """Return the slots of the allocation. They need no locks, because SLURM decides who shares a GPU."""
-    slots = make_slots(slots_per_gpu, options.threads, options.device, lambda line: print(line, flush=True))
-    return [replace(slot, locked=False) for slot in slots]
-
-
-def task_id() -> str:
-    """Return this task's id as in SLURM's commands: '17_3', or '17' if it is not in an array."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
-
-
-def requeue_if_running() -> None:
-    """Requeue this task, unless SLURM has already decided: a cancelled task must not return.
-
-    A task that was preempted without a grace time is already requeued and no longer RUNNING.
-    """
-    try:
-        state = ask("squeue", "--noheader", f"--jobs={task_id()}", "--format=%T")
-        if state == "RUNNING":
-            ask("scontrol", "requeue", task_id())
-        end = "requeued" if state == "RUNNING" else f"not requeued, because its state in SLURM is {state or 'unknown'}"
-        print(f"stopped after checkpoints; {end}", flush=True)
-    except SlurmUnavailable as error:
-        to_stderr(f"stopped after checkpoints; can't be requeued: {error}")

@@ -167,22 +167,22 @@ def _write_jobs(
 
 def _check_slurm() -> None:
     """Raise UserError if SLURM does not answer, before anything is written."""
-    from runner.engines import slurm
+    from runner.engines import slurm_queue
 
     try:
-        slurm.ask("squeue", "--noheader", "--me", "--states=running", "--format=%i")
-    except slurm.SlurmUnavailable as error:
+        slurm_queue.ask("squeue", "--noheader", "--me", "--states=running", "--format=%i")
+    except slurm_queue.SlurmUnavailable as error:
         raise UserError(f"SLURM does not answer: {error}; to find the cause: runner doctor --engine slurm") from error
 
 
 def _queue(work: Work, engine: Slurm, console: Console) -> Any:
     """Queue what no task has yet; raise UserError if SLURM refuses it or does not answer."""
-    from runner.engines import slurm
+    from runner.engines import slurm, slurm_queue
 
     queue = slurm.Queue(engine, work.options)
     try:
         summary = queue.queue(list(work.open_jobs()))
-    except slurm.SlurmUnavailable as error:
+    except slurm_queue.SlurmUnavailable as error:
         raise UserError(f"SLURM does not answer: {error}; the same command queues the remaining jobs") from error
     console.print(summary, highlight=False, soft_wrap=True)
     return queue

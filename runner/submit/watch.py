@@ -26,12 +26,12 @@ class QueueView:
         waiting = any(state in TO_RUN for _, state in jobs)
         if not waiting or not (runs_folder() / "slurm").is_dir() or time.monotonic() - self._last_query < QUERY_SECONDS:
             return
-        from runner.engines import slurm
+        from runner.engines import slurm_queue
 
         self._last_query = time.monotonic()
         try:
-            self._tasks, self.trouble = slurm.tasks_of_jobs(), None
-        except slurm.SlurmUnavailable as error:
+            self._tasks, self.trouble = slurm_queue.tasks_of_jobs(), None
+        except slurm_queue.SlurmUnavailable as error:
             self.trouble = f"SLURM does not answer: {error}"
 
     def will_run(self, paths: JobPaths, state: State) -> bool:
