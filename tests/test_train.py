@@ -15,7 +15,8 @@ from benchmarks.records import Job
 from runner.training import profiles
 from runner.training.batches import DeviceSet, Prepared, batch_bounds, image_order
 from runner.training.checkpoint import Checkpoint, ResumeRefused
-from runner.training.loop import CHANCE_SHARE, Hooks, Stopped, train
+from runner.training.ending import CHANCE_SHARE
+from runner.training.loop import Hooks, Stopped, train
 from runner.worker.record import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.recipe import SGD, Augmentation, Constant, Fixed, Moment, Plateau, SecondStage, Shuffled, Steps, Warmup

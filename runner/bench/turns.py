@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from runner.bench.subject import Subject, plain_recipe, run_loop
-from runner.training import arithmetic, loop
+from runner.training import arithmetic
 from runner.training.batches import Batches
-from runner.training.optimizers import DiagonalLM, optimizer_for
+from runner.training.evaluation import evaluate
+from runner.training.optimizers import DiagonalLM, optimizer_for, set_curvature
 from runner.training.step import Step, autocast_of, explicit_step, make_step, training_loss, updates_a_call
 from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
@@ -48,7 +49,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     sums = torch.zeros(3, dtype=torch.float64, device=subject.device)
     optimizer = optimizer_for(model, recipe)
     if isinstance(optimizer, DiagonalLM):
-        loop.set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
+        set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
     step = explicit_step(model, optimizer, subject.spec, recipe, sums) or make_step(
         model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep
     )
@@ -107,7 +108,7 @@ def evaluation_turn(subject: Subject, images: int) -> Callable[[], float]:
     autocast = autocast_of(subject.switches, subject.device)
 
     def turn() -> float:
-        loop.evaluate(model, test, subject.spec, autocast, subject.layout)
+        evaluate(model, test, subject.spec, autocast, subject.layout)
         subject.synchronise()
         return len(test)
 

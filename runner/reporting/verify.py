@@ -169,7 +169,7 @@ def _check_recipe(record: RunRecord, error: Note, warn: Note) -> None:
 
 def _check_values(record: RunRecord, error: Note) -> None:
     """Check numbers against the data set's definition and against each other."""
-    from runner.training.loop import CHANCE_SHARE
+    from runner.training.ending import CHANCE_SHARE
 
     job, protocol = record.job, record.protocol
     if job.dataset not in DATASETS:

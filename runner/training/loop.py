@@ -21,10 +21,11 @@ from benchmarks.records import Job
 from runner.jobs.paths import now_ms
 from runner.text import first_line
 from runner.training import arithmetic, memory
-from runner.training.batches import Batches, DeviceSet, Prepared, image_order
+from runner.training.batches import Batches, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
+from runner.training.ending import has_diverged, is_over, outcome_of, train_errors, watched_images
 from runner.training.evaluation import evaluate
-from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_rate
+from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_curvature, set_rate
 from runner.training.profiles import device_name
 from runner.training.step import autocast_of, step_for, uses_explicit_passes
 from zoo.recipe import Moment, Recipe, Stage
@@ -32,7 +33,6 @@ from zoo.spec import ModelSpec, initialise
 
 AHEAD = 64  # batches made at once if steps are captured graphs: 100 MB at batch 128 and 32x32
 CHECKPOINT_SECONDS = 30.0  # interval between checkpoints: bounds the work lost to a kill and the time spent on the disk
-CHANCE_SHARE = 0.98  # from this share of the constant answer's loss on, a final training loss counts as chance
 
 
 class Stopped(Exception):
@@ -68,65 +68,276 @@ class Trained:
     switches: dict[str, bool | str] = field(default_factory=dict)  # in force at the end
 
 
-class Session:
-    """A running training: saves its state, checks for stop requests, and measures pure training time."""
+class Training:
+    """A training that runs: its network, its generators, its state, and the epochs that change them."""
+
+    stage: Stage
+    optimizer: torch.optim.Optimizer
+    batches: Batches
 
     def __init__(
         self,
-        state: Checkpoint,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        sums: Tensor,
-        batches: Batches,
-        order: torch.Generator,
+        job: Job,
+        run: str,
+        spec: ModelSpec,
+        recipe: Recipe,
+        data: Prepared,
+        device: torch.device,
+        switches: dict[str, bool | str],
         hooks: Hooks,
+        resume: Checkpoint | None,
+        facts: Mapping[str, Any],
     ) -> None:
-        self.state, self.model, self.optimizer, self.sums = state, model, optimizer, sums
-        self.batches, self.order, self.hooks = batches, order, hooks
+        """Make the network and the generators from the seed, and the state of a training that has not begun.
+
+        `resume` is the checkpoint that will be resumed. It chooses the arithmetic and the stage, but is not restored here.
+        """
+        self.job, self.spec, self.recipe, self.data, self.device, self.hooks = job, spec, recipe, data, device, hooks
+        self.switches = dict(switches)
+        self._ahead = AHEAD if switches["graphs"] else 1
+        if resume is not None and resume.precision.get("graphs") is False:
+            self.switches["graphs"] = False  # a capture failed before
+        self.layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
+        self.classes = get_dataset(job.dataset).classes
+
+        torch.manual_seed(job.seed)
+        self.model = spec.variants[job.dataset].build()
+        initialise(self.model, recipe)
+        self.model = self.model.to(device).to(memory_format=self.layout)
+        self._choose_arithmetic(resume)
+        self.order_seed = 2 * job.seed + 1_000_003
+        self.order = torch.Generator().manual_seed(self.order_seed)
+        self.shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
+
+        threads, name = torch.get_num_threads(), device_name(device)
+        self.state = Checkpoint.at_start(job.fingerprint, run, threads, name, self.switches, facts)
+        self.sums = self.state.sums.to(device, copy=True)
+        self._begin_stage(resume.epoch if resume else 0)
         self._saved_at = time.monotonic()
         self._clock: float | None = None  # start of the time that is not yet in `train_seconds`
 
-    def start_clock(self) -> None:
-        """Start counting time as training."""
-        self._clock = time.perf_counter()
+    def _choose_arithmetic(self, resume: Checkpoint | None) -> None:
+        if uses_explicit_passes(self.spec, self.recipe, self.device):
+            self.switches["arithmetic"] = arithmetic.TORCH  # the hand-written passes do not use these layers
+        few = self.data.train.first(min(self.recipe.batch_size, arithmetic.TRIAL_IMAGES))
+        earlier = resume.precision if resume else None
+        self.switches["arithmetic"] = arithmetic.install_choice(
+            self.model, few.images, self.layout, str(self.switches["arithmetic"]), self.hooks.log, earlier
+        )
 
-    def stop_clock(self) -> None:
-        """Stop counting time as training."""
-        self._settle()
-        self._clock = None
+    def resume(self, checkpoint: Checkpoint, on_other_model: bool, force: bool) -> None:
+        """Continue from a checkpoint. Raise ResumeRefused if it cannot be resumed here."""
+        differences = checkpoint.allowed_differences(self.state, self.device.type == "cuda", on_other_model, force)
+        if differences:
+            self.hooks.log(f"resuming in spite of these differences, which the record states: {differences}")
+        checkpoint.restore(self.model, self.optimizer, self.order, self.shifts)
+        self.state = checkpoint.moved_to(self.state, forced=bool(differences))
+        self.sums.copy_(self.state.sums)
+
+    # --- the epochs ---
+
+    def run(self) -> Trained:
+        """Train to the end. Raise Stopped after a requested stop."""
+        self._make_step()
+        self._stop_if_requested()
+        while not has_diverged(self.state.curve) and not is_over(self.recipe, self.state.curve):
+            self._begin_epoch()
+            self._update_weights()
+            self._end_epoch()
+        return self._result()
+
+    def _begin_stage(self, epoch: int) -> None:
+        """Make the optimizer and the batches of the stage that an epoch, counted from 0, belongs to."""
+        self.stage = self.recipe.stage_of(epoch)
+        images = self.data.train.first(len(self.data.train) - self.stage.left_out)
+        self.optimizer = optimizer_for(self.model, self.stage.recipe)
+        self.batches = Batches(images, self.stage.recipe, self.shifts, self.layout, self._ahead, self.classes)
+
+    def _make_step(self) -> None:
+        """Make the update of the stage. Call it when the optimizer has its state."""
+        self.step = step_for(
+            self.model, self.optimizer, self.spec, self.stage.recipe, self.sums, self.switches, self._give_up_graphs
+        )
+
+    def _give_up_graphs(self, error: Exception) -> None:
+        self.switches["graphs"] = False
+        self.state.precision = dict(self.switches)
+        self.hooks.log(f"the step can't be captured as a CUDA graph and runs eagerly: {first_line(error)}")
+
+    def _begin_epoch(self) -> None:
+        """Begin the next epoch, or continue the one that was interrupted."""
+        state = self.state
+        self._began, self._images_before, self._seconds_before = (
+            time.perf_counter(), state.trained_images, state.train_seconds
+        )  # fmt: skip
+        self._start_clock()
+        if state.permutation is None and state.epoch and state.epoch == self.recipe.stage_of(state.epoch).first_epoch:
+            self._begin_stage(state.epoch)
+            self._make_step()
+        self._errors = train_errors(state.curve[self.stage.first_epoch :])
+        self._set_rate()
+        if state.permutation is None:
+            recipe, images = self.stage.recipe, self.batches.data
+            if isinstance(self.optimizer, DiagonalLM):
+                set_curvature(self.optimizer, self.model, self.spec, images, recipe, self.order)
+            state.permutation = image_order(len(images), recipe, self._epoch_of_stage, self.order, self.order_seed)
+            self.sums.zero_()
+        self.batches.begin(state.permutation)
+
+    def _update_weights(self) -> None:
+        """Make the remaining updates of the epoch. Between two of them a stop is obeyed and a checkpoint saved."""
+        state, hooks, steps = self.state, self.hooks, len(self.batches.bounds)
+        self.model.train()
+        while state.step < steps:
+            if self.stage.recipe.schedule.within_epochs:
+                self._set_rate()
+            updates = min(self.step.updates, steps - state.step)
+            images, labels = self.batches.several(state.step, updates)
+            self.step(images, labels)
+
+            state.step += updates
+            state.trained_images += len(labels)
+            rate = (state.trained_images - self._images_before) / (time.perf_counter() - self._began)
+            hooks.progress(
+                {"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)}
+            )
+            if hooks.watch is not None:
+                hooks.watch(steps - state.step, self.sums)
+            if state.step < steps:
+                self._stop_if_requested()
+                self._checkpoint_if_due()
+        self.batches.end()
+
+    def _end_epoch(self) -> None:
+        """Fetch the totals, evaluate, add a row to the curve, and save if due."""
+        state, hooks, steps = self.state, self.hooks, len(self.batches.bounds)
+        train_loss, train_error = _means(self.sums)
+        self._stop_clock()
+        epoch_seconds = state.train_seconds - self._seconds_before
+        epoch_images = state.trained_images - self._images_before
+        autocast = autocast_of(self.switches, self.device)
+        test_sums = evaluate(
+            self._evaluated_model(), self.data.test, self.spec, autocast, self.layout, self._between_batches
+        )
+        test_loss, test_error = _means(test_sums)
+        epoch = state.epoch + 1
+        diverged = train_loss is None or test_loss is None  # the last update may spoil the weights after a finite loss
+        row = {
+            "epoch": epoch,
+            "learning_rate": self._rate(steps - 1),
+            "train_loss": train_loss,
+            "train_error": train_error,
+            "test_loss": test_loss,
+            "test_error": None if diverged else test_error,
+            "wrong": int(test_sums[1]),
+            "time": now_ms(),
+            "seconds": round(time.perf_counter() - self._began, 3),
+            # An attempt that only evaluates has no rate of its own, so it reports the whole run's.
+            "images_per_second": round(
+                epoch_images / epoch_seconds if epoch_images else state.trained_images / state.train_seconds, 3
+            ),
+        }
+        watched = watched_images(self.recipe, epoch, self.data.train)
+        if watched is not None:  # no checkpoint here: dropout draws from the generator
+            loss, _ = _means(evaluate(self.model, watched, self.spec, autocast, self.layout, training=True))
+            row["objective"] = loss if loss is not None else math.inf
+        state.curve = [*state.curve, row]
+        state.epoch, state.step, state.permutation = epoch, 0, None
+        hooks.log(
+            f"epoch {epoch}/{self.recipe.most_epochs}  loss {_shown(train_loss, 4)}  "
+            f"training error {_shown(train_error, 2)} %  test error {_shown(row['test_error'], 2)} %  "
+            f"{row['images_per_second']:.1f} images/s"
+        )
+        hooks.progress(
+            {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
+        )
+        if diverged or is_over(self.recipe, state.curve):
+            self.save()  # a kill while the results are written costs nothing
+        else:
+            self._checkpoint_if_due()
+            self._stop_if_requested()
+
+    def _result(self) -> Trained:
+        state, diverged = self.state, has_diverged(self.state.curve)
+        chance_loss = self.spec.constant_loss(self.data.train.labels)
+        weights = self._evaluated_model().state_dict()
+        return Trained(
+            outcome=outcome_of(state.curve, chance_loss),
+            curve=state.curve,
+            wrong=None if diverged else state.curve[-1]["wrong"],
+            test_images=None if diverged else len(self.data.test),
+            weights={name: value.detach().cpu().contiguous() for name, value in weights.items()},
+            chance_loss=chance_loss,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            train_seconds=state.train_seconds,
+            trained_images=state.trained_images,
+            forced_resume=state.forced_resume,
+            trail=state.trail,
+            switches=self.switches,
+        )
+
+    def _evaluated_model(self) -> nn.Module:
+        """Return the network whose error counts: with the averaged weights if the recipe has an average."""
+        return averaged(self.model, self.optimizer) if self.recipe.average else self.model
+
+    @property
+    def _epoch_of_stage(self) -> int:
+        return self.state.epoch - self.stage.first_epoch
+
+    def _rate(self, step: int) -> float:
+        """Return the learning rate of a step of the current epoch."""
+        moment = Moment(self._epoch_of_stage, step, len(self.batches.bounds), self._errors)
+        return self.stage.recipe.rate(moment)
+
+    def _set_rate(self) -> None:
+        """Set the learning rate and the momentum of the next update."""
+        momentum = self.stage.recipe.optimizer.momentum_at(self._epoch_of_stage)
+        set_rate(self.optimizer, self._rate(self.state.step), momentum)
+
+    # --- checkpoints, stops, the clock ---
 
     def save(self) -> None:
         """Save everything that the rest of the training depends on. Call it between two steps."""
         self._settle()
-        state, device = self.state, self.sums.device
+        state = self.state
         state.model, state.optimizer, state.sums = self.model.state_dict(), self.optimizer.state_dict(), self.sums.cpu()
         drawn_from = self.batches.generator_state(state.step)
         state.generators = {"order": self.order.get_state(), "shifts": drawn_from, "cpu": torch.get_rng_state()}
-        if device.type == "cuda":
-            state.generators["cuda"] = torch.cuda.get_rng_state(device)
+        if self.device.type == "cuda":
+            state.generators["cuda"] = torch.cuda.get_rng_state(self.device)
         self.hooks.save(state)
         self._saved_at = time.monotonic()
 
-    def checkpoint_if_due(self) -> None:
+    def _checkpoint_if_due(self) -> None:
         """Save if the last save is more than CHECKPOINT_SECONDS ago."""
         if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
             self.save()
 
-    def stop_if_requested(self) -> None:
+    def _stop_if_requested(self) -> None:
         """Save a checkpoint and raise Stopped, if a stop was requested."""
         if self.hooks.stop():
             self.save()
             raise Stopped
 
-    def between_batches(self) -> None:
+    def _between_batches(self) -> None:
         """Check for a stop and save if due, between the batches of an evaluation.
 
         An evaluation takes minutes on a CPU. A resume repeats it from its start.
         """
-        self.stop_if_requested()
-        self.checkpoint_if_due()
+        self._stop_if_requested()
+        self._checkpoint_if_due()
+
+    def _start_clock(self) -> None:
+        """Start counting time as training."""
+        self._clock = time.perf_counter()
+
+    def _stop_clock(self) -> None:
+        """Stop counting time as training."""
+        self._settle()
+        self._clock = None
 
     def _settle(self) -> None:
+        """Add the time since the clock was last read to `train_seconds`."""
         if self._clock is not None:
             now = time.perf_counter()
             self.state.train_seconds += now - self._clock
@@ -157,214 +368,10 @@ def train(
     """
     if device.type == "cpu":
         memory.keep_freed()
-
-    ahead = AHEAD if switches["graphs"] else 1
-    switches = dict(switches)
-    if switches["graphs"] and resume is not None and resume.precision.get("graphs") is False:
-        switches["graphs"] = False  # a capture failed before
-
-    # --- model, optimizer, generators: all from the seed ---
-    layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
-    torch.manual_seed(job.seed)
-    model = spec.variants[job.dataset].build()
-    initialise(model, recipe)
-    model = model.to(device).to(memory_format=layout)
-    if uses_explicit_passes(spec, recipe, device):
-        switches["arithmetic"] = arithmetic.TORCH  # the hand-written passes do not use these layers
-    few = data.train.first(min(recipe.batch_size, arithmetic.TRIAL_IMAGES))
-    switches["arithmetic"] = arithmetic.install_choice(
-        model, few.images, layout, str(switches["arithmetic"]), hooks.log, resume.precision if resume else None
-    )
-    order_seed = 2 * job.seed + 1_000_003
-    order = torch.Generator().manual_seed(order_seed)
-    shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
-
-    classes = get_dataset(job.dataset).classes
-
-    def begin(stage: Stage) -> tuple[torch.optim.Optimizer, Batches]:
-        """Return the optimizer and the batches of a stage of the training."""
-        images = data.train.first(len(data.train) - stage.left_out)
-        return optimizer_for(model, stage.recipe), Batches(images, stage.recipe, shifts, layout, ahead, classes)
-
-    # --- the state to start from ---
-    state = Checkpoint.at_start(job.fingerprint, run, torch.get_num_threads(), device_name(device), switches, facts)
-    stage = recipe.stage_of(resume.epoch if resume else 0)
-    optimizer, batches = begin(stage)
+    training = Training(job, run, spec, recipe, data, device, switches, hooks, resume, facts)
     if resume is not None:
-        anywhere = job.profile == "fast" or on_other_device == "resume"
-        differences = resume.allowed_differences(state, device.type == "cuda", anywhere, force_resume)
-        if differences:
-            hooks.log(f"resuming in spite of these differences, which the record states: {differences}")
-        resume.restore(model, optimizer, order, shifts)
-        state = resume.moved_to(state, forced=bool(differences))
-    sums = state.sums.to(device, copy=True)
-
-    def give_up_graphs(error: Exception) -> None:
-        switches["graphs"] = False
-        state.precision = dict(switches)
-        hooks.log(f"the step can't be captured as a CUDA graph and runs eagerly: {first_line(error)}")
-
-    step = step_for(model, optimizer, spec, stage.recipe, sums, switches, give_up_graphs)
-    session = Session(state, model, optimizer, sums, batches, order, hooks)
-
-    # --- the epochs ---
-    diverged = has_diverged(state.curve)
-    session.stop_if_requested()
-    while not diverged and not is_over(recipe, state.curve):
-        began, images_before, seconds_before = time.perf_counter(), state.trained_images, state.train_seconds
-        session.start_clock()
-        if state.permutation is None and state.epoch and state.epoch == recipe.stage_of(state.epoch).first_epoch:
-            stage = recipe.stage_of(state.epoch)
-            session.optimizer, session.batches = optimizer, batches = begin(stage)
-            step = step_for(model, optimizer, spec, stage.recipe, sums, switches, give_up_graphs)
-        steps, epoch_of_stage = len(batches.bounds), state.epoch - stage.first_epoch
-        momentum = stage.recipe.optimizer.momentum_at(epoch_of_stage)
-        errors = train_errors(state.curve[stage.first_epoch :])
-        set_rate(optimizer, stage.recipe.rate(Moment(epoch_of_stage, state.step, steps, errors)), momentum)
-        if state.permutation is None:
-            if isinstance(optimizer, DiagonalLM):
-                set_curvature(optimizer, model, spec, batches.data, stage.recipe, order)
-            state.permutation = image_order(len(batches.data), stage.recipe, epoch_of_stage, order, order_seed)
-            sums.zero_()
-        batches.begin(state.permutation)
-
-        model.train()
-        while state.step < steps:
-            if stage.recipe.schedule.within_epochs:
-                moment = Moment(epoch_of_stage, state.step, steps, errors)
-                set_rate(optimizer, stage.recipe.rate(moment), momentum)
-            updates = min(step.updates, steps - state.step)
-            images, labels = batches.several(state.step, updates)
-            step(images, labels)
-
-            state.step += updates
-            state.trained_images += len(labels)
-            rate = (state.trained_images - images_before) / (time.perf_counter() - began)
-            hooks.progress(
-                {"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)}
-            )
-            if hooks.watch is not None:
-                hooks.watch(steps - state.step, sums)
-            if state.step < steps:
-                session.stop_if_requested()
-                session.checkpoint_if_due()
-
-        # --- once per epoch: fetch the totals, evaluate, add a row to the curve, save if due ---
-        batches.end()
-        train_loss, train_error = _means(sums)
-        session.stop_clock()
-        epoch_seconds, epoch_images = state.train_seconds - seconds_before, state.trained_images - images_before
-        kept = averaged(model, optimizer) if recipe.average else model
-        test_sums = evaluate(kept, data.test, spec, autocast_of(switches, device), layout, session.between_batches)
-        test_loss, test_error = _means(test_sums)
-        epoch = state.epoch + 1
-        diverged = train_loss is None or test_loss is None  # the last update may spoil the weights after a finite loss
-        row = {
-            "epoch": epoch,
-            "learning_rate": stage.recipe.rate(Moment(epoch_of_stage, steps - 1, steps, errors)),
-            "train_loss": train_loss,
-            "train_error": train_error,
-            "test_loss": test_loss,
-            "test_error": None if diverged else test_error,
-            "wrong": int(test_sums[1]),
-            "time": now_ms(),
-            "seconds": round(time.perf_counter() - began, 3),
-            # An attempt that only evaluates has no rate of its own, so it reports the whole run's.
-            "images_per_second": round(
-                epoch_images / epoch_seconds if epoch_images else state.trained_images / state.train_seconds, 3
-            ),
-        }
-        watched = watched_images(recipe, epoch, data.train)
-        if watched is not None:  # no checkpoint here: dropout draws from the generator
-            loss, _ = _means(evaluate(model, watched, spec, autocast_of(switches, device), layout, training=True))
-            row["objective"] = loss if loss is not None else math.inf
-        state.curve = [*state.curve, row]
-        state.epoch, state.step, state.permutation = epoch, 0, None
-        hooks.log(
-            f"epoch {epoch}/{recipe.most_epochs}  loss {_shown(train_loss, 4)}  training error {_shown(train_error, 2)} %  "
-            f"test error {_shown(row['test_error'], 2)} %  {row['images_per_second']:.1f} images/s"
-        )
-        hooks.progress(
-            {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
-        )
-        if diverged or is_over(recipe, state.curve):
-            session.save()  # a kill while the results are written costs nothing
-        else:
-            session.checkpoint_if_due()
-            session.stop_if_requested()
-
-    kept = averaged(model, optimizer) if recipe.average else model
-    final, chance_loss = state.curve[-1], spec.constant_loss(data.train.labels)
-    return Trained(
-        outcome=outcome_of(state.curve, chance_loss),
-        curve=state.curve,
-        wrong=None if diverged else final["wrong"],
-        test_images=None if diverged else len(data.test),
-        weights={name: value.detach().cpu().contiguous() for name, value in kept.state_dict().items()},
-        chance_loss=chance_loss,
-        parameters=sum(p.numel() for p in model.parameters()),
-        train_seconds=state.train_seconds,
-        trained_images=state.trained_images,
-        forced_resume=state.forced_resume,
-        trail=state.trail,
-        switches=switches,
-    )
-
-
-def has_diverged(curve: list[dict[str, Any]]) -> bool:
-    """Return whether the last epoch's loss was not finite."""
-    return bool(curve) and curve[-1]["test_error"] is None
-
-
-def outcome_of(curve: list[dict[str, Any]], chance_loss: float) -> str:
-    """Return "diverged", "collapsed" (the network ended at the loss of a constant answer) or "finished"."""
-    if has_diverged(curve):
-        return "diverged"
-    return "collapsed" if curve[-1]["train_loss"] >= CHANCE_SHARE * chance_loss else "finished"
-
-
-def is_over(recipe: Recipe, curve: list[dict[str, Any]]) -> bool:
-    """Return whether the training has all its epochs, or its schedule or second stage has ended it early."""
-    if recipe.second_stage is None:
-        return len(curve) >= recipe.epochs or recipe.schedule.over(train_errors(curve))
-    matched = len(curve) > recipe.epochs and curve[-1]["objective"] <= curve[recipe.epochs - 1]["objective"]
-    return matched or len(curve) >= recipe.most_epochs
-
-
-def watched_images(recipe: Recipe, epoch: int, train: DeviceSet) -> DeviceSet | None:
-    """Return the images on which the second stage needs the loss after `epoch` epochs (with dropout active), or None.
-
-    After the last epoch of the first stage these are the images that it trained on; after that, the images that it left
-    out.
-    """
-    if recipe.second_stage is None or epoch < recipe.epochs:
-        return None
-    left_out = len(train) - recipe.second_stage.images
-    return train.first(left_out) if epoch == recipe.epochs else train.from_(left_out)
-
-
-def train_errors(curve: list[dict[str, Any]]) -> list[float]:
-    """Return each epoch's training error in percent, for schedules that depend on it."""
-    return [row["train_error"] for row in curve]
-
-
-def set_curvature(
-    optimizer: DiagonalLM,
-    model: nn.Module,
-    spec: ModelSpec,
-    data: DeviceSet,
-    recipe: Recipe,
-    generator: torch.Generator,
-) -> None:
-    """Measure the curvature on random training images and pass it to the optimizer.
-
-    Raise ValueError if the model's spec has no `curvature`.
-    """
-    if spec.curvature is None:
-        raise ValueError(f"{spec.name}: the optimizer DiagonalLM needs a `curvature` in the model's spec")
-    count = min(len(data), recipe.optimizer.images)  # type: ignore[union-attr]
-    indices = torch.randperm(len(data), generator=generator)[:count].to(data.labels.device)
-    optimizer.set_curvature(spec.curvature(model, data.images(indices), data.labels[indices]))
+        training.resume(resume, job.profile == "fast" or on_other_device == "resume", force_resume)
+    return training.run()
 
 
 def _means(sums: Tensor) -> tuple[float | None, float]:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runner.training.batches import DeviceSet
 from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.recipe import DiagonalLM as DiagonalRule
+from zoo.spec import ModelSpec
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -172,3 +174,22 @@ def averaged(model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
     for own, parameter in zip(twin.parameters(), model.parameters(), strict=True):
         own.copy_(optimizer.state[parameter]["average"])
     return twin
+
+
+def set_curvature(
+    optimizer: DiagonalLM,
+    model: nn.Module,
+    spec: ModelSpec,
+    data: DeviceSet,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> None:
+    """Measure the curvature on random training images and pass it to the optimizer.
+
+    Raise ValueError if the model's spec has no `curvature`.
+    """
+    if spec.curvature is None:
+        raise ValueError(f"{spec.name}: the optimizer DiagonalLM needs a `curvature` in the model's spec")
+    count = min(len(data), recipe.optimizer.images)  # type: ignore[union-attr]
+    indices = torch.randperm(len(data), generator=generator)[:count].to(data.labels.device)
+    optimizer.set_curvature(spec.curvature(model, data.images(indices), data.labels[indices]))
