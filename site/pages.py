@@ -1,8 +1,8 @@
 """Build the HTML pages of the export from the same frames, rows and figures as the live site."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,79 +73,105 @@ def run_file(run: str) -> str:
 STATIC = Links(model_file, run_file)
 
 
+@dataclass(frozen=True)
+class Page:
+    """A page before it is rendered: file name, template, heading, description for search engines, the template's values."""
+
+    file: str
+    template: str
+    heading: str
+    description: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+
+
 def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
     """Yield every page as (file name, HTML)."""
-    board = reading.board
-    names = datasets_of(board)
+    board, names = reading.board, datasets_of(reading.board)
     first = address.default_dataset(board, names) if names else None
     menu = [("index.html", "Leaderboard")]
     menu += [(board_file(name), DATASETS[name].title) for name in names if name != first]
     menu += [("claims.html", "Claims"), ("runs.html", "Runs"), ("method.html", "Method")]
-    answer = answer_of(board)
-
-    def page(file: str, template: str, heading: str, description: str = "", **values: Any) -> tuple[str, str]:
+    sentence_of_all = answer_sentence(answer_of(board))
+    for page in _pages(reading, site, first):
         common = {
-            "items": [(name, title, name == file) for name, title in menu],
-            "file": file,
-            "heading": heading,
-            "description": description or answer_sentence(answer),
+            "items": [(file, title, file == page.file) for file, title in menu],
+            "file": page.file,
+            "heading": page.heading,
+            "description": page.description or sentence_of_all,
             "as_of": reading.as_of,
             "site": site,
-            "figures": values.get("figures", {}),
+            "figures": {},
         }
-        return file, render.render(template, **(common | values))
+        yield page.file, render.render(page.template, **(common | page.values))
 
-    lead = {"lead": answer_sentence(answer), "details": " ".join(answer_details(answer))}
-    if first is None:
-        yield page("index.html", "nothing.html", QUESTION)
-    else:
-        yield page("index.html", "board.html", QUESTION, **lead, **_board(reading, first))
-    for name in names:
-        of_board = answer_of(board[board["dataset"] == name])
-        here = answer_sentence(of_board)
-        heading = f"{DATASETS[name].title}: measured and printed errors"
-        yield page(
-            board_file(name),
-            "board.html",
-            heading,
-            f"{heading}. {here}",
-            lead=here,
-            details=" ".join(answer_details(of_board)),
-            **_board(reading, name),
-        )
-    ours = board[board["model"].notna()]
+
+def _pages(reading: source.Reading, site: Site, first: str | None) -> Iterator[Page]:
+    """Yield every page; the board of the data set `first` is the front page."""
+    yield _front_page(reading, first)
+    for dataset in datasets_of(reading.board):
+        yield _board_page(reading, dataset)
+    ours = reading.board[reading.board["model"].notna()]
     for dataset, model in dict.fromkeys(zip(ours["dataset"], ours["model"], strict=True)):
-        values = _model(reading, dataset, model)
-        heading = f"{values.pop('label')} on {DATASETS[dataset].title}"
-        yield page(model_file(model, dataset), "model.html", heading, f"{heading}. {values['reason']}", **values)
+        yield _model_page(reading, dataset, model)
     for _, run in reading.evidence.runs.iterrows():
         record = source.record_of(run)
         if record is not None and run["dataset"] in DATASETS:
-            yield page(
-                run_file(run["run"]), "run.html", f"Run {record.run8}", record.key, **_run(reading, run, record, site)
-            )
+            values = _run(reading, run, record, site)
+            yield Page(run_file(run["run"]), "run.html", f"Run {record.run8}", record.key, values)
+    yield _runs_page(reading)
+    yield _claims_page(reading)
+    yield _method_page(reading)
+    yield Page("404.html", "404.html", "Page not found")
+
+
+def _front_page(reading: source.Reading, first: str | None) -> Page:
+    if first is None:
+        return Page("index.html", "nothing.html", QUESTION)
+    return Page("index.html", "board.html", QUESTION, values=_lead(reading.board) | _board(reading, first))
+
+
+def _board_page(reading: source.Reading, dataset: str) -> Page:
+    lead = _lead(reading.board[reading.board["dataset"] == dataset])
+    heading = f"{DATASETS[dataset].title}: measured and printed errors"
+    description = f"{heading}. {lead['lead']}"
+    return Page(board_file(dataset), "board.html", heading, description, lead | _board(reading, dataset))
+
+
+def _model_page(reading: source.Reading, dataset: str, model: str) -> Page:
+    values = _model(reading, dataset, model)
+    heading = f"{values.pop('label')} on {DATASETS[dataset].title}"
+    return Page(model_file(model, dataset), "model.html", heading, f"{heading}. {values['reason']}", values)
+
+
+def _runs_page(reading: source.Reading) -> Page:
     runs = reading.evidence.runs.sort_values("finished", ascending=False)
-    yield page("runs.html", "runs.html", "Runs", runs=runs_table(runs, STATIC, key=True), formats=RUN_FORMATS)
-    titles = titles_of(reading.evidence.cards)
-    claims = reading.claims
-    yield page(
-        "claims.html",
-        "claims.html",
-        "Do the claims hold?",
-        figures={"claims": figure(claims_figure(claims, titles))} if len(claims) else {},
-        claims=claims_table(claims, reading.evidence.papers, board, titles, STATIC),
-    )
+    values = {"runs": runs_table(runs, STATIC, key=True), "formats": RUN_FORMATS}
+    return Page("runs.html", "runs.html", "Runs", values=values)
+
+
+def _claims_page(reading: source.Reading) -> Page:
+    titles, claims = titles_of(reading.evidence.cards), reading.claims
+    values = {
+        "figures": {"claims": figure(claims_figure(claims, titles))} if len(claims) else {},
+        "claims": claims_table(claims, reading.evidence.papers, reading.board, titles, STATIC),
+    }
+    return Page("claims.html", "claims.html", "Do the claims hold?", values=values)
+
+
+def _method_page(reading: source.Reading) -> Page:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    apart = board[board["verdict"] == "not comparable"]
-    yield page(
-        "method.html",
-        "method.html",
-        "Method and limits",
-        protocol=Markup(markdown.render(texts.protocol())),  # our own text, with its HTML escaped
-        apart=texts.not_comparable(apart),
-        adding=Markup(markdown.render(texts.add_a_model())),
-    )
-    yield page("404.html", "404.html", "Page not found")
+    values = {
+        "protocol": Markup(markdown.render(texts.protocol())),  # our own text, with its HTML escaped
+        "apart": texts.not_comparable(reading.board[reading.board["verdict"] == "not comparable"]),
+        "adding": Markup(markdown.render(texts.add_a_model())),
+    }
+    return Page("method.html", "method.html", "Method and limits", values=values)
+
+
+def _lead(board: pd.DataFrame) -> dict[str, Any]:
+    """Return what a board says in short, as the template's values."""
+    answer = answer_of(board)
+    return {"lead": answer_sentence(answer), "details": " ".join(answer_details(answer))}
 
 
 def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
