@@ -26,9 +26,7 @@ INTERIM_SIZES = (5, 10, 15, 20)  # `submit --until-decided` judges a row at thes
 
 SEEDS_ADDED = "seeds were added after looking at the results"  # the remark on what sequential rows decide
 
-Word = Literal[
-    "not judged", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"
-]
+Word = Literal["not judged", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"]
 
 
 @dataclass(frozen=True)

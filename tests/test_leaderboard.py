@@ -242,9 +242,7 @@ def test_a_row_that_rested_and_then_grew_is_marked_too(results: Path, starts: li
     """Nobody has to say that seeds were added: the times of the runs do."""
     moments = [STARTED + timedelta(minutes=minutes) for minutes in starts]
     for seed, moment in enumerate(moments):
-        publish_records(
-            results, make_record(10.4, seed=seed, started=moment, finished=moment + timedelta(minutes=30))
-        )
+        publish_records(results, make_record(10.4, seed=seed, started=moment, finished=moment + timedelta(minutes=30)))
     assert row_of(board_of(results), "nin_dropout")["sequential"] == marked
 
 

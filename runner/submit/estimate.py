@@ -28,8 +28,12 @@ def epoch_images(job: Job) -> int:
     """Return how many images an epoch of the job trains on."""
     from zoo.recipe import recipe_from
 
-    recipe = recipe_from(job.effective_recipe)
-    return recipe.images_per_epoch(get_dataset(job.dataset).training_images(recipe.holdout, recipe.subset))
+    dataset = get_dataset(job.dataset)
+    try:
+        recipe = recipe_from(job.effective_recipe)
+    except ValueError:  # of another version of the recipe language
+        return dataset.train_size
+    return recipe.images_per_epoch(dataset.training_images(recipe.holdout, recipe.subset))
 
 
 def measured_seconds(device: str) -> dict[Kind, float]:

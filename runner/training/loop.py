@@ -49,7 +49,9 @@ class Hooks:
     # called after each call of the step, which hand-written passes use for many steps, and with step 0 after each epoch
     progress: Callable[[dict[str, Any]], None]
     log: Callable[[str], None]
-    watch: Callable[[int, Tensor], None] | None = None  # called after every single step: steps left in the epoch, its totals
+    watch: Callable[[int, Tensor], None] | None = (
+        None  # called after every single step: steps left in the epoch, its totals
+    )
 
 
 @dataclass(frozen=True)
