@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from charts.runs import curves_figure, seeds_figure
 from source import Reading
-from tables.board import board_rows, others_sentence
+from tables.board import MEASURED, board_rows, others_sentence
 from tables.claims import claims_table
 from tables.common import LIVE, Links, marks, row_of_run, runs_behind, sentence, titles_of
 from tables.model import anatomy_table, attempts_table, model_facts, recipe_table, reported_table, reproduce_commands
@@ -97,7 +97,7 @@ def _reason(row: Any, attempts: pd.DataFrame) -> str:
 
 def _every_row(rows: pd.DataFrame, reading: Reading, links: Links) -> list[dict[str, Any]]:
     """Return all rows of one model as a board without ranks and curves."""
-    unranked = rows.assign(rank=None, group="measured")
+    unranked = rows.assign(rank=None, group=MEASURED)
     return board_rows(unranked, reading.evidence.papers, reading.attempts, [()] * len(rows), links)
 
 
