@@ -10,6 +10,7 @@ from helpers import RECIPE, STARTED, digest, make_record, make_seeds, publish_re
 
 from benchmarks.canonical import sha256_of
 from benchmarks.datasets import DATASETS
+from benchmarks.labels import ranks
 from benchmarks.leaderboard import (
     curves,
     default_view,
@@ -302,13 +303,31 @@ def test_a_suites_board_holds_its_models_and_all_rivals(results: Path) -> None:
     assert set(board["dataset"]) == {"cifar10"}
 
 
-def test_measured_and_published_rows_share_one_ranking_by_error(results: Path) -> None:
+def test_measured_and_published_rows_are_sorted_by_error_together(results: Path) -> None:
     publish_records(results, *make_seeds(FIVE))
     board = board_of(results, datasets=["cifar10"], models=["nin_dropout"])
     assert board["error"].is_monotonic_increasing
     labels = list(board["label"])
     assert labels.index("CNN + Spearmint + Data Augmentation") < labels.index("nin_dropout")
     assert labels.index("nin_dropout") < labels.index("CNN + Spearmint")
+
+
+def test_measured_rows_are_ranked_by_error_and_printed_figures_are_not() -> None:
+    rows = pd.DataFrame(
+        [
+            ("printed only", None, None, 8.8),
+            ("a", "a", 9.1, None),
+            ("b", "b", 9.4, 9.0),
+            ("not run", "not run", None, 9.2),
+            ("c", "c", 9.4, None),
+            ("d", "d", 12.0, 8.0),
+            ("no seed trained", "no seed trained", None, 7.0),
+        ],
+        columns=["label", "model", "mean", "reported"],
+    )
+    assert ranks(rows) == [None, 1, 2, None, 2, 4, None]
+    assert ranks(rows[rows["model"].notna()]) == [1, 2, None, 2, 4, None]
+    assert ranks(rows.iloc[:1]) == [None]
 
 
 def test_one_broken_file_does_not_hide_the_others(results: Path) -> None:

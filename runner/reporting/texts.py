@@ -18,7 +18,7 @@ def reported_text(row: Row) -> str:
 
 
 def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:
-    """Return the rows of one data set with their ranks."""
+    """Return the rows of one data set with their ranks as text, '' for a row without one."""
     pairs = zip(ranks(rows), rows.itertuples(index=False), strict=True)
     return [("" if rank is None else str(rank), row) for rank, row in pairs]
 
