@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError
-from benchmarks.files import write_atomically
 from benchmarks.records import Job
 from runner.engines.slots import Slot, SlotLock, enter
-from runner.files import read_json, read_lines
-from runner.jobs.paths import JobPaths, host, now_ms, runs_folder
-from runner.jobs.state import MAX_FAILURES, TO_RUN, State, log_tail, state_of, too_many_failures
+from runner.files import read_json
+from runner.jobs.attempts import MAX_FAILURES, Attempts, Failure
+from runner.jobs.paths import JobPaths, host, runs_folder
+from runner.jobs.state import TO_RUN, State, state_of
 from runner.sources import child_variables, python
 from runner.worker.attempt import Worker, run_bundle
 from runner.worker.options import Bundle, RunOptions
@@ -51,7 +50,7 @@ class Work:
             if paths.folder in self.ended:
                 continue
             state = state_of(paths)
-            has_given_up = state in TO_RUN and too_many_failures(paths, self.options.submission)
+            has_given_up = state in TO_RUN and Attempts.read(paths).given_up_by(self.options.submission)
             if state in ("done", "failed") or has_given_up or (state != "running" and paths.stop.exists()):
                 self.ended.add(paths.folder)
                 continue
@@ -219,8 +218,8 @@ def _crashed_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     how += " (killed, perhaps because the system ran out of memory: see `dmesg`)" * (code == -signal.SIGKILL)
     for job, paths in work.jobs:
-        attempts = read_lines(paths.attempts)
-        if not attempts or attempts[-1].get("event") != "start" or not _is_of(attempts[-1], child):
+        attempts = Attempts.read(paths)
+        if not (attempts.unfinished and _is_of(attempts.last, child)):
             continue
         record_crash(paths, f"the worker ended with {how}", child.slot.name)
         warn(f"{job.key}: the worker on {child.slot.name} ended with {how}; log: {paths.log}")
@@ -232,12 +231,9 @@ def _crashed_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]
 
 def record_crash(paths: JobPaths, what: str, where: str) -> bool:
     """Record an infrastructure failure for an attempt that started and never ended; return False if there is none."""
-    attempts = read_lines(paths.attempts)
-    if not attempts or attempts[-1].get("event") != "start":
+    if not Attempts.read(paths).unfinished:
         return False
-    note = {"kind": "infrastructure", "what": what, "where": where, "time": now_ms(), "log_tail": log_tail(paths)}
-    with contextlib.suppress(OSError):
-        write_atomically(paths.failure, canonical_json(note))
+    Failure.now(paths, "infrastructure", what, where).write(paths)
     return True
 
 

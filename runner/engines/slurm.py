@@ -25,8 +25,9 @@ from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, epochs_left, record_crash
 from runner.engines.slurm_queue import NAME, SlurmUnavailable, Task, TaskArray, tasks_of_jobs
 from runner.engines.slurm_task import run_task
+from runner.jobs.attempts import MAX_FAILURES, Attempts
 from runner.jobs.paths import JobPaths, runs_folder
-from runner.jobs.state import MAX_FAILURES, TO_RUN, State, starts_of, state_of
+from runner.jobs.state import TO_RUN, State, state_of
 from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import RunOptions
@@ -169,7 +170,7 @@ class Queue:
 
     def _count_round(self, paths: JobPaths) -> None:
         """Count that a job is queued once more; raise UserError after MAX_FAILURES rounds in which it did not start."""
-        attempts = len(starts_of(paths))
+        attempts = len(Attempts.read(paths).starts)
         before = self._rounds[paths.folder] if self._attempts.get(paths.folder) == attempts else 0
         self._rounds[paths.folder], self._attempts[paths.folder] = before + 1, attempts
         if before >= MAX_FAILURES:

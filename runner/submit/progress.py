@@ -14,6 +14,7 @@ from rich.text import Text
 
 from benchmarks.records import Job
 from runner.files import read_json
+from runner.jobs.attempts import Failure
 from runner.jobs.paths import JobPaths
 from runner.jobs.state import State, progress_of, state_of
 from runner.submit.estimate import Kind, epoch_images, epoch_operations, kind_of, seconds_left
@@ -86,7 +87,8 @@ class Progress:
                 extra = "" if facts["outcome"] == "finished" else f"  {facts['outcome']}"
                 self.say(f"{SYMBOLS[state]} {job.key}  {percent(facts['test_error'])}{extra}")
             elif state != "running" and before == "running":
-                why = str((read_json(paths.failure) or {}).get("what", "")).split("\n")[0]
+                failure = Failure.read(paths)
+                why = failure.what.split("\n")[0] if failure else ""
                 where = f"{state} after epoch {facts['epoch']} of {facts['epochs']}"
                 self.say(f"{SYMBOLS[state]} {job.key}  {where}{': ' * bool(why)}{why}")
         self._slots = max(self._slots, len(running))

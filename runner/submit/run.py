@@ -19,18 +19,10 @@ from runner.console import redirect
 from runner.engines.config import EngineSettings, Slurm
 from runner.engines.local import Work, run_inline, run_local
 from runner.engines.slots import Slot, threads_per_slot
-from runner.files import read_json, read_lines
+from runner.jobs.attempts import Attempts, Failure, FailureKind
 from runner.jobs.find import record_submission
 from runner.jobs.paths import JobPaths, host, job_lock, output_file
-from runner.jobs.state import (
-    MAX_FAILURES,
-    TO_RUN,
-    State,
-    failures_in_a_row,
-    state_of,
-    status_json,
-    submit_lock,
-)
+from runner.jobs.state import TO_RUN, State, state_of, status_json, submit_lock
 from runner.locks import locked_within
 from runner.sources import source
 from runner.submit.preview import Settings, is_retried, plan_line, same_as_reference_lines
@@ -38,6 +30,14 @@ from runner.submit.progress import Progress
 from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind, mark_behind
 from runner.worker.options import submitter
+
+KIND_TEXTS: dict[FailureKind, str] = {
+    "model": "the model's own failure",
+    "refused": "a resume that needs your decision",
+    "outdated": "a job from an older version",
+    "infrastructure": "an infrastructure failure",
+    "unknown": "an infrastructure failure",
+}
 
 
 def check_data(planned: Sequence[Job], settings: Settings, say: Callable[[str], object]) -> None:
@@ -227,8 +227,7 @@ def _print_end(
     failed = [
         (job, paths)
         for job, paths in pairs
-        if states[paths] == "failed"
-        or (states[paths] in TO_RUN and failures_in_a_row(read_lines(paths.attempts)) >= MAX_FAILURES)
+        if states[paths] == "failed" or (states[paths] in TO_RUN and Attempts.read(paths).given_up)
     ]
     for job, paths in failed:
         explain_failure(job, paths, console)
@@ -261,16 +260,12 @@ def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
 
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
     """Print a failed job: key, what failed and where, the log's path and its last lines."""
-    failure = read_json(paths.failure) or {}
-    kind = {
-        "model": "the model's own failure",
-        "refused": "a resume that needs your decision",
-        "outdated": "a job from an older version",
-    }.get(str(failure.get("kind")), "an infrastructure failure")
+    failure = Failure.read(paths) or Failure("infrastructure")
+    what = failure.what or "ended several times without an error message; is the disk full?"
     lines = [
-        f"✗ {job.key}: {failure.get('what', 'ended several times without an error message; is the disk full?')}",
-        f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
-        *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
+        f"✗ {job.key}: {what}",
+        f"  {KIND_TEXTS[failure.kind]}, at {failure.where}; log: {paths.log}",
+        *(f"  | {line}" for line in failure.log_tail[-8:]),
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
