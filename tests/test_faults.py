@@ -276,11 +276,12 @@ CLONE = """
 import sys
 from pathlib import Path
 from runner.jobs.find import all_jobs
+from runner.jobs.paths import PlannedJob
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
 from runner.worker.options import RunOptions
 [paths] = all_jobs()
-work = Work([(paths.read_job(), paths)], RunOptions(submission=sys.argv[1]))
+work = Work([PlannedJob(paths.read_job(), paths)], RunOptions(submission=sys.argv[1]))
 run_local(work, [Slot("gpu0.0", "cpu", "GPU-pretended")], lambda: None, print)
 """
 

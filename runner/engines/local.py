@@ -21,8 +21,8 @@ from benchmarks.records import Job
 from runner.engines.slots import Slot, SlotLock, enter
 from runner.files import read_json
 from runner.jobs.attempts import MAX_FAILURES, Attempts, Failure
-from runner.jobs.paths import JobPaths, host, runs_folder
-from runner.jobs.state import TO_RUN, State, state_of
+from runner.jobs.paths import Group, JobPaths, PlannedJob, host, runs_folder
+from runner.jobs.state import JobView
 from runner.sources import child_variables, python
 from runner.worker.attempt import Worker, run_bundle
 from runner.worker.options import Bundle, RunOptions
@@ -39,28 +39,33 @@ STOP_PATIENCE = 120.0  # seconds a worker may take to save its checkpoint before
 class Work:
     """The jobs of one submit, and their progress."""
 
-    jobs: list[tuple[Job, JobPaths]]
+    jobs: list[PlannedJob]
     options: RunOptions
     stopping: threading.Event = field(default_factory=threading.Event)
     ended: set[Path] = field(default_factory=set)  # jobs that need no more work here
 
-    def open_jobs(self) -> Iterator[tuple[Job, JobPaths, State]]:
+    def open_jobs(self) -> Iterator[JobView]:
         """Yield the jobs that have not ended, with their states."""
-        for job, paths in self.jobs:
-            if paths.folder in self.ended:
+        for planned in self.jobs:
+            if planned.paths.folder in self.ended:
                 continue
-            state = state_of(paths)
-            has_given_up = state in TO_RUN and Attempts.read(paths).given_up_by(self.options.submission)
-            if state in ("done", "failed") or has_given_up or (state != "running" and paths.stop.exists()):
-                self.ended.add(paths.folder)
-                continue
-            yield job, paths, state
+            view = JobView.of(planned)
+            if self._has_ended(view):
+                self.ended.add(view.paths.folder)
+            else:
+                yield view
 
-    def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
+    def _has_ended(self, view: JobView) -> bool:
+        """Return whether a job is done, has failed, was given up, or was stopped."""
+        if view.waits:
+            return view.paths.stop.exists() or Attempts.read(view.paths).given_up_by(self.options.submission)
+        return view.state != "running"
+
+    def preferred(self, open_now: list[JobView]) -> list[JobView]:
         """Return the open jobs to start first."""
         return open_now
 
-    def has_work(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+    def has_work(self, open_now: list[JobView]) -> bool:
         """Return whether to keep waiting although no worker runs here. A job that runs elsewhere may be killed there."""
         return bool(open_now)
 
@@ -71,17 +76,15 @@ def epochs_left(job: Job, paths: JobPaths) -> float:
     return max((job.most_epochs or 1) - done, 0.1)
 
 
-def choose_group(
-    open_jobs: Sequence[tuple[Job, JobPaths, State]], busy: Sequence[tuple[str, str]]
-) -> list[tuple[Job, JobPaths]]:
+def choose_group(open_now: Sequence[JobView], busy: Sequence[Group]) -> list[JobView]:
     """Return the jobs for a free slot: those of the group with the most remaining epochs per worker, including this one."""
-    groups: dict[tuple[str, str], list[tuple[Job, JobPaths]]] = {}
-    for job, paths, state in open_jobs:
-        if state in TO_RUN:
-            groups.setdefault((job.dataset, job.model), []).append((job, paths))
+    groups: dict[Group, list[JobView]] = {}
+    for view in open_now:
+        if view.waits:
+            groups.setdefault(Group.of(view.job), []).append(view)
 
-    def left(group: tuple[str, str]) -> float:
-        return sum(epochs_left(job, paths) for job, paths in groups[group]) / (1 + busy.count(group))
+    def left(group: Group) -> float:
+        return sum(epochs_left(view.job, view.paths) for view in groups[group]) / (1 + busy.count(group))
 
     return groups[max(groups, key=left)] if groups else []
 
@@ -100,7 +103,7 @@ def run_inline(work: Work, slot: Slot, tick: Callable[[], None], echo: Callable[
         group = choose_group(list(work.open_jobs()), [])
         if not group:
             break
-        run_bundle([paths.folder for _, paths in group], worker)
+        run_bundle([view.paths.folder for view in group], worker)
         tick()
     lock.release()
 
@@ -108,7 +111,7 @@ def run_inline(work: Work, slot: Slot, tick: Callable[[], None], echo: Callable[
 @dataclass
 class _Child:
     slot: Slot
-    group: tuple[str, str]
+    group: Group
     process: subprocess.Popen[bytes]
     output: Path
 
@@ -164,20 +167,21 @@ def run_local(work: Work, slots: list[Slot], tick: Callable[[], None], warn: Cal
             locks_by_pid.pop(child.process.pid).release()
 
 
-def _claimable(open_now: list[tuple[Job, JobPaths, State]], children: list[_Child]) -> list[tuple[Job, JobPaths]]:
+def _claimable(open_now: list[JobView], children: list[_Child]) -> list[JobView]:
     """Return the group for one more worker. Each child that has not started a job yet counts as one waiting job less."""
     starting_groups = [c.group for c in children if not _has_begun(c, open_now)]
     waiting = list(open_now)
     for group in starting_groups:
-        mine = next((item for item in waiting if (item[0].dataset, item[0].model) == group and item[2] in TO_RUN), None)
-        if mine is not None:
-            waiting.remove(mine)
+        taken = next((view for view in waiting if view.waits and Group.of(view.job) == group), None)
+        if taken is not None:
+            waiting.remove(taken)
     return choose_group(waiting, [c.group for c in children])
 
 
-def _has_begun(child: _Child, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+def _has_begun(child: _Child, open_now: list[JobView]) -> bool:
     """Return whether the lease of a running job names this child."""
-    return any(state == "running" and _is_of((read_json(paths.lease) or {}), child) for _, paths, state in open_now)
+    running = [view for view in open_now if view.state == "running"]
+    return any(_is_of(read_json(view.paths.lease) or {}, child) for view in running)
 
 
 def _is_of(line: dict[str, Any], child: _Child) -> bool:
@@ -185,12 +189,12 @@ def _is_of(line: dict[str, Any], child: _Child) -> bool:
     return (line.get("host"), line.get("pid")) == (host(), child.process.pid)
 
 
-def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Child:
+def _start(lock: SlotLock, group: list[JobView], work: Work) -> _Child:
     """Start a worker on a bundle in its own session, so that Ctrl-C and a closed terminal reach only the submit."""
     slot = lock.slot
     bundle = Bundle(
         options=work.options.model_copy(update={"device": slot.device, "shares": slot.shares}),
-        folders=tuple(paths.folder for _, paths in group),
+        folders=tuple(view.paths.folder for view in group),
     )
     environment = os.environ | child_variables()
     if slot.visible is not None:
@@ -207,7 +211,7 @@ def _start(lock: SlotLock, group: list[tuple[Job, JobPaths]], work: Work) -> _Ch
             start_new_session=True,
             pass_fds=lock.descriptors(),  # the slot stays locked while the worker lives
         )
-    return _Child(slot, (group[0][0].dataset, group[0][0].model), process, output)
+    return _Child(slot, Group.of(group[0].job), process, output)
 
 
 def _crashed_between_jobs(child: _Child, work: Work, warn: Callable[[str], None]) -> bool:

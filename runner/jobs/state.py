@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.records import Job
 from runner import locks
 from runner.files import read_json, read_last_line
 from runner.jobs.attempts import Attempts, Failure
-from runner.jobs.paths import JobPaths, host, runs_folder
+from runner.jobs.paths import JobPaths, PlannedJob, host, runs_folder
 
 State = Literal["done", "running", "failed", "interrupted", "killed", "pending"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "killed", "pending")
@@ -77,6 +77,24 @@ def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
     return "killed" if attempts.unfinished else "pending"
 
 
+class JobView(NamedTuple):
+    """A job, its files, and the state that they had when they were read."""
+
+    job: Job
+    paths: JobPaths
+    state: State
+
+    @classmethod
+    def of(cls, planned: PlannedJob) -> "JobView":
+        """Read the state of a job."""
+        return cls(planned.job, planned.paths, state_of(planned.paths))
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job is still to run, and does not run now."""
+        return self.state in TO_RUN
+
+
 # --- as JSON -----------------------------------------------------------------------------------------------------------
 
 
@@ -94,11 +112,12 @@ def plan_row(job: Job, state: State) -> dict[str, Any]:
     }
 
 
-def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
+def progress_of(view: JobView) -> dict[str, Any]:
     """Return a job's progress; None for values not known yet. `epoch` counts whole epochs, `test_error` is in percent.
 
     Fingerprints are left out, because computing them for 10,000 jobs is slow and they are rarely needed.
     """
+    job, paths, state = view
     epochs = job.most_epochs
     record = read_json(paths.record) if state == "done" else None
     lease = (read_json(paths.lease) or {}) if state == "running" else {}
@@ -122,9 +141,9 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
     }
 
 
-def status_json(jobs: Iterable[tuple[Job, JobPaths, State]]) -> str:
+def status_json(views: Iterable[JobView]) -> str:
     """Return the text of `status --json`: a line for each job with stable keys, and the number of jobs in each state."""
-    rows = [plan_row(job, state) | progress_of(job, paths, state) for job, paths, state in jobs]
+    rows = [plan_row(view.job, view.state) | progress_of(view) for view in views]
     lines = ",\n".join("    " + json.dumps(row) for row in rows)
     counts = json.dumps(count_states([row["state"] for row in rows]))
     return f'{{\n  "jobs": [\n{lines}\n  ],\n  "counts": {counts}\n}}\n'
