@@ -13,7 +13,7 @@ import pytest
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import load
-from runner.engines import slots, slurm, slurm_task
+from runner.engines import local, slots, slurm, slurm_task
 from runner.engines.config import Local, Slurm, engine_named, read_engines, walltime_seconds
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
@@ -248,6 +248,22 @@ def test_a_stop_reaches_the_workers_and_is_waited_for(own_locks, monkeypatch):
     run_local(work, [Slot("gpu0.0", "cpu", None)], tick, warnings.append)
     assert [line.get("outcome") for line in read_lines(paths.attempts)] == [None, "interrupted"]
     assert not warnings
+
+
+def test_an_inline_submit_that_is_interrupted_frees_its_slot(own_locks, monkeypatch):
+    slot, work = Slot("gpu0.0", "cpu", "GPU-aaaa"), Work(laid_down(seeds=[0]), RunOptions(submission="s"))
+    monkeypatch.setattr(local, "enter", lambda slot, threads: None)  # it would change this process
+
+    def interrupted(folders, worker):
+        assert not slots.SlotLock(slot).acquire()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "run_bundle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        local.run_inline(work, slot, lambda: None)
+    lock = slots.SlotLock(slot)
+    assert lock.acquire()
+    lock.release()
 
 
 @pytest.mark.slow

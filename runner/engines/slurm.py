@@ -20,11 +20,11 @@ from benchmarks.errors import UserError
 from benchmarks.plural import number
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
-from runner.engines.local import Work, epochs_left, record_crash
+from runner.engines.local import Work, by_group, epochs_left, record_crash
 from runner.engines.slurm_queue import NAME, SlurmUnavailable, Task, TaskArray, tasks_of_jobs
 from runner.engines.slurm_task import run_task
 from runner.jobs.attempts import MAX_FAILURES, Attempts
-from runner.jobs.paths import Group, JobPaths, PlannedJob, runs_folder
+from runner.jobs.paths import JobPaths, PlannedJob, runs_folder
 from runner.jobs.state import JobView
 from runner.locks import locked_within
 from runner.sources import child_variables, python
@@ -43,9 +43,7 @@ def make_bundles(waiting: Iterable[PlannedJob], most: int) -> list[list[JobPaths
 
     If there are at most `most` jobs, each bundle is one job. Then each task has work, however many SLURM runs in parallel.
     """
-    groups: dict[Group, list[PlannedJob]] = {}
-    for planned in waiting:
-        groups.setdefault(Group.of(planned.job), []).append(planned)
+    groups = by_group(waiting)
     size = -(-sum(map(len, groups.values())) // most)
     bundles: list[list[PlannedJob]] = []
     for _, members in sorted(groups.items()):
