@@ -24,7 +24,7 @@ SYMBOLS = {  # always shown with the word, for readers who cannot tell colours o
     "more seeds": "…",
     "not comparable": "≠",
     "not run": "·",
-    "no paper figure": "○",
+    "not judged": "○",
     "holds": "✓",
     "fails": "✗",
     "equivalent": "✓",
@@ -43,7 +43,10 @@ MARKS = {  # caveats of a row: the letter for narrow tables, and the text
     "O": "runs of another revision or recipe not counted",
 }
 SEED_ADDED = "seed added after looking at the results"  # the mark S, on a single run
-LEGEND = "Test error in percent after the last epoch: the mean of the seeds that trained, ± its 95 % interval."
+LEGEND = (
+    "Test error in percent after the last epoch: the mean of the seeds that trained, ± its 95 % interval. "
+    "Only measured rows are ranked, by error."
+)
 
 
 Row = Any  # a board row: a named tuple of BOARD_COLUMNS from DataFrame.itertuples
@@ -85,17 +88,12 @@ def with_caveats(row: Row) -> str:
 
 
 def ranks(rows: pd.DataFrame) -> list[int | None]:
-    """Return the ranks of one data set's rows, which are sorted by error; None for a row that has not run.
+    """Return the ranks of one data set's rows by measured error, 1 for the lowest. Equal errors share a rank.
 
-    Measured and published rows share one ranking.
+    A row without a measured error has no rank. So a rank compares what was measured here by one protocol, and does not
+    depend on which printed figures a table lists.
     """
-    ranking: list[int | None] = []
-    rank = 0
-    for row in rows.itertuples(index=False):
-        has_error = pd.isna(row.model) or not pd.isna(row.mean)
-        rank += has_error
-        ranking.append(rank if has_error else None)
-    return ranking
+    return [None if pd.isna(rank) else int(rank) for rank in rows["mean"].rank(method="min")]
 
 
 def with_cited_rows(board: pd.DataFrame) -> pd.DataFrame:

@@ -15,32 +15,23 @@ import texts
 from charts.board import cost_figure, gap_figure, gap_order
 from charts.claims import claims_figure
 from charts.common import GREY
-from charts.runs import curves_figure, seeds_figure
+from contents import model_page, run_page
 from markdown_it import MarkdownIt
 from markupsafe import Markup
-from tables.board import board_rows, others_sentence, ranked_view
+from tables.board import board_rows, ranked_view
 from tables.claims import claims_table
-from tables.common import Links, authors_of, datasets_of, marks, runs_behind, sentence, titles_of
+from tables.common import Links, authors_of, datasets_of, titles_of
 from tables.compare import COST_FORMATS as AXIS_FORMATS
 from tables.compare import COSTS, cost_table, cost_view
-from tables.model import anatomy_table, attempts_table, model_facts, recipe_table, reported_table, reproduce_commands
 from tables.runs import (
     COST_FORMATS,
     RUN_FORMATS,
-    STANDING,
-    checklist,
-    costs_table,
-    counted_first,
-    how_measured,
-    run_facts,
-    run_marks,
     runs_table,
 )
 
 from benchmarks.answer import answer_details, answer_of, answer_sentence
 from benchmarks.datasets import DATASETS
 from benchmarks.labels import LEGEND, equivalence_sentence
-from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
 from benchmarks.records import RunRecord
 
 QUESTION = "Do the numbers in the papers hold?"
@@ -139,8 +130,8 @@ def _board_page(reading: source.Reading, dataset: str) -> Page:
 
 def _model_page(reading: source.Reading, dataset: str, model: str) -> Page:
     values = _model(reading, dataset, model)
-    heading = f"{values.pop('label')} on {DATASETS[dataset].title}"
-    return Page(model_file(model, dataset), "model.html", heading, f"{heading}. {values['reason']}", values)
+    heading = f"{values['page'].row.label} on {DATASETS[dataset].title}"
+    return Page(model_file(model, dataset), "model.html", heading, f"{heading}. {values['page'].reason}", values)
 
 
 def _runs_page(reading: source.Reading) -> Page:
@@ -203,73 +194,28 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
 
 
 def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
-    evidence, board = reading.evidence, reading.board
-    rows = board[(board["dataset"] == dataset) & (board["model"] == model)]
-    view = default_view(rows)
-    row = next(view.itertuples(index=False))
-    card = evidence.cards.get(model)
-    variant = card.datasets.get(dataset) if card else None
-    paper = evidence.papers.get(row.paper)
-    runs = counted_first(runs_of(evidence, dataset, model))
-    counted = runs_behind(runs, view)
-    by_epoch = curves(counted.head(10))
-    claims = reading.claims
-    claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
-    figures = {"seeds": figure(seeds_figure(counted, row))} if len(counted) else {}
-    if len(by_epoch):
-        figures["curves"] = figure(curves_figure(by_epoch, row.reported, row.printed))
-    others = others_sentence(reading.attempts, row)
-    each = rows.assign(rank=None, group="measured")
+    page = model_page(reading, dataset, model, STATIC)
+    figures = {"seeds": page.seeds_figure, "curves": page.curves_figure}
     return {
-        "label": row.label,
+        "page": page,
         "back": board_file(dataset),
         "title": DATASETS[dataset].title,
-        "row": row,
-        "marks": marks(row),
-        "paper": paper,
-        "authors": authors_of(paper) if paper else "",
-        "facts": model_facts(row, evidence.papers),
-        "reason": sentence(row.reason) + (f" {others}" if others and not row.runs else ""),
-        "each": board_rows(each, evidence.papers, reading.attempts, [()] * len(rows), STATIC) if len(rows) > 1 else [],
-        "reported": reported_table(evidence.papers, dataset, model),
-        "runs": runs_table(runs, STATIC),
-        "costs": costs_table(runs),
+        "authors": authors_of(page.paper) if page.paper else "",
         "formats": RUN_FORMATS | COST_FORMATS,
-        "command": reproduce_commands(dataset, model, card, counted),
-        "variant": variant if isinstance(variant, CardVariant) else None,
-        "anatomy": anatomy_table(variant) if variant else None,
-        "recipe": recipe_table(variant.recipe) if variant else None,
-        "attempts": attempts_table(reading.attempts, dataset, model, evidence.papers),
-        "claims": claims_table(claims, evidence.papers, board, titles_of(evidence.cards), STATIC),
-        "figures": figures,
+        "figures": {name: figure(drawn) for name, drawn in figures.items() if drawn is not None},
     }
 
 
 def _run(reading: source.Reading, run: Mapping[Any, Any], record: RunRecord, site: Site) -> dict[str, Any]:
-    board = reading.board
+    page = run_page(reading, run, record)
     dataset, model = record.job.dataset, record.job.model
-    same = board[
-        (board["dataset"] == dataset)
-        & (board["model"] == model)
-        & (board["profile"] == run["profile"])
-        & (board["data"] == run["data"])
-    ]
-    row = same.iloc[0].to_dict() if len(same) and run["standing"] == "counted" else None
-    curve = curves(pd.DataFrame([run]))
-    card = reading.evidence.cards.get(model)
     path = f"results/{dataset}/{model}/{Path(run['path']).name}"
     return {
-        "record": record,
+        "page": page,
         "back": model_file(model, dataset),
-        "model": titles_of(reading.evidence.cards).get(model, model),
         "title": DATASETS[dataset].title,
-        "facts": run_facts(record),
-        "standing": STANDING[run["standing"]],
-        "marks": run_marks(run),
-        "how": how_measured(record),
-        "checklist": checklist(record, row, card),
         "link": f"{site.repository}/blob/HEAD/{path}" if site.repository and not run["local"] else None,
-        "figures": {"curve": figure(curves_figure(curve))} if len(curve) else {},
+        "figures": {} if page.curve_figure is None else {"curve": figure(page.curve_figure)},
     }
 
 

@@ -47,9 +47,10 @@ from tables.runs import checklist, costs_table, find_runs, run_facts, run_marks
 
 from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentence
 from benchmarks.errors import UserError
-from benchmarks.labels import MARKS, SYMBOLS, as_csv
+from benchmarks.labels import MARKS, SYMBOLS, as_csv, with_cited_rows
 from benchmarks.leaderboard import BOARD_COLUMNS, default_view, frame_of, make_board, make_claims, read
 from runner import cli
+from runner.reporting.texts import ranked
 
 SITE = Path(__file__).resolve().parent.parent / "site"
 PAGES = ("leaderboard", "model", "run", "claims", "cost", "compare", "progress", "method")
@@ -219,13 +220,24 @@ def test_filters_do_not_change_ranks(full):
 def test_only_measured_rows_are_ranked_and_they_come_first(full):
     view = view_of(full)
     assert list(view["group"]) == sorted(view["group"], key=GROUPS.index)
-    ranked = view[view["rank"].notna()]
-    assert set(ranked["model"]) == set(view.loc[view["mean"].notna(), "model"])
+    measured = view[view["rank"].notna()]
+    assert set(measured["model"]) == set(view.loc[view["mean"].notna(), "model"])
+    in_order = measured.sort_values("rank")
+    assert list(in_order["rank"]) == list(range(1, int(view["mean"].notna().sum()) + 1))
+    assert list(in_order["mean"]) == sorted(view["mean"].dropna())
     first = view[view["group"] == "measured"]
-    assert list(first["rank"].dropna()) == list(range(1, int(first["mean"].notna().sum()) + 1))
     assert list(first["mean"].dropna()) == sorted(first["mean"].dropna())
     assert view.loc[view["group"] == "printed only", "model"].isna().all()
     assert (view.loc[view["group"] == "not run", "runs"] == 0).all()
+
+
+@pytest.mark.parametrize("rivals", RIVALS)
+def test_a_row_has_the_same_rank_on_the_site_and_in_the_terminal(full, rivals):
+    reported = with_cited_rows(full.board[full.board["dataset"] == "cifar10"])
+    in_terminal = {row.label: rank for rank, row in ranked(reported) if rank}
+    on_site = board_rows(view := view_of(full, rivals=rivals), full.evidence.papers, full.attempts, [()] * len(view))
+    assert {row["name"]: row["rank"] for row in on_site if row["rank"]} == in_terminal
+    assert len(in_terminal) >= 5
 
 
 @pytest.mark.parametrize("search", ["Network In Network", "10.41", "1312.4400", "shuicheng yan", "table 1 2013 NIN"])
@@ -537,7 +549,7 @@ def test_points_lead_to_runs(full):
 
 def test_a_band_ends_where_errors_do():
     row = {"label": "A", "model": "a", "dataset": "digits", "mean": 2.0, "half_width": 1.0, "prediction": 5.0}
-    empty = dict.fromkeys(BOARD_COLUMNS) | {"profile": "reference", "data": "verified", "verdict": "no paper figure"}
+    empty = dict.fromkeys(BOARD_COLUMNS) | {"profile": "reference", "data": "verified", "verdict": "not judged"}
     view = pd.DataFrame([empty | row | {"n": 5, "runs": 5, "error": 2.0}]).astype({"reported": float, "gap": float})
     band = next(trace for trace in gap_figure(view).data if trace.name == "95 % for one new run")
     assert list(band.x[:2]) == [0.0, 7.0]

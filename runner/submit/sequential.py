@@ -92,7 +92,7 @@ def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds
         place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
         board_row: Any = rows.get(place)
         if board_row is None:  # no run under this profile yet
-            row = Row("not run" if has_figure.get(place[:2]) else "no paper figure")
+            row = Row("not run" if has_figure.get(place[:2]) else "not judged")
         else:
             here = counted
             for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):

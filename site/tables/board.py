@@ -6,49 +6,52 @@ from typing import Any
 import escape
 import pandas as pd
 
-from benchmarks.labels import PUBLISHED_ONLY, gap_of, verdict_words, with_cited_rows
+from benchmarks.labels import PUBLISHED_ONLY, gap_of, ranks, verdict_words, with_cited_rows
 from benchmarks.leaderboard import PROFILES, default_view
 from benchmarks.papers import Paper, context_of
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, printed_text, sentence, trained
 
-RIVALS = ("of these papers", "of all sources", "none")  # which figures without a model of ours are listed
-GROUPS = ("measured", "no figure", "not run", "printed only")  # groups of a board's rows, in this order
+# Which printed figures without a model of ours are listed.
+OF_THESE_PAPERS, OF_ALL_SOURCES, OF_NO_SOURCE = RIVALS = ("of these papers", "of all sources", "none")
+# Groups of a board's rows, in this order; the template of a board has their headings.
+MEASURED, NO_FIGURE, NOT_RUN, PRINTED_ONLY = GROUPS = ("measured", "no figure", "not run", "printed only")
 # Searched columns of the board; fields of the paper are added.
 SEARCHED = ("label", "model", "paper", "where", "printed", "printed_label")
 
 
 def ranked_view(
-    board: pd.DataFrame, dataset: str, rivals: str = RIVALS[0], profiles: Collection[str] = ()
+    board: pd.DataFrame, dataset: str, rivals: str = OF_THESE_PAPERS, profiles: Collection[str] = ()
 ) -> pd.DataFrame:
     """Return one data set's rows with `group` and `rank`. Filters come later, so they never change a rank.
 
     Each model has its row with the most seeds. With `profiles`, it has every row under one of them, and models that have not
-    run are included. Measured rows with a printed figure come first, then measured rows without one. Both are ranked by error.
-    Models that have not run and figures that are only printed follow, sorted by printed error and without a rank.
+    run are included. The groups stand in the order of GROUPS. Rows are sorted by error in each, measured or printed.
     """
     rows = board[board["dataset"] == dataset]
     if profiles:
         not_run = (rows["runs"] == 0) & (rows["outdated"] == 0)
         rows = rows[rows["profile"].isin(profiles) | not_run]
     else:
-        rows = with_cited_rows(rows) if rivals == RIVALS[0] else default_view(rows)
-    if rivals == RIVALS[2]:
+        rows = with_cited_rows(rows) if rivals == OF_THESE_PAPERS else default_view(rows)
+    if rivals == OF_NO_SOURCE:
         rows = rows[rows["model"].notna()]
-    elif profiles and rivals == RIVALS[0]:
-        behind = set(rows.loc[rows["model"].notna(), "paper"].dropna())
-        rows = rows[rows["model"].notna() | rows["paper"].isin(behind)]
-    groups = pd.Series([_group(row) for row in rows.itertuples(index=False)], index=rows.index, dtype=object)
-    ranked = groups.isin(GROUPS[:2]) & rows["mean"].notna()
-    rows = rows.assign(group=groups, rank=ranked.groupby(groups).cumsum().where(ranked).astype(float))
+    elif profiles and rivals == OF_THESE_PAPERS:
+        papers = set(rows.loc[rows["model"].notna(), "paper"].dropna())
+        rows = rows[rows["model"].notna() | rows["paper"].isin(papers)]
+    groups = [_group(row) for row in rows.itertuples(index=False)]
+    rows = rows.assign(
+        group=pd.Series(groups, index=rows.index, dtype=object),
+        rank=pd.Series(ranks(rows), index=rows.index, dtype=float),
+    )
     return rows.sort_values("group", key=lambda names: names.map(GROUPS.index), kind="stable", ignore_index=True)
 
 
 def _group(row: Any) -> str:
     if pd.isna(row.model):
-        return GROUPS[3]
+        return PRINTED_ONLY
     if not row.runs:
-        return GROUPS[2]
-    return GROUPS[1] if pd.isna(row.reported) else GROUPS[0]
+        return NOT_RUN
+    return NO_FIGURE if pd.isna(row.reported) else MEASURED
 
 
 def options(view: pd.DataFrame) -> dict[str, list[str]]:
@@ -181,7 +184,7 @@ def _why(row: Any, attempts: pd.DataFrame) -> str:
     """Return the verdict's reason. For a model without runs, return the results of others, or why no figure can judge it."""
     if row.runs:
         return sentence(escape.short(row.reason))
-    unjudged = sentence(escape.short(row.reason)) if row.verdict == "no paper figure" else ""
+    unjudged = sentence(escape.short(row.reason)) if row.verdict == "not judged" else ""
     return others_sentence(attempts, row) or unjudged
 
 

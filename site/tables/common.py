@@ -122,6 +122,14 @@ def runs_behind(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return runs[pd.Series(here, index=runs.index, dtype=bool) & (runs["standing"] == "counted")]
 
 
+def row_of_run(board: pd.DataFrame, run: Mapping[Any, Any]) -> dict[str, Any] | None:
+    """Return the board row for which a run counts, or None if it counts for none."""
+    if run["standing"] != "counted":
+        return None
+    rows = board[(board[PLACE] == [run[name] for name in PLACE]).all(axis=1)]
+    return rows.iloc[0].to_dict() if len(rows) else None
+
+
 def titles_of(cards: Mapping[str, Card]) -> dict[str, str]:
     """Return each model's title by its name."""
     return {name: card.title for name, card in cards.items()}

@@ -6,7 +6,7 @@ import source
 import streamlit as st
 import widgets
 from charts.board import gap_figure, gap_order
-from tables.board import RIVALS, board_rows, elsewhere, filtered, options, ranked_view
+from tables.board import OF_THESE_PAPERS, RIVALS, board_rows, elsewhere, filtered, options, ranked_view
 from tables.common import datasets_of
 
 from benchmarks.answer import answer_details, answer_of, answer_sentence
@@ -62,7 +62,9 @@ with st.expander("Search and filter", icon=":material/filter_alt:", key="filter"
     rivals = left.selectbox(
         "Printed figures without a model",
         RIVALS,
-        **address.follow("rivals", next((n for n in active_filters.get("rivals", []) if n in RIVALS), RIVALS[0]), PAGE),
+        **address.follow(
+            "rivals", next((n for n in active_filters.get("rivals", []) if n in RIVALS), OF_THESE_PAPERS), PAGE
+        ),
     )
     view = ranked_view(board, dataset, rivals, profiles)
     offered = options(view)
@@ -106,7 +108,7 @@ if here.printed and len(names) > 1:
 curves = source.small_curves(reading, shown)
 rows = board_rows(shown, papers, reading.attempts, curves)
 widgets.board(rows, f"Leaderboard of {facts.title}: printed error, measured error, gap, verdict and reason")
-st.caption(f"{facts.title}, {facts.test_size:,} test images. {LEGEND} Only measured rows are ranked, by error.")
+st.caption(f"{facts.title}, {facts.test_size:,} test images. {LEGEND}")
 
 unverified = shown[(shown["data"] == "unverified") & (shown["runs"] > 0)]
 for sentence in unverified["provenance"].dropna().unique():

@@ -5,16 +5,14 @@ import escape
 import source
 import streamlit as st
 import widgets
-from charts.runs import curves_figure, seeds_figure
-from tables.board import board_rows, others_sentence
-from tables.claims import claims_table
-from tables.common import Link, authors_of, marks, runs_behind, sentence, titles_of
-from tables.model import anatomy_table, attempts_table, model_facts, recipe_table, reported_table, reproduce_commands
-from tables.runs import COST_FORMATS, RUN_FORMATS, costs_table, counted_first, runs_table
+from contents import MOST_CURVES, model_page
+from tables.common import Link, authors_of, titles_of
+from tables.runs import COST_FORMATS, RUN_FORMATS
 
 from benchmarks.datasets import DATASETS
-from benchmarks.leaderboard import CardVariant, curves, default_view, runs_of
+from benchmarks.leaderboard import CardVariant
 
+LISTED_RUNS = 50
 reading = source.current()
 board, evidence = reading.board, reading.evidence
 ours = board[board["model"].notna()]
@@ -60,91 +58,80 @@ widgets.warn_unknown("dataset", datasets, f"data set of {title}")
 with right:
     dataset = widgets.choose_dataset("model", datasets, datasets[0])
 
-variant = card and (card.datasets.get(dataset) or card.anatomy.get(dataset))
 widgets.title(f"{title} on {widgets.dataset_title(dataset)}")
-paper = evidence.papers.get(card.paper) if card and card.paper else None
-if paper:
+page = model_page(reading, dataset, model, listed=LISTED_RUNS)
+if paper := page.paper:
     year = "" if paper.year == "unknown" else f", {paper.year}"
     st.markdown(f"{escape.md(paper.title)}, {escape.md(authors_of(paper), 200)}{year}: <{paper.url}>")
 
-rows = ours[(ours["model"] == model) & (ours["dataset"] == dataset)]
-runs = counted_first(runs_of(evidence, dataset, model))
-counted = runs_behind(runs, default_view(rows)) if len(rows) else runs.iloc[0:0]
-command = reproduce_commands(dataset, model, card, counted)
-row = next(default_view(rows).itertuples()) if len(rows) else None
+row = page.row
 if row is not None:
-    widgets.facts(model_facts(row, evidence.papers))
-    others = others_sentence(reading.attempts, row)
-    line = sentence(row.reason) + (f" {others}" if others and not row.runs else "")
-    st.markdown(escape.md(line))
-    widgets.marks_line(marks(row))
+    widgets.facts(page.facts)
+    st.markdown(escape.md(page.reason))
+    widgets.marks_line(page.marks)
     if not escape.missing(row.provenance):
         st.warning("Unverified data: " + escape.md(row.provenance), icon=":material/warning:")
-    if not len(runs):
-        widgets.empty("No run of this model has ended yet. To train it:", command)
+    if not page.run_count:
+        widgets.empty("No run of this model has ended yet. To train it:", page.command)
     to_board = Link(f"The leaderboard of {widgets.dataset_title(dataset)}", f"./?dataset={dataset}")
     widgets.link(to_board)
-    if len(rows) > 1:
+    if page.every_row:
         with st.expander("Every row of this model: profiles and data are never pooled"):
-            each = rows.assign(rank=None, group="measured")
-            widgets.board(
-                board_rows(each, evidence.papers, reading.attempts, [()] * len(rows)), "Every row of this model"
-            )
+            widgets.board(page.every_row, "Every row of this model")
 
-if len(runs):
+if page.run_count:
     st.header("Our runs")
     seeds, learning = st.columns(2)
     with seeds:
-        widgets.figure(
-            seeds_figure(counted, row),
-            alt="Test error of each seed, with our mean and the printed error. The table below has the numbers.",
-            key="seeds",
-        )
-        st.caption("Each seed's test error after the last epoch. Click a point to open its run.")
-    with learning:
-        by_epoch = curves(counted.head(10))
-        if len(by_epoch):
+        if page.seeds_figure is not None:
             widgets.figure(
-                curves_figure(by_epoch, row.reported if row else None, row.printed if row else None),
+                page.seeds_figure,
+                alt="Test error of each seed, with our mean and the printed error. The table below has the numbers.",
+                key="seeds",
+            )
+            st.caption("Each seed's test error after the last epoch. Click a point to open its run.")
+        else:
+            widgets.empty("None of these runs counts: the column Status of the table says why.")
+    with learning:
+        if page.curves_figure is not None:
+            widgets.figure(
+                page.curves_figure,
                 alt="Training error (dotted) and test error (solid) by epoch, one line per seed, with the printed error.",
                 key="curves",
             )
-            which = f" The first 10 of {len(counted)} runs." if len(counted) > 10 else ""
-            st.caption(f"Learning curves. Solid: test error. Dotted: training error.{which}")
-        else:
+            caption = "Learning curves. Solid: test error. Dotted: training error."
+            if page.counted_count > MOST_CURVES:
+                caption += f" The first {MOST_CURVES} of {page.counted_count} runs."
+            st.caption(caption)
+        elif page.counted_count:
             widgets.empty("These records have no curve files.")
-    widgets.table(runs_table(runs.head(50)), "Every run of this model on this data set", RUN_FORMATS)
-    if len(runs) > 50:
-        st.caption(f"The first 50 of {len(runs)} runs.")
-    costs = costs_table(runs)
-    if len(costs):
+    widgets.table(page.runs, "Every run of this model on this data set", RUN_FORMATS)
+    if page.run_count > LISTED_RUNS:
+        st.caption(f"The first {LISTED_RUNS} of {page.run_count} runs.")
+    if len(page.costs):
         st.header("What it costs")
-        widgets.table(costs, "Time of a run by hardware and profile", COST_FORMATS)
+        widgets.table(page.costs, "Time of a run by hardware and profile", COST_FORMATS)
         st.caption("Measured: the median of the runs on that hardware. With more slots, seeds run concurrently.")
     st.header("Reproduce it")
-    st.code(command, language="bash", wrap_lines=True)
+    st.code(page.command, language="bash", wrap_lines=True)
 
-printed = reported_table(evidence.papers, dataset, model)
-claims = reading.claims
-claims = claims[(claims["dataset"] == dataset) & ((claims["better"] == model) | (claims["worse"] == model))]
-attempts = attempts_table(reading.attempts, dataset, model, evidence.papers)
-if len(printed):
+if len(page.reported):
     st.header("What the sources say")
-    widgets.table(printed, "Every figure that a source prints for this model")
-if len(claims):
+    widgets.table(page.reported, "Every figure that a source prints for this model")
+if len(page.claims):
     st.header("Claims")
-    shown = claims_table(claims, evidence.papers, board, titles).drop(columns="Data set")
-    widgets.table(shown, "Claims about this model")
-if len(attempts):
+    widgets.table(page.claims.drop(columns="Data set"), "Claims about this model")
+if len(page.attempts):
     st.header("Known attempts by others")
     st.caption("What others measured when they tried to reproduce the printed figure, with their own code and recipes.")
-    widgets.table(attempts, "Known attempts by others to reproduce this figure")
+    widgets.table(page.attempts, "Known attempts by others to reproduce this figure")
 
+variant = page.variant
 if variant:
     if isinstance(variant, CardVariant):
         st.header("Recipe")
         st.caption(f"Augmentation: {escape.md(variant.augmentation or 'unknown')}; revision {variant.revision}.")
-        widgets.table(recipe_table(variant.recipe), "The recipe, field by field")
+        widgets.table(page.recipe, "The recipe, field by field")
     st.header("Departures from the source")
     departures = [
         f"- **{escape.md(departure.get('topic', ''))}**: {escape.md(departure.get('text', ''))}"
@@ -157,16 +144,15 @@ if variant:
         f"{escape.count(variant.parameters)} parameters, {escape.compact(variant.macs)} multiply\\-accumulates per image, "
         f"depth {variant.depth or escape.NONE}."
     )
-    anatomy = anatomy_table(variant)
     label = "Layers with output shape, parameters and multiply-accumulates, next to the paper's own numbers"
-    widgets.table(anatomy, label)
-    if "Differs" in anatomy:
+    widgets.table(page.anatomy, label)
+    if "Differs" in page.anatomy:
         st.caption("≠ marks numbers that differ from the paper's table. The departures give the reasons.")
     if dataset not in DATASETS:
         widgets.empty(
             "This network is too large to train here. It is only analysed layer by layer and compared with the paper's table."
         )
-elif len(rows):
+elif row is not None:
     widgets.empty(
         "This model has no card, so its layers, recipe and departures are unknown.",
         "runner models --write-cards",

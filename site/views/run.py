@@ -4,15 +4,12 @@ import os
 
 import address
 import escape
-import pandas as pd
 import source
 import streamlit as st
 import widgets
-from charts.runs import curves_figure
-from tables.common import Link, model_url, titles_of
-from tables.runs import RUN_FORMATS, STANDING, checklist, find_runs, how_measured, run_facts, run_marks, runs_table
-
-from benchmarks.leaderboard import curves
+from contents import run_page
+from tables.common import Link, model_url
+from tables.runs import RUN_FORMATS, find_runs, runs_table
 
 reading = source.current()
 runs = reading.evidence.runs
@@ -52,38 +49,26 @@ if record is None:
     widgets.empty("This record can't be read, because it was moved or changed.", "runner verify")
     st.stop()
 st.header(escape.md(record.key, 200))
-title = titles_of(reading.evidence.cards).get(record.job.model, record.job.model)
-where = f"{title} on {widgets.dataset_title(record.job.dataset)}"
+page = run_page(reading, run, record)
+where = f"{page.model} on {widgets.dataset_title(record.job.dataset)}"
 widgets.link(Link(where, model_url(record.job.model, record.job.dataset)))
-widgets.facts(run_facts(record))
-st.markdown("**Status:** " + escape.md(STANDING[run["standing"]]))
-widgets.marks_line(run_marks(run))
+widgets.facts(page.facts)
+st.markdown("**Status:** " + escape.md(page.standing))
+widgets.marks_line(page.marks)
 
 st.header("How the number was measured")
-widgets.table(how_measured(record), "How this number was measured")
+widgets.table(page.how_measured, "How this number was measured")
 
-curve = curves(pd.DataFrame([run]))
-if len(curve):
+if page.curve_figure is not None:
     st.header("Learning curve")
     widgets.figure(
-        curves_figure(curve),
+        page.curve_figure,
         alt="Training error (dotted) and test error (solid) of this run by epoch.",
         key="curve",
     )
 
 st.header("Reproducibility checklist")
-board = reading.board
-same = board[
-    [
-        (r.dataset, r.model, r.profile, r.data) == (run["dataset"], run["model"], run["profile"], run["data"])
-        for r in board.itertuples()
-    ]
-]
-row = same.iloc[0].to_dict() if len(same) and run["standing"] == "counted" else None
-widgets.table(
-    checklist(record, row, reading.evidence.cards.get(record.job.model)),
-    "The reproducibility checklist, filled in",
-)
+widgets.table(page.checklist, "The reproducibility checklist, filled in")
 
 st.header("MLflow")
 store = os.environ.get("REPROZOO_MLFLOW", "")
