@@ -1,5 +1,6 @@
 """Evaluate a network on a set of images."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -40,3 +41,10 @@ def evaluate(
             logits = logits.float()
             add_up(parts, spec.loss(logits, labels), logits, labels)
     return sums
+
+
+def means(sums: Tensor) -> tuple[float | None, float]:
+    """Return mean loss (None if not finite) and error in percent, from (summed loss, wrong answers, images)."""
+    loss, wrong, images = sums.tolist()
+    mean = loss / images if images else math.nan
+    return (mean if math.isfinite(mean) else None), 100 * wrong / max(images, 1)

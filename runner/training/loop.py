@@ -8,7 +8,7 @@ device within an epoch: the totals stay there and are fetched once per epoch.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -21,10 +21,10 @@ from benchmarks.records import Job
 from runner.jobs.paths import now_ms
 from runner.text import first_line
 from runner.training import arithmetic, memory
-from runner.training.batches import Batches, Prepared, image_order
+from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.ending import has_diverged, is_over, outcome_of, train_errors, watched_images
-from runner.training.evaluation import evaluate
+from runner.training.evaluation import evaluate, means
 from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_curvature, set_rate
 from runner.training.profiles import device_name
 from runner.training.step import autocast_of, step_for, uses_explicit_passes
@@ -43,8 +43,7 @@ class Stopped(Exception):
 class Hooks:
     """The loop's calls into the process around it, all in the loop's thread. An exception ends the training."""
 
-    # called before the first step, after each call of the step, and between an evaluation's batches
-    stop: Callable[[], bool]
+    stop: Callable[[], bool]  # called before the first step, after each call of the step, and between batches of a test
     save: Callable[[Checkpoint], None]  # the checkpoint is durable when it returns
     # called after each call of the step, which hand-written passes use for many steps, and with step 0 after each epoch
     progress: Callable[[dict[str, Any]], None]
@@ -72,12 +71,25 @@ class Trained:
     switches: dict[str, bool | str] = field(default_factory=dict)  # in force at the end
 
 
+@dataclass(frozen=True)
+class EpochStart:
+    """What an epoch, or its rest after a resume, began with: the clock, the counts, and the errors before it."""
+
+    clock: float
+    trained_images: int
+    train_seconds: float
+    errors: Sequence[
+        float
+    ]  # training errors (percent) of the stage's earlier epochs, for schedules that depend on them
+
+
 class Training:
     """A training that runs: its network, its generators, its state, and the epochs that change them."""
 
     stage: Stage
     optimizer: torch.optim.Optimizer
     batches: Batches
+    start: EpochStart
 
     def __init__(
         self,
@@ -171,14 +183,13 @@ class Training:
     def _begin_epoch(self) -> None:
         """Begin the next epoch, or continue the one that was interrupted."""
         state = self.state
-        self._began, self._images_before, self._seconds_before = (
-            time.perf_counter(), state.trained_images, state.train_seconds
-        )  # fmt: skip
+        began = time.perf_counter()
         self._start_clock()
         if state.permutation is None and state.epoch and state.epoch == self.recipe.stage_of(state.epoch).first_epoch:
             self._begin_stage(state.epoch)
             self._make_step()
-        self._errors = train_errors(state.curve[self.stage.first_epoch :])
+        errors = train_errors(state.curve[self.stage.first_epoch :])
+        self.start = EpochStart(began, state.trained_images, state.train_seconds, errors)
         self._set_rate()
         if state.permutation is None:
             recipe, images = self.stage.recipe, self.batches.data
@@ -201,7 +212,7 @@ class Training:
 
             state.step += updates
             state.trained_images += len(labels)
-            rate = (state.trained_images - self._images_before) / (time.perf_counter() - self._began)
+            rate = (state.trained_images - self.start.trained_images) / (time.perf_counter() - self.start.clock)
             hooks.progress(
                 {"epoch": state.epoch, "step": state.step, "steps": steps, "images_per_second": round(rate, 1)}
             )
@@ -214,52 +225,60 @@ class Training:
 
     def _end_epoch(self) -> None:
         """Fetch the totals, evaluate, add a row to the curve, and save if due."""
-        state, hooks, steps = self.state, self.hooks, len(self.batches.bounds)
-        train_loss, train_error = _means(self.sums)
+        state = self.state
+        train_loss, train_error = means(self.sums)
         self._stop_clock()
-        epoch_seconds = state.train_seconds - self._seconds_before
-        epoch_images = state.trained_images - self._images_before
-        autocast = autocast_of(self.switches, self.device)
-        test_sums = evaluate(
-            self._evaluated_model(), self.data.test, self.spec, autocast, self.layout, self._between_batches
-        )
-        test_loss, test_error = _means(test_sums)
-        epoch = state.epoch + 1
+        test_sums = self._evaluate(self._evaluated_model(), self.data.test, between=self._between_batches)
+        row = self._curve_row(train_loss, train_error, test_sums)
+        watched = watched_images(self.recipe, row["epoch"], self.data.train)
+        if watched is not None:  # no checkpoint here: dropout draws from the generator
+            loss, _ = means(self._evaluate(self.model, watched, training=True))
+            row["objective"] = loss if loss is not None else math.inf
+        steps = len(self.batches.bounds)
+        state.curve = [*state.curve, row]
+        state.epoch, state.step, state.permutation = row["epoch"], 0, None
+        self._report(row, steps)
+        if has_diverged(state.curve) or is_over(self.recipe, state.curve):
+            self.save()  # a kill while the results are written costs nothing
+        else:
+            self._checkpoint_if_due()
+            self._stop_if_requested()
+
+    def _evaluate(self, model: nn.Module, images: DeviceSet, **options: Any) -> Tensor:
+        """Return summed loss, wrong answers and images of a network on a set."""
+        return evaluate(model, images, self.spec, autocast_of(self.switches, self.device), self.layout, **options)
+
+    def _curve_row(self, train_loss: float | None, train_error: float, test_sums: Tensor) -> dict[str, Any]:
+        """Return the curve's row of the epoch that ends. `test_error` is None if the training has diverged."""
+        state, start = self.state, self.start
+        seconds, images = state.train_seconds - start.train_seconds, state.trained_images - start.trained_images
+        test_loss, test_error = means(test_sums)
         diverged = train_loss is None or test_loss is None  # the last update may spoil the weights after a finite loss
-        row = {
-            "epoch": epoch,
-            "learning_rate": self._rate(steps - 1),
+        # An attempt that only evaluates has no rate of its own, so it reports the whole run's.
+        rate = images / seconds if images else state.trained_images / state.train_seconds
+        return {
+            "epoch": state.epoch + 1,
+            "learning_rate": self._rate(len(self.batches.bounds) - 1),
             "train_loss": train_loss,
             "train_error": train_error,
             "test_loss": test_loss,
             "test_error": None if diverged else test_error,
             "wrong": int(test_sums[1]),
             "time": now_ms(),
-            "seconds": round(time.perf_counter() - self._began, 3),
-            # An attempt that only evaluates has no rate of its own, so it reports the whole run's.
-            "images_per_second": round(
-                epoch_images / epoch_seconds if epoch_images else state.trained_images / state.train_seconds, 3
-            ),
+            "seconds": round(time.perf_counter() - start.clock, 3),
+            "images_per_second": round(rate, 3),
         }
-        watched = watched_images(self.recipe, epoch, self.data.train)
-        if watched is not None:  # no checkpoint here: dropout draws from the generator
-            loss, _ = _means(evaluate(self.model, watched, self.spec, autocast, self.layout, training=True))
-            row["objective"] = loss if loss is not None else math.inf
-        state.curve = [*state.curve, row]
-        state.epoch, state.step, state.permutation = epoch, 0, None
-        hooks.log(
-            f"epoch {epoch}/{self.recipe.most_epochs}  loss {_shown(train_loss, 4)}  "
-            f"training error {_shown(train_error, 2)} %  test error {_shown(row['test_error'], 2)} %  "
+
+    def _report(self, row: dict[str, Any], steps: int) -> None:
+        """Send the end of an epoch to the log and to the progress hook."""
+        epoch = row["epoch"]
+        self.hooks.log(
+            f"epoch {epoch}/{self.recipe.most_epochs}  loss {_shown(row['train_loss'], 4)}  "
+            f"training error {_shown(row['train_error'], 2)} %  test error {_shown(row['test_error'], 2)} %  "
             f"{row['images_per_second']:.1f} images/s"
         )
-        hooks.progress(
-            {"epoch": epoch, "step": 0, "steps": steps, **{k: row[k] for k in ("test_error", "images_per_second")}}
-        )
-        if diverged or is_over(self.recipe, state.curve):
-            self.save()  # a kill while the results are written costs nothing
-        else:
-            self._checkpoint_if_due()
-            self._stop_if_requested()
+        measured = {name: row[name] for name in ("test_error", "images_per_second")}
+        self.hooks.progress({"epoch": epoch, "step": 0, "steps": steps, **measured})
 
     def _result(self) -> Trained:
         state, diverged = self.state, has_diverged(self.state.curve)
@@ -290,7 +309,7 @@ class Training:
 
     def _rate(self, step: int) -> float:
         """Return the learning rate of a step of the current epoch."""
-        moment = Moment(self._epoch_of_stage, step, len(self.batches.bounds), self._errors)
+        moment = Moment(self._epoch_of_stage, step, len(self.batches.bounds), self.start.errors)
         return self.stage.recipe.rate(moment)
 
     def _set_rate(self) -> None:
@@ -324,10 +343,7 @@ class Training:
             raise Stopped
 
     def _between_batches(self) -> None:
-        """Check for a stop and save if due, between the batches of an evaluation.
-
-        An evaluation takes minutes on a CPU. A resume repeats it from its start.
-        """
+        """Check for a stop and save if due. An evaluation takes minutes on a CPU; a resume repeats it from its start."""
         self._stop_if_requested()
         self._checkpoint_if_due()
 
@@ -376,13 +392,6 @@ def train(
     if resume is not None:
         training.resume(resume, job.profile == "fast" or on_other_device == "resume", force_resume)
     return training.run()
-
-
-def _means(sums: Tensor) -> tuple[float | None, float]:
-    """Return mean loss (None if not finite) and error in percent, from (summed loss, wrong answers, images)."""
-    loss, wrong, images = sums.tolist()
-    mean = loss / images if images else math.nan
-    return (mean if math.isfinite(mean) else None), 100 * wrong / max(images, 1)
 
 
 def _shown(value: float | None, digits: int) -> str:
