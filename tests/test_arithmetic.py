@@ -217,7 +217,7 @@ def test_a_text_that_is_no_choice_is_refused(text):
 
 def test_a_choice_is_read_back():
     assert arithmetic.parsed("a.conv=wtm b=ttw") == {"a.conv": "wtm", "b": "ttw"}
-    assert arithmetic.parsed(arithmetic.TORCH) == {}
+    assert arithmetic.parsed(profiles.TORCH) == {}
 
 
 def test_a_choice_for_every_layer_of_any_network_fits_into_a_record():
@@ -310,7 +310,7 @@ def test_a_choice_is_made_once_a_shape_draws_nothing_and_changes_no_module():
     assert [type(module) for module in model] == kinds
 
 
-@pytest.mark.parametrize(("gain", "choice"), [(0.99, arithmetic.TORCH), (1.2, "0=ttm 2=ttm")])
+@pytest.mark.parametrize(("gain", "choice"), [(0.99, profiles.TORCH), (1.2, "0=ttm 2=ttm")])
 def test_layers_that_gain_alone_but_lose_together_stay_torch_s(gain, choice, monkeypatch):
     model, lines, images = network(), [], torch.randn(2, 1, 8, 8)
     model(images)
@@ -340,7 +340,7 @@ def test_a_swapped_network_is_the_network():
     """Output, gradients of every parameter, and the output in evaluation, beside torch's own."""
     images, labels = torch.randn(6, 1, 8, 8), torch.randint(10, (6,))
     outcomes = []
-    for choice in (arithmetic.TORCH, "0=mtm 2=www"):
+    for choice in (profiles.TORCH, "0=mtm 2=www"):
         model = network().eval()
         model(images)
         torch.manual_seed(1)
@@ -407,8 +407,8 @@ def run(choice, model="nin", dataset="digits", data=None, profile="fast", resume
 
 
 def test_a_training_measures_once_logs_and_tells_its_choice():
-    trained, checkpoint, lines, _ = run(arithmetic.MEASURED)
-    assert trained.switches["arithmetic"] == checkpoint.precision["arithmetic"] != arithmetic.MEASURED
+    trained, checkpoint, lines, _ = run(profiles.MEASURED)
+    assert trained.switches["arithmetic"] == checkpoint.precision["arithmetic"] != profiles.MEASURED
     arithmetic.parsed(trained.switches["arithmetic"])
     assert sum(line.startswith("arithmetic of ") for line in lines) >= 3
 
@@ -418,7 +418,7 @@ def test_a_resumed_training_keeps_its_choice_and_its_bits(tmp_path, monkeypatch)
     _, checkpoint, *_ = run(CHOICE, stop_after=2)
     checkpoint.save(tmp_path / "checkpoint.pt")
     monkeypatch.setattr(arithmetic, "choose", lambda *_: pytest.fail("measured again"))
-    resumed, *_ = run(arithmetic.MEASURED, resume=Checkpoint.load(tmp_path / "checkpoint.pt"))
+    resumed, *_ = run(profiles.MEASURED, resume=Checkpoint.load(tmp_path / "checkpoint.pt"))
     assert resumed.switches["arithmetic"] == CHOICE
     for name, value in whole.weights.items():
         assert torch.equal(value, resumed.weights[name]), name
@@ -428,19 +428,19 @@ def test_reference_never_swaps(monkeypatch):
     for function in (convolution.Convolution, response_norm.ResponseNorm):
         monkeypatch.setattr(function, "apply", lambda *_: pytest.fail("not torch's own arithmetic"))
     monkeypatch.setattr(arithmetic, "choose", lambda *_: pytest.fail("measured"))
-    assert profiles.resolve("reference", CPU)["arithmetic"] == arithmetic.TORCH
-    assert profiles.resolve("reference", torch.device("cuda"))["arithmetic"] == arithmetic.TORCH
-    assert profiles.resolve("fast", torch.device("cuda"))["arithmetic"] == arithmetic.TORCH
-    trained, _, lines, _ = run(arithmetic.TORCH, profile="reference")
-    assert trained.switches["arithmetic"] == arithmetic.TORCH
+    assert profiles.resolve("reference", CPU)["arithmetic"] == profiles.TORCH
+    assert profiles.resolve("reference", torch.device("cuda"))["arithmetic"] == profiles.TORCH
+    assert profiles.resolve("fast", torch.device("cuda"))["arithmetic"] == profiles.TORCH
+    trained, _, lines, _ = run(profiles.TORCH, profile="reference")
+    assert trained.switches["arithmetic"] == profiles.TORCH
     assert not [line for line in lines if line.startswith("arithmetic of ")]
 
 
 def test_hand_written_passes_give_the_same_bits_in_both_profiles():
     same = {"model": "lenet5", "dataset": "mnist", "epochs": 1, "batch_size": 1, "data": noise("mnist", 12)}
     assert MODELS["lenet5"].trains_by_hand(MODELS["lenet5"].variants["mnist"].recipe)
-    theirs, *_ = run(arithmetic.TORCH, profile="reference", **same)
-    ours, *_ = run(arithmetic.MEASURED, **same)
+    theirs, *_ = run(profiles.TORCH, profile="reference", **same)
+    ours, *_ = run(profiles.MEASURED, **same)
     assert all(torch.equal(value, ours.weights[name]) for name, value in theirs.weights.items())
 
 
@@ -454,7 +454,7 @@ def losses(choice, **arguments):
 def test_the_first_losses_of_both_profiles_stay_side_by_side():
     """Six updates of the network that learns: rounding alone tells them apart."""
     data = noise("digits", 48)
-    theirs, ours = losses(arithmetic.TORCH, profile="reference", data=data), losses(CHOICE, data=data)
+    theirs, ours = losses(profiles.TORCH, profile="reference", data=data), losses(CHOICE, data=data)
     assert len(theirs) == len(ours) == 6
     assert theirs != ours
     assert ours == pytest.approx(theirs, rel=1e-4)
@@ -472,10 +472,10 @@ def test_the_first_losses_of_nin_agree_and_in_300_updates_it_learns_in_both_prof
     whole = prepare(cache.load("mnist", realdata), recipe.preprocessing, 0, CPU)
     few = Prepared(whole.train.first(300 * recipe.batch_size), whole.test.first(16))
     same = {"model": "nin_dropout", "dataset": "mnist", "data": few, "batch_size": recipe.batch_size}
-    theirs = losses(arithmetic.TORCH, profile="reference", **same)[:300]
+    theirs = losses(profiles.TORCH, profile="reference", **same)[:300]
     start = tuple((name, kind, value * (1 + 1e-6)) for name, kind, value in recipe.init)
-    other = losses(arithmetic.TORCH, profile="reference", init=start, **same)[:300]
-    ours = losses(arithmetic.MEASURED, **same)[:300]
+    other = losses(profiles.TORCH, profile="reference", init=start, **same)[:300]
+    ours = losses(profiles.MEASURED, **same)[:300]
     for update in (1, *range(10, 100, 10), *range(100, 301, 50)):
         of = slice(max(0, update - 10), update)  # the mean of ten updates
         means = [statistics.fmean(values[of]) for values in (theirs, ours, other)]
@@ -503,7 +503,7 @@ def peak_megabytes(model, choice, profile):
 @pytest.mark.parametrize("model", ["cudaconvnet_26", "nin", "allcnn_c", "googlenet", "vgg16"])
 def test_fast_needs_at_most_a_third_more_memory(model):
     """`-s` prints the table of docs/speed.md."""
-    theirs = peak_megabytes(model, arithmetic.TORCH, "reference")
-    ours = peak_megabytes(model, arithmetic.MEASURED, "fast")
+    theirs = peak_megabytes(model, profiles.TORCH, "reference")
+    ours = peak_megabytes(model, profiles.MEASURED, "fast")
     print(f"| {model} | 64 | {theirs / 1e3:.2f} GB | {ours / 1e3:.2f} GB | {ours / theirs:.2f} |")
     assert ours < theirs * 4 / 3

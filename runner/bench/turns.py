@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.bench.subject import Subject, plain_recipe, run_loop
-from runner.training import arithmetic
+from runner.training import profiles
 from runner.training.batches import Batches
 from runner.training.evaluation import evaluate
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_curvature
@@ -74,7 +74,7 @@ def with_trivial_network(subject: Subject) -> Subject:
     recipe = dataclasses.replace(subject.variant.recipe, init=(("*", "constant", 0.0),))
     variant = dataclasses.replace(subject.variant, build=build, recipe=recipe)
     spec = dataclasses.replace(subject.spec, variants={subject.facts.name: variant}, loss=cross_entropy)
-    switches = {**subject.switches, "arithmetic": arithmetic.TORCH}
+    switches = {**subject.switches, "arithmetic": profiles.TORCH}
     return dataclasses.replace(subject, spec=spec, variant=variant, switches=switches)
 
 

@@ -101,6 +101,6 @@ def check_profile(record: RunRecord, error: Note) -> None:
     for name, value in profiles.resolve("reference", torch.device(record.environment.device)).items():
         actual = recorded.get(name, value)
         # A model that is not `bitwise` has operations without a deterministic algorithm.
-        allowed = (value, "where it can be") if name == "deterministic" else (value,)
+        allowed = (value, profiles.WHERE_IT_CAN_BE) if name == "deterministic" else (value,)
         if name != "channels_last" and actual not in allowed:
             error(f"environment.precision.{name}", f"is {actual}, expected {value} for the profile 'reference'")

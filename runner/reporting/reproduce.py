@@ -84,9 +84,8 @@ def _commit(record: RunRecord) -> str:
 class Comparison:
     """The difference between our run and the published one. Errors and differences are in percentage points."""
 
-    word: (
-        str  # identical weights | same error | within the spread | beyond the spread | different error | other outcome
-    )
+    # identical weights | same error | within the spread | beyond the spread | different error | other outcome
+    word: str
     reason: str
     difference: float | None = None  # ours - theirs
     deviations: float | None = None  # the same in standard deviations of the published seeds

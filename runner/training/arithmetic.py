@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from runner.training.convolution import Convolution, Layer, Shape
+from runner.training.profiles import MEASURED, TORCH
 from runner.training.response_norm import NormShape, ResponseNorm, rule_of
 from runner.training.within_map_norm import WithinMapNormalisation, WithinNormShape
 from runner.training.within_map_norm import rule_of as within_rule_of
 from zoo.cudaconvnet import WithinMapNorm
 
-TORCH = "torch"  # the choice that swaps nothing
-MEASURED = "measured"  # to be measured when the training begins
 WAYS = {"t": "torch", "w": "Winograd", "c": "Winograd along columns", "m": "matrix product", "s": "sums in the cache"}
 KINDS: Mapping[type, Any] = {nn.Conv2d: Shape, nn.LocalResponseNorm: NormShape, WithinMapNorm: WithinNormShape}
 GAIN = 1.1  # required speed-up over torch in the best turn: guards against choosing by noise
@@ -202,7 +201,7 @@ def install(model: nn.Module, choice: str, layout: torch.memory_format) -> None:
 
 def install_choice(
     model: nn.Module,
-    few: Callable[[slice], Tensor],
+    trial_images: Callable[[], Tensor],
     layout: torch.memory_format,
     choice: str,
     log: Callable[[str], None],
@@ -210,12 +209,12 @@ def install_choice(
 ) -> str:
     """Install each layer's implementations and return the choice: the given one, or where it is MEASURED, the fastest.
 
-    A new training measures on the images of `few`. A resumed training keeps the choice in the `precision` of its
+    A new training measures on `trial_images`. A resumed training keeps the choice in the `precision` of its
     checkpoint, because another choice would change the bits.
     """
     if choice == MEASURED:
         kept = None if precision is None else str(precision.get("arithmetic", TORCH))
-        choice = kept or choose(model, few(slice(None)), layout, log)
+        choice = kept or choose(model, trial_images(), layout, log)
     install(model, choice, layout)
     return choice
 

@@ -33,9 +33,8 @@ class DeviceSet:
     stored: Tensor
     labels: Tensor  # int64 (N,)
     transform: preprocess.Transform | None  # None: already applied
-    black: Tensor | None = (
-        None  # (C, 1, 1): a black pixel, preprocessed; None if a pixel's value depends on its neighbours
-    )
+    # (C, 1, 1): a black pixel, preprocessed; None if a pixel's value depends on its neighbours
+    black: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

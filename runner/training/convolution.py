@@ -209,9 +209,10 @@ def multiply_patches(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int
         target = out[start : start + size]
         if target.is_contiguous():
             products = target.view(-1, k)
-            torch.addmm(bias, rows, kernels, out=products) if bias is not None else torch.mm(
-                rows, kernels, out=products
-            )
+            if bias is None:
+                torch.mm(rows, kernels, out=products)
+            else:
+                torch.addmm(bias, rows, kernels, out=products)
         else:
             products = rows @ kernels if bias is None else torch.addmm(bias, rows, kernels)
             target.copy_(products.view(target.shape))

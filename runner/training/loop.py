@@ -20,13 +20,12 @@ from benchmarks.datasets import get_dataset
 from benchmarks.records import Job
 from runner.jobs.paths import now_ms
 from runner.text import first_line
-from runner.training import arithmetic, memory
+from runner.training import arithmetic, memory, profiles
 from runner.training.batches import Batches, DeviceSet, Prepared, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.ending import has_diverged, is_over, outcome_of, train_errors, watched_images
 from runner.training.evaluation import evaluate, means
 from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_curvature, set_rate
-from runner.training.profiles import device_name
 from runner.training.step import autocast_of, step_for, uses_explicit_passes
 from zoo.recipe import Moment, Recipe, Stage
 from zoo.spec import ModelSpec, initialise
@@ -125,7 +124,7 @@ class Training:
         self.order = torch.Generator().manual_seed(self.order_seed)
         self.shifts = torch.Generator(device=device).manual_seed(2 * job.seed + 1_000_004)
 
-        threads, name = torch.get_num_threads(), device_name(device)
+        threads, name = torch.get_num_threads(), profiles.device_name(device)
         self.state = Checkpoint.at_start(job.fingerprint, run, threads, name, self.switches, facts)
         self.sums = self.state.sums.to(device, copy=True)
         self._begin_stage(resume.epoch if resume else 0)
@@ -133,12 +132,13 @@ class Training:
         self._clock: float | None = None  # start of the time that is not yet in `train_seconds`
 
     def _choose_arithmetic(self, resume: Checkpoint | None) -> None:
+        choice = str(self.switches["arithmetic"])
         if uses_explicit_passes(self.spec, self.recipe, self.device):
-            self.switches["arithmetic"] = arithmetic.TORCH  # the hand-written passes do not use these layers
+            choice = profiles.TORCH  # the hand-written passes do not use these layers
         few = self.data.train.first(min(self.recipe.batch_size, arithmetic.TRIAL_IMAGES))
-        earlier = resume.precision if resume else None
+        earlier, log = resume.precision if resume else None, self.hooks.log
         self.switches["arithmetic"] = arithmetic.install_choice(
-            self.model, few.images, self.layout, str(self.switches["arithmetic"]), self.hooks.log, earlier
+            self.model, lambda: few.images(slice(None)), self.layout, choice, log, earlier
         )
 
     def resume(self, checkpoint: Checkpoint, on_other_model: bool, force: bool) -> None:

@@ -15,6 +15,9 @@ import torch
 
 from benchmarks.errors import UserError
 
+WHERE_IT_CAN_BE = "where it can be"  # deterministic algorithms, but the model has operations without one
+MEASURED, TORCH = "measured", "torch"  # choices of arithmetic: the fastest of each layer, and torch's own
+
 
 def resolve(
     profile: str, device: torch.device, channels_last_on_cpu: bool = True, bitwise: bool = True
@@ -30,13 +33,16 @@ def resolve(
     instead of raising.
     """
     fast, cuda = profile == "fast", device.type == "cuda"
+    deterministic: bool | str = not fast
+    if deterministic and not bitwise:
+        deterministic = WHERE_IT_CAN_BE
     compiled = fast and os.environ.get("REPROZOO_COMPILE") == "1"
     return {
-        "deterministic": not fast and (bitwise or "where it can be"),
+        "deterministic": deterministic,
         "float32": "tf32" if fast and cuda else "ieee",
         "autocast": "bfloat16" if fast and cuda else "off",
         "channels_last": fast if cuda else channels_last_on_cpu,
-        "arithmetic": "measured" if fast and device.type == "cpu" and not compiled else "torch",
+        "arithmetic": MEASURED if fast and device.type == "cpu" and not compiled else TORCH,
         "cudnn_benchmark": fast and cuda,
         "graphs": fast and cuda and os.environ.get("REPROZOO_GRAPHS") != "0",
         "compiled": compiled,
@@ -46,7 +52,7 @@ def resolve(
 def apply(switches: dict[str, bool | str]) -> None:
     """Set torch's global switches. The training loop itself applies autocast, layout, arithmetic, graphs and compilation."""
     deterministic = bool(switches["deterministic"])
-    torch.use_deterministic_algorithms(deterministic, warn_only=deterministic and switches["deterministic"] is not True)
+    torch.use_deterministic_algorithms(deterministic, warn_only=switches["deterministic"] == WHERE_IT_CAN_BE)
     debugging: Any = torch.utils.deterministic
     debugging.fill_uninitialized_memory = False  # it would write every buffer twice
     torch.backends.cudnn.benchmark = bool(switches["cudnn_benchmark"])
