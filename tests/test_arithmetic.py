@@ -31,6 +31,7 @@ from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.training.checkpoint import Checkpoint
 from runner.training.convolution import Shape
 from runner.training.loop import Hooks, Stopped, train
+from runner.training.setup import Setup
 from runner.worker.record import environment as environment_of
 from zoo import load_models
 from zoo.cudaconvnet import WithinMapNorm
@@ -400,7 +401,7 @@ def run(choice, model="nin", dataset="digits", data=None, profile="fast", resume
     )
     data = data or noise(dataset, 24)
     try:
-        trained = train(job, "0" * 32, spec, recipe, data, CPU, switches, hooks, resume=resume)
+        trained = train(Setup(job, spec, recipe, data, CPU, switches), "0" * 32, hooks, resume=resume)
     except Stopped:
         trained = None
     return trained, saved[-1], lines, totals

@@ -24,6 +24,7 @@ from runner.submit.plan import make_jobs
 from runner.training import profiles
 from runner.training.batches import DeviceSet, Prepared
 from runner.training.loop import Hooks, train
+from runner.training.setup import Setup
 from runner.training.step import GraphedStep, make_step
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, weights_sha256
@@ -58,7 +59,7 @@ def first_steps(spec, profile, device, **changes):
     profiles.apply(switches)
     job = Job(dataset=dataset, model=spec.name, revision=1, recipe=recipe.to_dict(), profile=profile, seed=0)
     hooks = Hooks(lambda: False, lambda state: None, lambda facts: None, lambda line: None)
-    return train(job, "0" * 32, spec, recipe, data, device, switches, hooks)
+    return train(Setup(job, spec, recipe, data, device, switches), "0" * 32, hooks)
 
 
 def test_what_this_machine_is(gpu_report):

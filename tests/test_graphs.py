@@ -14,6 +14,7 @@ from runner.training import profiles, step
 from runner.training.batches import Batches, DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.loop import Hooks, Stopped, train
+from runner.training.setup import Setup
 from runner.worker.record import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.recipe import EMA, SGD, AdamW, Augmentation, Fixed, Mixup, Ramp, Shuffled, Steps
@@ -135,7 +136,7 @@ class Run:
             dataset=self.dataset, model=self.spec.name, revision=1, recipe=self.recipe.to_dict(), profile="fast", seed=0
         )
         hooks = Hooks(stop, lambda state: state.save(self.path), lambda facts: None, self.lines.append)
-        return train(job, "0" * 32, self.spec, self.recipe, self.data, CPU, switches, hooks, resume=resume)
+        return train(Setup(job, self.spec, self.recipe, self.data, CPU, switches), "0" * 32, hooks, resume=resume)
 
     def stopped(self, *places):
         """Train with graphs, stopped once after so many questions of each attempt; returns what came out in the end."""

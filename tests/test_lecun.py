@@ -13,6 +13,7 @@ from runner.training import profiles
 from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.loop import Hooks, Stopped, train
+from runner.training.setup import Setup
 from zoo import explicit, lecun
 from zoo.anatomy import layers_of
 from zoo.recipe import Moment
@@ -279,7 +280,7 @@ def trained(spec, path, stop_at=None, resume=None, profile="reference", images=2
     hooks = Hooks(stop, lambda state: state.save(path), lambda facts: None, lambda line: None, watch)
     cpu = torch.device("cpu")
     switches = profiles.resolve(profile, cpu, spec.channels_last_on_cpu)
-    return train(job, "0" * 32, spec, recipe, data, cpu, switches, hooks, resume=resume)
+    return train(Setup(job, spec, recipe, data, cpu, switches), "0" * 32, hooks, resume=resume)
 
 
 def curve(result):

@@ -14,6 +14,7 @@ from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.loop import Hooks, Stopped, train
 from runner.training.optimizers import optimizer_for, set_rate
+from runner.training.setup import Setup
 from runner.training.step import GraphedStep, Step, add_up
 from zoo import load_models
 from zoo.maxout import InputDropout
@@ -156,7 +157,7 @@ def train_on_gpu(spec, dataset, switches, path, after=None, resume=None, **chang
         return asked == after
 
     hooks = Hooks(stop, lambda state: state.save(path), lambda facts: None, lambda line: None)
-    return train(job, "0" * 32, spec, recipe, data, CUDA, switches, hooks, resume=resume)
+    return train(Setup(job, spec, recipe, data, CUDA, switches), "0" * 32, hooks, resume=resume)
 
 
 @pytest.mark.gpu

@@ -17,6 +17,7 @@ from runner.training.batches import DeviceSet, Prepared, batch_bounds, image_ord
 from runner.training.checkpoint import Checkpoint, ResumeRefused
 from runner.training.ending import CHANCE_SHARE
 from runner.training.loop import Hooks, Stopped, train
+from runner.training.setup import Setup
 from runner.worker.record import curve_csv, weights_sha256
 from zoo import load_models
 from zoo.recipe import SGD, Augmentation, Constant, Fixed, Moment, Plateau, SecondStage, Shuffled, Steps, Warmup
@@ -102,10 +103,8 @@ def run_on(
     switches = profiles.resolve("reference", device, spec.channels_last_on_cpu)
     profiles.apply(switches)
     stopping = Stopping(path, after)
-    return train(
-        job, RUN, spec, recipe, on(device, data or random_data(dataset)), device, switches, stopping.hooks(),
-        resume=resume, force_resume=force, on_other_device=on_other_device, facts=facts or {},
-    )  # fmt: skip
+    setup = Setup(job, spec, recipe, on(device, data or random_data(dataset)), device, switches)
+    return train(setup, RUN, stopping.hooks(), resume, force, on_other_device, facts or {})
 
 
 def on(device, data):
@@ -203,7 +202,7 @@ def test_a_kill_in_the_middle_of_an_epoch_costs_no_more_than_the_last_half_minut
     hooks = Hooks(lambda: False, save, lambda facts: None, lambda line: None)
     switches = profiles.resolve("reference", device)
     with pytest.raises(Killed):
-        train(job, RUN, spec, recipe, on(device, random_data("digits")), device, switches, hooks)
+        train(Setup(job, spec, recipe, on(device, random_data("digits")), device, switches), RUN, hooks)
     assert saved == [(0, 1), (0, 2)]
     assert bits(run(spec, "digits", path, resume=Checkpoint.load(path))) == through
 

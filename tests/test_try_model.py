@@ -78,8 +78,8 @@ def test_a_diverging_training_ends_immediately(runner):
 
 def test_the_test_set_is_not_looked_at(own_root):
     trial = prepare(TrialOptions("lenet", "digits", steps=30), Console(stderr=True))
-    whole = trial.data.train
-    assert trial.data.test.stored.data_ptr() == whole.stored.data_ptr()
+    whole = trial.setup.data.train
+    assert trial.setup.data.test.stored.data_ptr() == whole.stored.data_ptr()
     shown: list[Window] = []
     train_first_steps(trial, FirstSteps(trial.steps, 10, shown.append))
     assert [window.steps for window in shown] == [10, 20, 30]
@@ -106,8 +106,9 @@ def test_weights_that_the_last_update_of_an_epoch_spoils_are_a_divergence(own_ro
         TrialOptions("lenet", "digits", steps=40, overrides={"batch_size": 1437, "epochs": 40}), Console(stderr=True)
     )
     shown: list[Window] = []
-    recipe = dataclasses.replace(trial.recipe, optimizer=SGD(learning_rate=1e30))
-    assert train_first_steps(dataclasses.replace(trial, recipe=recipe), FirstSteps(40, 1, shown.append))
+    recipe = dataclasses.replace(trial.setup.recipe, optimizer=SGD(learning_rate=1e30))
+    trial = dataclasses.replace(trial, setup=dataclasses.replace(trial.setup, recipe=recipe))
+    assert train_first_steps(trial, FirstSteps(40, 1, shown.append))
     assert shown
     assert all(window.loss is not None for window in shown)
 

@@ -23,6 +23,7 @@ from runner.jobs.paths import JobPaths
 from runner.training import arithmetic, loop, profiles
 from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.training.checkpoint import Checkpoint
+from runner.training.setup import Setup
 from runner.worker.attempt import JobAttempt, Worker
 from runner.worker.log import Log
 from zoo import load_models
@@ -135,8 +136,6 @@ def run_loop(
             hooks.save(state)
             saves.append(time.perf_counter() - began)
 
-        trained = loop.train(
-            job, "0" * 32, subject.spec, recipe, prepared, subject.device, subject.switches,
-            dataclasses.replace(hooks, progress=progress, save=save),
-        )  # fmt: skip
+        setup = Setup(job, subject.spec, recipe, prepared, subject.device, subject.switches)
+        trained = loop.train(setup, "0" * 32, dataclasses.replace(hooks, progress=progress, save=save))
     return trained, saves

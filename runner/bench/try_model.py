@@ -19,17 +19,17 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.errors import UserError, unknown
-from benchmarks.records import Job
 from runner.bench.request import suite_of
 from runner.data import cache
 from runner.data.folder import data_folder
 from runner.engines.slots import make_slots, take_one, threads_per_slot, usable_cores
 from runner.submit import plan
 from runner.training import batches, loop, memory, profiles
+from runner.training.setup import Setup
 from runner.worker.attempt import recipe_of
 from runner.worker.options import RunOptions
 from zoo import load_models
-from zoo.spec import ModelSpec, Recipe, initialise
+from zoo.spec import initialise
 
 DEVIATIONS = 4.0  # standard deviations by which an error must be below a constant answer's to count
 HEADINGS = ("steps", "loss", "error", "images/s")
@@ -131,7 +131,7 @@ def show(requested: TrialOptions, console: Console, *, as_json: bool = False) ->
     trial = prepare(requested, messages)
     loss, error = trial.chance
     (messages if as_json else console).print(
-        f"{trial.job.key}: {trial.steps} steps of {trial.recipe.batch_size} images on {trial.device}; "
+        f"{trial.setup.job.key}: {trial.steps} steps of {trial.setup.recipe.batch_size} images on {trial.setup.device}; "
         f"a constant answer has a loss of {loss:.4f} and an error of {error:.2f} %",
         soft_wrap=True,
     )
@@ -155,7 +155,7 @@ def show(requested: TrialOptions, console: Console, *, as_json: bool = False) ->
     if as_json:
         rows = [dataclasses.asdict(window) for window in windows]
         facts = {
-            "job": trial.job.model_dump(mode="json"),
+            "job": trial.setup.job.model_dump(mode="json"),
             "chance_loss": loss,
             "chance_error": error,
             "left_chance": since,
@@ -198,16 +198,11 @@ def _line(cells: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Trial:
-    """A job with everything that its training needs, on the device."""
+    """A training to try: its setup, the number of its steps, and the loss and error of a constant answer."""
 
-    job: Job
-    spec: ModelSpec
-    recipe: Recipe
-    data: batches.Prepared
-    device: torch.device
-    switches: dict[str, bool | str]
+    setup: Setup
     steps: int
-    chance: tuple[float, float]  # loss (nats) and error (percent) of a constant answer
+    chance: tuple[float, float]  # nats, percent
 
 
 def prepare(requested: TrialOptions, messages: Console) -> Trial:
@@ -255,7 +250,7 @@ def prepare(requested: TrialOptions, messages: Console) -> Trial:
     whole = recipe.epochs * len(batches.batch_bounds(len(prepared.train), recipe))
     labels = prepared.train.labels
     chance = spec.constant_loss(labels), 100 * (1 - labels.bincount().max().item() / len(labels))
-    return Trial(job, spec, recipe, trial_data, device, switches, min(requested.steps, whole), chance)
+    return Trial(Setup(job, spec, recipe, trial_data, device, switches), min(requested.steps, whole), chance)
 
 
 def train_first_steps(
@@ -275,14 +270,12 @@ def train_first_steps(
         watch=watch,
     )
     try:
-        trained = loop.train(
-            trial.job, "0" * 32, trial.spec, trial.recipe, trial.data, trial.device, trial.switches, hooks
-        )
+        trained = loop.train(trial.setup, "0" * 32, hooks)
     except AllStepsDone:
         return watch.diverged
     except Exception as error:
         if memory.ran_short(error):
-            gpu = trial.device.type == "cuda"
-            raise UserError(memory.out_of_memory(trial.job.key, trial.recipe.batch_size, str(error), gpu)) from error
+            job, batch, gpu = trial.setup.job, trial.setup.recipe.batch_size, trial.setup.device.type == "cuda"
+            raise UserError(memory.out_of_memory(job.key, batch, str(error), gpu)) from error
         raise
     return trained.outcome == "diverged"

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.datasets import get_dataset
-from benchmarks.records import Job
 from runner.jobs.paths import now_ms
 from runner.text import first_line
 from runner.training import arithmetic, memory, profiles
-from runner.training.batches import Batches, DeviceSet, Prepared, image_order
+from runner.training.batches import Batches, DeviceSet, image_order
 from runner.training.checkpoint import Checkpoint
 from runner.training.ending import has_diverged, is_over, outcome_of, train_errors, watched_images
 from runner.training.evaluation import evaluate, means
 from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_curvature, set_rate
+from runner.training.setup import Setup
 from runner.training.step import autocast_of, step_for, uses_explicit_passes
-from zoo.recipe import Moment, Recipe, Stage
-from zoo.spec import ModelSpec, initialise
+from zoo.recipe import Moment, Stage
+from zoo.spec import initialise
 
 AHEAD = 64  # batches made at once if steps are captured graphs: 100 MB at batch 128 and 32x32
 CHECKPOINT_SECONDS = 30.0  # interval between checkpoints: bounds the work lost to a kill and the time spent on the disk
@@ -77,9 +77,8 @@ class EpochStart:
     clock: float
     trained_images: int
     train_seconds: float
-    errors: Sequence[
-        float
-    ]  # training errors (percent) of the stage's earlier epochs, for schedules that depend on them
+    # of the stage's earlier epochs, in percent, for schedules that depend on them
+    training_errors: Sequence[float]
 
 
 class Training:
@@ -91,33 +90,24 @@ class Training:
     start: EpochStart
 
     def __init__(
-        self,
-        job: Job,
-        run: str,
-        spec: ModelSpec,
-        recipe: Recipe,
-        data: Prepared,
-        device: torch.device,
-        switches: dict[str, bool | str],
-        hooks: Hooks,
-        resume: Checkpoint | None,
-        facts: Mapping[str, Any],
+        self, setup: Setup, run: str, hooks: Hooks, resume: Checkpoint | None, facts: Mapping[str, Any]
     ) -> None:
         """Make the network and the generators from the seed, and the state of a training that has not begun.
 
         `resume` is the checkpoint that will be resumed. It chooses the arithmetic and the stage, but is not restored here.
         """
-        self.job, self.spec, self.recipe, self.data, self.device, self.hooks = job, spec, recipe, data, device, hooks
-        self.switches = dict(switches)
-        self._ahead = AHEAD if switches["graphs"] else 1
+        job, device = setup.job, setup.device
+        self.spec, self.recipe, self.data, self.device, self.hooks = setup.spec, setup.recipe, setup.data, device, hooks
+        self.switches = dict(setup.switches)
+        self._ahead = AHEAD if setup.switches["graphs"] else 1
         if resume is not None and resume.precision.get("graphs") is False:
             self.switches["graphs"] = False  # a capture failed before
-        self.layout = torch.channels_last if switches["channels_last"] else torch.contiguous_format
+        self.layout = torch.channels_last if setup.switches["channels_last"] else torch.contiguous_format
         self.classes = get_dataset(job.dataset).classes
 
         torch.manual_seed(job.seed)
-        self.model = spec.variants[job.dataset].build()
-        initialise(self.model, recipe)
+        self.model = self.spec.variants[job.dataset].build()
+        initialise(self.model, self.recipe)
         self.model = self.model.to(device).to(memory_format=self.layout)
         self._choose_arithmetic(resume)
         self.order_seed = 2 * job.seed + 1_000_003
@@ -309,7 +299,7 @@ class Training:
 
     def _rate(self, step: int) -> float:
         """Return the learning rate of a step of the current epoch."""
-        moment = Moment(self._epoch_of_stage, step, len(self.batches.bounds), self.start.errors)
+        moment = Moment(self._epoch_of_stage, step, len(self.batches.bounds), self.start.training_errors)
         return self.stage.recipe.rate(moment)
 
     def _set_rate(self) -> None:
@@ -365,13 +355,8 @@ class Training:
 
 
 def train(
-    job: Job,
+    setup: Setup,
     run: str,
-    spec: ModelSpec,
-    recipe: Recipe,
-    data: Prepared,
-    device: torch.device,
-    switches: dict[str, bool | str],
     hooks: Hooks,
     resume: Checkpoint | None = None,
     force_resume: bool = False,
@@ -386,11 +371,11 @@ def train(
     Raise Stopped after a requested stop (a checkpoint is saved first), ResumeRefused for a checkpoint that cannot be
     resumed here, and whatever the model raises.
     """
-    if device.type == "cpu":
+    if setup.device.type == "cpu":
         memory.keep_freed()
-    training = Training(job, run, spec, recipe, data, device, switches, hooks, resume, facts)
+    training = Training(setup, run, hooks, resume, facts)
     if resume is not None:
-        training.resume(resume, job.profile == "fast" or on_other_device == "resume", force_resume)
+        training.resume(resume, setup.job.profile == "fast" or on_other_device == "resume", force_resume)
     return training.run()
 
 

@@ -188,6 +188,7 @@ class JobAttempt:
 
         from runner.training import loop, profiles
         from runner.training.checkpoint import ResumeRefused
+        from runner.training.setup import Setup
 
         job, log = self.job, self.log
         resume = self._checkpoint()
@@ -202,6 +203,7 @@ class JobAttempt:
         profiles.apply(switches)
         recipe = recipe_of(job)
         data = self._data_on(device, recipe, threads)
+        setup = Setup(job, spec, recipe, data.prepared, device, switches)
         known = self._known(data.facts, device, switches)
         facts = self._facts(known)
         rehearse(job, self.run, recipe, facts, **known)
@@ -209,10 +211,8 @@ class JobAttempt:
             log(f"resuming after epoch {resume.epoch}, step {resume.step}")
 
         def trained_from(start: "Checkpoint | None") -> "Trained":
-            return loop.train(
-                job, self.run, spec, recipe, data.prepared, device, switches, self.hooks(), resume=start,
-                force_resume=self.options.force_resume, on_other_device=self.options.on_other_device, facts=facts,
-            )  # fmt: skip
+            force, other = self.options.force_resume, self.options.on_other_device
+            return loop.train(setup, self.run, self.hooks(), start, force, other, facts)
 
         try:
             try:
