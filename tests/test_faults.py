@@ -390,7 +390,7 @@ FAILURES = [
 @pytest.mark.parametrize(("make", "kind"), FAILURES, ids=[str(make()) for make, _ in FAILURES])
 def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
     from runner.worker.attempt import _record_failure, kind_of
-    from runner.worker.lease import Log
+    from runner.worker.log import Log
 
     error = make()
     if not isinstance(error, UserError):

@@ -28,9 +28,11 @@ from runner.jobs.state import TO_RUN, state_of
 from runner.sources import source
 from runner.text import percent
 from runner.training import memory
-from runner.worker.lease import Lease, Log, sampling
+from runner.worker.lease import Lease
+from runner.worker.log import Log
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
+from runner.worker.samples import sampling
 
 if TYPE_CHECKING:
     import torch
