@@ -18,6 +18,7 @@ from runner.commands.shared import (
     SlotsOption,
     Unverified,
     make_console,
+    options_from,
     settings_from,
     submitted,
 )
@@ -176,7 +177,8 @@ def retry(
 
     if failed == bool(keys):
         raise UserError("nothing to retry: expected either KEYs or --failed, which --suite S may narrow")
-    settings = settings_from(locals())
+    options = options_from(device, data_dir, allow_unverified_data)
+    settings = settings_from(options, engine, slots_per_gpu, as_json=json_)
     candidates = [find_job(key) for key in dict.fromkeys(keys)] if keys else submitted(suite)
     states = {paths: state_of(paths) for paths in candidates}
     failed_paths = [paths for paths, state in states.items() if state == "failed"]

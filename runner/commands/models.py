@@ -110,6 +110,7 @@ def bench(
     from runner.bench.equivalence import equivalence_study
     from runner.bench.request import BenchRequest
 
+    options = options_from(device, data_dir, allow_unverified_data)
     if not equivalence:
         flags = {"dry-run": dry_run or None, "seeds": seeds, "slots-per-gpu": slots_per_gpu, "engine": engine}
         if misplaced := [name for name, value in flags.items() if value is not None]:
@@ -120,7 +121,7 @@ def bench(
             profile=profile.value,
             seconds=seconds,
             repeats=repeats,
-            options=options_from(locals()),
+            options=options,
         )
         shape = "json" if json_ else format_.value
         raise typer.Exit(benching.show(request, model, shape, make_console(stderr=True), concurrent))
@@ -129,7 +130,7 @@ def bench(
         raise UserError(f"--{misplaced[0]} can't be combined with --equivalence: leave one out")
     if len(model) != 1:
         raise UserError(f"--equivalence tests one model: --model was given {len(model)} times, expected once")
-    settings = settings_from(locals())
+    settings = settings_from(options, engine, slots_per_gpu)
     count = 10 if seeds is None else seeds
     raise typer.Exit(
         equivalence_study(dataset, model[0], count, settings, make_console(submits=not dry_run), dry_run=dry_run)
@@ -161,7 +162,8 @@ def try_(
     from runner.submit import plan
 
     overrides = plan.parse_overrides(changes)
-    trial = try_model.TrialOptions(model, dataset, steps, every, seed, profile.value, overrides, options_from(locals()))
+    options = options_from(device, data_dir, allow_unverified_data)
+    trial = try_model.TrialOptions(model, dataset, steps, every, seed, profile.value, overrides, options)
     raise typer.Exit(try_model.show(trial, make_console(), as_json=json_))
 
 

@@ -1,6 +1,5 @@
 """Commands about results: report, show, site, publish, verify, reproduce."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from runner.commands.shared import (
     SlotsOption,
     Unverified,
     make_console,
+    options_from,
     settings_from,
     submitted,
 )
@@ -139,7 +139,8 @@ def reproduce(
     """
     from runner.reporting import reproduce as reproducing
 
-    settings = dataclasses.replace(settings_from(locals()), json=False)  # reproduce prints its own JSON object
+    options = options_from(device, data_dir, allow_unverified_data)
+    settings = settings_from(options, engine, slots_per_gpu)
     raise typer.Exit(
         reproducing.run(key, settings, make_console(stderr=json_, submits=True), force=force, as_json=json_)
     )

@@ -1,9 +1,9 @@
 """Options that several commands share, and the objects built from their flags."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -77,19 +77,27 @@ def make_console(stderr: bool = False, *, submits: bool = False) -> "Console":
     return Console(output_file if submits else None, stderr=stderr)
 
 
-def options_from(flags: Mapping[str, Any]) -> "RunOptions":
-    """Return the run options from a command's flags (its `locals()`)."""
+def options_from(
+    device: Device, data_dir: Path | None, allow_unverified_data: bool, *, force_resume: bool = False
+) -> "RunOptions":
+    """Return the run options from a command's flags."""
     from runner.worker.options import RunOptions
 
-    return RunOptions(**{name: value for name, value in flags.items() if name in RunOptions.model_fields})
+    return RunOptions(
+        device=device.value,
+        data_dir=data_dir,
+        allow_unverified_data=allow_unverified_data,
+        force_resume=force_resume,
+    )
 
 
-def settings_from(flags: Mapping[str, Any]) -> "Settings":
-    """Return the submit settings from a command's flags (its `locals()`); raise UserError for an unknown engine."""
+def settings_from(
+    options: "RunOptions", engine: str | None, slots_per_gpu: int | None, *, as_json: bool = False
+) -> "Settings":
+    """Return the submit settings from a command's flags; raise UserError for an unknown engine."""
     from runner.submit.preview import Settings
 
-    engine = flags["engine"] or "local"
-    settings = Settings(options_from(flags), engine, flags["slots_per_gpu"], flags.get("json_", False))
+    settings = Settings(options, engine or "local", slots_per_gpu, as_json)
     settings.engine_settings()  # report mistakes in engines.toml first
     return settings
 

@@ -24,6 +24,7 @@ from runner.commands.shared import (
     SuiteOption,
     Unverified,
     make_console,
+    options_from,
     settings_from,
 )
 
@@ -98,7 +99,8 @@ def submit(
         raise UserError(f"--seeds is {seeds}, expected 1 or more")
     if max_seeds is not None and not until_decided:
         raise UserError("--max-seeds needs --until-decided; for a fixed number of seeds use --seeds N")
-    settings = settings_from(locals())
+    options = options_from(device, data_dir, allow_unverified_data, force_resume=force_resume)
+    settings = settings_from(options, engine, slots_per_gpu, as_json=json_)
     if until_decided:
         if seeds is not None or seed or changes or sweep or epochs is not None or force:
             raise UserError(
@@ -108,8 +110,8 @@ def submit(
         _until_decided(suite, model, profile.value, max_seeds, settings, dry_run, detach)
         return
     overrides = plan.parse_overrides([*changes, *([] if epochs is None else [f"epochs={epochs}"])])
-    settings_swept = plan.parse_sweep(sweep)
-    if twice := sorted(overrides.keys() & settings_swept[0].keys()):
+    sweep_settings = plan.parse_sweep(sweep)
+    if twice := sorted(overrides.keys() & sweep_settings[0].keys()):
         raise UserError(f"{twice[0]} is set by --sweep and by --set or --epochs: leave one out")
     planned = plan.make_jobs(
         get_suite(suite),
@@ -118,7 +120,7 @@ def submit(
         seeds=range(seeds) if seeds is not None else seed,
         profile=profile.value,
         overrides=overrides,
-        sweep=settings_swept,
+        sweep=sweep_settings,
     )
     states = preview.states_of(planned)
     if force and "running" in states:
