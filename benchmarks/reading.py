@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.canonical import canonical_json
 from benchmarks.cards import Card, read_cards
 from benchmarks.checkout import PACKAGES
-from benchmarks.columns import DATA, RUN_COLUMNS
+from benchmarks.columns import DATA, ROW_KEY, RUN_COLUMNS
 from benchmarks.papers import FOLDER, Paper, load_papers, unknown_names
 from benchmarks.published import listing, load_published, record_files
 from benchmarks.records import RecordError, RunRecord, load
@@ -163,9 +163,8 @@ def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
     identity = counted["weights_sha256"].where(
         counted["outcome"] != "diverged", counted["weights_sha256"] + counted["seed"].astype(str)
     )
-    place = [counted[name] for name in ("dataset", "model", "profile", "data")]
     published_first = counted.sort_values("local", kind="stable").index
-    in_order = pd.concat([*place, identity.rename("identity")], axis=1).loc[published_first]
+    in_order = pd.concat([counted[ROW_KEY], identity.rename("identity")], axis=1).loc[published_first]
     duplicate = in_order.duplicated()
 
     standing[outdated.astype(bool)] = "outdated"

@@ -8,7 +8,7 @@ import escape
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import verdict_words
+from benchmarks.labels import measured_with, verdict_words
 from benchmarks.leaderboard import PROFILES
 from benchmarks.papers import Paper
 from benchmarks.verdicts import MIN_SEEDS
@@ -25,13 +25,11 @@ def claims_table(
     """Return a table of the sources' claims with the printed difference, ours, the verdict and its reason."""
     rows = []
     for row in claims.itertuples(index=False):
-        marks = [f"profile {row.profile}"] if isinstance(row.profile, str) and row.profile != PROFILES[0] else []
-        marks += ["unverified data"] if row.data == "unverified" else []
         place = f"{cite(papers[row.paper])}, {row.where}" if row.paper in papers else row.where
         rows.append(
             {
                 "Claim": escape.short(row.text),
-                "Verdict": verdict_words(row.verdict) + "".join(f" ({mark})" for mark in marks),
+                "Verdict": verdict_words(row.verdict) + measured_with(row),
                 "Why": claim_reason(row, board, titles),
                 "Paper's difference": escape.percent(row.reported_difference, signed=True),
                 "Ours, 90 % interval": measured(row),
