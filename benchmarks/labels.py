@@ -129,21 +129,21 @@ def as_of_line(newest: pd.Timestamp, commit: str | None) -> str:
 
 def unpublished_line(runs: pd.DataFrame) -> str:
     """Return a sentence on the board's unpublished runs, '' if there are none. `runs` is the frame of `frame_of`."""
-    own = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
-    if own.empty:
+    local = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
+    if local.empty:
         return ""
     published = runs[~runs["local"] & (runs["standing"] == "counted")]
-    same_weights = (own["standing"] == "duplicate") & own["weights_sha256"].isin(published["weights_sha256"])
-    same_weights &= own["outcome"] != "diverged"
+    same_weights = (local["standing"] == "duplicate") & local["weights_sha256"].isin(published["weights_sha256"])
+    same_weights &= local["outcome"] != "diverged"
     seeds = set(zip(*(published[name] for name in SEED_KEY), strict=True))
     same_seed = pd.Series(
-        [seed in seeds for seed in zip(*(own[name] for name in SEED_KEY), strict=True)], index=own.index
+        [seed in seeds for seed in zip(*(local[name] for name in SEED_KEY), strict=True)], index=local.index
     )
-    clauses = [f"Unpublished in this checkout: {number(len(own), 'run')}"]
+    clauses = [f"Unpublished in this checkout: {number(len(local), 'run')}"]
     if same_weights.any():
         clauses.append(f"{same_weights.sum()} with weights bit-identical to a published run, counted once")
-    trained = own["outcome"] == "finished"
-    if averaged := int((same_seed & (own["standing"] == "counted") & trained).sum()):
+    trained = local["outcome"] == "finished"
+    if averaged := int((same_seed & (local["standing"] == "counted") & trained).sum()):
         clauses.append(f"{averaged} of seeds that are also published, averaged with those")
     if untrained := int((~trained).sum()):
         clauses.append(f"{untrained} did not train")

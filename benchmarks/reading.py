@@ -154,9 +154,11 @@ def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
     )
     current = {pair: (row.revision, row.recipe_sha256) for pair, row in newest.iterrows()}
     current |= {(d, c.name): (v.revision, v.recipe_sha256) for c in cards.values() for d, v in c.datasets.items()}
-    own = zip(runs["revision"], runs["recipe_sha256"], strict=True)
+    versions = zip(runs["revision"], runs["recipe_sha256"], strict=True)
     pairs = zip(runs["dataset"], runs["model"], strict=True)
-    outdated = pd.Series([mine != current.get(pair) for mine, pair in zip(own, pairs, strict=True)], index=runs.index)
+    outdated = pd.Series(
+        [version != current.get(pair) for version, pair in zip(versions, pairs, strict=True)], index=runs.index
+    )
 
     # Identical weights are one measurement, whoever publishes them. Diverged weights are all NaN, so the seed is added.
     counted = runs[~validation & ~overridden & ~outdated.astype(bool)]

@@ -67,8 +67,8 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
         for name in (claim.better, claim.worse):
             reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", str(titles.get(name, name)).replace("\\", ""), reason)
         return sentence(escape.short(reason))
-    here = board[(board["dataset"] == claim.dataset) & (board["runs"] > 0)]
-    sides = [(name, here[here["model"] == name]) for name in (claim.better, claim.worse)]
+    measured_rows = board[(board["dataset"] == claim.dataset) & (board["runs"] > 0)]
+    sides = [(name, measured_rows[measured_rows["model"] == name]) for name in (claim.better, claim.worse)]
     if not any(len(rows) for _, rows in sides):
         return "Neither model has run."
 
@@ -76,11 +76,11 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
         title = escape.short(titles.get(name, name), 60)
         if not len(rows):
             return f"{title} has not run"
-        what = [
+        run_counts = [
             f"{row.runs} on {row.data} data" + (f" with profile {row.profile}" if row.profile != PROFILES[0] else "")
             for row in rows.itertuples(index=False)
         ]
-        return f"{title} has runs: {', '.join(what)}"
+        return f"{title} has runs: {', '.join(run_counts)}"
 
     both = all(len(rows) for _, rows in sides)
     end = ". Runs with different data or profiles are never compared." if both else "."
@@ -89,10 +89,10 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
 
 def none_decided(count: int) -> str:
     """Return why none of the claims that the page shows is decided."""
-    which = (
+    subject = (
         "This claim is not decided, because it"
         if count == 1
         else f"None of these {count:,} claims is decided, because each"
     )
     papers = "paper's own difference" if count == 1 else "papers' own differences"
-    return f"{which} needs {MIN_SEEDS} finished seeds of both models. The table shows the {papers}."
+    return f"{subject} needs {MIN_SEEDS} finished seeds of both models. The table shows the {papers}."
