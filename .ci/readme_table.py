@@ -41,7 +41,8 @@ def judged_claims(claims: pd.DataFrame) -> list[str]:
     """Return a list item for each claim that holds or fails."""
     judged = claims[claims["verdict"].isin(["holds", "fails"])]
     return [
-        f"- **{escape(row.text.rstrip('.'))}** ({escape(row.paper)}, {escape(row.where)}): {verdict_words(row.verdict)}"
+        f"- **{escape(row.text.rstrip('.'))}** ({escape(row.paper)}, {escape(row.where)}): printed difference "
+        f"{row.reported_difference:.2f}, measured {row.difference:.2f}: {verdict_words(row.verdict)}"
         for row in judged.itertuples(index=False)
     ]
 

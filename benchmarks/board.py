@@ -1,6 +1,6 @@
 """The board: one row for each (data set, model, profile, data status) with its verdict, and rows of published figures."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,14 +13,15 @@ from benchmarks.papers import Paper, ReportedError, ReportedProtocol, context_of
 from benchmarks.protocols import differences, unstated
 from benchmarks.reading import Evidence
 from benchmarks.records import WHOLE_TRAININGS, Protocol
-from benchmarks.verdicts import Figure, verdict
+from benchmarks.verdicts import MIN_SEEDS, Figure, verdict
 
 # The columns of `Evidence.runs` that a board reads. Converting all of them takes too long for 10,000 runs.
 _RUN_FIELDS = [
     *("dataset", "model", "profile", "data", "seed", "key", "outcome", "test_error", "parameters", "train_seconds"),
-    *("hardware", "provenance", "commit", "dirty", "finished", "sequential", "forced", "local", "standing"),
+    *("hardware", "provenance", "commit", "dirty", "started", "finished", "sequential", "forced", "local", "standing"),
     *Protocol.model_fields,
 ]
+REST = pd.Timedelta(hours=1)
 Targets = Mapping[tuple[str, str], tuple[Paper, ReportedError]]  # (data set, model) -> the figure that judges it
 Run = dict[str, Any]  # the values of _RUN_FIELDS
 
@@ -58,11 +59,11 @@ def make_board(
         if is_shown(dataset, model):
             model_columns = _model_columns(dataset, model, evidence.cards, target_rows)
             target = target_rows.get((dataset, model), (None, None))[1]
-            context_figures = [
-                f"{row.printed} ({paper.cited}, {row.where})" for paper, row in context.get((dataset, model), ())
-            ]
-            measured = _measured(runs, model_columns, target, context_figures)
-            rows.append(model_columns | {"profile": profile, "data": data} | measured)
+            figures = context.get((dataset, model), ())
+            with_places = [f"{row.printed} ({paper.cited}, {row.where})" for paper, row in figures]
+            measured = _measured(runs, model_columns, target, with_places)
+            shown_only = None if target or not figures else ", ".join(str(row.printed) for _, row in figures)
+            rows.append(model_columns | {"profile": profile, "data": data, "context": shown_only} | measured)
     for paper in evidence.papers.values():
         rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in shown]
 
@@ -98,6 +99,25 @@ def _model_columns(dataset: str, model: str, cards: Mapping[str, Card], target_r
     }
 
 
+def seeds_were_added(runs: Iterable[Run]) -> bool:
+    """Return whether seeds were added to a row when the results of others could be known.
+
+    A record may say so. Otherwise the times do: five seeds or more had ended, no other was training, and the next one
+    started more than REST later. A single submit leaves no such rest.
+    """
+    spans: dict[int, tuple[pd.Timestamp, pd.Timestamp]] = {}
+    for run in sorted(runs, key=lambda run: run["started"]):
+        if run["sequential"]:
+            return True
+        spans.setdefault(run["seed"], (run["started"], run["finished"]))  # the first run of each seed
+    last_end = pd.Timestamp.min.tz_localize("UTC")
+    for earlier, (started, finished) in enumerate(spans.values()):
+        if earlier >= MIN_SEEDS and started - REST > last_end:
+            return True
+        last_end = max(last_end, finished)
+    return False
+
+
 def _measured(
     runs: list[Run], model_columns: Mapping[str, Any], target: ReportedError | None, context: Sequence[str]
 ) -> dict[str, Any]:
@@ -105,7 +125,7 @@ def _measured(
     counted = [run for run in runs if run["standing"] == "counted"]
     sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
     figure = None if target is None else figure_of(target, model_columns["dataset"], _differences(target, counted))
-    sequential = any(run["sequential"] for run in counted)
+    sequential = seeds_were_added(counted)
     seconds = [run["train_seconds"] for run in counted if run["outcome"] in WHOLE_TRAININGS]
     row = summarise(sample, figure.statistic if figure else ONE_RUN)
     outcome = verdict(sample, figure, sequential, context, outdated=len(runs) - len(counted))

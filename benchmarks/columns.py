@@ -33,6 +33,7 @@ RUN_COLUMNS = [
     "commit",
     "dirty",
     "torch",
+    "started",
     "finished",
     "submitted_by",
     "run",
@@ -71,6 +72,7 @@ BOARD_COLUMNS = [  # also the keys of `report --format json` and csv, so they mu
     "where",  # the table or section in the source
     "printed",  # `reported` as text, with its printed digits
     "printed_label",
+    "context",  # the printed errors that are shown and never judged, as text: "12.0"; null if a printed error is judged
     "note",
     "family",
     "augmentation",  # of training images, as text; null if unknown

@@ -160,7 +160,7 @@ ONE_RUN = Statistic()
 
 @lru_cache(maxsize=64)
 def median_variance(k: int) -> float:
-    """Return the variance of the median of k standard normal values. For an even k it is that of k - 1, a little too large.
+    """Return the variance of the median of k standard normal values. For an even k it is that of k - 1, which is larger.
 
     The median of k = 2m + 1 values has the density k! / (m! m!) F^m (1 - F)^m f, integrated here by the trapezoid rule.
     """

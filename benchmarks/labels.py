@@ -25,7 +25,7 @@ SYMBOLS = {  # always shown with the word, for readers who cannot tell colours o
     "more seeds": "…",
     "not comparable": "≠",
     "not run": "·",
-    "no paper figure": "○",
+    "not judged": "○",
     "holds": "✓",
     "fails": "✗",
     "equivalent": "✓",

@@ -95,7 +95,8 @@ def _frame(rows: Iterable[tuple[Any, ...]], cards: Mapping[str, Card]) -> pd.Dat
         once.setdefault(row[_RUN], row)
     frame = pd.DataFrame(list(once.values()), columns=RUN_COLUMNS)
     frame["test_error"] = frame["test_error"].astype(float)
-    frame["finished"] = pd.to_datetime(frame["finished"], utc=True)
+    for name in ("started", "finished"):
+        frame[name] = pd.to_datetime(frame[name], utc=True)
     frame = frame.sort_values(["dataset", "model", "profile", "seed", "local", "finished", "run"], ignore_index=True)
     frame["standing"] = _standing(frame, cards)
     return frame
@@ -128,6 +129,7 @@ def _row(record: RunRecord, path: str, local: bool) -> tuple[Any, ...]:
         record.source.commit,
         record.source.dirty,
         environment.torch,
+        record.started,
         record.finished,
         record.submitted_by,
         record.run,

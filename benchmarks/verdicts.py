@@ -26,9 +26,7 @@ INTERIM_SIZES = (5, 10, 15, 20)  # `submit --until-decided` judges a row at thes
 
 SEEDS_ADDED = "seeds were added after looking at the results"  # the remark on what sequential rows decide
 
-Word = Literal[
-    "no paper figure", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"
-]
+Word = Literal["not judged", "not run", "not comparable", "more seeds", "better", "worse", "inconclusive", "reproduced"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def verdict(
     number of runs that are not counted, because they are of another revision or recipe.
     """
     if figure is None:
-        return Verdict("no paper figure", _no_figure(context))
+        return Verdict("not judged", _no_figure(context))
     if not sample.runs:
         return Verdict("not run", f"{_no_run(outdated)}; the paper's error is {figure.printed}", MIN_SEEDS)
     n = sample.n

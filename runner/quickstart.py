@@ -14,7 +14,7 @@ from benchmarks.suites import get_suite
 from runner.data.cache import missing_files
 from runner.data.download import prepare
 from runner.data.folder import data_folder
-from runner.data.transfer import Patience
+from runner.data.transfer import MirrorLimits
 from runner.jobs.paths import results_folder, runs_folder
 from runner.reporting.report import Selection, show
 from runner.submit.plan import make_jobs
@@ -23,7 +23,7 @@ from runner.submit.run import run as run_jobs
 from zoo import load_models
 
 CLASSIC = "quickstart-mnist"  # the fastest suite of a whole published recipe
-ONE_TRY = Patience(silence=8.0, tries=1, pause=0.5, longest_pause=1.0)  # fail quickly without a network
+ONE_TRY = MirrorLimits(timeout=8.0, max_vain_tries=1, first_pause=0.5, max_pause=1.0)  # fail quickly without a network
 
 
 def run(settings: Settings, console: Console) -> int:
@@ -52,7 +52,7 @@ def _fetch_mnist(settings: Settings, console: Console) -> bool:
         return True
     console.print(f"Downloading MNIST (12 MB) into {folder}", soft_wrap=True)
     try:
-        prepare(["mnist"], folder, log=lambda line: None, patience=ONE_TRY)
+        prepare(["mnist"], folder, log=lambda line: None, limits=ONE_TRY)
     except UserError:
         console.print(
             f"MNIST can't be downloaded now, so only the digits are trained. Later: runner submit --suite {CLASSIC}",

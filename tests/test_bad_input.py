@@ -22,9 +22,10 @@ from benchmarks.papers import PaperError, load_attempts, load_papers
 from benchmarks.published import load_all
 from benchmarks.records import RecordError, load, record_json
 from runner.files import append_line, read_json, read_lines
+from runner.jobs.attempts import Attempts, Failure
 from runner.jobs.find import all_jobs, record_submission, sequential_jobs, suites_of_jobs
-from runner.jobs.paths import JobPaths
-from runner.jobs.state import STATES, progress_of, state_of, too_many_failures
+from runner.jobs.paths import JobPaths, PlannedJob
+from runner.jobs.state import STATES, JobView, progress_of, state_of
 from runner.submit.plan import parse_override
 
 QUICK = ["submit", "--suite", "quickstart"]
@@ -256,12 +257,13 @@ def test_a_job_has_a_state_whatever_its_folder_contains(tmp_path, attempts, leas
     paths.record.unlink(missing_ok=True)
     state = state_of(paths)
     assert state in STATES
-    assert json.dumps(progress_of(job, paths, state))
-    too_many_failures(paths, "s")
+    assert json.dumps(progress_of(JobView(job, paths, state)))
+    Attempts.read(paths).given_up_by("s")
+    Failure.read(paths)
     append_line(paths.attempts, {"event": "start"})
     assert read_lines(paths.attempts)[-1] == {"event": "start"}
     paths.record.write_bytes(failure)
-    assert json.dumps(progress_of(job, paths, state_of(paths)))
+    assert json.dumps(progress_of(JobView.of(PlannedJob(job, paths))))
     shutil.rmtree(paths.folder)
 
 

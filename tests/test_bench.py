@@ -179,6 +179,18 @@ def test_the_numbers_of_a_row_agree_with_each_other(row):
 STEADY = "print('ready', flush=True)\nwhile input() == '': print(100.0, flush=True)"
 
 
+def test_a_turn_counts_updates_and_not_calls(monkeypatch, capsys):
+    """Hand-written passes make many updates in a call: here 6 in the first, of which 3 are the warm-up's."""
+    now = iter([0.0, 1.0, 4.0, 4.0, 4.0])
+    monkeypatch.setattr(concurrency.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
+    turns = concurrency._Turns(batch=2, seconds=3.0, synchronise=lambda: None)
+    for step in (6, 256, 0, 100):
+        turns({"step": step})
+    ready, rate = capsys.readouterr().out.split()
+    assert (ready, float(rate)) == ("ready", 2 * (250 + 100) / 4)
+
+
 def test_concurrent_jobs_are_compared_with_one_job(row, monkeypatch, capsys):
     monkeypatch.setattr("runner.bench.concurrency.python", lambda *words: [sys.executable, "-c", STEADY])
     console = Console(stderr=True, force_terminal=False, width=400)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from benchmarks.records import MAX_BYTES, RecordError, RunRecord, load, record_json, save
 from runner.reporting.consistency import images_trained
 from runner.reporting.verify import verify
-from runner.training.batches import batch_bounds, images_an_epoch
+from runner.training.batches import batch_bounds
 from zoo import load_models
 from zoo.recipe import Fixed, Shuffled
 
@@ -90,7 +90,7 @@ def test_a_speed_is_the_images_of_the_epochs_over_the_seconds(tmp_path, factor):
 def test_images_of_an_epoch_are_those_of_its_batches():
     for order in (Shuffled(), Shuffled(drop_last=True), Fixed(), Fixed(file_images=30), Fixed(updates=7)):
         recipe = dataclasses.replace(NIN, order=order, batch_size=16)
-        assert images_an_epoch(100, recipe) == sum(stop - start for start, stop in batch_bounds(100, recipe))
+        assert recipe.images_per_epoch(100) == sum(stop - start for start, stop in batch_bounds(100, recipe))
 
 
 def test_a_second_stage_reads_the_images_that_the_first_left_out():

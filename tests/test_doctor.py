@@ -27,8 +27,8 @@ def test_a_sound_machine_has_no_problem_and_nothing_is_left_behind(runner):
     found = json.loads(out)
     assert code == 0, found
     assert set(found) == {"checks", "counts"}
-    assert all(set(check) == {"name", "status", "says", "mend"} for check in found["checks"])
-    assert all(check["mend"] for check in found["checks"] if check["status"] != "ok")
+    assert all(set(check) == {"name", "status", "message", "fix"} for check in found["checks"])
+    assert all(check["fix"] for check in found["checks"] if check["status"] != "ok")
     by_name = {check["name"]: check for check in found["checks"]}
     assert by_name["engine"]["status"] == by_name["clocks"]["status"] == "ok"
     assert list(root().iterdir()) == []
@@ -49,8 +49,8 @@ def test_the_driver_has_to_know_the_cuda_of_torch():
     assert machine.check_torch(("2.15.0+cpu", None), None).status == "ok"
     assert machine.check_torch(None, None).status == "problem"
     old = machine.check_torch(("2.15.0", "13.2"), Gpus("535.1", 12020, card))
-    assert "supports CUDA up to 12.2" in old.says
-    assert "a driver for CUDA 13" in old.mend
+    assert "supports CUDA up to 12.2" in old.message
+    assert "a driver for CUDA 13" in old.fix
 
 
 def test_gpus_that_are_full_hidden_or_silent(monkeypatch):
@@ -64,7 +64,7 @@ def test_gpus_that_are_full_hidden_or_silent(monkeypatch):
     assert machine.check_gpus("Driver/library version mismatch").status == "problem"
     assert machine.check_gpus(None).status == "ok"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "hides them all" in machine.check_gpus(card).says
+    assert "hides them all" in machine.check_gpus(card).message
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_gpus_that_torch_cannot_use_as_they_are(monkeypatch, tmp_path, cards, lo
     )
     check = machine.check_gpus(machines, BUILD)
     assert check.status == status, check
-    assert words in check.says
+    assert words in check.message
 
 
 def test_what_torch_says_of_itself_is_read_without_loading_it():
@@ -133,13 +133,13 @@ def test_a_store_that_is_no_database_and_a_server_that_is_away(monkeypatch, tmp_
     with sqlite3.connect(store) as database:
         database.execute("CREATE TABLE runs (id TEXT)")
     database.close()
-    assert services.check_mlflow().says.endswith("0 runs")
+    assert services.check_mlflow().message.endswith("0 runs")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://name:secret@127.0.0.1:{port}")
     away = services.check_mlflow()
     assert away.status == "warning"
-    assert "secret" not in away.says
+    assert "secret" not in away.message
 
 
 def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
@@ -150,7 +150,7 @@ def test_leftovers_are_counted_and_a_broken_engines_file_is_a_problem(runner):
     (folder / "lease.json").write_text(json.dumps({"host": "elsewhere", "time": 1}))
     found = files.check_leftovers()
     assert found.status == "warning"
-    assert "1 killed, 1 lease of dead processes" in found.says
+    assert "1 killed, 1 lease of dead processes" in found.message
     config.engines_file().write_text("[engine.x")
     code, out, _ = runner("doctor")
     assert code == 1

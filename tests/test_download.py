@@ -28,7 +28,9 @@ from benchmarks.errors import UserError
 from runner.data import download
 
 # So that the tests are quick, and so patient otherwise that a busy machine is no fault.
-HASTE = download.Patience(silence=30.0, floor=0.0, window=0.2, tries=3, worth=10_000, pause=0.01, longest_pause=0.5)
+HASTE = download.MirrorLimits(
+    timeout=30.0, min_rate=0.0, rate_window=0.2, max_vain_tries=3, min_new_bytes=10_000, first_pause=0.01, max_pause=0.5
+)
 
 
 @pytest.fixture(autouse=True)
@@ -229,8 +231,8 @@ class Fault:
     outcome: str  # in words, for the table
     asked: int = 1
     size: bool = True  # whether the file's size is known beforehand
-    silence: float = HASTE.silence
-    floor: float = 0.0
+    timeout: float = HASTE.timeout
+    min_rate: float = 0.0
 
 
 PAGE = b"<html>log in to the network first</html>"
@@ -249,7 +251,7 @@ FAULTS = [
     ),
     Fault("no HTTP", gibberish, "does not answer in HTTP", "next mirror at once"),
     Fault("hangs up", lambda *_: None, "closed connection without response", "next mirror at once"),
-    Fault("never answers", lambda *_: time.sleep(1.5), "no answer", "next mirror after the silence", silence=1.0),
+    Fault("never answers", lambda *_: time.sleep(1.5), "no answer", "next mirror after the silence", timeout=1.0),
     Fault("breaks off once", first(cutting(20_000)), None, "continues from there", 2),
     Fault("breaks off every 20 kB", cutting(20_000), None, "continues each time", 3),
     Fault(
@@ -273,21 +275,21 @@ FAULTS = [
         "starts again",
         2,
     ),
-    Fault("falls silent once", first(cutting(20_000, then=1.5)), None, "continues after the silence", 2, silence=1.0),
+    Fault("falls silent once", first(cutting(20_000, then=1.5)), None, "continues after the silence", 2, timeout=1.0),
     Fault(
         "falls silent, then answers nothing",
         first(cutting(20_000, then=1.5), lambda *_: None),
         "closed connection without response",
         "3 times in vain, next mirror continues from there",
         4,
-        silence=1.0,
+        timeout=1.0,
     ),
     Fault(
         "crawls",
         lambda r, c, n: send(r, c, rate=5_000),
         "only ",
         "left after the window, next mirror continues from there",
-        floor=20_000,
+        min_rate=20_000,
     ),
     Fault("another file by its length", lambda r, c, n: send(r, PAGE), "offers 40 bytes", "next mirror at once"),
     Fault("wrong bytes", lambda r, c, n: send(r, bytes(len(c))), "sent a file with md5", "dropped, next mirror"),
@@ -356,8 +358,8 @@ def run_fault(fault: Fault, mirror: Mirror) -> tuple[list[str], list[str | None]
     with offered(mirror, "bad", "good") as (dataset, folder):
         dataset = dataset if fault.size else without_size(dataset)
         lines: list[str] = []
-        patience = dataclasses.replace(HASTE, silence=fault.silence, floor=fault.floor)
-        download.prepare([dataset], folder, log=lines.append, patience=patience)
+        limits = dataclasses.replace(HASTE, timeout=fault.timeout, min_rate=fault.min_rate)
+        download.prepare([dataset], folder, log=lines.append, limits=limits)
         name = dataset.files[0].name
         assert files_in(folder) == {name: mirror.files[name]}
         assert lines[-1].endswith("(verified)")
@@ -387,7 +389,7 @@ def test_every_fault_alone_is_one_line_and_leaves_no_wrong_file(mirror):
         mirror.places["bad"], mirror.asked = fault.behaviour, []
         with offered(mirror, "bad") as (dataset, folder):
             dataset = dataset if fault.size else without_size(dataset)
-            line = the_line(lambda d, f, s: prepare(d, f, silence=s), dataset, folder, fault.silence)
+            line = the_line(lambda d, f, s: prepare(d, f, timeout=s), dataset, folder, fault.timeout)
             assert fault.left in line, fault.what
             assert dataset.files[0].md5 in line
             kept = set(files_in(folder))
@@ -407,7 +409,7 @@ def small(mirror):
 def prepare(dataset: Dataset, folder: Path, **changes: Any) -> list[str]:
     """What is said while it is prepared."""
     lines: list[str] = []
-    download.prepare([dataset], folder, log=lines.append, patience=dataclasses.replace(HASTE, **changes))
+    download.prepare([dataset], folder, log=lines.append, limits=dataclasses.replace(HASTE, **changes))
     return lines
 
 
@@ -439,7 +441,7 @@ def test_where_nothing_can_be_reached_each_mirror_is_named_once_and_each_file_ha
     mirrors = "http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"
     dataset, lines = datafiles.with_mirrors(MNIST, *mirrors), []
     with pytest.raises(UserError) as error:
-        download.prepare([dataset], tmp_path, log=lines.append, patience=HASTE)
+        download.prepare([dataset], tmp_path, log=lines.append, limits=HASTE)
     left = [line for line in lines if " not from " in line]
     assert sorted(line.partition(" not from ")[2].partition(": ")[0] for line in left) == sorted(mirrors)
     missing = [line for line in lines if line.startswith("mnist: missing: ")]
@@ -507,7 +509,7 @@ def crawling(rate: float) -> Behaviour:
 def test_of_slow_mirrors_the_fastest_is_taken_after_all(mirror):
     mirror.places |= {"slow": crawling(4_000), "less": first(crawling(15_000), crawling(200_000))}
     with offered(mirror, "slow", "less") as (dataset, folder):
-        lines = prepare(dataset, folder, floor=20_000)
+        lines = prepare(dataset, folder, min_rate=20_000)
     assert [line.split("/")[3] for line in lines if ": only " in line] == ["slow", "less"]
     assert any("using the slow mirror" in line for line in lines)
     assert len(mirror.paths("slow")) == 1
@@ -518,7 +520,7 @@ def test_of_slow_mirrors_the_fastest_is_taken_after_all(mirror):
 def test_a_mirror_without_another_may_be_slow(mirror):
     mirror.places["slow"] = crawling(100_000)
     with offered(mirror, "slow") as (dataset, folder):
-        lines = prepare(dataset, folder, floor=1e9)
+        lines = prepare(dataset, folder, min_rate=1e9)
     assert not any("not from" in line for line in lines)
     assert len(mirror.asked) == 1
 
@@ -566,7 +568,7 @@ def test_one_failed_data_set_keeps_no_other_from_being_ready(mirror, tmp_path):
     mirror.files = {file.name: (tmp_path / "b" / file.path).read_bytes() for file in dataset.files}
     both = [datafiles.with_mirrors(lost, f"{mirror.url}/none/"), datafiles.with_mirrors(dataset, f"{mirror.url}/good/")]
     lines: list[str] = []
-    line = the_line(lambda: download.prepare(both, tmp_path / "data", log=lines.append, patience=HASTE))
+    line = the_line(lambda: download.prepare(both, tmp_path / "data", log=lines.append, limits=HASTE))
     assert line.startswith("lost: cifar-10-python.tar.gz could not be downloaded")
     assert [line.split(":")[0] for line in lines if ": ready in" in line] == ["tiny"]
 

@@ -13,13 +13,13 @@ import pytest
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.records import load
-from runner.engines import slots, slurm, slurm_task
+from runner.engines import local, slots, slurm, slurm_task
 from runner.engines.config import Local, Slurm, engine_named, read_engines, walltime_seconds
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
 from runner.files import read_json, read_lines
 from runner.jobs.find import all_jobs
-from runner.jobs.paths import JobPaths, runs_folder
+from runner.jobs.paths import PlannedJob, runs_folder
 from runner.jobs.state import someone_submits, state_of, submit_lock
 from runner.submit.plan import make_jobs
 from runner.submit.watch import QueueView
@@ -124,7 +124,7 @@ def planned(**changes):
     from zoo import load_models
 
     made = make_jobs(get_suite("quickstart"), load_models(), **changes)
-    return [(job, JobPaths.of(job)) for job in made]
+    return [PlannedJob.of(job) for job in made]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 6, 7, 64])
@@ -238,8 +238,8 @@ def test_a_stop_reaches_the_workers_and_is_waited_for(own_locks, monkeypatch):
     until_stopped = QUICK_WORKER.replace("time.sleep(0.5)", "signal.sigwait([signal.SIGTERM])")
     until_stopped = until_stopped.replace('"done"', '"interrupted"').replace('paths.record.write_text("{}")', "")
     monkeypatch.setattr("runner.engines.local.python", lambda *words: [sys.executable, "-c", until_stopped, words[-1]])
-    ((job, paths),) = laid_down(seeds=[0])
-    work, warnings = Work([(job, paths)], RunOptions(submission="s")), []
+    ((job, paths),) = pairs = laid_down(seeds=[0])
+    work, warnings = Work(pairs, RunOptions(submission="s")), []
 
     def tick():
         if read_lines(paths.attempts):
@@ -248,6 +248,22 @@ def test_a_stop_reaches_the_workers_and_is_waited_for(own_locks, monkeypatch):
     run_local(work, [Slot("gpu0.0", "cpu", None)], tick, warnings.append)
     assert [line.get("outcome") for line in read_lines(paths.attempts)] == [None, "interrupted"]
     assert not warnings
+
+
+def test_an_inline_submit_that_is_interrupted_frees_its_slot(own_locks, monkeypatch):
+    slot, work = Slot("gpu0.0", "cpu", "GPU-aaaa"), Work(laid_down(seeds=[0]), RunOptions(submission="s"))
+    monkeypatch.setattr(local, "enter", lambda slot, threads: None)  # it would change this process
+
+    def interrupted(folders, worker):
+        assert not slots.SlotLock(slot).acquire()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "run_bundle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        local.run_inline(work, slot, lambda: None)
+    lock = slots.SlotLock(slot)
+    assert lock.acquire()
+    lock.release()
 
 
 @pytest.mark.slow

@@ -17,9 +17,10 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.records import load
 from runner.files import append_line, read_json, read_lines
+from runner.jobs.attempts import MAX_FAILURES, Attempts, append_end
 from runner.jobs.find import all_jobs
 from runner.jobs.paths import JobPaths, now_ms, runs_folder
-from runner.jobs.state import MAX_FAILURES, state_of, too_many_failures
+from runner.jobs.state import state_of
 from runner.training import memory
 
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
@@ -199,9 +200,9 @@ def test_a_full_disk_is_not_tried_for_ever_where_there_is_no_room_to_say_so(tmp_
     paths.write_job(job)
     for number in range(1, 4):
         append_line(paths.attempts, {"event": "start", "submission": "one", "checkpoint": 0, "run": "r"})
-        assert too_many_failures(paths, "one") == (number == 3)
+        assert Attempts.read(paths).given_up_by("one") == (number == 3)
     assert state_of(paths) == "killed"
-    assert not too_many_failures(paths, "two")
+    assert not Attempts.read(paths).given_up_by("two")
 
 
 @pytest.mark.slow
@@ -275,11 +276,12 @@ CLONE = """
 import sys
 from pathlib import Path
 from runner.jobs.find import all_jobs
+from runner.jobs.paths import PlannedJob
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
 from runner.worker.options import RunOptions
 [paths] = all_jobs()
-work = Work([(paths.read_job(), paths)], RunOptions(submission=sys.argv[1]))
+work = Work([PlannedJob(paths.read_job(), paths)], RunOptions(submission=sys.argv[1]))
 run_local(work, [Slot("gpu0.0", "cpu", "GPU-pretended")], lambda: None, print)
 """
 
@@ -387,8 +389,8 @@ FAILURES = [
 
 @pytest.mark.parametrize(("make", "kind"), FAILURES, ids=[str(make()) for make, _ in FAILURES])
 def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
-    from runner.worker.attempt import _failed, kind_of
-    from runner.worker.lease import Log
+    from runner.worker.attempt import _record_failure, kind_of
+    from runner.worker.log import Log
 
     error = make()
     if not isinstance(error, UserError):
@@ -401,10 +403,10 @@ def test_whose_failure_it_is_decides_whether_it_is_tried_again(make, kind):
     try:
         raise error
     except Exception as caught:
-        ended = _failed(paths, caught, Log(paths.log, None), "cpu")
-    assert ended["outcome"] == kind
+        failure = _record_failure(paths, caught, Log(paths.log, None), "cpu")
+    assert failure.kind == kind
     append_line(paths.attempts, {"event": "start", "submission": "s", "checkpoint": 0, "run": "r"})
-    append_line(paths.attempts, {"event": "end", **ended})
+    append_end(paths, failure.kind, failure.what)
     assert state_of(paths) == ("failed" if kind == "model" else "pending")
 
 

@@ -18,7 +18,7 @@ from runner.engines.hardware import usable_gpus
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
 from runner.files import read_json
-from runner.jobs.paths import JobPaths
+from runner.jobs.paths import PlannedJob
 from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
 from runner.training import profiles
@@ -157,7 +157,7 @@ def test_if_one_of_two_slots_on_a_gpu_is_killed_its_job_resumes(gpu_report):
     pytest.importorskip("sklearn")
     uuid = usable_gpus().gpus[0].uuid
     jobs = make_jobs(get_suite("quickstart"), load_models(), only=["lenet"], seeds=range(4), overrides={"epochs": 30})
-    pairs = [(job, JobPaths.of(job)) for job in jobs]
+    pairs = [PlannedJob.of(job) for job in jobs]
     for job, paths in pairs:
         paths.write_job(job)
     killed: list[int] = []

@@ -14,7 +14,7 @@ from runner.engines import local
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot
 from runner.files import read_json, read_lines
-from runner.jobs.paths import JobPaths
+from runner.jobs.paths import JobPaths, PlannedJob
 from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
 from runner.training import batches
@@ -30,9 +30,9 @@ CPU = torch.device("cpu")
 def one_job(**overrides):
     pytest.importorskip("sklearn")
     [job] = make_jobs(get_suite("quickstart"), load_models(), only=["lenet"], seeds=[0], overrides=overrides)
-    paths = JobPaths.of(job)
-    paths.write_job(job)
-    return job, paths
+    planned = PlannedJob.of(job)
+    planned.paths.write_job(job)
+    return planned
 
 
 @pytest.mark.parametrize(("shares", "ahead"), [(1, True), (4, False)])

@@ -15,9 +15,10 @@ from benchmarks.errors import UserError
 from benchmarks.records import Job
 from runner.files import append_line, read_last_line, read_lines
 from runner.jobs import paths as jobs
+from runner.jobs.attempts import FAILURE_KINDS, Attempts, Failure
 from runner.jobs.find import all_jobs, find_job
 from runner.jobs.paths import JobPaths, host, job_lock, runs_folder
-from runner.jobs.state import failures_in_a_row, state_of
+from runner.jobs.state import state_of
 
 
 def a_job(**changes) -> Job:
@@ -99,14 +100,41 @@ def test_an_infrastructure_failure_is_tried_three_times_in_a_submit(paths):
 
 def test_kills_count_as_infrastructure_and_a_new_checkpoint_starts_the_count_again():
     kill = {"event": "start", "submission": "s", "checkpoint": 0}
-    assert failures_in_a_row([kill, kill]) == 2
-    assert failures_in_a_row([kill, kill, {**kill, "checkpoint": 5}]) == 1
-    assert failures_in_a_row([kill, {"event": "end", "outcome": "interrupted"}]) == 0
+    assert Attempts([kill, kill]).failures_in_a_row == 2
+    assert Attempts([kill, kill, {**kill, "checkpoint": 5}]).failures_in_a_row == 1
+    assert Attempts([kill, {"event": "end", "outcome": "interrupted"}]).failures_in_a_row == 0
 
 
 def test_two_submits_in_turn_do_not_defeat_the_limit():
     kills = [{"event": "start", "submission": name, "checkpoint": 0} for name in "ABABAB"]
-    assert failures_in_a_row(kills) == 3
+    assert Attempts(kills).failures_in_a_row == 3
+
+
+def test_a_failure_is_read_as_it_was_written(paths):
+    paths.log.write_text("".join(f"line {number}\n" for number in range(30)))
+    failure = Failure.now(paths, "refused", "what", "where")
+    failure.write(paths)
+    assert Failure.read(paths) == failure
+    content = json.loads(paths.failure.read_text())
+    assert content.pop("time") == failure.time > 1.6e12  # ms
+    lines = [f"line {number}" for number in range(10, 30)]
+    assert content == {"kind": "refused", "what": "what", "where": "where", "log_tail": lines}
+
+
+def test_a_failure_of_another_version_is_not_tried_again(paths):
+    """Its kind has a name of that version, and it may lack what this one writes."""
+    paths.failure.write_text('{"kind": ["broken"], "log_tail": 3}')
+    failure = Failure.read(paths)
+    assert failure == Failure("unknown")
+    assert state_of(paths) == "failed"
+    assert [kind for kind in FAILURE_KINDS if Failure(kind).is_retried(force_resume=False)] == ["infrastructure"]
+    assert [kind for kind in FAILURE_KINDS if Failure(kind).is_retried(force_resume=True)] == [
+        "refused",
+        "infrastructure",
+    ]
+    paths.failure.write_text('{"kind": "mod')
+    assert Failure.read(paths) is None
+    assert state_of(paths) == "pending"
 
 
 HOLD = """

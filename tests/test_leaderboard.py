@@ -1,12 +1,13 @@
 """Which runs count, how they become board rows, and the content of the rows."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from helpers import RECIPE, make_record, make_seeds, publish_records, run_locally
+from helpers import RECIPE, STARTED, digest, make_record, make_seeds, publish_records, run_locally
 
 from benchmarks.canonical import sha256_of
 from benchmarks.datasets import DATASETS
@@ -228,6 +229,33 @@ def test_a_row_with_seeds_added_after_looking_is_marked(results: Path) -> None:
     assert row["reason"].endswith("(seeds were added after looking at the results)")
 
 
+@pytest.mark.parametrize(
+    ("starts", "marked"),
+    [
+        ([0, 0, 30, 30, 60, 60, 90], False),  # two at a time, 30 minutes each
+        ([0, 30, 60, 90, 120, 150, 181], False),  # one at a time, with a pause of a minute
+        ([0, 0, 30, 30, 60, 151], True),  # five had ended, and an hour later one more started
+        ([0, 0, 30, 151, 151, 151, 151], False),  # when only three had ended, there was no verdict to look at
+        ([0, 0, 30, 30, 60, 60, 181], True),
+        ([0, 0, 0, 0, 0, 0, 0, 600], True),
+    ],
+)
+def test_a_row_that_rested_and_then_grew_is_marked_too(results: Path, starts: list[int], marked: bool) -> None:
+    """Nobody has to say that seeds were added: the times of the runs do."""
+    moments = [STARTED + timedelta(minutes=minutes) for minutes in starts]
+    for seed, moment in enumerate(moments):
+        publish_records(results, make_record(10.4, seed=seed, started=moment, finished=moment + timedelta(minutes=30)))
+    assert row_of(board_of(results), "nin_dropout")["sequential"] == marked
+
+
+def test_a_second_run_of_a_seed_adds_no_seed(results: Path) -> None:
+    later = STARTED + timedelta(days=1)
+    publish_records(results, *make_seeds(FIVE))
+    publish_records(results, make_record(10.5, seed=0, started=later, finished=later, weights_sha256=digest("again")))
+    row = row_of(board_of(results), "nin_dropout")
+    assert (row["runs"], row["sequential"]) == (6, False)
+
+
 @pytest.mark.parametrize(("commit", "dirty", "marked"), [("a", False, False), ("a", True, True), (None, None, True)])
 def test_a_row_of_code_that_is_no_commit_is_marked(
     results: Path, commit: str | None, dirty: bool | None, marked: bool
@@ -252,7 +280,7 @@ def test_without_records_targets_are_not_run_and_other_figures_are_published_onl
 
 def test_a_model_with_a_card_but_no_figure_or_run_has_a_row(results: Path) -> None:
     write_card(results, "lenet")
-    assert row_of(board_of(results), "lenet")["verdict"] == "no paper figure"
+    assert row_of(board_of(results), "lenet")["verdict"] == "not judged"
     assert models_of_suite(read(results).cards, "cifar10") == {"lenet"}
 
 

@@ -265,7 +265,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def trained(spec, path, stop_at=None, resume=None, profile="reference", images=20, epochs=2):
+def trained(spec, path, stop_at=None, resume=None, profile="reference", images=20, epochs=2, watch=None):
     """Train on a few images; the `stop_at`-th call of the stop function returns True."""
     recipe = dataclasses.replace(spec.variants["mnist"].recipe, epochs=epochs)
     data = Prepared(*(DeviceSet(*digits_like(count, seed=count), None) for count in (images, 8)))
@@ -276,7 +276,7 @@ def trained(spec, path, stop_at=None, resume=None, profile="reference", images=2
         calls.append(1)
         return len(calls) == stop_at
 
-    hooks = Hooks(stop, lambda state: state.save(path), lambda facts: None, lambda line: None)
+    hooks = Hooks(stop, lambda state: state.save(path), lambda facts: None, lambda line: None, watch)
     cpu = torch.device("cpu")
     switches = profiles.resolve(profile, cpu, spec.channels_last_on_cpu)
     return train(job, "0" * 32, spec, recipe, data, cpu, switches, hooks, resume=resume)
@@ -324,6 +324,16 @@ def test_the_same_bits_after_a_kill_inside_a_pass(tmp_path, monkeypatch, one_thr
     monkeypatch.setattr(Checkpoint, "save", save_and_keep)
     same_bits(through, trained(SPECS["lenet5"], path))
     same_bits(through, trained(SPECS["lenet5"], path, resume=Checkpoint.load(kept)))
+
+
+def test_a_watched_training_makes_one_update_at_a_time(tmp_path, one_thread):
+    """`runner try` counts its steps by the watch; one call of the hand-written passes makes up to 256 updates."""
+    left = []
+    watched = trained(
+        SPECS["lenet5"], tmp_path / "checkpoint.pt", watch=lambda steps_left, sums: left.append(steps_left)
+    )
+    assert left == [*range(19, -1, -1)] * 2
+    same_bits(watched, trained(SPECS["lenet5"], tmp_path / "checkpoint.pt"))
 
 
 @pytest.mark.parametrize("name", ["lenet5", "mlp300"])

@@ -202,7 +202,7 @@ def test_figures_of_other_recipes_than_ours_are_context() -> None:
         for key, dataset, model in OTHERS
         if key == "springenberg2014" and dataset == "cifar10" and model
     }
-    assert judged == own | {("cifar10", "vgg16"), ("cifar10", "vgg16_plain")}
+    assert judged == own | {("cifar10", "vgg16")}
 
 
 def test_a_figure_with_an_unknown_protocol_is_not_judged_and_its_note_says_why() -> None:

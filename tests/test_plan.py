@@ -11,7 +11,7 @@ from benchmarks.records import RunRecord
 from benchmarks.suites import SUITES, Suite, get_suite
 from runner.engines.slots import Slot
 from runner.jobs.paths import JobPaths, runs_folder
-from runner.submit.estimate import expected_seconds
+from runner.submit.estimate import epoch_images, expected_seconds
 from runner.submit.plan import make_jobs, models_of, parse_override, parse_overrides, parse_sweep, suites_table
 from runner.submit.preview import Settings, plan_line, same_as_reference_lines, states_of
 from zoo import load_models
@@ -192,6 +192,22 @@ def test_a_plan_is_estimated_by_runs_of_its_device_and_overrides_that_trained_to
     assert expected_seconds([other], "cpu") == 2_400
     assert expected_seconds([plain.model_copy(update={"overrides": {"epochs": 5}})], "cpu") == 1_500
     assert expected_seconds([plain.model_copy(update={"overrides": {"batch_size": 32}})], "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "images"),
+    [
+        ("caffe_lenet", {}, 500 * 64),  # its epoch is 500 iterations
+        ("lenet", {}, 60_000),
+        ("lenet", {"holdout": 10_000}, 50_000),
+        ("lenet", {"drop_last": True}, 59_904),
+        ("lenet5_15000", {}, 15_000),
+    ],
+)
+def test_an_epochs_images_are_those_that_it_reads(model, overrides, images):
+    suite = "mnist" if model == "lenet" else "classics"
+    [job] = plan(suite, only=[model], seeds=[0], overrides=overrides)
+    assert epoch_images(job) == images
 
 
 def test_failed_jobs_that_are_not_tried_again_take_no_time():

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmarks.plural import number
 from benchmarks.records import Job
-from runner.jobs.paths import JobPaths, job_lock
+from runner.jobs.paths import PlannedJob, job_lock
 from runner.submit.estimate import kind_of, seconds_left
 from runner.submit.progress import Progress
 from zoo import load_models
@@ -22,10 +22,11 @@ def job_of(model: str, dataset: str, seed: int = 0) -> Job:
 def test_the_time_left_follows_from_the_first_steps_and_loading_is_not_counted() -> None:
     """20 epochs of 60,000 images at 600 images a second take 2,000 s; 31 % of the first epoch are done."""
     job = job_of("lenet", "mnist")
-    paths = JobPaths.of(job)
+    planned = PlannedJob.of(job)
+    paths = planned.paths
     paths.write_job(job)
     output = io.StringIO()
-    shown = Progress([(job, paths)], Console(file=output, width=200, force_terminal=True))
+    shown = Progress([planned], Console(file=output, width=200, force_terminal=True))
 
     def time_left(**lease: float) -> str:
         paths.lease.write_text(json.dumps({"epoch": 0, "steps": 100, **lease}))

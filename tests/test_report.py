@@ -287,7 +287,7 @@ def test_where_no_source_reports_anything_the_report_says_where_one_does(tmp_pat
     evidence = read(tmp_path)
     board = make_board(evidence, ["digits"])
     text = render("quickstart", board, make_claims(board, evidence.papers), evidence.papers, "table")
-    assert "○ no paper figure" in text
+    assert "○ not judged" in text
     assert "Why" not in text
     assert "runner submit --suite mnist\n" in text
 

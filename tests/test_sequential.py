@@ -36,7 +36,7 @@ def test_a_row_is_taken_to_five_then_ten_fifteen_and_twenty() -> None:
     assert seeds_of(step_of(Row("inconclusive", 20, 20))) == []
 
 
-@pytest.mark.parametrize("word", ["reproduced", "better", "worse", "not comparable", "no paper figure"])
+@pytest.mark.parametrize("word", ["reproduced", "better", "worse", "not comparable", "not judged"])
 def test_a_decided_row_needs_nothing(word: str) -> None:
     assert seeds_of(step_of(Row(word, 5, 5))) == []
 
@@ -108,7 +108,7 @@ def test_where_no_paper_reports_anything_there_is_nothing_to_decide(runner) -> N
     pytest.importorskip("sklearn")
     code, out, _ = runner("submit", "--suite", "quickstart", "--until-decided")
     assert code == 0
-    assert "digits/lenet: no paper figure" in out
+    assert "digits/lenet: not judged" in out
     assert "Nothing to run" in out
     assert not runs_folder().exists()
 

@@ -575,7 +575,7 @@ def test_points_lead_to_runs(full):
 
 def test_a_band_ends_where_errors_do():
     row = {"label": "A", "model": "a", "dataset": "digits", "mean": 2.0, "half_width": 1.0, "prediction": 5.0}
-    empty = dict.fromkeys(BOARD_COLUMNS) | {"profile": "reference", "data": "verified", "verdict": "no paper figure"}
+    empty = dict.fromkeys(BOARD_COLUMNS) | {"profile": "reference", "data": "verified", "verdict": "not judged"}
     view = pd.DataFrame([empty | row | {"n": 5, "runs": 5, "error": 2.0}]).astype({"reported": float, "gap": float})
     band = next(trace for trace in gap_figure(view).data if trace.name == "95 % for one new run")
     assert list(band.x[:2]) == [0.0, 7.0]

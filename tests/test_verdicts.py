@@ -37,8 +37,8 @@ def decide_at(gap: float, sd: float, n: int, tol: float, sequential: bool = Fals
 
 
 def test_without_a_figure_nothing_is_judged() -> None:
-    assert judge([], reported=None)[0] == "no paper figure"
-    assert judge(FIVE, reported=None, differences=["x"])[0] == "no paper figure"
+    assert judge([], reported=None)[0] == "not judged"
+    assert judge(FIVE, reported=None, differences=["x"])[0] == "not judged"
 
 
 @pytest.mark.parametrize(("n", "to_go"), [(6, 4), (9, 1), (12, 3), (19, 1)])
@@ -53,7 +53,7 @@ def test_a_sequential_row_is_not_judged_between_two_interim_analyses(n, to_go) -
 
 def test_a_figure_that_is_context_only_is_named_and_not_judged() -> None:
     found = verdict(sample_of_seeds(FIVE), None, context=["15.99 (Lin et al. 2013, Section 4.6)"])
-    assert found.word == "no paper figure"
+    assert found.word == "not judged"
     assert "the printed 15.99 (Lin et al. 2013, Section 4.6) is shown for comparison and not judged" in found.reason
     both = verdict(sample_of_seeds([]), None, context=["1.6 (A)", "1.7 (B)"]).reason
     assert "the printed 1.6 (A) and 1.7 (B) are shown for comparison and not judged" in both

@@ -83,8 +83,8 @@ UNPUBLISHED = (
     Departure(
         "learning rate",
         "The paper tried 0.25, 0.1, 0.05 and 0.01 and reports the best for each network. It does not say which one that "
-        "was, or on which images it was chosen. We use 0.05 for all networks, as three published replications do. We "
-        "have not compared the rates.",
+        "was, or on which images it was chosen. We use 0.05 for all networks, as one published replication does; three "
+        "others use it for ALL-CNN-C. We have not compared the rates.",
     ),
     Departure(
         "batch size",

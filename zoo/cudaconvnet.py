@@ -134,6 +134,12 @@ LENGTH_26 = Departure(
     "The files lower the learning rate after 8 epochs and do not state the total. We train 10 epochs, like Caffe's copy of "
     "the network. At the front page's speed, 10 epochs take about its 80 seconds.",
 )
+TRAINED_ON = Departure(
+    "training images",
+    "The author's methodology page says that the scores of the front page come from training on batches 1 to 4, with batch 5 "
+    "to decide when to go on, and then on all five. It details this for the 13 % network only. We train on all five from the "
+    "start, like Caffe's copy.",
+)
 LENGTH_18 = Departure(
     "epochs",
     "The files lower the learning rate after 120 and 130 epochs and do not state the total. We train 140 epochs, like Caffe's "
@@ -157,13 +163,13 @@ MODELS = (
         "cudaconvnet_26",
         "cuda-convnet, 26 % in 80 seconds",
         "cudaconvnet",
-        Variant(build=cudaconvnet_26, recipe=RECIPE_26, parameters=145_578, departures=(LENGTH_26,)),
+        Variant(build=cudaconvnet_26, recipe=RECIPE_26, parameters=145_578, departures=(LENGTH_26, TRAINED_ON)),
     ),
     _spec(
         "cudaconvnet_18",
         "cuda-convnet, 18 %",
         "cudaconvnet",
-        Variant(build=cudaconvnet_18, recipe=RECIPE_18, parameters=89_578, departures=(LENGTH_18,)),
+        Variant(build=cudaconvnet_18, recipe=RECIPE_18, parameters=89_578, departures=(LENGTH_18, TRAINED_ON)),
     ),
     _spec(
         "cifar10_quick",

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from torch import nn
 
 from zoo.recipe import SGD, Linear, Ramp, Recipe
-from zoo.spec import ModelSpec, Variant
+from zoo.spec import Departure, ModelSpec, Variant
 
 
 def mlp(dropout: bool) -> nn.Sequential:
@@ -51,9 +51,18 @@ RECIPE = Recipe(
 PARAMETERS = 2_097_528
 
 
+NOT_TUNED = Departure(
+    "recipe",
+    "The settings were found by random search with dropout. They have not been tuned for the network without it.",
+)
+
+
 def _spec(name: str, title: str, paper: str | None, dropout: bool) -> ModelSpec:
     letter = "pylearn2's scripts/papers/dropout/mnist.yaml" if dropout else ""
-    variant = Variant(build=lambda: mlp(dropout), recipe=RECIPE, parameters=PARAMETERS, to_the_letter=letter)
+    departures = () if dropout else (NOT_TUNED,)
+    variant = Variant(
+        build=lambda: mlp(dropout), recipe=RECIPE, parameters=PARAMETERS, to_the_letter=letter, departures=departures
+    )
     return ModelSpec(
         name=name, title=title, family="MLP", paper=paper, suites=("classics", "mnist"), variants={"mnist": variant}
     )

@@ -324,6 +324,13 @@ class Recipe:
         """Return the learning rate of the update at `moment`, before multipliers."""
         return self.schedule.rate(self.optimizer.learning_rate, moment)
 
+    def images_per_epoch(self, images: int) -> int:
+        """Return how many images an epoch reads when there are that many training images."""
+        if isinstance(self.order, Fixed) and self.order.updates:
+            return self.order.updates * self.batch_size
+        drops = isinstance(self.order, Shuffled) and self.order.drop_last
+        return images - images % self.batch_size if drops else images
+
     def shortened(self, factor: int) -> "Recipe":
         """Return the recipe with its epochs divided by `factor`, for a data set with `factor` times the images."""
         optimizer = self.optimizer

@@ -113,6 +113,10 @@ UNPUBLISHED = (
         "cuda-convnet.",
     ),
     Departure(
+        "weight decay",
+        "The paper says 0.001 on all layers. We apply it to the weights of all layers, and not to the biases.",
+    ),
+    Departure(
         "order of the images",
         "Not published. We draw a new permutation in each epoch and keep the partial last batch.",
     ),

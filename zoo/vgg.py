@@ -2,7 +2,7 @@
 
     runner models vgg_d --dataset imagenet                 layer by layer; the paper's Table 2: 133, 133, 134, 138, 144 million
     runner submit --suite cifar10 --model vgg16            Zagoruyko's batch normalisation + dropout: 7.55 % with flips only
-    runner submit --suite cifar10-full --model vgg16_plain hysts's batch normalisation only: 7.29 %, the median of 3 runs
+    runner submit --suite cifar10-full --model vgg16_plain hysts's batch normalisation only
 
 The paper has no result on CIFAR, SVHN or MNIST. The figures of the small networks come from the sources of their recipes
 (szagoruyko/cifar.torch, hysts/pytorch_image_classification), each with its own file in benchmarks/papers. The networks A to E

@@ -23,6 +23,7 @@ from runner.bench.request import BenchRequest, choose
 from runner.engines.slots import make_slots, take_one, threads_per_slot
 from runner.sources import child_variables, python
 from runner.submit import plan
+from runner.submit.estimate import epoch_images
 from runner.text import columns, duration, markdown_table
 
 FAST_HEADINGS = ("reference step", "fast/reference")  # only if `fast` is measured
@@ -128,15 +129,8 @@ def disturbed(row: Mapping[str, Any]) -> str:
 
 def seed_seconds(row: Mapping[str, Any], job: Job) -> float:
     """Return the seconds for one job at the measured rates (images/s): training and evaluation of all epochs."""
-    facts, recipe = get_dataset(job.dataset), job.effective_recipe
-    holdout = recipe.get("holdout", 0)
-    images = facts.training_images(holdout, recipe.get("subset", 0))
-    order = recipe.get("order", {})
-    if order.get("drop_last"):
-        images -= images % recipe["batch_size"]
-    elif order.get("updates"):
-        images = order["updates"] * recipe["batch_size"]
-    return float((job.most_epochs or 1) * (images / row["loop"] + (holdout or facts.test_size) / row["evaluation"]))
+    tested = job.effective_recipe.get("holdout") or get_dataset(job.dataset).test_size
+    return float((job.most_epochs or 1) * (epoch_images(job) / row["loop"] + tested / row["evaluation"]))
 
 
 def suite_hours(rows: Sequence[Mapping[str, Any]], models: Mapping[str, Any], slots: int) -> dict[str, float]:

@@ -1,12 +1,12 @@
 """Measure the throughput of several jobs side by side: `runner bench --concurrent`.
 
-    python -m runner.bench.concurrency QUESTION.json
+    python -m runner.bench.concurrency REQUEST.json
 
 One small network does not fill a large GPU, and one thread does not fill a processor. Seeds that run at once may
 therefore be faster than one after another, or compete for memory. Each job is a process with the whole loop, as in a
 slot, and all train during the same seconds. Smaller numbers of jobs are measured in turns with the same processes.
 
-Parent and children talk in lines. A child prints `ready` after a few warm-up steps. For each empty line on its input it
+Parent and children talk in lines. A child prints `ready` after a few warm-up updates. For each empty line on its input it
 trains for `seconds` and prints its images/s. It ends when its input ends.
 """
 
@@ -26,7 +26,7 @@ from benchmarks.errors import UserError
 from runner.bench.request import BenchRequest
 from runner.sources import child_variables, python
 
-WARM_UP = 3  # steps before the first turn, for choice of kernels, graph capture and allocation
+WARM_UP = 3  # updates before the first turn, for choice of kernels, graph capture and allocation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,25 +100,30 @@ def _answer(child: "subprocess.Popen[str]", errors: IO[str]) -> str:
 
 
 class _Turns:
-    """The loop's progress hook. It counts steps; at the end of a turn it prints the rate and waits for the next turn."""
+    """The loop's progress hook. It counts updates; at the end of a turn it prints the rate and waits for the next turn."""
 
     def __init__(self, batch: int, seconds: float, synchronise: Callable[[], None]) -> None:
         self.batch, self.seconds, self.synchronise = batch, seconds, synchronise
-        self.steps = -WARM_UP
-        self.began = 0.0
+        self.updates = 0  # in this turn
+        self._step = 0  # of the epoch
+        self._began: float | None = None  # None in the warm-up
 
     def __call__(self, progress: dict[str, Any]) -> None:
-        if not progress["step"]:
-            return  # the end of an epoch, not of a step
-        self.steps += 1
-        if self.steps < 0 or (self.steps and time.perf_counter() - self.began < self.seconds):
+        self.updates += max(0, progress["step"] - self._step)
+        self._step = progress["step"]  # 0 at the end of an epoch
+        if not self._step:
+            return
+        if self._began is None:
+            if self.updates < WARM_UP:
+                return
+        elif time.perf_counter() - self._began < self.seconds:
             return
         self.synchronise()
-        spent = time.perf_counter() - self.began
-        print("ready" if self.steps == 0 else self.steps * self.batch / spent, flush=True)
+        rate = None if self._began is None else self.updates * self.batch / (time.perf_counter() - self._began)
+        print("ready" if rate is None else rate, flush=True)
         if not sys.stdin.readline():
             raise EOFError
-        self.steps, self.began = 0, time.perf_counter()
+        self.updates, self._began = 0, time.perf_counter()
 
 
 def main(path: str) -> int:

@@ -24,7 +24,7 @@ from runner.training import arithmetic, loop, profiles
 from runner.training.batches import DeviceSet, Prepared, prepare
 from runner.training.checkpoint import Checkpoint
 from runner.worker.attempt import JobAttempt, Worker
-from runner.worker.lease import Log
+from runner.worker.log import Log
 from zoo import load_models
 from zoo.recipe import Constant, Recipe, Shuffled
 from zoo.spec import ModelSpec, Variant, initialise

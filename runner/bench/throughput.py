@@ -1,6 +1,6 @@
 """Measure one model's speed on this machine, in a process of its own: the child of `runner bench`.
 
-    python -m runner.bench.throughput QUESTION.json
+    python -m runner.bench.throughput REQUEST.json
 
 Three rates in images/s are measured in turns, so that a busy machine affects all of them alike:
 
@@ -222,7 +222,7 @@ def measure(request: BenchRequest) -> dict[str, Any]:
     first = first_calls(subject, plain)
     switches = {**subject.switches, "arithmetic": first.arithmetic}
     subject = dataclasses.replace(subject, switches=switches)
-    # Not on a GPU, where the host's work overlaps the device's. Not with hand-written passes, which only one network has.
+    # Not on a GPU, where the host's work overlaps the device's. Not with hand-written passes: the trivial network has none.
     measurable = device.type == "cpu" and not uses_explicit_passes(subject.spec, plain, device)
     overhead = overhead_seconds(subject) if measurable else None
     recipe, steps = recipe_of_turns(request, subject, plain, first.step_seconds)

@@ -23,9 +23,7 @@ from runner.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from benchmarks.records import Job
-    from runner.jobs.paths import JobPaths
-    from runner.jobs.state import State
+    from runner.jobs.state import JobView
     from runner.submit.watch import QueueView
 
 
@@ -36,19 +34,19 @@ def status(
 ) -> None:
     """Show the jobs submitted in this checkout, with their states and progress."""
     from runner.jobs.find import read_jobs
-    from runner.jobs.state import state_of, status_json
+    from runner.jobs.state import JobView, status_json
     from runner.submit.watch import QueueView
 
     queue = QueueView()
 
-    def read_view() -> "list[tuple[Job, JobPaths, State]]":
+    def read_view() -> list[JobView]:
         jobs, problems = read_jobs(submitted(suite))
-        rows = [(job, paths, state_of(paths)) for job, paths in jobs]
+        views = [JobView.of(planned) for planned in jobs]
         if not json_:
-            queue.refresh([(paths, state) for _, paths, state in rows])
+            queue.refresh([(view.paths, view.state) for view in views])
         if not watch:
             _warn_unreadable(problems)
-        return rows
+        return views
 
     if json_:
         sys.stdout.write(status_json(read_view()))
@@ -76,32 +74,32 @@ def _warn_unreadable(problems: list[str]) -> None:
         print(f"runner: {len(problems) - 3} more job.json files can't be read", file=sys.stderr)
 
 
-def _status_text(rows: "list[tuple[Job, JobPaths, State]]", queue: "QueueView") -> str:
+def _status_text(views: "list[JobView]", queue: "QueueView") -> str:
     """Return the jobs as a table, one line each; there may be 10,000."""
     from benchmarks.plural import number
-    from runner.jobs.state import TO_RUN, progress_of
+    from runner.jobs.state import progress_of
     from runner.submit.progress import SYMBOLS
     from runner.text import columns, percent
 
-    if not rows:
+    if not views:
         return "No job has been submitted in this checkout. Start with: runner submit --suite quickstart"
     table = [("", "job", "state", "epoch", "error", "tries")]
-    for job, paths, state in rows:
-        facts, note = progress_of(job, paths, state), queue.annotate(paths, state)
+    for view in views:
+        facts, note = progress_of(view), queue.annotate(view.paths, view.state)
         unusual = facts["outcome"] if facts["outcome"] not in (None, "finished") else None
         table.append(
             (
-                SYMBOLS[state],
+                SYMBOLS[view.state],
                 facts["key"],
-                (unusual or state) + (f" ({note})" if note else ""),
+                (unusual or view.state) + (f" ({note})" if note else ""),
                 f"{facts['epoch'] or 0}/{facts['epochs']}",
                 percent(facts["test_error"]),
                 str(facts["attempts"]),
             )
         )
-    counts = {state: sum(one == state for *_, one in rows) for state in SYMBOLS}
-    last = number(len(rows), "job") + ": " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = [paths for _, paths, state in rows if state in TO_RUN and not queue.will_run(paths, state)]
+    counts = {state: sum(view.state == state for view in views) for state in SYMBOLS}
+    last = number(len(views), "job") + ": " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    left = [view for view in views if view.waits and not queue.will_run(view.paths, view.state)]
     if queue.trouble:
         last += f"; {queue.trouble}"
     elif left:

@@ -20,7 +20,7 @@ from benchmarks.errors import UserError
 from runner.data.cache import load, missing_files
 from runner.data.folder import check_free_space, os_errors_as_user_errors, sole_writer
 from runner.data.mirror import from_mirror
-from runner.data.transfer import PATIENCE, MirrorFailed, Patience, TooSlow, Transfer
+from runner.data.transfer import DEFAULT_LIMITS, MirrorFailed, MirrorLimits, TooSlow, Transfer
 from runner.text import amount, duration
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def prepare(
     folder: Path,
     allow_unverified: bool = False,
     log: Log = print,
-    patience: Patience = PATIENCE,
+    limits: MirrorLimits = DEFAULT_LIMITS,
 ) -> None:
     """Download missing and unofficial files, check them, and build the cache.
 
@@ -54,7 +54,7 @@ def prepare(
         for dataset in sets:
             with os_errors_as_user_errors(dataset, folder):
                 files |= {file.path: (dataset, file) for file in missing_files(dataset, folder, allow_unverified)}
-        return [Transfer(dataset, file, folder, patience, stop) for dataset, file in files.values()]
+        return [Transfer(dataset, file, folder, limits, stop) for dataset, file in files.values()]
 
     failed: list[Transfer] = []
     if transfers_to_do():
@@ -175,9 +175,9 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorFailure], Any]) -> Non
         transfer.target.parent.mkdir(parents=True, exist_ok=True)
     slow: list[tuple[float, str]] = []
 
-    def fetched_from(mirror: str, floor: float) -> bool:
+    def fetched_from(mirror: str, min_rate: float) -> bool:
         try:
-            from_mirror(mirror + file.name, transfer, floor)
+            from_mirror(mirror + file.name, transfer, min_rate)
             return True
         except MirrorFailed as error:
             if isinstance(error, TooSlow):
@@ -188,7 +188,7 @@ def _fetch(transfer: Transfer, say: Callable[[str | MirrorFailure], Any]) -> Non
 
     for number, mirror in enumerate(dataset.mirrors, 1):
         last = number == len(dataset.mirrors) and not slow
-        if fetched_from(mirror, 0.0 if last else transfer.patience.floor):
+        if fetched_from(mirror, 0.0 if last else transfer.limits.min_rate):
             return
     for _, mirror in sorted(slow, reverse=True):
         say(f"{dataset.name}: {file.name}: using the slow mirror {mirror}, because the others failed")

@@ -77,7 +77,7 @@ def find_all(dataset: Dataset, folder: Path) -> list[FileOnDisk]:
         raise UserError(
             f"{dataset.name}: {len(missing)} of {len(dataset.files)} files missing: {', '.join(paths)}"
             + (f" (or, unpacked, {folder / some}{' and others' * (len(missing[0].unpacked) > 1)})" if some else "")
-            + f": run `runner data prepare --suite {dataset.name}`, put them there, or choose another folder with --data-dir"
+            + f": run `runner data prepare --dataset {dataset.name}`, put them there, or choose another folder with --data-dir"
         )
     return [form for form in forms.values() if form is not None]
 
@@ -95,13 +95,13 @@ def refusal(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) ->
         what = (
             f"scikit-learn's images are not the expected ones (sha256 {first['found']}, expected {first['expected']})"
         )
-        mend = "install another version of scikit-learn"
+        fix = "install another version of scikit-learn"
     else:
         also = f"; nor are {', '.join(PurePosixPath(item['path']).name for item in others)}" if others else ""
         md5s = f"md5 {first['found']}, official {first['expected']}"
         what = f"{folder / first['path']} is not the official file ({md5s}){also}"
-        mend = f"get the official ones with `runner data prepare --suite {dataset.name}`"
-    return UserError(f"{dataset.name}: {what}: {mend}, or accept and mark them with --allow-unverified-data")
+        fix = f"get the official ones with `runner data prepare --dataset {dataset.name}`"
+    return UserError(f"{dataset.name}: {what}: {fix}, or accept and mark them with --allow-unverified-data")
 
 
 def provenance_of(dataset: Dataset, folder: Path, unofficial: list[dict[str, str]]) -> str | None:

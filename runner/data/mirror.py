@@ -15,17 +15,17 @@ from runner.data.folder import install_file, md5_of
 from runner.data.transfer import Interrupted, MirrorFailed, TooSlow, Transfer
 from runner.text import one_line
 
-LATER = (429, 500, 502, 503, 504)  # temporary errors: retry
+RETRY_CODES = (429, 500, 502, 503, 504)  # temporary errors: retry
 
 
-def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
+def from_mirror(url: str, transfer: Transfer, min_rate: float) -> None:
     """Download the file from one address, reconnecting as needed; raise MirrorFailed when the mirror should be given up.
 
-    `floor` is the lowest accepted rate in bytes/s. Raise Interrupted when `transfer.stop` is set.
+    `min_rate` is the lowest accepted rate in bytes/s. Raise Interrupted when `transfer.stop` is set.
     """
-    size, patience = transfer.file.size, transfer.patience
-    vain_tries = 0  # consecutive tries with fewer than `patience.worth` new bytes
-    most_so_far = transfer.here()  # bytes, when the last try that was not in vain ended
+    size, limits = transfer.file.size, transfer.limits
+    vain_tries = 0  # consecutive tries with fewer than `limits.min_new_bytes`
+    bytes_at_last_progress = transfer.here()  # bytes, when the last try that was not in vain ended
     has_sent = False  # this mirror has sent data, so a later error is probably temporary
     restarted = False  # the download was restarted from the first byte after a wrong md5
     while True:
@@ -35,13 +35,13 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
             start = 0
         pause, transfer.gained = None, 0
         try:
-            resumed = start == size or _connect(url, transfer, floor)
+            resumed = start == size or _connect(url, transfer, min_rate)
         except _RetryLater as error:
-            if error.pause is not None and error.pause > patience.longest_pause:
+            if error.pause is not None and error.pause > limits.max_pause:
                 raise MirrorFailed(f"{error} and asks to wait {error.pause:,.0f} s") from error
-            reason, pause = _words(error), error.pause
+            reason, pause = _describe(error), error.pause
         except (OSError, http.client.HTTPException) as error:
-            reason = _words(error)
+            reason = _describe(error)
             has_sent = has_sent or transfer.gained > 0
             if not has_sent:
                 raise MirrorFailed(reason) from error
@@ -57,14 +57,14 @@ def from_mirror(url: str, transfer: Transfer, floor: float) -> None:
                 raise MirrorFailed(f"sent a file with md5 {md5}, expected {transfer.file.md5}")
             restarted = True
             continue
-        if transfer.here() - most_so_far >= patience.worth:
-            vain_tries, most_so_far = 0, transfer.here()
+        if transfer.here() - bytes_at_last_progress >= limits.min_new_bytes:
+            vain_tries, bytes_at_last_progress = 0, transfer.here()
         else:
             vain_tries += 1
-        if vain_tries >= patience.tries:
+        if vain_tries >= limits.max_vain_tries:
             raise MirrorFailed(reason)
         if pause is None:
-            pause = min(patience.pause * 2 ** max(0, vain_tries - 1), patience.longest_pause)
+            pause = min(limits.first_pause * 2 ** max(0, vain_tries - 1), limits.max_pause)
         if transfer.stop.wait(pause):
             raise Interrupted
 
@@ -81,7 +81,7 @@ class _ConnectionLost(OSError):
     """The connection ended before the file did."""
 
 
-def _connect(url: str, transfer: Transfer, floor: float) -> bool:
+def _connect(url: str, transfer: Transfer, min_rate: float) -> bool:
     """Append to the part file over one connection until the file ends; return whether it resumed an older part.
 
     Raise MirrorFailed, _RetryLater, or a network error (OSError, HTTPException). The part file keeps what has arrived.
@@ -95,39 +95,41 @@ def _connect(url: str, transfer: Transfer, floor: float) -> bool:
         if validator is not None:
             headers["If-Range"] = validator
     try:
-        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=transfer.patience.silence)
+        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=transfer.limits.timeout)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and start:  # no such range: the part is from another file
                 transfer.drop()
-                return _connect(url, transfer, floor)
-            if error.code in LATER:
-                raise _RetryLater(_words(error), _retry_after(error.headers)) from error
-            raise MirrorFailed(_words(error)) from error
+                return _connect(url, transfer, min_rate)
+            if error.code in RETRY_CODES:
+                raise _RetryLater(_describe(error), _retry_after(error.headers)) from error
+            raise MirrorFailed(_describe(error)) from error
     except ValueError as error:  # an invalid address
-        raise MirrorFailed(_words(error)) from error
+        raise MirrorFailed(_describe(error)) from error
     with response:
         at, total = _offered(response)
         if at != start and response.status == 206:  # another range than the requested one: start over without a range
             if not start:
                 raise MirrorFailed("sends a part of the file instead of all of it")
             transfer.drop()
-            return _connect(url, transfer, floor)
+            return _connect(url, transfer, min_rate)
         if size is not None and total not in (None, size):
             raise MirrorFailed(f"offers {total:,} bytes, expected {size:,}")
         transfer.total, transfer.arrived = size or total, at
         note = {"url": url, "validator": _validator(response), "bytes": transfer.total}
         with transfer.writer(at, note) as write:
-            _copy(response, write, transfer, floor)
+            _copy(response, write, transfer, min_rate)
     if transfer.total is not None and transfer.arrived < transfer.total:
         raise _ConnectionLost(f"connection lost after {transfer.arrived:,} of {transfer.total:,} bytes")
     return at > 0
 
 
-def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], None], transfer: Transfer, floor: float) -> None:
+def _copy(
+    response: http.client.HTTPResponse, write: Callable[[bytes], None], transfer: Transfer, min_rate: float
+) -> None:
     """Write the response body to the part file.
 
-    Raise TooSlow below `floor` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
+    Raise TooSlow below `min_rate` bytes/s, MirrorFailed for a body that is too long, Interrupted, and network errors.
     """
     size = transfer.file.size
     since, counted = time.monotonic(), transfer.arrived
@@ -141,9 +143,9 @@ def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], None], tr
             transfer.drop()
             raise MirrorFailed(f"sends more than the {size:,} bytes of the official file")
         passed = time.monotonic() - since
-        if passed >= transfer.patience.window:
+        if passed >= transfer.limits.rate_window:
             rate = (transfer.arrived - counted) / passed
-            if rate < floor:
+            if rate < min_rate:
                 raise TooSlow(rate)
             since, counted = time.monotonic(), transfer.arrived
 
@@ -192,12 +194,12 @@ def _retry_after(headers: Message) -> float | None:
     return None
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Return a description of an exception on one line, at most 160 characters."""
     if isinstance(error, urllib.error.HTTPError):
         text = f"answers {error.code} ({error.reason})"
     elif isinstance(error, urllib.error.URLError):
-        return _words(error.reason) if isinstance(error.reason, BaseException) else str(error.reason)
+        return _describe(error.reason) if isinstance(error.reason, BaseException) else str(error.reason)
     elif isinstance(error, TimeoutError):
         text = "no answer"
     elif isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):

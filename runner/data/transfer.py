@@ -17,19 +17,19 @@ from runner.text import amount
 
 
 @dataclass(frozen=True)
-class Patience:
+class MirrorLimits:
     """Timeouts and retry limits of a mirror."""
 
-    silence: float = 30.0  # seconds without a byte or an answer
-    floor: float = 100_000.0  # bytes/s: a slower mirror is given up while others are untried
-    window: float = 20.0  # seconds over which the rate is measured
-    tries: int = 4  # consecutive retries with fewer than `worth` new bytes
-    worth: int = 2**20  # bytes
-    pause: float = 1.0  # seconds before the second try, then twice as many each time
-    longest_pause: float = 60.0  # seconds; a mirror that asks for more (Retry-After) is given up
+    timeout: float = 30.0  # seconds without a byte or an answer
+    min_rate: float = 100_000.0  # bytes/s: a slower mirror is given up while others are untried
+    rate_window: float = 20.0  # seconds over which the rate is measured
+    max_vain_tries: int = 4  # consecutive tries with fewer than `min_new_bytes`
+    min_new_bytes: int = 2**20
+    first_pause: float = 1.0  # seconds before the second try, then twice as many each time
+    max_pause: float = 60.0  # seconds; a mirror that asks for more (Retry-After) is given up
 
 
-PATIENCE = Patience()
+DEFAULT_LIMITS = MirrorLimits()
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Transfer:
     dataset: Dataset
     file: File
     folder: Path
-    patience: Patience
+    limits: MirrorLimits
     stop: threading.Event
     arrived: int = 0
     total: int | None = None

@@ -14,27 +14,27 @@ CLOCK_WARNING, CLOCK_PROBLEM = 5.0, 60.0  # seconds between two clocks; leases a
 
 @dataclass(frozen=True)
 class Check:
-    """The result of a check: `says` is one line; `mend` is what to do, empty if nothing. Both are keys of `doctor --json`."""
+    """The result of a check: `message` is one line; `fix` is what to do, empty if nothing. Both are keys of `doctor --json`."""
 
     name: str
     status: Status
-    says: str
-    mend: str = ""
+    message: str
+    fix: str = ""
 
 
-def ok(name: str, says: str) -> Check:
+def ok(name: str, message: str) -> Check:
     """Return a result that needs no action."""
-    return Check(name, "ok", says)
+    return Check(name, "ok", message)
 
 
-def warning(name: str, says: str, mend: str) -> Check:
+def warning(name: str, message: str, fix: str) -> Check:
     """Return a result that limits the work but does not stop it."""
-    return Check(name, "warning", says, mend)
+    return Check(name, "warning", message, fix)
 
 
-def problem(name: str, says: str, mend: str) -> Check:
+def problem(name: str, message: str, fix: str) -> Check:
     """Return a result that keeps something from running."""
-    return Check(name, "problem", says, mend)
+    return Check(name, "problem", message, fix)
 
 
 @contextlib.contextmanager
@@ -50,13 +50,13 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 def compare_clocks(name: str, apart: float, whose: str) -> Check:
     """Return the check of two clocks that differ by `apart` seconds."""
-    says = f"{whose} differ by {apart:.1f} s"
+    message = f"{whose} differ by {apart:.1f} s"
     if apart > CLOCK_PROBLEM:
         return problem(
             name,
-            says,
+            message,
             "synchronise the clocks with NTP, because a job counts as running for three minutes after its lease",
         )
     if apart > CLOCK_WARNING:
-        return warning(name, says, "synchronise the clocks with NTP")
-    return ok(name, says)
+        return warning(name, message, "synchronise the clocks with NTP")
+    return ok(name, message)

@@ -77,8 +77,8 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:
-        mend = "" if isinstance(error, UserError) else "fix this error first; the check itself could not run"
-        return problem(name, _what(error), mend)
+        fix = "" if isinstance(error, UserError) else "fix this error first; the check itself could not run"
+        return problem(name, _what(error), fix)
 
 
 def _what(error: Exception) -> str:
@@ -94,9 +94,9 @@ def run(engine: str | None, data_dir: Path | None, as_json: bool, console: "Cons
         print(json.dumps({"checks": [asdict(check) for check in checks], "counts": counts}, indent=2))
     else:
         for check in checks:
-            console.print(f"{SYMBOLS[check.status]} {check.name:<10} {check.says}", markup=False, soft_wrap=True)
-            if check.mend:
-                console.print(f"  {'':<10} -> {check.mend}", markup=False, soft_wrap=True)
+            console.print(f"{SYMBOLS[check.status]} {check.name:<10} {check.message}", markup=False, soft_wrap=True)
+            if check.fix:
+                console.print(f"  {'':<10} -> {check.fix}", markup=False, soft_wrap=True)
         totals = ", ".join(
             f"{n} {status}{'s' if status != 'ok' and n != 1 else ''}" for status, n in counts.items() if n
         )

@@ -40,22 +40,22 @@ def check_disk(name: str, path: Path, *, needed: bool) -> Check:
     there = nearest(path)
     free = shutil.disk_usage(there).free
     kind, _ = file_system(there.resolve())
-    says = f"{path}: {free / GIB:.1f} GiB free ({kind})"
+    message = f"{path}: {free / GIB:.1f} GiB free ({kind})"
     if not there.is_dir():
         return problem(name, f"{there} is a file, expected a folder", "move the file, or choose another folder")
     try:
         with scratch(there):
             pass
     except OSError as error:
-        says = f"{path} can't be written ({error.strerror})"
+        message = f"{path} can't be written ({error.strerror})"
         if not needed:
-            return ok(name, f"{says}: parsed arrays are kept elsewhere")
-        return problem(name, says, "get write permission, or set REPROZOO_ROOT to another folder")
+            return ok(name, f"{message}: parsed arrays are kept elsewhere")
+        return problem(name, message, "get write permission, or set REPROZOO_ROOT to another folder")
     if free < DISK_PROBLEM and needed:
-        return problem(name, says, "free space: a job fails if its checkpoint does not fit")
+        return problem(name, message, "free space: a job fails if its checkpoint does not fit")
     if free < DISK_WARNING and needed:
-        return warning(name, says, "free space: the weights and logs of a suite may need more")
-    return ok(name, says)
+        return warning(name, message, "free space: the weights and logs of a suite may need more")
+    return ok(name, message)
 
 
 def check_locks() -> Check:
@@ -100,15 +100,15 @@ def check_data(data_dir: Path | None) -> Check:
     here = [row["name"] for row in rows if row["present"]]
     foreign = [row["name"] for row in rows if row["present"] and row["verified"] is False]
     missing = [row["name"] for row in rows if not row["present"]]
-    says = f"{folder}: {', '.join(here) or 'no data set'}" + (f"; missing: {', '.join(missing)}" if missing else "")
+    message = f"{folder}: {', '.join(here) or 'no data set'}" + (f"; missing: {', '.join(missing)}" if missing else "")
     if foreign:
         return warning(
-            "data", f"{says}; not the official files: {', '.join(foreign)}",
+            "data", f"{message}; not the official files: {', '.join(foreign)}",
             "details: `runner data status`; --allow-unverified-data accepts them and marks every number",
         )  # fmt: skip
     if missing:
-        return warning("data", says, "get the data of a suite with: runner data prepare --suite S")
-    return ok("data", says)
+        return warning("data", message, "get the data of a suite with: runner data prepare --suite S")
+    return ok("data", message)
 
 
 def check_leftovers() -> Check:
@@ -127,12 +127,12 @@ def check_leftovers() -> Check:
     parts += [number(half_written, "half-written file")] * bool(half_written)
     if not parts:
         return ok("leftovers", f"{number(len(job_states), 'job')}, no leftovers")
-    mend = (
+    fix = (
         "fix the cause, then: runner retry --failed"
         if set(counts) == {"failed"}
         else "the same `runner submit` continues them"
     )
-    return warning("leftovers", f"{number(len(job_states), 'job')}: {', '.join(parts)}", mend)
+    return warning("leftovers", f"{number(len(job_states), 'job')}: {', '.join(parts)}", fix)
 
 
 def _stale_lease(paths: JobPaths) -> bool:

@@ -21,10 +21,10 @@ GPU_MEMORY = 3 * GIB  # free bytes that the largest network of the zoo needs, wi
 
 def check_python() -> Check:
     """Check that the interpreter runs in a virtual environment."""
-    says = f"Python {platform.python_version()} at {sys.executable}"
+    message = f"Python {platform.python_version()} at {sys.executable}"
     if sys.prefix == sys.base_prefix:
-        return warning("python", f"{says}, not in a virtual environment", "make setup; then .venv/bin/runner")
-    return ok("python", says)
+        return warning("python", f"{message}, not in a virtual environment", "make setup; then .venv/bin/runner")
+    return ok("python", message)
 
 
 def torch_versions() -> tuple[str, str | None] | None:
@@ -46,28 +46,28 @@ def check_torch(versions: tuple[str, str | None] | None, gpus: Gpus | str | None
     if versions is None:
         return problem("torch", "torch is not installed", "make setup")
     version, cuda = versions
-    says = f"torch {version}, " + (f"built for CUDA {cuda}" if cuda else "built without CUDA")
+    message = f"torch {version}, " + (f"built for CUDA {cuda}" if cuda else "built without CUDA")
     if not isinstance(gpus, Gpus) or not gpus.cards:
-        return ok("torch", says)
+        return ok("torch", message)
     if cuda is None:
         return problem(
-            "torch", f"{says}, but there is a GPU", "make setup TORCH=auto installs the build for this driver"
+            "torch", f"{message}, but there is a GPU", "make setup TORCH=auto installs the build for this driver"
         )
     major, minor = (int(part) for part in cuda.split(".")[:2])
     knows = f"{gpus.cuda // 1000}.{gpus.cuda % 1000 // 10}"
     if gpus.cuda // 1000 < major:
         return problem(
             "torch",
-            f"{says}; driver {gpus.driver} supports CUDA up to {knows}",
+            f"{message}; driver {gpus.driver} supports CUDA up to {knows}",
             f"install a driver for CUDA {major}, or a torch for CUDA {gpus.cuda // 1000}: make setup TORCH=auto",
         )
     if gpus.cuda < 1000 * major + 10 * minor:
         return warning(
             "torch",
-            f"{says}; driver {gpus.driver} supports CUDA up to {knows}, so most operations work",
+            f"{message}; driver {gpus.driver} supports CUDA up to {knows}, so most operations work",
             "if a job fails because PTX can't be compiled, install a newer driver",
         )
-    return ok("torch", f"{says}; driver {gpus.driver} supports CUDA up to {knows}")
+    return ok("torch", f"{message}; driver {gpus.driver} supports CUDA up to {knows}")
 
 
 def check_gpus(gpus: Gpus | str | None, build: Build | None = None) -> Check:
@@ -83,34 +83,34 @@ def check_gpus(gpus: Gpus | str | None, build: Build | None = None) -> Check:
         f"{card.name}, {card.free / GIB:.1f} of {card.total / GIB:.1f} GiB free" if card.total else card.name
         for card in gpus.cards
     ]
-    says, variable = "; ".join([*shown, *gpus.lost]), os.environ.get("CUDA_VISIBLE_DEVICES")
+    message, variable = "; ".join([*shown, *gpus.lost]), os.environ.get("CUDA_VISIBLE_DEVICES")
     if hardware.hides_all(variable):
         return warning(
-            "gpu", f"{says}; CUDA_VISIBLE_DEVICES hides them all", "unset CUDA_VISIBLE_DEVICES to train on them"
+            "gpu", f"{message}; CUDA_VISIBLE_DEVICES hides them all", "unset CUDA_VISIBLE_DEVICES to train on them"
         )
     usable = hardware.find(gpus, variable, build)
     if not usable.gpus:
-        return problem("gpu", f"{says}; none can be used: {'; '.join(usable.unfit)}", hardware.INSIST)
+        return problem("gpu", f"{message}; none can be used: {'; '.join(usable.unfit)}", hardware.INSIST)
     if usable.unfit:
-        return warning("gpu", f"{says}; not used: {'; '.join(usable.unfit)}", "no action: jobs use the other GPUs")
+        return warning("gpu", f"{message}; not used: {'; '.join(usable.unfit)}", "no action: jobs use the other GPUs")
     cards = [gpu.card for gpu in usable.gpus]
     if any(card.free < min(GPU_MEMORY, card.total) for card in cards):
         return warning(
             "gpu",
-            f"{says}: too little free memory for the larger networks",
+            f"{message}: too little free memory for the larger networks",
             "find the processes that use it with nvidia-smi, or use fewer --slots-per-gpu",
         )
     if any(card.compute_mode == EXCLUSIVE for card in cards) and not hardware.shared_by_mps():
         return warning(
-            "gpu", f"{says}; EXCLUSIVE_PROCESS admits one process only", "use --slots-per-gpu 1, or start MPS"
+            "gpu", f"{message}; EXCLUSIVE_PROCESS admits one process only", "use --slots-per-gpu 1, or start MPS"
         )
     if variable and variable[0].isdigit() and hardware.numbers_differ(gpus.cards):
         return warning(
             "gpu",
-            f"{says}; CUDA_VISIBLE_DEVICES={variable} counts in bus order here, but CUDA counts the fastest GPU first",
+            f"{message}; CUDA_VISIBLE_DEVICES={variable} counts in bus order here, but CUDA counts the fastest GPU first",
             "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or use UUIDs (nvidia-smi -L)",
         )
-    return ok("gpu", says)
+    return ok("gpu", message)
 
 
 def check_slots() -> Check:
@@ -121,7 +121,7 @@ def check_slots() -> Check:
     slots = make_slots(1, threads)
     free = psutil.virtual_memory().available / GIB
     kind = "GPU slot" if slots[0].device == "cuda" else "CPU slot"
-    says = f"{number(len(slots), kind)}, {free:.1f} GiB of memory available"
+    message = f"{number(len(slots), kind)}, {free:.1f} GiB of memory available"
     if free < 3:
-        return warning("slots", says, "free memory: a whitened CIFAR-10 in float32 needs about 3 GiB")
-    return ok("slots", says)
+        return warning("slots", message, "free memory: a whitened CIFAR-10 in float32 needs about 3 GiB")
+    return ok("slots", message)

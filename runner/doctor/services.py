@@ -22,7 +22,7 @@ def check_mlflow() -> Check:
         version = metadata.version("mlflow")
     except metadata.PackageNotFoundError:
         return warning("mlflow", "mlflow is not installed", "install it; `runner sync` then writes the runs to it")
-    says = f"mlflow {version}, {shown}"
+    message = f"mlflow {version}, {shown}"
     if uri.startswith(("http:", "https:")):
         try:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
@@ -31,13 +31,13 @@ def check_mlflow() -> Check:
             why = getattr(error, "reason", error)
             return warning(
                 "mlflow",
-                f"{says} does not answer ({why})",
+                f"{message} does not answer ({why})",
                 "start it; jobs train without it, and `runner sync` writes their runs later",
             )
-        return ok("mlflow", f"{says} answers")
+        return ok("mlflow", f"{message} answers")
     if path := store.database_of(uri):
         if not path.exists():
-            return ok("mlflow", f"{says}: the first submit will create it")
+            return ok("mlflow", f"{message}: the first submit will create it")
         import sqlite3
 
         try:
@@ -46,11 +46,11 @@ def check_mlflow() -> Check:
         except sqlite3.Error as error:
             return problem(
                 "mlflow",
-                f"{says} can't be read ({error})",
+                f"{message} can't be read ({error})",
                 f"move {path.name}; `runner sync` then writes a new one from the jobs' files",
             )
-        return ok("mlflow", f"{says}: {number(runs, 'run')}")
-    return ok("mlflow", says)
+        return ok("mlflow", f"{message}: {number(runs, 'run')}")
+    return ok("mlflow", message)
 
 
 def check_slurm(*, needed: bool) -> Check:
@@ -77,15 +77,15 @@ def check_slurm(*, needed: bool) -> Check:
         version = slurm_queue.ask("sinfo", "--version")
         partitions = slurm_queue.ask("sinfo", "--noheader", "--format=%P").splitlines()
     except slurm_queue.SlurmUnavailable as error:
-        says = str(error)
+        message = str(error)
         if shutil.which("munge") and subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode:
-            mend = "munge does not answer either: start munged with the cluster's key"
+            fix = "munge does not answer either: start munged with the cluster's key"
         else:
-            mend = "check that slurmctld runs and that SLURM_CONF or /etc/slurm/slurm.conf names it"
+            fix = "check that slurmctld runs and that SLURM_CONF or /etc/slurm/slurm.conf names it"
         return (
-            problem("slurm", says, mend)
+            problem("slurm", message, fix)
             if needed
-            else warning("slurm", says, f"needed for --engine slurm only: {mend}")
+            else warning("slurm", message, f"needed for --engine slurm only: {fix}")
         )
     return ok("slurm", f"{version}; partitions: {', '.join(partitions) or 'none'}")
 

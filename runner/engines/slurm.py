@@ -12,21 +12,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkout import root
 from benchmarks.errors import UserError
 from benchmarks.plural import number
-from benchmarks.records import Job
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
-from runner.engines.local import Work, epochs_left, record_crash
+from runner.engines.local import Work, by_group, epochs_left, record_crash
 from runner.engines.slurm_queue import NAME, SlurmUnavailable, Task, TaskArray, tasks_of_jobs
 from runner.engines.slurm_task import run_task
-from runner.jobs.paths import JobPaths, runs_folder
-from runner.jobs.state import MAX_FAILURES, TO_RUN, State, starts_of, state_of
+from runner.jobs.attempts import MAX_FAILURES, Attempts
+from runner.jobs.paths import JobPaths, PlannedJob, runs_folder
+from runner.jobs.state import JobView
 from runner.locks import locked_within
 from runner.sources import child_variables, python
 from runner.worker.options import RunOptions
@@ -39,16 +38,15 @@ LOST_SECONDS = 45.0  # a job missing from the queue for so long is queued again;
 SIGNAL_SECONDS = 120  # before the walltime ends; SLURM may give the signal up to a minute earlier
 
 
-def make_bundles(waiting: Iterable[tuple[Job, JobPaths]], most: int) -> list[list[JobPaths]]:
+def make_bundles(waiting: Iterable[PlannedJob], most: int) -> list[list[JobPaths]]:
     """Return the bundles of an array, longest first: each of one (dataset, model), of nearly equal size, about `most` in all.
 
     If there are at most `most` jobs, each bundle is one job. Then each task has work, however many SLURM runs in parallel.
     """
-    ordered = sorted(waiting, key=lambda pair: (pair[0].dataset, pair[0].model))
-    size = -(-len(ordered) // most)
-    bundles: list[list[tuple[Job, JobPaths]]] = []
-    for _, group in groupby(ordered, key=lambda pair: (pair[0].dataset, pair[0].model)):
-        members = list(group)
+    groups = by_group(waiting)
+    size = -(-sum(map(len, groups.values())) // most)
+    bundles: list[list[PlannedJob]] = []
+    for _, members in sorted(groups.items()):
         bundles += [members[start : start + size] for start in range(0, len(members), size)]
     bundles.sort(key=lambda bundle: -sum(epochs_left(job, paths) for job, paths in bundle))
     return [[paths for _, paths in bundle] for bundle in bundles]
@@ -128,24 +126,22 @@ class Queue:
     _attempts: dict[Path, int] = field(default_factory=dict)  # how many it had when it was last queued
     _away: bool = False  # it was reported that SLURM doesn't answer
 
-    def queue(self, open_now: Sequence[tuple[Job, JobPaths, State]]) -> str:
+    def queue(self, open_now: Sequence[JobView]) -> str:
         """Queue the waiting jobs that no live task has, and say what was done. Raise SlurmUnavailable or sbatch's UserError."""
         with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits in parallel queue no job twice
             if not held:
                 raise SlurmUnavailable("another submit of this checkout has held the queue's lock for a minute")
             tasks = tasks_of_jobs()
-            waiting = [
-                (job, paths)
-                for job, paths, state in open_now
-                if state in TO_RUN and not (paths.folder in tasks and tasks[paths.folder].alive)
-            ]
-            already = sum(state in TO_RUN for *_, state in open_now) - len(waiting)
+            queued_before = {folder for folder, task in tasks.items() if task.alive}
+            waiting = [view for view in open_now if view.waits]
+            to_queue = [PlannedJob(view.job, view.paths) for view in waiting if view.paths.folder not in queued_before]
+            already = len(waiting) - len(to_queue)
             parts = [f"{already} already in SLURM's queue"] * bool(already)
-            if waiting:
-                bundles = make_bundles(waiting, self.engine.tasks)
+            if to_queue:
+                bundles = make_bundles(to_queue, self.engine.tasks)
                 id_, log = self._sbatch(bundles)
                 tasks_text = number(len(bundles), "task")
-                parts.insert(0, f"{len(waiting)} queued as SLURM job {id_} ({tasks_text}; output in {log})")
+                parts.insert(0, f"{len(to_queue)} queued as SLURM job {id_} ({tasks_text}; output in {log})")
         return ", ".join(parts)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:
@@ -169,7 +165,7 @@ class Queue:
 
     def _count_round(self, paths: JobPaths) -> None:
         """Count that a job is queued once more; raise UserError after MAX_FAILURES rounds in which it did not start."""
-        attempts = len(starts_of(paths))
+        attempts = len(Attempts.read(paths).starts)
         before = self._rounds[paths.folder] if self._attempts.get(paths.folder) == attempts else 0
         self._rounds[paths.folder], self._attempts[paths.folder] = before + 1, attempts
         if before >= MAX_FAILURES:
@@ -193,7 +189,7 @@ class Queue:
         open_now = list(work.open_jobs())
         try:
             tasks = tasks_of_jobs()
-            lost = [item for item in open_now if item[2] in TO_RUN and self._is_lost(item[1], tasks, work, warn)]
+            lost = [view for view in open_now if view.waits and self._is_lost(view.paths, tasks, work, warn)]
             if lost:
                 for job, paths, _ in lost:
                     if record_crash(
@@ -202,7 +198,7 @@ class Queue:
                         "SLURM",
                     ):
                         warn(f"{job.key}: its SLURM task ended without an error message; log: {paths.log}")
-                summary = self.queue([(job, paths, state_of(paths)) for job, paths, _ in lost])
+                summary = self.queue([JobView.of(PlannedJob(job, paths)) for job, paths, _ in lost])
                 if summary:
                     warn(f"SLURM lost {number(len(lost), 'job')}: {summary}")
             self._away = False

@@ -13,7 +13,6 @@ from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.plural import number
-from benchmarks.records import Job
 from runner.console import to_stderr
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot, make_slots
@@ -21,7 +20,7 @@ from runner.engines.slurm_queue import SlurmUnavailable, TaskArray, ask, bundles
 from runner.files import read_json
 from runner.jobs.find import read_jobs
 from runner.jobs.paths import JobPaths, host, runs_folder
-from runner.jobs.state import TO_RUN, State, is_locked
+from runner.jobs.state import JobView, is_locked
 from runner.worker.options import RunOptions
 
 
@@ -32,20 +31,19 @@ class TaskWork(Work):
     own: frozenset[Path] = frozenset()
     _leases: dict[Path, Any] = field(default_factory=dict)
 
-    def preferred(self, open_now: list[tuple[Job, JobPaths, State]]) -> list[tuple[Job, JobPaths, State]]:
+    def preferred(self, open_now: list[JobView]) -> list[JobView]:
         """Return the task's own jobs while one of them waits, else all."""
-        own = [item for item in open_now if item[1].folder in self.own]
-        return own if any(state in TO_RUN for *_, state in own) else open_now
+        own = [view for view in open_now if view.paths.folder in self.own]
+        return own if any(view.waits for view in own) else open_now
 
-    def has_work(self, open_now: list[tuple[Job, JobPaths, State]]) -> bool:
+    def has_work(self, open_now: list[JobView]) -> bool:
         """Return whether a job may still start here: a waiting job, or an own job whose lease is no longer renewed.
 
         A lost node leaves its lease behind, which is valid for three minutes; its task is requeued immediately. Jobs that
         really run elsewhere are left alone.
         """
         return any(
-            state in TO_RUN or (paths.folder in self.own and self._lease_is_stale(paths))
-            for _, paths, state in open_now
+            view.waits or (view.paths.folder in self.own and self._lease_is_stale(view.paths)) for view in open_now
         )
 
     def _lease_is_stale(self, paths: JobPaths) -> bool:
@@ -74,12 +72,12 @@ def run_task(root: str, name: str, index: int) -> None:
         flush=True,
     )
     order = bundles[index:] + bundles[:index]
-    pairs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
+    jobs, problems = read_jobs(JobPaths(folder) for bundle in order for folder in bundle)
     for line in problems:
         to_stderr(line)
-    work = TaskWork(pairs, options, stopping, own=frozenset(bundles[index]))
+    work = TaskWork(jobs, options, stopping, own=frozenset(bundles[index]))
     run_local(work, slots, tick=lambda: None, warn=to_stderr)
-    if stopping.is_set() and any(state in TO_RUN for *_, state in work.open_jobs()):
+    if stopping.is_set() and any(view.waits for view in work.open_jobs()):
         requeue_if_running()
 
 

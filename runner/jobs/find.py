@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.errors import UserError, unknown
-from benchmarks.records import Job
 from runner.files import append_line, read_lines
-from runner.jobs.paths import JobPaths, runs_folder
+from runner.jobs.paths import JobPaths, PlannedJob, runs_folder
 
 Item = TypeVar("Item")
 
@@ -17,12 +16,12 @@ def all_jobs(runs: Path | None = None) -> list[JobPaths]:
     return [JobPaths(path.parent) for path in sorted((runs or runs_folder()).glob("*/*/*/job.json"))]
 
 
-def read_jobs(folders: Iterable[JobPaths]) -> tuple[list[tuple[Job, JobPaths]], list[str]]:
+def read_jobs(folders: Iterable[JobPaths]) -> tuple[list[PlannedJob], list[str]]:
     """Return the jobs of these folders, and one line for each unreadable job.json, which does not affect the other jobs."""
     jobs, problems = [], []
     for paths in folders:
         try:
-            jobs.append((paths.read_job(), paths))
+            jobs.append(PlannedJob(paths.read_job(), paths))
         except UserError as error:
             problems.append(str(error))
     return jobs, problems

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -187,6 +188,30 @@ class JobPaths:
             leftovers += [self.checkpoint, self.failure, self.lease]
         for path in leftovers:
             path.unlink(missing_ok=True)
+
+
+class PlannedJob(NamedTuple):
+    """A job and its files, which need not exist yet."""
+
+    job: Job
+    paths: JobPaths
+
+    @classmethod
+    def of(cls, job: Job) -> "PlannedJob":
+        """Return a job with its files in this checkout's .runs."""
+        return cls(job, JobPaths.of(job))
+
+
+class Group(NamedTuple):
+    """What jobs have in common that one worker can run with the same data set in memory."""
+
+    dataset: str
+    model: str
+
+    @classmethod
+    def of(cls, job: Job) -> "Group":
+        """Return the group that a job belongs to."""
+        return cls(job.dataset, job.model)
 
 
 def job_lock(paths: JobPaths) -> AbstractContextManager[bool]:

@@ -8,20 +8,19 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.records import Job
 from runner import locks
-from runner.files import read_json, read_last_line, read_lines
-from runner.jobs.paths import JobPaths, host, runs_folder
+from runner.files import read_json, read_last_line
+from runner.jobs.attempts import Attempts, Failure
+from runner.jobs.paths import JobPaths, PlannedJob, host, runs_folder
 
 State = Literal["done", "running", "failed", "interrupted", "killed", "pending"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "killed", "pending")
 TO_RUN: frozenset[State] = frozenset({"pending", "interrupted", "killed"})
 LEASE_SECONDS = 30  # seconds between two renewals of a lease
 LEASE_TRUSTED = 180  # seconds for which another host's lease is valid
-LOG_TAIL = 20  # lines of the log that a failure quotes
-MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, within one submit
 
 
 # --- who runs it -----------------------------------------------------------------------------------------------------
@@ -61,40 +60,6 @@ def someone_submits() -> bool:
 # --- the state ---------------------------------------------------------------------------------------------------------
 
 
-def starts_of(paths: JobPaths) -> list[dict[str, Any]]:
-    """Return the start line of each attempt at a job, oldest first."""
-    return [line for line in read_lines(paths.attempts) if line.get("event") == "start"]
-
-
-def last_run(attempts: list[dict[str, Any]]) -> str | None:
-    """Return the random id of the run that the attempts belong to. A resumed job keeps its run id."""
-    return next((line["run"] for line in reversed(attempts) if line.get("event") == "start" and line.get("run")), None)
-
-
-def failures_in_a_row(attempts: list[dict[str, Any]]) -> int:
-    """Return the number of infrastructure failures since the last submit and the last new checkpoint.
-
-    An attempt without an end was killed and counts. Each start names its submission and the checkpoint it resumed from, so
-    that progress between two failures resets the count.
-    """
-    starts = [(number, line) for number, line in enumerate(attempts) if line.get("event") == "start"]
-    count = 0
-    for number, line in reversed(starts):
-        if line.get("checkpoint") != starts[-1][1].get("checkpoint"):
-            break
-        after = attempts[number + 1] if number + 1 < len(attempts) else {}
-        failed = after.get("event") != "end" or after.get("outcome") == "infrastructure"
-        count += failed and line.get("submission") == starts[-1][1].get("submission")
-    return count
-
-
-def too_many_failures(paths: JobPaths, submission: str) -> bool:
-    """Return whether this submit has used up its attempts, even if a full disk prevented failure.json."""
-    attempts = read_lines(paths.attempts)
-    last = next((line.get("submission") for line in reversed(attempts) if line.get("event") == "start"), None)
-    return bool(submission) and last == submission and failures_in_a_row(attempts) >= MAX_FAILURES
-
-
 def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
     """Return the state, read from the files: record, lock or lease, failure, checkpoint, unfinished attempt, else pending.
 
@@ -104,23 +69,30 @@ def state_of(paths: JobPaths, *, holding_lock: bool = False) -> State:
         return "done"
     if leased_elsewhere(paths) or (not holding_lock and is_locked(paths)):
         return "running"
-    attempts = read_lines(paths.attempts)
-    failure = read_json(paths.failure)
-    if failure is not None and (failure.get("kind") != "infrastructure" or failures_in_a_row(attempts) >= MAX_FAILURES):
+    attempts, failure = Attempts.read(paths), Failure.read(paths)
+    if failure is not None and (failure.kind != "infrastructure" or attempts.given_up):
         return "failed"
     if paths.checkpoint.exists():
         return "interrupted"
-    if attempts and attempts[-1].get("event") == "start":
-        return "killed"
-    return "pending"
+    return "killed" if attempts.unfinished else "pending"
 
 
-def log_tail(paths: JobPaths) -> list[str]:
-    """Return the last LOG_TAIL lines of the log; an empty list if there is none."""
-    try:
-        return paths.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
-    except OSError:
-        return []
+class JobView(NamedTuple):
+    """A job, its files, and the state that they had when they were read."""
+
+    job: Job
+    paths: JobPaths
+    state: State
+
+    @classmethod
+    def of(cls, planned: PlannedJob) -> "JobView":
+        """Read the state of a job."""
+        return cls(planned.job, planned.paths, state_of(planned.paths))
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job is still to run, and does not run now."""
+        return self.state in TO_RUN
 
 
 # --- as JSON -----------------------------------------------------------------------------------------------------------
@@ -140,11 +112,12 @@ def plan_row(job: Job, state: State) -> dict[str, Any]:
     }
 
 
-def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
+def progress_of(view: JobView) -> dict[str, Any]:
     """Return a job's progress; None for values not known yet. `epoch` counts whole epochs, `test_error` is in percent.
 
     Fingerprints are left out, because computing them for 10,000 jobs is slow and they are rarely needed.
     """
+    job, paths, state = view
     epochs = job.most_epochs
     record = read_json(paths.record) if state == "done" else None
     lease = (read_json(paths.lease) or {}) if state == "running" else {}
@@ -164,13 +137,13 @@ def progress_of(job: Job, paths: JobPaths, state: State) -> dict[str, Any]:
         "epochs": epochs,
         "test_error": error,
         "outcome": record.get("outcome") if record else None,
-        "attempts": len(starts_of(paths)),
+        "attempts": len(Attempts.read(paths).starts),
     }
 
 
-def status_json(jobs: Iterable[tuple[Job, JobPaths, State]]) -> str:
+def status_json(views: Iterable[JobView]) -> str:
     """Return the text of `status --json`: a line for each job with stable keys, and the number of jobs in each state."""
-    rows = [plan_row(job, state) | progress_of(job, paths, state) for job, paths, state in jobs]
+    rows = [plan_row(view.job, view.state) | progress_of(view) for view in views]
     lines = ",\n".join("    " + json.dumps(row) for row in rows)
     counts = json.dumps(count_states([row["state"] for row in rows]))
     return f'{{\n  "jobs": [\n{lines}\n  ],\n  "counts": {counts}\n}}\n'

@@ -51,7 +51,6 @@ def check_speed(record: RunRecord, epochs: int, error: Note) -> None:
 
 def images_trained(record: RunRecord, epochs: int) -> int | None:
     """Return the number of training images in `epochs` epochs of the job's recipe; None if the recipe cannot be read."""
-    from runner.training.batches import images_an_epoch
     from zoo.recipe import recipe_from
 
     try:
@@ -62,7 +61,7 @@ def images_trained(record: RunRecord, epochs: int) -> int | None:
     for first, last in ((0, min(epochs, recipe.epochs)), (recipe.epochs, epochs)):
         if last > first:
             stage = recipe.stage_of(first)
-            total += (last - first) * images_an_epoch(record.protocol.training_images - stage.left_out, stage.recipe)
+            total += (last - first) * stage.recipe.images_per_epoch(record.protocol.training_images - stage.left_out)
     return total
 
 

@@ -54,7 +54,8 @@ def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of
 
 def _markdown_cells(row: Row) -> list[str]:
     """Return model, error, trained, paper, gap, verdict."""
-    source = "" if pd.isna(row.reported) else f"{reported_text(row)} ({escape(row.paper)}, {escape(row.where)})"
+    place = "" if pd.isna(row.reported) else f" ({escape(row.paper)}, {escape(row.where)})"
+    source = reported_text(row) + place
     return [
         escape(title_of(row)),
         with_caveats(row),

@@ -34,7 +34,7 @@ COLOURS = {  # in addition to symbol and word, which suffice without colour
     "more seeds": "yellow",
     "not comparable": "yellow",
     "not run": "dim",
-    "no paper figure": "dim",
+    "not judged": "dim",
     "holds": "green",
     "fails": "red",
     "equivalent": "green",

@@ -11,8 +11,10 @@ SUBMIT = "runner submit --suite"
 
 
 def reported_text(row: Row) -> str:
-    """Return the reported error as printed; '' if there is none."""
-    return "" if pd.isna(row.reported) else row.printed
+    """Return the reported error as printed, in brackets if it is only shown and not judged; '' if there is none."""
+    if not pd.isna(row.reported):
+        return row.printed
+    return "" if pd.isna(row.context) else f"({row.context})"
 
 
 def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:

@@ -26,8 +26,14 @@ def kind_of(job: Job) -> Kind:
 
 def epoch_images(job: Job) -> int:
     """Return how many images an epoch of the job trains on."""
-    recipe = job.effective_recipe
-    return get_dataset(job.dataset).training_images(recipe.get("holdout", 0), recipe.get("subset", 0))
+    from zoo.recipe import recipe_from
+
+    dataset = get_dataset(job.dataset)
+    try:
+        recipe = recipe_from(job.effective_recipe)
+    except ValueError:  # of another version of the recipe language
+        return dataset.train_size
+    return recipe.images_per_epoch(dataset.training_images(recipe.holdout, recipe.subset))
 
 
 def measured_seconds(device: str) -> dict[Kind, float]:

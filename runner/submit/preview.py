@@ -12,7 +12,7 @@ from benchmarks.records import Job
 from runner.console import to_stderr
 from runner.engines.config import EngineSettings, engine_named
 from runner.engines.slots import Slot, make_slots, threads_per_slot
-from runner.files import read_json
+from runner.jobs.attempts import Failure
 from runner.jobs.paths import JobPaths
 from runner.jobs.state import TO_RUN, State, count_states, plan_row, state_of
 from runner.submit.estimate import expected_seconds, rough_seconds
@@ -56,11 +56,9 @@ def states_of(planned: Sequence[Job]) -> list[State]:
 
 
 def is_retried(paths: JobPaths, state: State, settings: Settings) -> bool:
-    """Return whether a submit runs a failed job again: infrastructure failures yes, a model's own failures only by `retry`."""
-    if state != "failed":
-        return False
-    kind = (read_json(paths.failure) or {}).get("kind")
-    return kind == "infrastructure" or (kind == "refused" and settings.options.force_resume)
+    """Return whether a submit runs a job again that has failed."""
+    failure = Failure.read(paths) if state == "failed" else None
+    return failure is not None and failure.is_retried(force_resume=settings.options.force_resume)
 
 
 def plan_object(planned: Sequence[Job], states: Sequence[State], settings: Settings) -> dict[str, Any]:

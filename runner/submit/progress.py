@@ -14,8 +14,9 @@ from rich.text import Text
 
 from benchmarks.records import Job
 from runner.files import read_json
-from runner.jobs.paths import JobPaths
-from runner.jobs.state import State, progress_of, state_of
+from runner.jobs.attempts import Failure
+from runner.jobs.paths import JobPaths, PlannedJob
+from runner.jobs.state import JobView, State, progress_of, state_of
 from runner.submit.estimate import Kind, epoch_images, epoch_operations, kind_of, seconds_left
 from runner.text import duration, percent
 
@@ -28,7 +29,7 @@ SYMBOLS: dict[str, str] = {
 class Progress:
     """Follow the jobs of one submit through their files; `tick` may be called at any rate."""
 
-    def __init__(self, jobs: Iterable[tuple[Job, JobPaths]], console: Console) -> None:
+    def __init__(self, jobs: Iterable[PlannedJob], console: Console) -> None:
         self.jobs = list(jobs)
         self.console = console
         self.states: dict[JobPaths, State] = {paths: state_of(paths) for _, paths in self.jobs}
@@ -69,7 +70,7 @@ class Progress:
                 continue
             before, state = self.states[paths], state_of(paths)
             self.states[paths] = state
-            facts = progress_of(job, paths, state)
+            facts = progress_of(JobView(job, paths, state))
             self._parts.pop(paths, None)
             if state == "running":
                 lease = read_json(paths.lease) or {}
@@ -86,7 +87,8 @@ class Progress:
                 extra = "" if facts["outcome"] == "finished" else f"  {facts['outcome']}"
                 self.say(f"{SYMBOLS[state]} {job.key}  {percent(facts['test_error'])}{extra}")
             elif state != "running" and before == "running":
-                why = str((read_json(paths.failure) or {}).get("what", "")).split("\n")[0]
+                failure = Failure.read(paths)
+                why = failure.what.split("\n")[0] if failure else ""
                 where = f"{state} after epoch {facts['epoch']} of {facts['epochs']}"
                 self.say(f"{SYMBOLS[state]} {job.key}  {where}{': ' * bool(why)}{why}")
         self._slots = max(self._slots, len(running))
@@ -107,7 +109,7 @@ class Progress:
         state = self.states[paths]
         if state in ("done", "failed"):
             return 0.0
-        facts = progress_of(job, paths, state)
+        facts = progress_of(JobView(job, paths, state))
         return max(0.0, (facts["epochs"] or 1) - (facts["epoch"] or 0) - self._parts.get(paths, 0.0))
 
     @functools.cached_property

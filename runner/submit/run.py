@@ -19,18 +19,10 @@ from runner.console import redirect
 from runner.engines.config import EngineSettings, Slurm
 from runner.engines.local import Work, run_inline, run_local
 from runner.engines.slots import Slot, threads_per_slot
-from runner.files import read_json, read_lines
+from runner.jobs.attempts import Attempts, Failure, FailureKind
 from runner.jobs.find import record_submission
-from runner.jobs.paths import JobPaths, host, job_lock, output_file
-from runner.jobs.state import (
-    MAX_FAILURES,
-    TO_RUN,
-    State,
-    failures_in_a_row,
-    state_of,
-    status_json,
-    submit_lock,
-)
+from runner.jobs.paths import JobPaths, PlannedJob, host, job_lock, output_file
+from runner.jobs.state import JobView, State, state_of, status_json, submit_lock
 from runner.locks import locked_within
 from runner.sources import source
 from runner.submit.preview import Settings, is_retried, plan_line, same_as_reference_lines
@@ -38,6 +30,14 @@ from runner.submit.progress import Progress
 from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind, mark_behind
 from runner.worker.options import submitter
+
+KIND_TEXTS: dict[FailureKind, str] = {
+    "model": "the model's own failure",
+    "refused": "a resume that needs your decision",
+    "outdated": "a job from an older version",
+    "infrastructure": "an infrastructure failure",
+    "unknown": "an infrastructure failure",
+}
 
 
 def check_data(planned: Sequence[Job], settings: Settings, say: Callable[[str], object]) -> None:
@@ -66,8 +66,8 @@ def run(
     """
     engine, submitted_by = settings.engine_settings(), submitter()
     source()  # raises for modules of another checkout, or a commit that a record cannot store
-    pairs = [(job, JobPaths.of(job)) for job in planned]
-    states: list[State] = ["pending" if restart else state_of(paths) for _, paths in pairs]
+    jobs = [PlannedJob.of(job) for job in planned]
+    states: list[State] = ["pending" if restart else state_of(paths) for _, paths in jobs]
     threads = threads_per_slot()
     slots = settings.slots()
     for line in (*same_as_reference_lines(planned, slots), plan_line(planned, states, settings, slots)):
@@ -82,13 +82,13 @@ def run(
 
     submission = secrets.token_hex(8)
     with submit_lock():
-        _write_jobs(pairs, states, suite, settings, submission, restart, sequential)
+        _write_jobs(jobs, states, suite, settings, submission, restart, sequential)
         if not waiting:
             if is_behind():  # an earlier submit was killed, or left its jobs to SLURM
-                done = [paths for _, paths in pairs]
+                done = [paths for _, paths in jobs]
                 with BackgroundSync(done, warn=lambda line: console.print(line, markup=False)):
                     pass
-            return _print_end(pairs, suite, settings, console, [])
+            return _print_end(jobs, suite, settings, console, [])
         here = {
             "device": slots[0].device if slots else settings.options.device,
             "threads": threads,
@@ -96,16 +96,16 @@ def run(
             "submitted_by": submitted_by,
             "on_other_device": engine.on_other_device,
         }
-        work = Work(pairs, settings.options.model_copy(update=here))
+        work = Work(jobs, settings.options.model_copy(update=here))
         queue = _queue(work, engine, console) if isinstance(engine, Slurm) else None
         if queue is not None and not settings.follow:
             mark_behind()
             if settings.json:
-                _print_json(pairs)
+                sys.stdout.write(status_json(map(JobView.of, jobs)))
             console.print("Next: runner status --watch; runner sync updates MLflow", soft_wrap=True)
             return 0
         received = _run_to_end(work, queue, engine, slots, console)
-        return _print_end(pairs, suite, settings, console, received)
+        return _print_end(jobs, suite, settings, console, received)
 
 
 def _run_to_end(work: Work, queue: Any, engine: EngineSettings, slots: list[Slot], console: Console) -> list[int]:
@@ -126,7 +126,7 @@ def _run_to_end(work: Work, queue: Any, engine: EngineSettings, slots: list[Slot
 
 
 def _write_jobs(
-    pairs: Sequence[tuple[Job, JobPaths]],
+    jobs: Sequence[PlannedJob],
     states: Sequence[State],
     suite: str,
     settings: Settings,
@@ -135,7 +135,7 @@ def _write_jobs(
     sequential: Collection[str],
 ) -> None:
     """Write the jobs and this submission to .runs; raise UserError for a running job that should restart."""
-    for (job, paths), state in zip(pairs, states, strict=True):
+    for (job, paths), state in zip(jobs, states, strict=True):
         paths.write_job(job)
         if state == "done":
             with locked_within(paths.lock, 0) as held:
@@ -157,7 +157,7 @@ def _write_jobs(
             "time": utc(datetime.now(UTC)),
             "submission": submission,
             "suite": suite,
-            "fingerprints": [job.fingerprint for job, _ in pairs],
+            "fingerprints": [job.fingerprint for job, _ in jobs],
             "host": host(),
             "pid": os.getpid(),
         }
@@ -217,36 +217,32 @@ def _signals(work: Work, progress: Progress, on_stop: str) -> Any:
 
 
 def _print_end(
-    pairs: Sequence[tuple[Job, JobPaths]], suite: str, settings: Settings, console: Console, received: list[int]
+    jobs: Sequence[PlannedJob], suite: str, settings: Settings, console: Console, received: list[int]
 ) -> int:
     """Print the end of a submit: failures with their logs, and the next command. Return the exit code."""
-    states = {paths: state_of(paths) for _, paths in pairs}
+    views = [JobView.of(planned) for planned in jobs]
+    states = [view.state for view in views]
     if settings.json:
-        _print_json(pairs)
+        sys.stdout.write(status_json(views))
     # Includes jobs that were given up when the disk had no room for failure.json.
-    failed = [
-        (job, paths)
-        for job, paths in pairs
-        if states[paths] == "failed"
-        or (states[paths] in TO_RUN and failures_in_a_row(read_lines(paths.attempts)) >= MAX_FAILURES)
-    ]
-    for job, paths in failed:
-        explain_failure(job, paths, console)
-    done = sum(state == "done" for state in states.values())
-    line = f"{done} of {len(pairs)} done"
+    failed = [view for view in views if view.state == "failed" or (view.waits and Attempts.read(view.paths).given_up)]
+    for view in failed:
+        explain_failure(view.job, view.paths, console)
+    done = states.count("done")
+    line = f"{done} of {len(views)} done"
     if received:
         end = "stopped. The same command continues from the checkpoints."
         if settings.engine_settings().kind == "slurm":
-            which = f"--suite {suite}" if suite in SUITES else " ".join(job.key for job, _ in pairs)
+            which = f"--suite {suite}" if suite in SUITES else " ".join(view.job.key for view in views)
             end = f"SLURM continues with the other jobs. The same command follows them; runner stop {which} stops them."
         console.print(f"{line}; {end}", highlight=False, soft_wrap=True)
         return 128 + received[0]
     if failed:
-        again = "runner retry --failed" if any(states[paths] == "failed" for _, paths in failed) else "the same command"
+        again = "runner retry --failed" if "failed" in states else "the same command"
         console.print(f"{line}, {len(failed)} failed; after fixing the cause: {again}", highlight=False, soft_wrap=True)
         return 1
-    if done < len(pairs):
-        running = sum(state == "running" for state in states.values())
+    if done < len(views):
+        running = states.count("running")
         others = f"{running} running elsewhere (runner status)" if running else "the other jobs were stopped"
         console.print(f"{line}, {others}; the same command continues with the rest", highlight=False, soft_wrap=True)
         return 0
@@ -255,22 +251,14 @@ def _print_end(
     return 0
 
 
-def _print_json(pairs: Sequence[tuple[Job, JobPaths]]) -> None:
-    sys.stdout.write(status_json((job, paths, state_of(paths)) for job, paths in pairs))
-
-
 def explain_failure(job: Job, paths: JobPaths, console: Console) -> None:
     """Print a failed job: key, what failed and where, the log's path and its last lines."""
-    failure = read_json(paths.failure) or {}
-    kind = {
-        "model": "the model's own failure",
-        "refused": "a resume that needs your decision",
-        "outdated": "a job from an older version",
-    }.get(str(failure.get("kind")), "an infrastructure failure")
+    failure = Failure.read(paths) or Failure("infrastructure")
+    what = failure.what or "ended several times without an error message; is the disk full?"
     lines = [
-        f"✗ {job.key}: {failure.get('what', 'ended several times without an error message; is the disk full?')}",
-        f"  {kind}, at {failure.get('where', '?')}; log: {paths.log}",
-        *(f"  | {line}" for line in failure.get("log_tail", [])[-8:]),
+        f"✗ {job.key}: {what}",
+        f"  {KIND_TEXTS[failure.kind]}, at {failure.where}; log: {paths.log}",
+        *(f"  | {line}" for line in failure.log_tail[-8:]),
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -20,8 +20,8 @@ from benchmarks.records import Job
 from benchmarks.suites import Suite
 from benchmarks.verdicts import INTERIM_SIZES, MIN_SEEDS, next_interim_size
 from runner.jobs.find import all_jobs, read_jobs
-from runner.jobs.paths import JobPaths, results_folder, runs_folder
-from runner.jobs.state import state_of, status_json
+from runner.jobs.paths import Group, JobPaths, PlannedJob, results_folder, runs_folder
+from runner.jobs.state import JobView, state_of, status_json
 from runner.submit.plan import make_jobs
 from runner.submit.preview import Settings, is_retried
 from runner.submit.run import run as run_jobs
@@ -80,10 +80,8 @@ def check_max_seeds(max_seeds: int) -> None:
         raise UserError(f"--max-seeds is {max_seeds}, expected {INTERIM_SIZES[0]} to {INTERIM_SIZES[-1]}")
 
 
-def plan_round(
-    templates: list[Job], suite: Suite, settings: Settings, max_seeds: int
-) -> dict[tuple[str, str], Decision]:
-    """Analyse every row of these jobs' models; return what to run next, by (data set, model)."""
+def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds: int) -> dict[Group, Decision]:
+    """Analyse every row of these jobs' models; return what to run next, by group."""
     evidence = read(results_folder(), runs_folder())
     board = make_board(evidence, suite.datasets, {job.model for job in templates})
     rows = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
@@ -94,14 +92,14 @@ def plan_round(
         place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
         board_row: Any = rows.get(place)
         if board_row is None:  # no run under this profile yet
-            row = Row("not run" if has_figure.get(place[:2]) else "no paper figure")
+            row = Row("not run" if has_figure.get(place[:2]) else "not judged")
         else:
             here = counted
             for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):
                 here = here[here[column] == value]
             row = Row(board_row.verdict, board_row.n, board_row.seeds, frozenset(here["seed"].tolist()))
         unavailable, failed = _unavailable(template, settings)
-        steps[place[:2]] = decide(template, row, unavailable, failed, max_seeds)
+        steps[Group.of(template)] = decide(template, row, unavailable, failed, max_seeds)
     return steps
 
 
@@ -170,5 +168,4 @@ def run(
 
 def print_json(planned: list[Job]) -> None:
     """Print the object of `status --json` for these jobs."""
-    placed = [(job, JobPaths.of(job)) for job in planned]
-    sys.stdout.write(status_json((job, paths, state_of(paths)) for job, paths in placed))
+    sys.stdout.write(status_json(JobView.of(PlannedJob.of(job)) for job in planned))

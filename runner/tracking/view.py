@@ -12,8 +12,9 @@ from benchmarks import records
 from benchmarks.canonical import canonical_json
 from benchmarks.records import Job, RunRecord
 from runner.files import read_json, read_lines
+from runner.jobs.attempts import Attempts, Failure
 from runner.jobs.paths import JobPaths, now_ms
-from runner.jobs.state import State, is_locked, last_run, leased_elsewhere, state_of
+from runner.jobs.state import State, is_locked, leased_elsewhere, state_of
 
 RUN_TAG = "reprozoo.run"  # our random run id, which identifies the MLflow run
 
@@ -54,12 +55,12 @@ class View:
     @property
     def end_ms(self) -> int:
         """End of the run in ms since the epoch; for a killed process, its last sign of life."""
-        lines = read_lines(self.paths.attempts)
+        attempts = Attempts.read(self.paths)
         if self.record is not None:
-            return max(_ms(self.record.finished), lines[-1].get("time", 0) if lines else 0)
-        if lines and lines[-1].get("event") == "end":
-            return lines[-1]["time"]
-        signs = [*lines[-1:], *read_lines(self.paths.metrics)[-1:], *read_lines(self.paths.system)[-1:]]
+            return max(_ms(self.record.finished), attempts.last.get("time", 0))
+        if attempts.ended:
+            return attempts.last["time"]
+        signs = [attempts.last, *read_lines(self.paths.metrics)[-1:], *read_lines(self.paths.system)[-1:]]
         signs.append(read_json(self.paths.lease) or {})
         return max((sign["time"] for sign in signs if is_number(sign.get("time"))), default=now_ms())
 
@@ -100,7 +101,8 @@ class View:
                 "data_verified": self.record.data.verified,
             }
         if self.state == "failed":
-            tags["failure"] = (read_json(self.paths.failure) or {}).get("what")
+            failure = Failure.read(self.paths)
+            tags["failure"] = (failure and failure.what) or None
         return {name: _text(value) for name, value in tags.items() if value is not None}
 
     def artifacts(self) -> list[Path]:
@@ -125,17 +127,17 @@ def read_view(paths: JobPaths, suites: dict[str, set[str]], known: Job | None) -
     # Stamped before reading, so that a later write changes the next signature.
     files = tuple(_stamp(path) for path in (paths.record, paths.attempts, paths.metrics, paths.system))
     job = known or paths.read_job()
-    attempts = read_lines(paths.attempts)
+    attempts = Attempts.read(paths)
     record, record_sha256 = None, None
     if state == "done":
         record = records.load(paths.record)
         record_sha256 = hashlib.sha256(paths.record.read_bytes()).hexdigest()
-    run = record.run if record is not None else last_run(attempts)
+    run = record.run if record is not None else attempts.last_run
     if run is None or not re.fullmatch(r"[0-9a-f]{32}", run):
         return None
     settled = not (is_locked(paths) or leased_elsewhere(paths))
     suite = ",".join(sorted(suites.get(job.fingerprint, ())))
-    starts = [line for line in attempts if line.get("event") == "start" and line.get("run") == run]
+    starts = [line for line in attempts.starts if line.get("run") == run]
     signature = (state, settled, suite, *files)
     return View(paths, job, state, run, starts, record, record_sha256, settled, suite, signature)
 

@@ -183,14 +183,6 @@ def batch_bounds(images: int, recipe: Recipe) -> list[tuple[int, int]]:
     return bounds
 
 
-def images_an_epoch(images: int, recipe: Recipe) -> int:
-    """Return the number of images in an epoch: the total of `batch_bounds`, without building the list."""
-    if isinstance(recipe.order, Fixed) and recipe.order.updates:
-        return recipe.order.updates * recipe.batch_size
-    drops = isinstance(recipe.order, Shuffled) and recipe.order.drop_last
-    return images - images % recipe.batch_size if drops else images
-
-
 def image_order(images: int, recipe: Recipe, epoch: int, generator: torch.Generator, seed: int) -> Tensor:
     """Return the indices of the images, int64, in the order in which an epoch (counted from 0) reads them.
 

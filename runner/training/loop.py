@@ -43,11 +43,15 @@ class Stopped(Exception):
 class Hooks:
     """The loop's calls into the process around it, all in the loop's thread. An exception ends the training."""
 
-    stop: Callable[[], bool]  # called before the first step, after each step, and between an evaluation's batches
+    # called before the first step, after each call of the step, and between an evaluation's batches
+    stop: Callable[[], bool]
     save: Callable[[Checkpoint], None]  # the checkpoint is durable when it returns
-    progress: Callable[[dict[str, Any]], None]  # cheap; called after each step
+    # called after each call of the step, which hand-written passes use for many steps, and with step 0 after each epoch
+    progress: Callable[[dict[str, Any]], None]
     log: Callable[[str], None]
-    watch: Callable[[int, Tensor], None] | None = None  # called after each step: steps left in the epoch, its totals
+    watch: Callable[[int, Tensor], None] | None = (
+        None  # called after every single step: steps left in the epoch, its totals
+    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class Training:
         while state.step < steps:
             if self.stage.recipe.schedule.within_epochs:
                 self._set_rate()
-            updates = min(self.step.updates, steps - state.step)
+            updates = min(self.step.updates, steps - state.step) if hooks.watch is None else 1
             images, labels = self.batches.several(state.step, updates)
             self.step(images, labels)
 

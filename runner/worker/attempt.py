@@ -21,16 +21,18 @@ from benchmarks.canonical import canonical_json
 from benchmarks.errors import UserError
 from benchmarks.files import write_atomically
 from benchmarks.records import DataFacts, Job, save
-from runner.files import append_line, read_lines
+from runner.jobs.attempts import Attempts, Failure, FailureKind, Outcome, append_end, append_start
 from runner.jobs.find import sequential_jobs
-from runner.jobs.paths import JobPaths, boot_id, host, job_lock, now_ms
-from runner.jobs.state import TO_RUN, last_run, log_tail, starts_of, state_of, too_many_failures
+from runner.jobs.paths import JobPaths, host, job_lock
+from runner.jobs.state import TO_RUN, state_of
 from runner.sources import source
 from runner.text import percent
 from runner.training import memory
-from runner.worker.lease import Lease, Log, sampling
+from runner.worker.lease import Lease
+from runner.worker.log import Log
 from runner.worker.options import RunOptions
 from runner.worker.record import curve_csv, environment, make_record, rehearse, weights_bytes
+from runner.worker.samples import sampling
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +80,9 @@ def run_bundle(folders: Iterable[Path], worker: Worker) -> None:
         if worker.stopping.is_set():
             return
         paths = JobPaths(folder)
-        if state_of(paths) not in TO_RUN or paths.stop.exists() or too_many_failures(paths, worker.options.submission):
+        if state_of(paths) not in TO_RUN or paths.stop.exists():
+            continue
+        if Attempts.read(paths).given_up_by(worker.options.submission):
             continue
         with job_lock(paths) as held:
             if held and state_of(paths, holding_lock=True) in TO_RUN:
@@ -87,80 +91,61 @@ def run_bundle(folders: Iterable[Path], worker: Worker) -> None:
                     return  # a GPU that failed once fails until the process ends, so the next jobs get a new process
 
 
-def _run_job(paths: JobPaths, worker: Worker) -> str:
+def _run_job(paths: JobPaths, worker: Worker) -> Outcome:
     """Run one attempt and return its outcome. Exceptions of the attempt are recorded, not raised."""
-    attempts = read_lines(paths.attempts)
+    attempts = Attempts.read(paths)
     paths.tidy()
-    if not attempts:  # other files are left only if a kill interrupted the move to old/
+    if not attempts.lines:  # other files are left only if a kill interrupted the move to old/
         paths.archive(keep=(paths.log, paths.lease))
-    run = last_run(attempts) or secrets.token_hex(16)
+    run = attempts.last_run or secrets.token_hex(16)
     log = Log(paths.log, worker.echo)
-    ending: dict[str, Any] = {"outcome": "infrastructure"}
+    outcome: Outcome = "infrastructure"
+    error_line = None
     with log.capture() if worker.own_process else contextlib.nullcontext():
-        append_line(paths.attempts, _start_line(paths, run, worker.options))
+        _append_start(paths, run, worker.options)
         try:
             job = paths.read_job()
             log(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {job.key}  {job.fingerprint[:8]}  pid {os.getpid()}")
             attempt = JobAttempt(paths, job, run, worker, log)
             with attempt.lease, sampling(paths.system, worker.options.device):
-                ending = {"outcome": attempt.execute()}
+                outcome = attempt.execute()
         except Exception as error:
-            ending = _failed(paths, error, log, worker.options.device)
+            failure = _record_failure(paths, error, log, worker.options.device)
+            outcome, error_line = failure.kind, failure.what[:500]
         finally:
-            with contextlib.suppress(OSError):  # on a full disk: an attempt without an end line counts as killed
-                append_line(paths.attempts, {"event": "end", "time": now_ms(), **ending})
+            append_end(paths, outcome, error_line)
             paths.lease.unlink(missing_ok=True)
-    return str(ending["outcome"])
+    return outcome
 
 
-def _start_line(paths: JobPaths, run: str, options: RunOptions) -> dict[str, Any]:
-    """Return an attempt's start line, its first trace in attempts.jsonl.
-
-    `checkpoint`, the checkpoint's modification time in ns, shows whether the previous attempt got further than the one
-    before it.
-    """
-    return {
-        "event": "start",
-        "time": now_ms(),
-        "host": host(),
-        "boot": boot_id(),
-        "pid": os.getpid(),
-        "run": run,
-        "submission": options.submission,
-        "checkpoint": paths.checkpoint.stat().st_mtime_ns if paths.checkpoint.exists() else 0,
-        "device": options.device,
-        "threads": options.threads,
-    }
+def _append_start(paths: JobPaths, run: str, options: RunOptions) -> None:
+    append_start(paths, run=run, submission=options.submission, device=options.device, threads=options.threads)
 
 
-def _failed(paths: JobPaths, error: Exception, log: Log, device: str) -> dict[str, Any]:
-    """Record a failure. Infrastructure failures are retried; a model's own and those of outdated jobs are not."""
+def _record_failure(paths: JobPaths, error: Exception, log: Log, device: str) -> Failure:
+    """Log an exception and write it to failure.json; return the failure."""
+    kind = kind_of(error)
     if isinstance(error, UserError):
-        kind, what = ("outdated" if isinstance(error, OutdatedError) else "infrastructure"), str(error)
+        what = str(error)
         log(f"error: {what}")
     else:
-        kind, what = kind_of(error), f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {error}"
         log("".join(traceback.format_exception(error)))
         if memory.ran_short(error):
             job = paths.read_job()
             what = memory.out_of_memory(job.key, job.effective_recipe["batch_size"], str(error), device == "cuda")
             log(f"error: {what}")
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    note = {
-        "kind": kind,
-        "what": what[:2000],
-        "where": f"{Path(frame.filename).name}:{frame.lineno}",
-        "time": now_ms(),
-        "log_tail": log_tail(paths),
-    }
-    with contextlib.suppress(OSError):  # on a full disk the end line may still fit
-        write_atomically(paths.failure, canonical_json(note))
-    return {"outcome": kind, "error": what[:500]}
+    failure = Failure.now(paths, kind, what[:2000], f"{Path(frame.filename).name}:{frame.lineno}")
+    failure.write(paths)
+    return failure
 
 
-def kind_of(error: Exception) -> str:
-    """Return 'model' for the model's own failure, 'refused' for a resume that needs a decision, else 'infrastructure'."""
-    if isinstance(error, (MemoryError, OSError, ImportError)):
+def kind_of(error: Exception) -> FailureKind:
+    """Return the kind of the failure that an exception of an attempt is."""
+    if isinstance(error, OutdatedError):
+        return "outdated"
+    if isinstance(error, (UserError, MemoryError, OSError, ImportError)):
         return "infrastructure"
     import torch
 
@@ -193,7 +178,7 @@ class JobAttempt:
         self._stop_file = str(paths.stop)  # a str: building the path takes longer than checking it
         self._stop_checked = -STOP_CHECK_SECONDS
 
-    def execute(self) -> str:
+    def execute(self) -> Outcome:
         """Train and write the results. Return 'finished' or 'interrupted'.
 
         Raise UserError for a job that cannot run here or results that cannot be written, ResumeRefused for a checkpoint
@@ -339,7 +324,7 @@ class JobAttempt:
         self.log(f"checkpoint.pt {why}: moved to old/ with the job's other files; starting from the first epoch")
         self.paths.archive(keep=(self.paths.log, self.paths.lease))
         self.run = secrets.token_hex(16)
-        append_line(self.paths.attempts, _start_line(self.paths, self.run, self.options))
+        _append_start(self.paths, self.run, self.options)
 
     def _save(self, state: "Checkpoint") -> None:
         """Save the checkpoint first, then the curve so far.
@@ -355,7 +340,7 @@ class JobAttempt:
     def _known(self, data: DataFacts, device: "torch.device", switches: dict[str, Any]) -> dict[str, Any]:
         """Return the parts of the record that are known before the first step."""
         return {
-            "starts": starts_of(self.paths),
+            "starts": Attempts.read(self.paths).starts,
             "environment": environment(device, switches),
             "data": data,
             "sequential": self.job.fingerprint in sequential_jobs(),

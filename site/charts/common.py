@@ -25,7 +25,7 @@ VERDICT_STYLES = {  # colour and marker of a verdict; the legend has the word
     "inconclusive": (PINK, "square"),
     "more seeds": (GREY, "circle-dot"),
     "not comparable": (GREY, "x"),
-    "no paper figure": (GREY, "circle-open"),
+    "not judged": (GREY, "circle-open"),
     "holds": (GREEN, "circle"),
     "fails": (ORANGE, "x"),
 }

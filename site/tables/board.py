@@ -184,7 +184,7 @@ def _why(row: Any, attempts: pd.DataFrame) -> str:
     """Return the verdict's reason. For a model without runs, return the results of others, or why no figure can judge it."""
     if row.runs:
         return sentence(escape.short(row.reason))
-    unjudged = sentence(escape.short(row.reason)) if row.verdict == "no paper figure" else ""
+    unjudged = sentence(escape.short(row.reason)) if row.verdict == "not judged" else ""
     return others_sentence(attempts, row) or unjudged
 
 
