@@ -17,8 +17,8 @@ from runner.files import append_line, read_last_line, read_lines
 from runner.jobs import paths as jobs
 from runner.jobs.attempts import FAILURE_KINDS, Attempts, Failure
 from runner.jobs.find import all_jobs, find_job
-from runner.jobs.paths import JobPaths, host, job_lock, runs_folder
-from runner.jobs.state import state_of
+from runner.jobs.paths import JobPaths, PlannedJob, host, job_lock, runs_folder
+from runner.jobs.state import JobView, progress_of, state_of
 
 
 def a_job(**changes) -> Job:
@@ -171,6 +171,26 @@ def test_another_hosts_lease_is_believed_for_three_minutes(paths):
     for nothing in ("{torn", '{"host": "elsewhere", "time": 1' + "0" * 400 + "}"):  # a number that no float can hold
         paths.lease.write_text(nothing)
         assert state_of(paths) == "pending"
+
+
+@pytest.mark.parametrize(
+    ("record", "epoch"),
+    [
+        ({"outcome": "finished", "test_error": 1.5}, 137),
+        ({"outcome": "diverged", "diverged_epoch": 138, "test_error": None}, 138),
+    ],
+)
+def test_a_done_job_shows_the_epoch_at_which_its_schedule_ended_it(tmp_path, record, epoch):
+    """Of at most 143 + 500 epochs it trained 137."""
+    job = a_job(recipe={"epochs": 143, "second_stage": {"epochs": 500}})
+    planned = PlannedJob(job, JobPaths.of(job, tmp_path))
+    for number in (1, 2, 137):
+        append_line(planned.paths.metrics, {"epoch": number, "test_error": 2.0})
+    assert progress_of(JobView.of(planned))["epoch"] == 137
+    planned.paths.record.write_text(json.dumps(record))
+    progress = progress_of(JobView.of(planned))
+    assert (progress["state"], progress["epoch"], progress["epochs"]) == ("done", epoch, 643)
+    assert progress["test_error"] == record["test_error"]
 
 
 def test_torn_lines_are_skipped_and_later_ones_are_read(tmp_path):

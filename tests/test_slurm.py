@@ -17,7 +17,7 @@ import pytest
 from one_node_slurm import Slurm, missing, wait_for
 
 from benchmarks.records import load
-from runner.engines import slurm, slurm_queue
+from runner.engines import slurm, slurm_array
 from runner.files import read_json, read_lines
 from runner.jobs import paths as jobs
 from runner.jobs.find import all_jobs
@@ -266,7 +266,7 @@ def test_what_a_dying_controller_forgets_is_queued_again(on_slurm, runner):
     time.sleep(8)  # known for good
 
     def forget():
-        wait_for(lambda: slurm_queue.NAME in on_slurm.ask("squeue", "--noheader", "--format=%j"), "the array", 200)
+        wait_for(lambda: slurm_array.NAME in on_slurm.ask("squeue", "--noheader", "--format=%j"), "the array", 200)
         on_slurm.kill("slurmctld")
         on_slurm.start()
         on_slurm.ask("scancel", busy)
@@ -311,11 +311,11 @@ def test_a_task_that_was_cancelled_in_slurm_is_not_queued_again(on_slurm, runner
     busy = on_slurm.ask("sbatch", "--parsable", "--cpus-per-task=2", "--wrap=sleep 600", "--output=/dev/null")
 
     def cancel():
-        wait_for(lambda: slurm_queue.NAME in on_slurm.ask("squeue", "--noheader", "--format=%j"), "the array", 200)
+        wait_for(lambda: slurm_array.NAME in on_slurm.ask("squeue", "--noheader", "--format=%j"), "the array", 200)
         ours = [
             line.split("|")[0]
             for line in on_slurm.ask("squeue", "--noheader", "--format=%F|%j").splitlines()
-            if slurm_queue.NAME in line
+            if slurm_array.NAME in line
         ]
         on_slurm.ask("scancel", *ours)
 

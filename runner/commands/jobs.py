@@ -24,7 +24,6 @@ from runner.commands.shared import (
 
 if TYPE_CHECKING:
     from runner.jobs.state import JobView
-    from runner.submit.watch import QueueView
 
 
 def status(
@@ -33,37 +32,48 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """Show the jobs submitted in this checkout, with their states and progress."""
-    from runner.jobs.find import read_jobs
-    from runner.jobs.state import JobView, status_json
+    from runner.jobs.state import status_json
+    from runner.submit.status import status_text
     from runner.submit.watch import QueueView
 
-    queue = QueueView()
-
-    def read_view() -> list[JobView]:
-        jobs, problems = read_jobs(submitted(suite))
-        views = [JobView.of(planned) for planned in jobs]
-        if not json_:
-            queue.refresh([(view.paths, view.state) for view in views])
-        if not watch:
-            _warn_unreadable(problems)
-        return views
-
     if json_:
-        sys.stdout.write(status_json(read_view()))
-        return
-    if not watch:
-        print(_status_text(read_view(), queue))
-        return
+        sys.stdout.write(status_json(_read_views(suite)))
+    elif watch:
+        _watch(suite)
+    else:
+        views, queue = _read_views(suite), QueueView()
+        queue.refresh([(view.paths, view.state) for view in views])
+        print(status_text(views, queue))
+
+
+def _watch(suite: str | None) -> None:
+    """Show the jobs and refresh them every second, until none will run by itself."""
     from rich.live import Live
     from rich.text import Text
 
+    from runner.submit.status import status_text
+    from runner.submit.watch import QueueView
+
+    queue = QueueView()
     with Live(console=make_console(), refresh_per_second=2) as live:
         while True:
-            job_rows = read_view()
-            live.update(Text(_status_text(job_rows, queue), no_wrap=True, overflow="ellipsis"))
-            if not any(queue.will_run(paths, state) for _, paths, state in job_rows):
+            views = _read_views(suite, warn=False)
+            queue.refresh([(view.paths, view.state) for view in views])
+            live.update(Text(status_text(views, queue), no_wrap=True, overflow="ellipsis"))
+            if not any(queue.will_run(view.paths, view.state) for view in views):
                 return
             time.sleep(1)
+
+
+def _read_views(suite: str | None, *, warn: bool = True) -> "list[JobView]":
+    """Return the jobs submitted here, of one suite or all, with their states. With `warn`, name those that are left out."""
+    from runner.jobs.find import read_jobs
+    from runner.jobs.state import JobView
+
+    jobs, problems = read_jobs(submitted(suite))
+    if warn:
+        _warn_unreadable(problems)
+    return [JobView.of(planned) for planned in jobs]
 
 
 def _warn_unreadable(problems: list[str]) -> None:
@@ -72,39 +82,6 @@ def _warn_unreadable(problems: list[str]) -> None:
         print(f"runner: {line}", file=sys.stderr)
     if len(problems) > 3:
         print(f"runner: {len(problems) - 3} more job.json files can't be read", file=sys.stderr)
-
-
-def _status_text(views: "list[JobView]", queue: "QueueView") -> str:
-    """Return the jobs as a table, one line each; there may be 10,000."""
-    from benchmarks.plural import number
-    from runner.jobs.state import progress_of
-    from runner.submit.progress import SYMBOLS
-    from runner.text import columns, percent
-
-    if not views:
-        return "No job has been submitted in this checkout. Start with: runner submit --suite quickstart"
-    table = [("", "job", "state", "epoch", "error", "tries")]
-    for view in views:
-        facts, note = progress_of(view), queue.annotate(view.paths, view.state)
-        unusual = facts["outcome"] if facts["outcome"] not in (None, "finished") else None
-        table.append(
-            (
-                SYMBOLS[view.state],
-                facts["key"],
-                (unusual or view.state) + (f" ({note})" if note else ""),
-                f"{facts['epoch'] or 0}/{facts['epochs']}",
-                percent(facts["test_error"]),
-                str(facts["attempts"]),
-            )
-        )
-    counts = {state: sum(view.state == state for view in views) for state in SYMBOLS}
-    last = number(len(views), "job") + ": " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = [view for view in views if view.waits and not queue.will_run(view.paths, view.state)]
-    if queue.trouble:
-        last += f"; {queue.trouble}"
-    elif left:
-        last += f"; {len(left)} will start with the next `runner submit`"
-    return "\n".join([*columns(table), last])
 
 
 def logs(
@@ -208,11 +185,11 @@ def retry(
     if not failed_paths:
         raise UserError("nothing to retry: no job has failed" + (f" in the suite '{suite}'" if suite else ""))
     suites = suites_of_jobs()
-    pairs, problems = read_jobs(failed_paths)
-    if not pairs:
+    jobs, problems = read_jobs(failed_paths)
+    if not jobs:
         raise UserError(problems[0])
     _warn_unreadable(problems)
-    planned = [job for job, _ in pairs]
+    planned = [job for job, _ in jobs]
     suite_name = suite or min(suites.get(planned[0].fingerprint, {"retry"}))
     raise typer.Exit(run_jobs(planned, suite_name, settings, make_console(stderr=json_, submits=True), restart=True))
 

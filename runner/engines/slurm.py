@@ -21,7 +21,8 @@ from benchmarks.plural import number
 from runner.data.folder import data_folder
 from runner.engines.config import Slurm, walltime_seconds
 from runner.engines.local import Work, by_group, epochs_left, record_crash
-from runner.engines.slurm_queue import NAME, SlurmUnavailable, Task, TaskArray, tasks_of_jobs
+from runner.engines.slurm_array import NAME, TaskArray, arrays_folder, bundles_file
+from runner.engines.slurm_queue import QUERY_SECONDS, SlurmUnavailable, Task, tasks_of_jobs
 from runner.engines.slurm_task import run_task
 from runner.jobs.attempts import MAX_FAILURES, Attempts
 from runner.jobs.paths import JobPaths, PlannedJob, runs_folder
@@ -33,7 +34,6 @@ from runner.worker.options import RunOptions
 if TYPE_CHECKING:
     from submitit import SlurmExecutor
 
-QUERY_SECONDS = 15.0  # how often a following submit reads the queue
 LOST_SECONDS = 45.0  # a job missing from the queue for so long is queued again; shared files appear late
 SIGNAL_SECONDS = 120  # before the walltime ends; SLURM may give the signal up to a minute earlier
 
@@ -116,7 +116,7 @@ def queue_with(executor: "SlurmExecutor", calls: Sequence[tuple[Any, ...]]) -> l
 
 
 @dataclass
-class Queue:
+class SlurmJobs:
     """The jobs of one submit in SLURM's queue."""
 
     engine: Slurm
@@ -126,7 +126,7 @@ class Queue:
     _attempts: dict[Path, int] = field(default_factory=dict)  # how many it had when it was last queued
     _away: bool = False  # it was reported that SLURM doesn't answer
 
-    def queue(self, open_now: Sequence[JobView]) -> str:
+    def queue_waiting(self, open_now: Sequence[JobView]) -> str:
         """Queue the waiting jobs that no live task has, and say what was done. Raise SlurmUnavailable or sbatch's UserError."""
         with locked_within(runs_folder() / "slurm.lock", 60.0) as held:  # two submits in parallel queue no job twice
             if not held:
@@ -149,7 +149,7 @@ class Queue:
             for paths in bundle:
                 self._count_round(paths)
         name = f"{NAME}{self.options.submission}-{secrets.token_hex(2)}"
-        executor = executor_for(self.engine, name, runs_folder() / "slurm" / name)
+        executor = executor_for(self.engine, name, bundles_file(name).parent)
         keys = [[str(paths.folder.relative_to(runs_folder())) for paths in bundle] for bundle in bundles]
         # A node may not inherit our environment; each task finds its device itself.
         changes = {"data_dir": data_folder(self.options.data_dir)}
@@ -159,7 +159,7 @@ class Queue:
             slots_per_gpu=self.engine.slots_per_gpu,
             gpus=self.engine.gpus,
         )
-        array.write(executor.folder / "bundles.json")
+        array.write(bundles_file(name))
         calls = [(run_task, str(root()), name, index) for index in range(len(keys))]
         return queue_with(executor, calls)[0].split("_")[0], executor.folder
 
@@ -171,7 +171,7 @@ class Queue:
         if before >= MAX_FAILURES:
             raise UserError(
                 f"SLURM tasks ended {before} times in a row before they started {paths.name}; "
-                f"see the newest *_log.out in {runs_folder() / 'slurm'}"
+                f"see the newest *_log.out in {arrays_folder()}"
             )
 
     def follow(self, work: Work, tick: Callable[[], None], warn: Callable[[str], None]) -> None:
@@ -198,7 +198,7 @@ class Queue:
                         "SLURM",
                     ):
                         warn(f"{job.key}: its SLURM task ended without an error message; log: {paths.log}")
-                summary = self.queue([JobView.of(PlannedJob(job, paths)) for job, paths, _ in lost])
+                summary = self.queue_waiting([JobView.of(PlannedJob(job, paths)) for job, paths, _ in lost])
                 if summary:
                     warn(f"SLURM lost {number(len(lost), 'job')}: {summary}")
             self._away = False

@@ -1,17 +1,13 @@
-"""SLURM's queue: ask SLURM, and say which task of an array has which jobs.
-
-The jobs of each task are in .runs/slurm/NAME/bundles.json, where NAME is the array's name in SLURM.
-"""
+"""SLURM's queue: ask SLURM which of our tasks it has, and cancel tasks that are no longer needed."""
 
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.files import read_json
-from runner.jobs.paths import JobPaths, runs_folder
-from runner.worker.options import JsonModel, RunOptions
+from runner.engines.slurm_array import NAME, arrays_folder, bundles_of
+from runner.jobs.paths import JobPaths
 
-NAME = "reprozoo-"  # how the names of our arrays begin
+QUERY_SECONDS = 15.0  # the shortest time between two queries of a process, to spare SLURM's controller
 # States of a task from which SLURM doesn't bring it back.
 ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
@@ -54,27 +50,12 @@ class Task:
         return f"SLURM {self.id} {self.state.lower()}" + (f", {self.reason}" if self.reason != "None" else "")
 
 
-class TaskArray(JsonModel):
-    """The content of bundles.json: what the tasks of an array need, with bundles by task index."""
-
-    options: RunOptions
-    bundles: tuple[tuple[str, ...], ...]  # folders below .runs
-    slots_per_gpu: int
-    gpus: int  # requested by each task
-
-
-def bundles_of(name: str) -> list[list[Path]]:
-    """Return the job folders of each task of an array, by task index."""
-    content = read_json(runs_folder() / "slurm" / name / "bundles.json") or {}
-    return [[runs_folder() / key for key in bundle] for bundle in content.get("bundles", [])]
-
-
 def tasks_of_jobs() -> dict[Path, Task]:
     """Return the task whose own bundle contains each job, by job folder: a live one, else the last that ended recently.
 
     Runs no command if no array was ever queued here. Raise SlurmUnavailable.
     """
-    if not (runs_folder() / "slurm").is_dir():
+    if not arrays_folder().is_dir():
         return {}
     tasks: dict[Path, Task] = {}
     bundles: dict[str, list[list[Path]]] = {}

@@ -16,10 +16,11 @@ from benchmarks.plural import number
 from runner.console import to_stderr
 from runner.engines.local import Work, run_local
 from runner.engines.slots import Slot, make_slots
-from runner.engines.slurm_queue import SlurmUnavailable, TaskArray, ask, bundles_of
+from runner.engines.slurm_array import TaskArray, bundles_file, bundles_of
+from runner.engines.slurm_queue import SlurmUnavailable, ask
 from runner.files import read_json
 from runner.jobs.find import read_jobs
-from runner.jobs.paths import JobPaths, host, runs_folder
+from runner.jobs.paths import JobPaths, host
 from runner.jobs.state import JobView, is_locked
 from runner.worker.options import RunOptions
 
@@ -54,7 +55,7 @@ class TaskWork(Work):
 def run_task(root: str, name: str, index: int) -> None:
     """Run one task of the array, called by submitit: a `local` engine on its allocation. Raise UserError without its GPU."""
     os.environ["REPROZOO_ROOT"] = root
-    array = TaskArray.read(runs_folder() / "slurm" / name / "bundles.json")
+    array = TaskArray.read(bundles_file(name))
     options, stopping = array.options, threading.Event()
     # Sent on preemption and close to the walltime. These handlers replace submitit's.
     for signal_number in (signal.SIGTERM, signal.SIGUSR2):

@@ -15,9 +15,13 @@ from runner.jobs.paths import JobPaths, boot_id, host, now_ms
 LOG_TAIL = 20  # lines of the log that a failure quotes
 MAX_FAILURES = 3  # infrastructure failures in a row, without a new checkpoint, within one submit
 
-# model: the model's own. refused: a checkpoint that is not resumed without a decision. outdated: a job that the zoo no
-# longer has. infrastructure: everything else; only these are tried again. unknown: failure.json of another version.
-FailureKind = Literal["model", "refused", "outdated", "infrastructure", "unknown"]
+FailureKind = Literal[
+    "model",  # the model's own code failed
+    "refused",  # the checkpoint can't be resumed with the same bits, unless --force-resume accepts it
+    "outdated",  # the zoo no longer has the job's model, revision or kind of recipe
+    "infrastructure",  # the machine, its files or its memory; a submit tries it again
+    "unknown",  # another version's: read from its failure.json, never written
+]
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 Outcome = Literal["finished", "interrupted"] | FailureKind
 

@@ -115,26 +115,26 @@ def plan_row(job: Job, state: State) -> dict[str, Any]:
 def progress_of(view: JobView) -> dict[str, Any]:
     """Return a job's progress; None for values not known yet. `epoch` counts whole epochs, `test_error` is in percent.
 
-    Fingerprints are left out, because computing them for 10,000 jobs is slow and they are rarely needed.
+    A done job may have fewer epochs than `epochs`, because its schedule ended it. Fingerprints are left out, because
+    computing them for 10,000 jobs is slow and they are rarely needed.
     """
     job, paths, state = view
-    epochs = job.most_epochs
     record = read_json(paths.record) if state == "done" else None
     lease = (read_json(paths.lease) or {}) if state == "running" else {}
     epoch: Any = lease.get("epoch")
     error: Any = lease.get("test_error")
-    if record is not None:
-        error = record.get("test_error")
-        epoch = record.get("diverged_epoch") or epochs
-    elif epoch is None or error is None:
+    if epoch is None or error is None:
         last = read_last_line(paths.metrics)
         epoch = last.get("epoch", 0) if epoch is None else epoch
         error = last.get("test_error") if error is None else error
+    if record is not None:
+        error = record.get("test_error")
+        epoch = record.get("diverged_epoch") or epoch
     return {
         "key": job.key,
         "state": state,
         "epoch": epoch,
-        "epochs": epochs,
+        "epochs": job.most_epochs,
         "test_error": error,
         "outcome": record.get("outcome") if record else None,
         "attempts": len(Attempts.read(paths).starts),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -30,6 +30,9 @@ from runner.submit.progress import Progress
 from runner.tracking.background import BackgroundSync
 from runner.tracking.store import how_to_see, is_behind, mark_behind
 from runner.worker.options import submitter
+
+if TYPE_CHECKING:
+    from runner.engines.slurm import SlurmJobs
 
 KIND_TEXTS: dict[FailureKind, str] = {
     "model": "the model's own failure",
@@ -97,27 +100,29 @@ def run(
             "on_other_device": engine.on_other_device,
         }
         work = Work(jobs, settings.options.model_copy(update=here))
-        queue = _queue(work, engine, console) if isinstance(engine, Slurm) else None
-        if queue is not None and not settings.follow:
+        in_slurm = _queue_in_slurm(work, engine, console) if isinstance(engine, Slurm) else None
+        if in_slurm is not None and not settings.follow:
             mark_behind()
             if settings.json:
                 sys.stdout.write(status_json(map(JobView.of, jobs)))
             console.print("Next: runner status --watch; runner sync updates MLflow", soft_wrap=True)
             return 0
-        received = _run_to_end(work, queue, engine, slots, console)
+        received = _run_to_end(work, in_slurm, engine, slots, console)
         return _print_end(jobs, suite, settings, console, received)
 
 
-def _run_to_end(work: Work, queue: Any, engine: EngineSettings, slots: list[Slot], console: Console) -> list[int]:
-    """Run the jobs, or follow them in SLURM's `queue`, and show progress; return the stop signals that were received."""
-    on_stop = "stopped following the jobs ..." if queue else "stopping: each worker saves a checkpoint first ..."
+def _run_to_end(
+    work: Work, in_slurm: "SlurmJobs | None", engine: EngineSettings, slots: list[Slot], console: Console
+) -> list[int]:
+    """Run the jobs, or follow them in SLURM, and show progress; return the stop signals that were received."""
+    on_stop = "stopped following the jobs ..." if in_slurm else "stopping: each worker saves a checkpoint first ..."
     with (
         Progress(work.jobs, console) as progress,
         _signals(work, progress, on_stop) as received,
         BackgroundSync([paths for _, paths in work.jobs], warn=progress.say),
     ):
-        if queue is not None:
-            queue.follow(work, progress.tick, progress.say)
+        if in_slurm is not None:
+            in_slurm.follow(work, progress.tick, progress.say)
         elif engine.kind == "inline":
             run_inline(work, slots[0], progress.tick, progress.say)
         else:
@@ -175,17 +180,17 @@ def _check_slurm() -> None:
         raise UserError(f"SLURM does not answer: {error}; to find the cause: runner doctor --engine slurm") from error
 
 
-def _queue(work: Work, engine: Slurm, console: Console) -> Any:
+def _queue_in_slurm(work: Work, engine: Slurm, console: Console) -> "SlurmJobs":
     """Queue what no task has yet; raise UserError if SLURM refuses it or does not answer."""
     from runner.engines import slurm, slurm_queue
 
-    queue = slurm.Queue(engine, work.options)
+    in_slurm = slurm.SlurmJobs(engine, work.options)
     try:
-        summary = queue.queue(list(work.open_jobs()))
+        summary = in_slurm.queue_waiting(list(work.open_jobs()))
     except slurm_queue.SlurmUnavailable as error:
         raise UserError(f"SLURM does not answer: {error}; the same command queues the remaining jobs") from error
     console.print(summary, highlight=False, soft_wrap=True)
-    return queue
+    return in_slurm
 
 
 @contextlib.contextmanager

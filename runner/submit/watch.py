@@ -3,19 +3,18 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from runner.jobs.paths import JobPaths, runs_folder
+from runner.engines.slurm_array import arrays_folder
+from runner.engines.slurm_queue import QUERY_SECONDS, SlurmUnavailable, Task, tasks_of_jobs
+from runner.jobs.paths import JobPaths
 from runner.jobs.state import TO_RUN, State, someone_submits
-
-QUERY_SECONDS = 15.0  # minimum interval between two queries of SLURM's controller
 
 
 class QueueView:
     """The submits and SLURM tasks at work. `trouble` is one line if SLURM does not answer, else None."""
 
     def __init__(self) -> None:
-        self._tasks: dict[Path, Any] = {}
+        self._tasks: dict[Path, Task] = {}
         self._last_query = float("-inf")
         self._submitting = False
         self.trouble: str | None = None
@@ -24,14 +23,12 @@ class QueueView:
         """Read the state again. SLURM is asked only if a job waits and an array was ever queued here."""
         self._submitting = someone_submits()
         waiting = any(state in TO_RUN for _, state in jobs)
-        if not waiting or not (runs_folder() / "slurm").is_dir() or time.monotonic() - self._last_query < QUERY_SECONDS:
+        if not waiting or not arrays_folder().is_dir() or time.monotonic() - self._last_query < QUERY_SECONDS:
             return
-        from runner.engines import slurm_queue
-
         self._last_query = time.monotonic()
         try:
-            self._tasks, self.trouble = slurm_queue.tasks_of_jobs(), None
-        except slurm_queue.SlurmUnavailable as error:
+            self._tasks, self.trouble = tasks_of_jobs(), None
+        except SlurmUnavailable as error:
             self.trouble = f"SLURM does not answer: {error}"
 
     def will_run(self, paths: JobPaths, state: State) -> bool:
