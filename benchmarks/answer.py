@@ -54,10 +54,10 @@ def answer_sentence(answer: Answer) -> str:
     if not answer.printed:
         return "No printed number has a network in this zoo."
     total = answer.checked.total()
-    what = f"Of {number(answer.printed, 'printed number')} with a network in this zoo, "
+    start = f"Of {number(answer.printed, 'printed number')} with a network in this zoo, "
     if not total:
-        return what + "none has a verdict yet."
-    return what + f"{total} {'have' if total > 1 else 'has'} a verdict: {_counts(answer.checked)}."
+        return start + "none has a verdict yet."
+    return start + f"{total} {'have' if total > 1 else 'has'} a verdict: {_counts(answer.checked)}."
 
 
 def answer_details(answer: Answer) -> list[str]:

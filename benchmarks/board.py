@@ -57,13 +57,13 @@ def make_board(
     rows = []
     for (dataset, model, profile, data), runs in groups.items():
         if is_shown(dataset, model):
-            facts = _facts(dataset, model, evidence.cards, target_rows)
+            model_columns = _model_columns(dataset, model, evidence.cards, target_rows)
             target = target_rows.get((dataset, model), (None, None))[1]
             figures = context.get((dataset, model), ())
             with_places = [f"{row.printed} ({paper.cited}, {row.where})" for paper, row in figures]
-            measured = _measured(runs, facts, target, with_places)
+            measured = _measured(runs, model_columns, target, with_places)
             shown_only = None if target or not figures else ", ".join(str(row.printed) for _, row in figures)
-            rows.append(facts | {"profile": profile, "data": data, "context": shown_only} | measured)
+            rows.append(model_columns | {"profile": profile, "data": data, "context": shown_only} | measured)
     for paper in evidence.papers.values():
         rows += [_published(paper, row) for row in paper.reported if row.model is None and row.dataset in shown]
 
@@ -77,7 +77,7 @@ def make_board(
     return board.drop(columns="_order")
 
 
-def _facts(dataset: str, model: str, cards: Mapping[str, Card], target_rows: Targets) -> dict[str, Any]:
+def _model_columns(dataset: str, model: str, cards: Mapping[str, Card], target_rows: Targets) -> dict[str, Any]:
     """Return the columns of a row that do not depend on its runs."""
     card = cards.get(model)
     variant = card.datasets.get(dataset) if card else None
@@ -119,12 +119,12 @@ def seeds_were_added(runs: Iterable[Run]) -> bool:
 
 
 def _measured(
-    runs: list[Run], facts: Mapping[str, Any], target: ReportedError | None, context: Sequence[str]
+    runs: list[Run], model_columns: Mapping[str, Any], target: ReportedError | None, context: Sequence[str]
 ) -> dict[str, Any]:
     """Return the columns that are computed from the runs of one row: the errors, each seed counted once, and the verdict."""
     counted = [run for run in runs if run["standing"] == "counted"]
     sample = sample_of_runs((run["seed"], run["outcome"], run["test_error"]) for run in counted)
-    figure = None if target is None else figure_of(target, facts["dataset"], _differences(target, counted))
+    figure = None if target is None else figure_of(target, model_columns["dataset"], _differences(target, counted))
     sequential = seeds_were_added(counted)
     seconds = [run["train_seconds"] for run in counted if run["outcome"] in WHOLE_TRAININGS]
     row = summarise(sample, figure.statistic if figure else ONE_RUN)
@@ -140,13 +140,13 @@ def _measured(
         "verdict": outcome.word,
         "reason": outcome.reason,
         "seeds_to_go": outcome.to_go,
-        "error": row.mean if row.mean is not None else facts["reported"],
+        "error": row.mean if row.mean is not None else model_columns["reported"],
         "errors": sample.errors,
         "half_width": row.half_width,
         "prediction": row.prediction,
         "tolerance": figure.tolerance if figure else None,
-        "augmentation": facts["augmentation"] or (counted[-1]["augmentation"] if counted else None),
-        "parameters": facts["parameters"] or (counted[-1]["parameters"] if counted else None),
+        "augmentation": model_columns["augmentation"] or (counted[-1]["augmentation"] if counted else None),
+        "parameters": model_columns["parameters"] or (counted[-1]["parameters"] if counted else None),
         "train_minutes": sum(seconds) / len(seconds) / 60 if seconds else None,
         "hardware": tuple(sorted({run["hardware"] for run in counted})),
         "local": any(run["local"] for run in counted),

@@ -25,12 +25,12 @@ def with_overrides(recipe: Mapping[str, Json], overrides: Mapping[str, Json]) ->
     result = dict(recipe)
     for path, value in sorted(overrides.items()):
         *parts, field = path.split(".")
-        place = result
+        table = result
         for part in parts:
-            inner = place.get(part)
-            place[part] = dict(inner) if isinstance(inner, Mapping) else {}
-            place = place[part]
-        place[field] = value
+            inner = table.get(part)
+            table[part] = dict(inner) if isinstance(inner, Mapping) else {}
+            table = table[part]
+        table[field] = value
     return result
 
 

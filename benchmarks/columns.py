@@ -2,6 +2,7 @@
 
 PROFILES = ("reference", "fast")  # in a tie the first wins
 DATA = ("verified", "unverified")
+ROW_KEY = ["dataset", "model", "profile", "data"]  # of a measured row of a board: runs that differ in it are not pooled
 
 RUN_COLUMNS = [
     "dataset",

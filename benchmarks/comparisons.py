@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.claims import Assertion, claim_verdict, equivalence
-from benchmarks.columns import ATTEMPT_COLUMNS, CLAIM_COLUMNS, DATA, EQUIVALENCE_COLUMNS, PROFILES
+from benchmarks.columns import ATTEMPT_COLUMNS, CLAIM_COLUMNS, DATA, EQUIVALENCE_COLUMNS, PROFILES, ROW_KEY
 from benchmarks.datasets import get_dataset
 from benchmarks.intervals import Difference, Sample, tolerance
 from benchmarks.papers import Attempt, Claim, Paper, ReportedError
 
-Place = tuple[str, str, str, str]  # data set, model, profile, data status: of a board's row
+RowKey = tuple[str, str, str, str]  # the values of ROW_KEY
 
 
 def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFram
         for row in measured.itertuples(index=False)
     }
     added = measured[measured["sequential"].astype(bool)]
-    sequential = set(zip(*(added[name] for name in ("dataset", "model", "profile", "data")), strict=True))
+    sequential = set(zip(*(added[name] for name in ROW_KEY), strict=True))
     claims = [
         (paper, claim)
         for paper in papers.values()
@@ -40,10 +40,12 @@ def make_claims(board: pd.DataFrame, papers: Mapping[str, Paper]) -> pd.DataFram
     return frame
 
 
-def _claim(paper: Paper, claim: Claim, sides: Mapping[Place, Sample], sequential: Collection[Place]) -> dict[str, Any]:
+def _claim(
+    paper: Paper, claim: Claim, sides: Mapping[RowKey, Sample], sequential: Collection[RowKey]
+) -> dict[str, Any]:
     """Return the row of one claim, under the profile and data status with the most seeds of both models.
 
-    `sequential` are the places of rows to which seeds were added after looking at results.
+    `sequential` are the keys of rows to which seeds were added after looking at results.
     """
 
     def both(profile: str, data: str) -> tuple[Sample, Sample]:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.board import default_view
+from benchmarks.columns import ROW_KEY
 from benchmarks.intervals import gap_text
 from benchmarks.plural import number
 from benchmarks.records import utc
@@ -31,7 +32,7 @@ SYMBOLS = {  # always shown with the word, for readers who cannot tell colours o
     "different": "✗",
     "not yet known": "…",
 }
-SEED = ["dataset", "model", "profile", "data", "seed"]  # runs with equal values are runs of one seed
+SEED_KEY = [*ROW_KEY, "seed"]  # runs with equal values are runs of one seed
 PUBLISHED_ONLY = "published only"
 MARKS = {  # caveats of a row: the letter for narrow tables, and the text
     "L": "local: not published",
@@ -83,8 +84,22 @@ def caveats_of(row: Row) -> str:
 
 def with_caveats(row: Row) -> str:
     """Return the error with the row's caveats: `24.48 ± 0.51 (unverified data)`."""
-    caveats = caveats_of(row)
-    return error_text(row) + (f" ({caveats})" if caveats else "")
+    return error_text(row) + in_brackets(caveats_of(row))
+
+
+def conditions_of(row: Row) -> list[str]:
+    """Return how a row or a claim was measured, as far as not under `reference` on verified data: `profile fast`, ..."""
+    return [MARKS["F"]] * (row.profile == "fast") + [MARKS["U"]] * (row.data == "unverified")
+
+
+def measured_with(row: Row) -> str:
+    """Return the conditions of a row or a claim to follow its name: ` (profile fast, unverified data)`; '' without any."""
+    return in_brackets(", ".join(conditions_of(row)))
+
+
+def in_brackets(text: str) -> str:
+    """Return ` (text)`, or '' for an empty text."""
+    return f" ({text})" if text else ""
 
 
 def ranks(rows: pd.DataFrame) -> list[int | None]:
@@ -114,19 +129,21 @@ def as_of_line(newest: pd.Timestamp, commit: str | None) -> str:
 
 def unpublished_line(runs: pd.DataFrame) -> str:
     """Return a sentence on the board's unpublished runs, '' if there are none. `runs` is the frame of `frame_of`."""
-    own = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
-    if own.empty:
+    local = runs[runs["local"] & runs["standing"].isin(["counted", "duplicate"])]
+    if local.empty:
         return ""
     published = runs[~runs["local"] & (runs["standing"] == "counted")]
-    same_weights = (own["standing"] == "duplicate") & own["weights_sha256"].isin(published["weights_sha256"])
-    same_weights &= own["outcome"] != "diverged"
-    seeds = set(zip(*(published[name] for name in SEED), strict=True))
-    same_seed = pd.Series([seed in seeds for seed in zip(*(own[name] for name in SEED), strict=True)], index=own.index)
-    clauses = [f"Unpublished in this checkout: {number(len(own), 'run')}"]
+    same_weights = (local["standing"] == "duplicate") & local["weights_sha256"].isin(published["weights_sha256"])
+    same_weights &= local["outcome"] != "diverged"
+    seeds = set(zip(*(published[name] for name in SEED_KEY), strict=True))
+    same_seed = pd.Series(
+        [seed in seeds for seed in zip(*(local[name] for name in SEED_KEY), strict=True)], index=local.index
+    )
+    clauses = [f"Unpublished in this checkout: {number(len(local), 'run')}"]
     if same_weights.any():
         clauses.append(f"{same_weights.sum()} with weights bit-identical to a published run, counted once")
-    trained = own["outcome"] == "finished"
-    if averaged := int((same_seed & (own["standing"] == "counted") & trained).sum()):
+    trained = local["outcome"] == "finished"
+    if averaged := int((same_seed & (local["standing"] == "counted") & trained).sum()):
         clauses.append(f"{averaged} of seeds that are also published, averaged with those")
     if untrained := int((~trained).sum()):
         clauses.append(f"{untrained} did not train")

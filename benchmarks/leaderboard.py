@@ -24,6 +24,7 @@ from benchmarks.columns import (
     EQUIVALENCE_COLUMNS,
     PAPER_TABLE_COLUMNS,
     PROFILES,
+    ROW_KEY,
     RUN_COLUMNS,
 )
 from benchmarks.comparisons import make_attempts, make_claims, make_equivalences
@@ -40,6 +41,7 @@ __all__ = [
     "EQUIVALENCE_COLUMNS",
     "PAPER_TABLE_COLUMNS",
     "PROFILES",
+    "ROW_KEY",
     "RUN_COLUMNS",
     "Card",
     "CardAnatomy",

@@ -77,13 +77,13 @@ def make_choices(runs: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", "model", "revision", "recipe_sha256", "profile", "data", "holdout", "overrides"]
     rows = []
     for values, group in held_out.groupby(keys, sort=False):
-        place = dict(zip(keys, values, strict=True))
-        changes = {name: value for name, value in json.loads(place.pop("overrides")).items() if name != "holdout"}
+        setting = dict(zip(keys, values, strict=True))
+        changes = {name: value for name, value in json.loads(setting.pop("overrides")).items() if name != "holdout"}
         sample = sample_of_runs(zip(group["seed"], group["outcome"], group["test_error"], strict=True))
         summary = summarise(sample)
         text = ", ".join(f"{name}={json.dumps(value)}" for name, value in changes.items())
         rows.append(
-            place
+            setting
             | {"setting": text, "n": sample.n, "seeds": sample.seeds, "runs": sample.runs, "mean": summary.mean}
             | {"sd": summary.sd, "half_width": summary.half_width, "errors": sample.errors}
         )

@@ -341,15 +341,15 @@ def _claim_problems(claims: Iterable[Claim], reported: set[tuple[Any, Any]]) -> 
 def _doubled_targets(papers: Iterable[Paper]) -> list[str]:
     """Return a line for each second target of a model on a data set: every model is judged by one figure."""
     problems: list[str] = []
-    first: dict[tuple[str, str], str] = {}
+    first_names: dict[tuple[str, str], str] = {}
     for paper in papers:
         for number, row in enumerate(paper.reported, start=1):
             if row.kind != "target" or row.model is None:
                 continue
-            here = f"{paper.key}.toml: {_row('reported', number, row.model_dump())}"
-            there = first.setdefault((row.dataset, row.model), here)
-            if there is not here:
-                problems.append(f"{here}: kind: {row.model} on {row.dataset} already has a target, {there}")
+            row_name = f"{paper.key}.toml: {_row('reported', number, row.model_dump())}"
+            first_name = first_names.setdefault((row.dataset, row.model), row_name)
+            if first_name is not row_name:
+                problems.append(f"{row_name}: kind: {row.model} on {row.dataset} already has a target, {first_name}")
     return problems
 
 
@@ -364,10 +364,10 @@ def unknown_names(papers: Mapping[str, Paper], models: Mapping[str, str | None])
         sides += [("reported", number, row, ("model",)) for number, row in enumerate(paper.reported, start=1)]
         sides += [("claim", number, row, ("better", "worse")) for number, row in enumerate(paper.claims, start=1)]
         for table, number, row, fields in sides:
-            here = f"benchmarks/papers/{paper.key}.toml: {_row(table, number, row.model_dump())}"
+            row_name = f"benchmarks/papers/{paper.key}.toml: {_row(table, number, row.model_dump())}"
             names = {field: getattr(row, field) for field in fields}
             problems += [
-                f"{here}: {field}: {unknown_text('model', name, models)}"
+                f"{row_name}: {field}: {unknown_text('model', name, models)}"
                 for field, name in names.items()
                 if name is not None and name not in models
             ]

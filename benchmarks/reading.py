@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.canonical import canonical_json
 from benchmarks.cards import Card, read_cards
 from benchmarks.checkout import PACKAGES
-from benchmarks.columns import DATA, RUN_COLUMNS
+from benchmarks.columns import DATA, ROW_KEY, RUN_COLUMNS
 from benchmarks.papers import FOLDER, Paper, load_papers, unknown_names
 from benchmarks.published import listing, load_published, record_files
 from benchmarks.records import RecordError, RunRecord, load
@@ -156,18 +156,19 @@ def _standing(runs: pd.DataFrame, cards: Mapping[str, Card]) -> pd.Series:
     )
     current = {pair: (row.revision, row.recipe_sha256) for pair, row in newest.iterrows()}
     current |= {(d, c.name): (v.revision, v.recipe_sha256) for c in cards.values() for d, v in c.datasets.items()}
-    own = zip(runs["revision"], runs["recipe_sha256"], strict=True)
+    versions = zip(runs["revision"], runs["recipe_sha256"], strict=True)
     pairs = zip(runs["dataset"], runs["model"], strict=True)
-    outdated = pd.Series([mine != current.get(pair) for mine, pair in zip(own, pairs, strict=True)], index=runs.index)
+    outdated = pd.Series(
+        [version != current.get(pair) for version, pair in zip(versions, pairs, strict=True)], index=runs.index
+    )
 
     # Identical weights are one measurement, whoever publishes them. Diverged weights are all NaN, so the seed is added.
     counted = runs[~validation & ~overridden & ~outdated.astype(bool)]
     identity = counted["weights_sha256"].where(
         counted["outcome"] != "diverged", counted["weights_sha256"] + counted["seed"].astype(str)
     )
-    place = [counted[name] for name in ("dataset", "model", "profile", "data")]
     published_first = counted.sort_values("local", kind="stable").index
-    in_order = pd.concat([*place, identity.rename("identity")], axis=1).loc[published_first]
+    in_order = pd.concat([counted[ROW_KEY], identity.rename("identity")], axis=1).loc[published_first]
     duplicate = in_order.duplicated()
 
     standing[outdated.astype(bool)] = "outdated"

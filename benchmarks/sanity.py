@@ -48,10 +48,10 @@ def wrong_fields(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     unknown_names = [str(item["loc"][-1]) for item in items if item["type"] == "extra_forbidden"]
     lines = []
     for item in items:
-        place = [str(part) for part in item["loc"]]
-        if item["type"] == "missing" and nearest(place[-1], unknown_names, SIMILARITY):
+        path = [str(part) for part in item["loc"]]
+        if item["type"] == "missing" and nearest(path[-1], unknown_names, SIMILARITY):
             continue  # mistyped: the line of the unknown field says so
-        lines.append(": ".join(part for part in (".".join(place), _wrong(item, schema)) if part))
+        lines.append(": ".join(part for part in (".".join(path), _wrong(item, schema)) if part))
     return lines
 
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
 from benchmarks.intervals import sample_of_runs, summarise
+from benchmarks.labels import measured_with
 from benchmarks.leaderboard import make_board, read, runs_of
 from benchmarks.plural import number
 from benchmarks.records import Job
@@ -76,8 +77,7 @@ def result_lines(jobs: list[Job]) -> list[str]:
         if not own:
             continue
         published = _mean_text(runs[~runs["local"] & (runs["standing"] == "counted")])
-        data = " (unverified data)" if row.data == "unverified" else ""
-        line = f"{row.dataset}/{row.model}{data}: yours {own}, published {published or 'none yet'}"
+        line = f"{row.dataset}/{row.model}{measured_with(row)}: yours {own}, published {published or 'none yet'}"
         if pd.notna(row.reported):
             line += f", printed {row.reported:g}: {row.verdict}"
         lines.append(line)

@@ -106,8 +106,8 @@ def default_model(board: pd.DataFrame, dataset: str | None) -> str:
     Models of this data set are preferred.
     """
     ours = board[board["model"].notna()]
-    here = ours[ours["dataset"] == dataset]
-    rows = here if len(here) else ours
+    of_dataset = ours[ours["dataset"] == dataset]
+    rows = of_dataset if len(of_dataset) else ours
     candidates = rows.assign(
         _judged=rows["verdict"].isin(CHECKED) & (rows["data"] != "unverified"), _reported=rows["reported"].notna()
     )
@@ -119,8 +119,12 @@ def datasets_of_model(board: pd.DataFrame, model: str) -> list[str]:
     """Return the data sets on which a model has a row: judged first, then those with the most seeds."""
     rows = board[board["model"] == model]
     priority = {
-        name: (bool(some["verdict"].isin(CHECKED).any()), int(some["n"].max()), bool(some["reported"].notna().any()))
-        for name, some in rows.groupby("dataset")
+        name: (
+            bool(of_dataset["verdict"].isin(CHECKED).any()),
+            int(of_dataset["n"].max()),
+            bool(of_dataset["reported"].notna().any()),
+        )
+        for name, of_dataset in rows.groupby("dataset")
     }
     return sorted(priority, key=lambda name: (*(-int(part) for part in priority[name]), list(DATASETS).index(name)))
 
@@ -129,7 +133,7 @@ def datasets_of_model(board: pd.DataFrame, model: str) -> list[str]:
 
 
 def menu_links(
-    pages: Mapping[str, str], here: str, kept: Mapping[str, str], board: pd.DataFrame
+    pages: Mapping[str, str], current_path: str, kept: Mapping[str, str], board: pd.DataFrame
 ) -> list[tuple[str, str, bool]]:
     """Return (address, title, whether it is the current page) for each page.
 
@@ -144,5 +148,5 @@ def menu_links(
         elif path == "model" and model:
             on = datasets_of_model(board, model)
             query = {"model": model} | ({"dataset": dataset} if dataset in on else {})
-        links.append((f"{path or './'}{'?' * bool(query)}{urlencode(query)}", title, path == here))
+        links.append((f"{path or './'}{'?' * bool(query)}{urlencode(query)}", title, path == current_path))
     return links

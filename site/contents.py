@@ -11,8 +11,17 @@ from source import Reading
 from tables.board import MEASURED, board_rows, others_sentence
 from tables.claims import claims_table
 from tables.common import LIVE, Links, marks, row_of_run, runs_behind, sentence, titles_of
-from tables.model import anatomy_table, attempts_table, model_facts, recipe_table, reported_table, reproduce_commands
-from tables.runs import STANDING, checklist, costs_table, counted_first, how_measured, run_facts, run_marks, runs_table
+from tables.model import anatomy_table, attempts_table, model_summary, recipe_table, reported_table, reproduce_commands
+from tables.runs import (
+    STANDING,
+    checklist,
+    costs_table,
+    counted_first,
+    how_measured,
+    run_marks,
+    run_summary,
+    runs_table,
+)
 
 from benchmarks.leaderboard import Card, CardAnatomy, CardVariant, curves, default_view, runs_of
 from benchmarks.papers import Paper
@@ -26,7 +35,7 @@ class ModelPage:
     """What the page of one model on one data set shows. Frames are tables to show; a figure is None if it would be empty."""
 
     row: Any | None  # the board row with the most seeds; None for a network that is only analysed layer by layer
-    facts: dict[str, str]  # empty without a row, as are `reason` and `marks`
+    summary: dict[str, str]  # empty without a row, as are `reason` and `marks`
     reason: str
     marks: list[str]
     every_row: list[dict[str, Any]]  # rows for the template of a board; empty if the model has only one
@@ -63,7 +72,7 @@ def model_page(reading: Reading, dataset: str, model: str, links: Links = LIVE, 
     claims = reading.claims[(reading.claims["dataset"] == dataset) & is_about]
     return ModelPage(
         row=row,
-        facts=model_facts(row, evidence.papers) if row is not None else {},
+        summary=model_summary(row, evidence.papers) if row is not None else {},
         reason=_reason(row, reading.attempts) if row is not None else "",
         marks=marks(row) if row is not None else [],
         every_row=_every_row(rows, reading, links) if len(rows) > 1 else [],
@@ -107,7 +116,7 @@ class RunPage:
 
     record: RunRecord
     model: str  # its title
-    facts: dict[str, str]
+    summary: dict[str, str]
     standing: str  # whether it counts, in words
     marks: list[str]
     how_measured: pd.DataFrame
@@ -122,7 +131,7 @@ def run_page(reading: Reading, run: Mapping[Any, Any], record: RunRecord) -> Run
     return RunPage(
         record=record,
         model=titles_of(cards).get(model, model),
-        facts=run_facts(record),
+        summary=run_summary(record),
         standing=STANDING[run["standing"]],
         marks=run_marks(run),
         how_measured=how_measured(record),

@@ -23,11 +23,7 @@ from tables.claims import claims_table
 from tables.common import Links, authors_of, datasets_of, titles_of
 from tables.compare import COST_FORMATS as AXIS_FORMATS
 from tables.compare import COSTS, cost_table, cost_view
-from tables.runs import (
-    COST_FORMATS,
-    RUN_FORMATS,
-    runs_table,
-)
+from tables.runs import COST_FORMATS, RUN_FORMATS, runs_table
 
 from benchmarks.answer import answer_details, answer_of, answer_sentence
 from benchmarks.datasets import DATASETS
@@ -78,12 +74,12 @@ class Page:
 def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
     """Yield every page as (file name, HTML)."""
     board, names = reading.board, datasets_of(reading.board)
-    first = address.default_dataset(board, names) if names else None
+    front_dataset = address.default_dataset(board, names) if names else None
     menu = [("index.html", "Leaderboard")]
-    menu += [(board_file(name), DATASETS[name].title) for name in names if name != first]
+    menu += [(board_file(name), DATASETS[name].title) for name in names if name != front_dataset]
     menu += [("claims.html", "Claims"), ("runs.html", "Runs"), ("method.html", "Method")]
     sentence_of_all = answer_sentence(answer_of(board))
-    for page in _pages(reading, site, first):
+    for page in _pages(reading, site, front_dataset):
         common = {
             "items": [(file, title, file == page.file) for file, title in menu],
             "file": page.file,
@@ -96,9 +92,9 @@ def pages_of(reading: source.Reading, site: Site) -> Iterable[tuple[str, str]]:
         yield page.file, render.render(page.template, **(common | page.values))
 
 
-def _pages(reading: source.Reading, site: Site, first: str | None) -> Iterator[Page]:
-    """Yield every page; the board of the data set `first` is the front page."""
-    yield _front_page(reading, first)
+def _pages(reading: source.Reading, site: Site, front_dataset: str | None) -> Iterator[Page]:
+    """Yield every page; the board of the data set `front_dataset` is the front page."""
+    yield _front_page(reading, front_dataset)
     for dataset in datasets_of(reading.board):
         yield _board_page(reading, dataset)
     ours = reading.board[reading.board["model"].notna()]
@@ -107,7 +103,7 @@ def _pages(reading: source.Reading, site: Site, first: str | None) -> Iterator[P
     for _, run in reading.evidence.runs.iterrows():
         record = source.record_of(run)
         if record is not None and run["dataset"] in DATASETS:
-            values = _run(reading, run, record, site)
+            values = _run_values(reading, run, record, site)
             yield Page(run_file(run["run"]), "run.html", f"Run {record.run8}", record.key, values)
     yield _runs_page(reading)
     yield _claims_page(reading)
@@ -115,21 +111,23 @@ def _pages(reading: source.Reading, site: Site, first: str | None) -> Iterator[P
     yield Page("404.html", "404.html", "Page not found")
 
 
-def _front_page(reading: source.Reading, first: str | None) -> Page:
-    if first is None:
+def _front_page(reading: source.Reading, front_dataset: str | None) -> Page:
+    if front_dataset is None:
         return Page("index.html", "nothing.html", QUESTION)
-    return Page("index.html", "board.html", QUESTION, values=_lead(reading.board) | _board(reading, first))
+    return Page(
+        "index.html", "board.html", QUESTION, values=_lead_values(reading.board) | _board_values(reading, front_dataset)
+    )
 
 
 def _board_page(reading: source.Reading, dataset: str) -> Page:
-    lead = _lead(reading.board[reading.board["dataset"] == dataset])
+    lead = _lead_values(reading.board[reading.board["dataset"] == dataset])
     heading = f"{DATASETS[dataset].title}: measured and printed errors"
     description = f"{heading}. {lead['lead']}"
-    return Page(board_file(dataset), "board.html", heading, description, lead | _board(reading, dataset))
+    return Page(board_file(dataset), "board.html", heading, description, lead | _board_values(reading, dataset))
 
 
 def _model_page(reading: source.Reading, dataset: str, model: str) -> Page:
-    values = _model(reading, dataset, model)
+    values = _model_values(reading, dataset, model)
     heading = f"{values['page'].row.label} on {DATASETS[dataset].title}"
     return Page(model_file(model, dataset), "model.html", heading, f"{heading}. {values['page'].reason}", values)
 
@@ -159,13 +157,13 @@ def _method_page(reading: source.Reading) -> Page:
     return Page("method.html", "method.html", "Method and limits", values=values)
 
 
-def _lead(board: pd.DataFrame) -> dict[str, Any]:
+def _lead_values(board: pd.DataFrame) -> dict[str, Any]:
     """Return what a board says in short, as the template's values."""
     answer = answer_of(board)
     return {"lead": answer_sentence(answer), "details": " ".join(answer_details(answer))}
 
 
-def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
+def _board_values(reading: source.Reading, dataset: str) -> dict[str, Any]:
     view = ranked_view(reading.board, dataset)
     ran = view[view["runs"] > 0]
     figures = {"gaps": figure(gap_figure(view))} if ran["mean"].notna().any() and len(gap_order(view)) else {}
@@ -193,7 +191,7 @@ def _board(reading: source.Reading, dataset: str) -> dict[str, Any]:
     }
 
 
-def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
+def _model_values(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     page = model_page(reading, dataset, model, STATIC)
     figures = {"seeds": page.seeds_figure, "curves": page.curves_figure}
     return {
@@ -206,7 +204,7 @@ def _model(reading: source.Reading, dataset: str, model: str) -> dict[str, Any]:
     }
 
 
-def _run(reading: source.Reading, run: Mapping[Any, Any], record: RunRecord, site: Site) -> dict[str, Any]:
+def _run_values(reading: source.Reading, run: Mapping[Any, Any], record: RunRecord, site: Site) -> dict[str, Any]:
     page = run_page(reading, run, record)
     dataset, model = record.job.dataset, record.job.model
     path = f"results/{dataset}/{model}/{Path(run['path']).name}"

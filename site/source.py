@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tables.common import PLACE
+from tables.common import row_keys
 
 from benchmarks.checkout import commit_of, root
 from benchmarks.errors import UserError
 from benchmarks.labels import as_of_line
 from benchmarks.leaderboard import (
+    ROW_KEY,
     Evidence,
     RowCache,
     Stamp,
@@ -138,9 +139,9 @@ def small_curve(record: str) -> tuple[float, ...]:
 def small_curves(reading: Reading, view: pd.DataFrame) -> list[tuple[float, ...]]:
     """Return the curve of the first finished seed for each row of a board. It is empty if none has finished."""
     runs = reading.evidence.runs
-    finished = runs[(runs["standing"] == "counted") & (runs["outcome"] == "finished")].drop_duplicates(PLACE)
-    first = dict(zip(zip(*(finished[name] for name in PLACE), strict=True), finished["path"], strict=True))
-    paths = [first.get(place) for place in zip(*(view[name] for name in PLACE), strict=True)]
+    finished = runs[(runs["standing"] == "counted") & (runs["outcome"] == "finished")].drop_duplicates(ROW_KEY)
+    first = dict(zip(row_keys(finished), finished["path"], strict=True))
+    paths = [first.get(key) for key in row_keys(view)]
     return [small_curve(path) if path else () for path in paths]
 
 

@@ -39,11 +39,11 @@ def title(text: str, tab: str | None = None) -> None:
     st.title(escape.md(text))
 
 
-def menu(pages: Mapping[str, str], here: str, board: pd.DataFrame) -> None:
+def menu(pages: Mapping[str, str], current_path: str, board: pd.DataFrame) -> None:
     """Show links to all pages. They keep what the reader chose on this page."""
     choices = {name: value for name in address.CARRIED if (value := address.value_of(name))}
     kept = address.carried() | choices
-    st.html(render.render("menu.html", items=address.menu_links(pages, here, kept, board)))
+    st.html(render.render("menu.html", items=address.menu_links(pages, current_path, kept, board)))
 
 
 def empty(sentence: str, command: str | None = None) -> None:
@@ -128,9 +128,9 @@ def link(target: Link) -> None:
     st.html(f'<a class="inside" href="{escape.markup(target.page)}">{escape.markup(target.text)}</a>')
 
 
-def facts(values: Mapping[str, Any]) -> None:
+def summary(values: Mapping[str, Any]) -> None:
     """Show the main numbers of a page, each with its name."""
-    st.html(render.render("facts.html", values=values))
+    st.html(render.render("summary.html", values=values))
 
 
 def board(rows: Sequence[Mapping[str, Any]], label: str) -> None:

@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from helpers import RECIPE, STARTED, digest, make_record, make_seeds, publish_re
 
 from benchmarks.canonical import sha256_of
 from benchmarks.datasets import DATASETS
-from benchmarks.labels import ranks
+from benchmarks.labels import measured_with, ranks
 from benchmarks.leaderboard import (
     curves,
     default_view,
@@ -328,6 +329,22 @@ def test_measured_rows_are_ranked_by_error_and_printed_figures_are_not() -> None
     assert ranks(rows) == [None, 1, 2, None, 2, 4, None]
     assert ranks(rows[rows["model"].notna()]) == [1, 2, None, 2, 4, None]
     assert ranks(rows.iloc[:1]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("profile", "data", "text"),
+    [
+        ("reference", "verified", "beta"),
+        (None, None, "beta"),
+        ("fast", "verified", "beta (profile fast)"),
+        ("reference", "unverified", "beta (unverified data)"),
+        ("fast", "unverified", "beta (profile fast, unverified data)"),
+    ],
+)
+def test_a_name_is_followed_by_what_is_unusual_about_its_measurement(
+    profile: str | None, data: str | None, text: str
+) -> None:
+    assert "beta" + measured_with(SimpleNamespace(profile=profile, data=data)) == text
 
 
 def test_one_broken_file_does_not_hide_the_others(results: Path) -> None:

@@ -33,6 +33,8 @@ def test_own_runs_are_shown_next_to_published_ones_and_the_figure(own_root):
     run_locally(own_root / ".runs", other)  # runs of another profile are not mixed in
     [line] = quickstart.result_lines([mine.job])
     assert line.startswith("mnist/caffe_lenet: yours 1.00 of 1 seed, published 0.91 ± 0.04 of 5 seeds, printed 1.03: ")
+    [line] = quickstart.result_lines([other.job])
+    assert line.startswith("mnist/caffe_lenet (profile fast): yours 2.00 of 1 seed, published 1.91 ")
 
 
 def test_seeds_that_did_not_train_are_no_part_of_a_mean(own_root):

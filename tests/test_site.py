@@ -24,6 +24,7 @@ from charts.board import cost_figure, free_labels, gap_figure, gap_order
 from charts.claims import claims_figure
 from charts.common import GREY, SERIES, VERDICT_STYLES
 from charts.runs import compare_figure, seeds_figure
+from contents import model_page
 from helpers import (
     MARKUP,
     copy_cards,
@@ -39,11 +40,11 @@ from markdown_it import MarkdownIt
 from streamlit.testing.v1 import AppTest
 from tables.board import GROUPS, RIVALS, board_rows, elsewhere, filtered, ranked_view
 from tables.claims import claims_table, none_decided
-from tables.common import marks, runs_behind, titles_of
+from tables.common import marks, row_of_run, runs_behind, titles_of
 from tables.compare import compare_table, cost_view
 from tables.model import anatomy_table, reproduce_commands
 from tables.progress import progress_table
-from tables.runs import checklist, costs_table, find_runs, run_facts, run_marks
+from tables.runs import checklist, costs_table, find_runs, run_marks, run_summary
 
 from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentence
 from benchmarks.errors import UserError
@@ -341,8 +342,8 @@ def test_a_run_that_diverged_early_is_no_cost_of_a_training():
 
 def test_the_error_on_held_out_images_is_not_called_a_test_error():
     held_out = make_record(12.0, overrides={"holdout": 10_000}, test_images=10_000)
-    assert next(iter(run_facts(held_out))) == "Held-out error, %"
-    assert next(iter(run_facts(make_record()))) == "Test error, %"
+    assert next(iter(run_summary(held_out))) == "Held-out error, %"
+    assert next(iter(run_summary(make_record()))) == "Test error, %"
 
 
 def test_labels_of_the_frontier_dont_cover_one_another():
@@ -461,6 +462,31 @@ def test_the_checklist_answers_from_record_and_row(full):
     assert answers["Which error bars?"].startswith(f"standard deviation {row['sd']:.2f}")
     assert answers["How to repeat it"] == f"runner reproduce {run['key']}-{run['run'][:8]}"
     assert not (answers == "").any()
+
+
+def test_a_run_belongs_to_the_row_that_counts_it_and_any_other_to_none(full):
+    runs = full.evidence.runs
+    assert {"counted", "overridden"} <= set(runs["standing"])
+    for run in runs.to_dict("records"):
+        row = row_of_run(full.board, run)
+        if run["standing"] == "counted":
+            assert run["key"] in row["keys"]
+        else:
+            assert row is None
+
+
+def test_a_network_that_is_only_analysed_has_a_page_without_results(full):
+    page = model_page(full, "imagenet", "googlenet")
+    assert page.row is None
+    assert (page.summary, page.reason, page.run_count, page.seeds_figure, page.recipe) == ({}, "", 0, None, None)
+    assert page.paper.key == full.evidence.cards["googlenet"].paper
+    assert len(page.anatomy)
+
+
+def test_a_page_lists_the_first_runs_and_counts_all(full):
+    page = model_page(full, "cifar10", "nin_dropout", listed=2)
+    assert len(page.runs) == 2 < page.run_count
+    assert page.counted_count == 5
 
 
 def test_the_anatomy_shows_the_papers_own_numbers(full):

@@ -11,6 +11,7 @@ from benchmarks.labels import (
     clean,
     equivalence_sentence,
     gap_of,
+    measured_with,
     title_of,
     trained_text,
     verdict_words,
@@ -18,7 +19,7 @@ from benchmarks.labels import (
     with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
-from runner.reporting.texts import measured_with, notes_of, ranked, reasons_of, reported_text
+from runner.reporting.texts import notes_of, ranked, reasons_of, reported_text
 
 
 def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from benchmarks import latex
 from benchmarks.datasets import get_dataset
 from benchmarks.errors import UserError
-from benchmarks.labels import SYMBOLS, as_csv, as_json, error_text, gap_of, trained_text, verdict_words
+from benchmarks.labels import SYMBOLS, as_csv, as_json, conditions_of, error_text, gap_of, trained_text, verdict_words
 from benchmarks.papers import Paper
 from runner.reporting import markdown, terminal
 
@@ -42,8 +42,7 @@ def choice_cells(frame: pd.DataFrame) -> list[Cells]:
         heads = ["Setting", "Images", "Error", "Seeds", "Of"]
         cells = []
         for row in rows.itertuples(index=False):
-            of = [f"revision {row.revision}", *[f"profile {row.profile}"] * (row.profile != "reference")]
-            of += ["unverified data"] * (row.data == "unverified")
+            of = [f"revision {row.revision}", *conditions_of(row)]
             cells.append(
                 [row.setting or "the recipe", f"{row.holdout:,}", error_text(row), trained_text(row), ", ".join(of)]
             )

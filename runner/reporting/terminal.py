@@ -17,13 +17,14 @@ from benchmarks.labels import (
     error_text,
     gap_of,
     marks_of,
+    measured_with,
     title_of,
     trained_text,
     verdict_words,
     with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
-from runner.reporting.texts import measured_with, notes_of, ranked, reasons_of, reported_text
+from runner.reporting.texts import notes_of, ranked, reasons_of, reported_text
 
 COLOURS = {  # in addition to symbol and word, which suffice without colour
     "reproduced": "green",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.labels import Row, clean, ranks, repeats_line, short_name
+from benchmarks.labels import Row, clean, measured_with, ranks, repeats_line, short_name
 from benchmarks.plural import number
 
 SUBMIT = "runner submit --suite"
@@ -66,9 +66,3 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
     if view["reported"].isna().all():
         notes.append(f"No source reports an error for these rows. For rows with reported errors: {SUBMIT} mnist")
     return notes
-
-
-def measured_with(row: Row) -> str:
-    """Return the profile and data on which a row or a claim was measured; '' for reference on verified data."""
-    parts = ["profile fast"] * (row.profile == "fast") + ["unverified data"] * (row.data == "unverified")
-    return f" ({', '.join(parts)})" if parts else ""

@@ -68,18 +68,18 @@ def gap_figure(view: pd.DataFrame) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
         )
     for word, (colour, symbol) in VERDICT_STYLES.items():
-        ours = shown[(shown["verdict"] == word) & shown["mean"].notna()]
-        if not len(ours):
+        group = shown[(shown["verdict"] == word) & shown["mean"].notna()]
+        if not len(group):
             continue
         figure.add_scatter(
-            x=ours["mean"],
-            y=ours["place"],
+            x=group["mean"],
+            y=group["place"],
             mode="markers",
-            error_x={"array": ours["half_width"].fillna(0), "color": colour, "thickness": 2.5, "width": 0},
+            error_x={"array": group["half_width"].fillna(0), "color": colour, "thickness": 2.5, "width": 0},
             marker={"symbol": symbol, "size": 11, "color": colour},
             name=f"{SYMBOLS[word]} {word}",
-            customdata=[["model", row.model, row.dataset] for row in ours.itertuples(index=False)],
-            text=[_about(row) for row in ours.itertuples(index=False)],
+            customdata=[["model", row.model, row.dataset] for row in group.itertuples(index=False)],
+            text=[_about(row) for row in group.itertuples(index=False)],
             hovertemplate="%{text}<extra></extra>",
         )
     figure.update_yaxes(
@@ -119,21 +119,21 @@ def cost_figure(rows: pd.DataFrame, cost: str, title: str) -> go.Figure:
         (rows[rows["mean"].notna() & ~rows["frontier"]], "measured", ORANGE, "square"),
         (rows[rows["mean"].isna()], "printed, not run here", GREY, "diamond-open"),
     )
-    for some, kind, colour, symbol in kinds:
-        if not len(some):
+    for group, kind, colour, symbol in kinds:
+        if not len(group):
             continue
         figure.add_scatter(
-            x=some[cost],
-            y=some["error"],
-            error_y={"array": some["half_width"], "color": colour, "thickness": 2, "width": 0},
+            x=group[cost],
+            y=group["error"],
+            error_y={"array": group["half_width"], "color": colour, "thickness": 2, "width": 0},
             mode="markers+text",
             marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
             textposition="bottom left",  # free on the frontier: nothing cheaper has a smaller error
             cliponaxis=False,
-            text=[label(text, 24) if place in label_places else "" for place, text in some["label"].items()],
-            hovertext=[full_name(row) for row in some.itertuples(index=False)],
+            text=[label(text, 24) if place in label_places else "" for place, text in group["label"].items()],
+            hovertext=[full_name(row) for row in group.itertuples(index=False)],
             name=kind,
-            customdata=[["model", row.model, row.dataset] for row in some.itertuples(index=False)],
+            customdata=[["model", row.model, row.dataset] for row in group.itertuples(index=False)],
             hovertemplate="<b>%{hovertext}</b><br>error %{y:.2f} %<br>" + title.lower() + " %{x:.3s}<extra></extra>",
         )
     figure.update_xaxes(title=title, type="log", dtick="D2", tickformat="~s")

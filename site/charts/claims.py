@@ -36,32 +36,34 @@ def claims_figure(claims: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
             hovertemplate="paper: %{x:+.2f} points<extra></extra>",
         )
     for word, (colour, symbol) in VERDICT_STYLES.items():
-        some = shown[(shown["verdict"] == word) & shown["difference"].notna()]
-        if not len(some):
+        group = shown[(shown["verdict"] == word) & shown["difference"].notna()]
+        if not len(group):
             continue
-        low, high = some["low"].fillna(some["difference"]), some["high"].fillna(some["difference"])
+        low, high = group["low"].fillna(group["difference"]), group["high"].fillna(group["difference"])
         figure.add_scatter(
-            x=some["difference"],
-            y=some["place"],
+            x=group["difference"],
+            y=group["place"],
             mode="markers",
             marker={"symbol": symbol, "size": 11, "color": colour},
             error_x={
-                "array": high - some["difference"],
-                "arrayminus": some["difference"] - low,
+                "array": high - group["difference"],
+                "arrayminus": group["difference"] - low,
                 "color": colour,
                 "thickness": 2.5,
                 "width": 0,
             },
             name=f"{SYMBOLS[word]} {word}",
-            text=[label(text, 90) for text in some["text"]],
+            text=[label(text, 90) for text in group["text"]],
             hovertemplate="%{text}<br>ours: %{x:+.2f} points<extra></extra>",
         )
-    one = rows["dataset"].nunique() == 1
+    has_one_dataset = rows["dataset"].nunique() == 1
 
     def tick_of(row: Any) -> str:
         better, worse = (label(titles.get(name, name), 24) for name in (row.better, row.worse))
         joint = "equal to" if row.kind == "equal" else "over"
-        return f"{better}<br>{joint} {worse}" + ("" if one else f", {label(get_dataset(row.dataset).title)}")
+        return f"{better}<br>{joint} {worse}" + (
+            "" if has_one_dataset else f", {label(get_dataset(row.dataset).title)}"
+        )
 
     names = [tick_of(row) for row in rows.itertuples()]
     figure.update_yaxes(tickvals=places, ticktext=names, range=[0.3, len(rows) + 0.7])

@@ -82,7 +82,7 @@ def full_name(row: Any) -> str:
 
 
 def unusual(row: Any) -> str:
-    """Return ` (fast, unverified)`, or whichever of profile and data is not the default."""
+    """Return `labels.measured_with` in the few letters that an axis has room for: ` (fast, unverified)`."""
     more = [row.profile] * (row.profile == "fast") + ["unverified"] * (row.data == "unverified")
     return f" ({', '.join(more)})" if more else ""
 

@@ -20,9 +20,11 @@ def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:
     finished = runs[runs["outcome"] == "finished"]
     levels = [*finished["test_error"]]
     if not pd.isna(row.reported):
-        near = 0.0 if pd.isna(row.tolerance) else row.tolerance
-        levels += [row.reported - near, row.reported + near]
-        figure.add_hrect(y0=row.reported - near, y1=row.reported + near, fillcolor=BAND, line_width=0, layer="below")
+        tolerance = 0.0 if pd.isna(row.tolerance) else row.tolerance
+        levels += [row.reported - tolerance, row.reported + tolerance]
+        figure.add_hrect(
+            y0=row.reported - tolerance, y1=row.reported + tolerance, fillcolor=BAND, line_width=0, layer="below"
+        )
         figure.add_hline(y=row.reported, line={"color": GREY, "dash": "dash", "width": 2})
         legend_line(figure, f"printed {label(row.printed)}, ± tolerance", GREY, "dash")
     if not pd.isna(row.mean):
@@ -36,20 +38,20 @@ def seeds_figure(runs: pd.DataFrame, row: Any) -> go.Figure:
         ("collapsed", ORANGE, "x"),
         ("diverged", PINK, "cross"),
     ):
-        some = runs[runs["outcome"] == outcome]
-        if not len(some):
+        group = runs[runs["outcome"] == outcome]
+        if not len(group):
             continue
         figure.add_scatter(
-            x=some["seed"],
-            y=some["test_error"] if outcome == "finished" else [high + 1.6 * margin] * len(some),
+            x=group["seed"],
+            y=group["test_error"] if outcome == "finished" else [high + 1.6 * margin] * len(group),
             mode="markers",
             marker={"size": 12, "color": colour, "symbol": symbol},
             name=outcome if outcome == "finished" else f"{outcome} (off the scale)",
-            customdata=[["run", run] for run in some["run"]],
+            customdata=[["run", run] for run in group["run"]],
             text=[
                 f"<b>seed {run['seed']}</b> {outcome}, {percent(run['test_error'])} %<br>{label(run['hardware'])}"
                 f"<br>run {run['run'][:8]}"
-                for run in some.to_dict("records")
+                for run in group.to_dict("records")
             ],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -98,17 +100,17 @@ def compare_figure(runs: pd.DataFrame, rows: Sequence[Any], titles: Sequence[str
     figure = go.Figure()
     symbols = ("circle", "square", "diamond", "triangle-up")
     for position, (row, title) in enumerate(zip(rows, titles, strict=True)):
-        some = runs[(runs["model"] == row.model) & (runs["outcome"] == "finished")]
-        spread = [(i - (len(some) - 1) / 2) * min(0.05, 0.4 / max(1, len(some))) for i in range(len(some))]
+        finished = runs[(runs["model"] == row.model) & (runs["outcome"] == "finished")]
+        spread = [(i - (len(finished) - 1) / 2) * min(0.05, 0.4 / max(1, len(finished))) for i in range(len(finished))]
         figure.add_scatter(
             x=[position + shift for shift in spread],
-            y=some["test_error"],
+            y=finished["test_error"],
             mode="markers",
             marker={"size": 9, "color": SERIES[position], "symbol": symbols[position]},
             name=label(title, 30),
             showlegend=False,
-            customdata=[["run", run] for run in some["run"]],
-            text=[f"seed {seed}" for seed in some["seed"]],
+            customdata=[["run", run] for run in finished["run"]],
+            text=[f"seed {seed}" for seed in finished["seed"]],
             hovertemplate="%{text}: %{y:.2f} %<extra></extra>",
         )
     places = list(range(len(rows)))

@@ -140,16 +140,16 @@ def board_rows(
     rows = []
     context = context_of(papers)
     for row, curve in zip(view.itertuples(index=False), curves, strict=True):
-        ours = not pd.isna(row.model)
+        has_model = not pd.isna(row.model)
         paper = papers.get(row.paper) if isinstance(row.paper, str) else None
         place = "" if escape.missing(row.where) else escape.short(row.where, 60)
         rows.append(
             {
                 "group": row.group,
                 "rank": "" if escape.missing(row.rank) else str(int(row.rank)),
-                "name": escape.short(row.label, 80) + _beside(row),
+                "name": escape.short(row.label, 80) + _unusual_profile(row),
                 "search": escape.short(search_text(row, papers), 600),
-                "page": links.model(row.model, row.dataset) if ours else None,
+                "page": links.model(row.model, row.dataset) if has_model else None,
                 "source": ", ".join(filter(None, (cite(paper), place))),
                 "source_page": paper.url if paper else None,
                 "printed": printed_text(row, context),
@@ -159,9 +159,9 @@ def board_rows(
                 "spread": "" if escape.missing(row.half_width) else f"± {row.half_width:.2f}",
                 "gap": gap_of(row),
                 "gap_value": row.gap,
-                "verdict": verdict_words(row.verdict) if ours else "",
+                "verdict": verdict_words(row.verdict) if has_model else "",
                 "tone": TONES.get(row.verdict, "plain"),
-                "why": _why(row, attempts) if ours else "",
+                "why": _why(row, attempts) if has_model else "",
                 "marks": [(mark.partition(":")[0], mark) for mark in marks(row)],
                 "seeds": trained(row) if row.runs else "",
                 "curve": polyline(curve),
@@ -175,7 +175,7 @@ def board_rows(
     return rows
 
 
-def _beside(row: Any) -> str:
+def _unusual_profile(row: Any) -> str:
     """Return a profile other than the default in brackets, because a table may show rows of both profiles."""
     return f" ({row.profile})" if row.runs and row.profile != PROFILES[0] else ""
 
@@ -199,7 +199,7 @@ def others_sentence(attempts: pd.DataFrame, row: Any) -> str:
         return ""
     errors = list(dict.fromkeys(numbers["printed"]))
     listing = errors if len(errors) <= 4 else [*errors[:2], "…", *errors[-1:]]
-    own = {row.reported: str(row.printed)}  # with its digits as printed
-    printed = " or ".join(dict.fromkeys(own.get(reported, f"{reported:g}") for reported in numbers["reported"]))
-    many = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
-    return f"Other attempts at {printed} gave {', '.join(listing)}{many}."
+    as_printed = {row.reported: str(row.printed)}  # with its digits as printed
+    printed = " or ".join(dict.fromkeys(as_printed.get(reported, f"{reported:g}") for reported in numbers["reported"]))
+    attempt_count = f" ({len(rows)} attempts)" if len(rows) > 1 else ""
+    return f"Other attempts at {printed} gave {', '.join(listing)}{attempt_count}."

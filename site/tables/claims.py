@@ -8,7 +8,7 @@ import escape
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import verdict_words
+from benchmarks.labels import measured_with, verdict_words
 from benchmarks.leaderboard import PROFILES
 from benchmarks.papers import Paper
 from benchmarks.verdicts import MIN_SEEDS
@@ -25,13 +25,11 @@ def claims_table(
     """Return a table of the sources' claims with the printed difference, ours, the verdict and its reason."""
     rows = []
     for row in claims.itertuples(index=False):
-        marks = [f"profile {row.profile}"] if isinstance(row.profile, str) and row.profile != PROFILES[0] else []
-        marks += ["unverified data"] if row.data == "unverified" else []
         place = f"{cite(papers[row.paper])}, {row.where}" if row.paper in papers else row.where
         rows.append(
             {
                 "Claim": escape.short(row.text),
-                "Verdict": verdict_words(row.verdict) + "".join(f" ({mark})" for mark in marks),
+                "Verdict": verdict_words(row.verdict) + measured_with(row),
                 "Why": claim_reason(row, board, titles),
                 "Paper's difference": escape.percent(row.reported_difference, signed=True),
                 "Ours, 90 % interval": measured(row),
@@ -69,8 +67,8 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
         for name in (claim.better, claim.worse):
             reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", str(titles.get(name, name)).replace("\\", ""), reason)
         return sentence(escape.short(reason))
-    here = board[(board["dataset"] == claim.dataset) & (board["runs"] > 0)]
-    sides = [(name, here[here["model"] == name]) for name in (claim.better, claim.worse)]
+    measured_rows = board[(board["dataset"] == claim.dataset) & (board["runs"] > 0)]
+    sides = [(name, measured_rows[measured_rows["model"] == name]) for name in (claim.better, claim.worse)]
     if not any(len(rows) for _, rows in sides):
         return "Neither model has run."
 
@@ -78,11 +76,11 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
         title = escape.short(titles.get(name, name), 60)
         if not len(rows):
             return f"{title} has not run"
-        what = [
+        run_counts = [
             f"{row.runs} on {row.data} data" + (f" with profile {row.profile}" if row.profile != PROFILES[0] else "")
             for row in rows.itertuples(index=False)
         ]
-        return f"{title} has runs: {', '.join(what)}"
+        return f"{title} has runs: {', '.join(run_counts)}"
 
     both = all(len(rows) for _, rows in sides)
     end = ". Runs with different data or profiles are never compared." if both else "."
@@ -91,10 +89,10 @@ def claim_reason(claim: Any, board: pd.DataFrame, titles: Mapping[str, str]) -> 
 
 def none_decided(count: int) -> str:
     """Return why none of the claims that the page shows is decided."""
-    which = (
+    subject = (
         "This claim is not decided, because it"
         if count == 1
         else f"None of these {count:,} claims is decided, because each"
     )
     papers = "paper's own difference" if count == 1 else "papers' own differences"
-    return f"{which} needs {MIN_SEEDS} finished seeds of both models. The table shows the {papers}."
+    return f"{subject} needs {MIN_SEEDS} finished seeds of both models. The table shows the {papers}."

@@ -10,10 +10,8 @@ import pandas as pd
 
 from benchmarks.datasets import DATASETS
 from benchmarks.labels import MARKS, marks_of, trained_text
-from benchmarks.leaderboard import Card
+from benchmarks.leaderboard import ROW_KEY, Card
 from benchmarks.papers import Paper, ReportedError
-
-PLACE = ["dataset", "model", "profile", "data"]  # key of a board row: runs that differ in it are never pooled
 
 
 def datasets_of(board: pd.DataFrame) -> list[str]:
@@ -115,18 +113,23 @@ def naive_utc(moments: pd.Series) -> pd.Series:
     return pd.to_datetime(moments, utc=True).dt.tz_localize(None)
 
 
+def row_keys(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Return the values of ROW_KEY of each row of a board or each run."""
+    return list(zip(*(frame[name] for name in ROW_KEY), strict=True))
+
+
 def runs_behind(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the runs that count for these board rows: those with the same model, data set, profile and data."""
-    places = set(zip(*(rows[name] for name in PLACE), strict=True))
-    here = [place in places for place in zip(*(runs[name] for name in PLACE), strict=True)]
-    return runs[pd.Series(here, index=runs.index, dtype=bool) & (runs["standing"] == "counted")]
+    keys = set(row_keys(rows))
+    same_row = pd.Series([key in keys for key in row_keys(runs)], index=runs.index, dtype=bool)
+    return runs[same_row & (runs["standing"] == "counted")]
 
 
 def row_of_run(board: pd.DataFrame, run: Mapping[Any, Any]) -> dict[str, Any] | None:
     """Return the board row for which a run counts, or None if it counts for none."""
     if run["standing"] != "counted":
         return None
-    rows = board[(board[PLACE] == [run[name] for name in PLACE]).all(axis=1)]
+    rows = board[(board[ROW_KEY] == [run[name] for name in ROW_KEY]).all(axis=1)]
     return rows.iloc[0].to_dict() if len(rows) else None
 
 

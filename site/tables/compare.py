@@ -59,17 +59,17 @@ def cost_table(rows: pd.DataFrame, cost: str, title: str, links: Links = LIVE) -
 
 
 def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models: Sequence[str]) -> pd.DataFrame:
-    """Return facts and recipes side by side, with one column for each model. `≠` marks the fields that differ."""
+    """Return results and recipes side by side, with one column for each model. `≠` marks the fields that differ."""
     view = default_view(board[board["dataset"] == dataset])
     rows = {row.model: row for row in view.itertuples(index=False) if not pd.isna(row.model)}
-    facts: dict[str, dict[str, str]] = {}
+    results: dict[str, dict[str, str]] = {}
     recipes: dict[str, Mapping[str, Any]] = {}
     context = context_of(evidence.papers)
     for name in models:
         row, card = rows[name], evidence.cards.get(name)
         variant = card.datasets.get(dataset) if card else None
         recipes[name] = variant.recipe if variant else {}
-        facts[name] = {
+        results[name] = {
             "Verdict": verdict_words(row.verdict),
             "Measured %": error_text(row) or escape.NONE,
             "Trained": trained(row),
@@ -84,7 +84,8 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
         }
     fields = list(dict.fromkeys(name for recipe in recipes.values() for name in sorted(recipe)))
     lines = [
-        {"Differs": "", "What": name, **{m: facts[m][name] for m in models}} for name in next(iter(facts.values()), {})
+        {"Differs": "", "What": name, **{m: results[m][name] for m in models}}
+        for name in next(iter(results.values()), {})
     ]
     for name in fields:
         values = {m: value_text(recipes[m][name]) if name in recipes[m] else escape.NONE for m in models}

@@ -13,7 +13,7 @@ from benchmarks.suites import SUITES
 from tables.common import Link, cite, printed_text, trained
 
 
-def model_facts(row: Any, papers: Mapping[str, Paper]) -> dict[str, str]:
+def model_summary(row: Any, papers: Mapping[str, Paper]) -> dict[str, str]:
     """Return the main numbers of a board row for the top of the model's page."""
     return {
         "Verdict": verdict_words(row.verdict),

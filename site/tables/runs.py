@@ -71,19 +71,19 @@ def costs_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     Only runs that trained the unchanged recipe to its end are used, and duplicates are among them.
     """
-    own = runs[runs["standing"].isin(["counted", "duplicate"]) & runs["outcome"].isin(WHOLE_TRAININGS)]
+    trainings = runs[runs["standing"].isin(["counted", "duplicate"]) & runs["outcome"].isin(WHOLE_TRAININGS)]
     rows = []
-    for (hardware, profile), some in own.groupby(["hardware", "profile"], sort=False):
+    for (hardware, profile), group in trainings.groupby(["hardware", "profile"], sort=False):
         # statistics.median handles infinity, which a hostile record may have, without a warning.
-        seconds = statistics.median(some["train_seconds"].tolist())
+        seconds = statistics.median(group["train_seconds"].tolist())
         rows.append(
             {
                 "Hardware": escape.short(hardware, 80),
                 "Profile": profile,
-                "Runs": len(some),
+                "Runs": len(group),
                 "Time per run": seconds,
                 f"{MIN_SEEDS} runs in sequence": MIN_SEEDS * seconds,
-                "Images/s": statistics.median(some["images_per_second"].tolist()),
+                "Images/s": statistics.median(group["images_per_second"].tolist()),
             }
         )
     table = pd.DataFrame(rows, columns=COST_CELLS)
@@ -118,8 +118,8 @@ def find_runs(runs: pd.DataFrame, text: str) -> pd.DataFrame:
     return runs[runs["run"].str.startswith(tail) | (runs["key"] == text)] if len(runs) else runs
 
 
-def run_facts(record: RunRecord) -> dict[str, str]:
-    """Return the main facts of a run for the top of its page."""
+def run_summary(record: RunRecord) -> dict[str, str]:
+    """Return the main values of a run for the top of its page."""
     return {
         f"{'Test' if record.protocol.evaluation == 'test' else 'Held-out'} error, %": escape.percent(record.test_error),
         "Outcome": record.outcome,
@@ -180,7 +180,7 @@ def how_measured(record: RunRecord) -> pd.DataFrame:
 def checklist(record: RunRecord, row: Mapping[str, Any] | None, card: Card | None) -> pd.DataFrame:
     """Fill in the questions of the usual reproducibility checklists (NeurIPS, ACL, ML Reproducibility Challenge)."""
     variant = card.datasets.get(record.job.dataset) if card else None
-    facts = DATASETS.get(record.job.dataset)
+    dataset = DATASETS.get(record.job.dataset)
     n = int(row["n"]) if row else 0
     spread = "none for a single run"
     if row and not escape.missing(row["sd"]):
@@ -192,8 +192,8 @@ def checklist(record: RunRecord, row: Mapping[str, Any] | None, card: Card | Non
         else "this run is in no row",
         "Which error bars?": spread,
         "What was random?": f"by seed {record.job.seed}: initial weights, and order, augmentation and dropout where random",
-        "Data split": f"official split: {facts.train_size:,} training, {facts.test_size:,} test images"
-        if facts
+        "Data split": f"official split: {dataset.train_size:,} training, {dataset.test_size:,} test images"
+        if dataset
         else "unknown data set",
         "How were hyper-parameters chosen?": "as in the source; if it does not say, we chose, and the departures say how",
         "Departures from the source": departures or ("none declared" if variant else "unknown: the model has no card"),

@@ -20,18 +20,18 @@ if not names:
     widgets.empty("There is no model yet.", "runner models --write-cards")
     st.stop()
 dataset = widgets.dataset_of_page("compare", board, names)
-here = list(dict.fromkeys(ours.loc[ours["dataset"] == dataset, "model"]))
+models_of_dataset = list(dict.fromkeys(ours.loc[ours["dataset"] == dataset, "model"]))
 titles = titles_of(evidence.cards)
 requested = address.values_of("models")
 models: list[str] = st.multiselect(
     "Two to four models",
-    here,
+    models_of_dataset,
     max_selections=4,
     placeholder="choose two to four",
     format_func=lambda name: escape.short(titles.get(name, name), 60),
-    **address.follow("models", [name for name in requested if name in here][:4], "compare"),
+    **address.follow("models", [name for name in requested if name in models_of_dataset][:4], "compare"),
 )
-if missing := [name for name in requested if name not in here]:
+if missing := [name for name in requested if name not in models_of_dataset]:
     names_of = ", ".join(titles.get(name, name) for name in missing)
     st.caption(escape.md(f"Not on {widgets.dataset_title(dataset)}: {names_of}.", 200))
 if len(models) < 2:

@@ -34,7 +34,7 @@ st.html(
     f'<p class="lead">{escape.markup(answer_sentence(answer))}</p><p class="beside">{escape.markup(" ".join(details))}</p>'
 )
 dataset = widgets.dataset_of_page(PAGE, board, names)
-facts = DATASETS[dataset]
+dataset_title, test_size = DATASETS[dataset].title, DATASETS[dataset].test_size
 
 
 def clear() -> None:
@@ -95,20 +95,20 @@ if active_filters:
         places = ", ".join(f"{DATASETS[name].title} ({count})" for name, count in other.items())
         st.caption(escape.md(f"Rows of other data sets match the search too: {places}."))
 elif not len(ran):
-    line = f"No run on {facts.title} has ended yet. The table shows what the sources print and what others measured."
+    line = f"No run on {dataset_title} has ended yet. The table shows what the sources print and what others measured."
     widgets.empty(line, f"runner submit --suite {widgets.suite_of(dataset)}")
 if not len(shown):
     widgets.empty("No row matches these filters. Remove one, or search for a shorter text.")
     st.stop()
 
-here = answer_of(board[board["dataset"] == dataset])
-if here.printed and len(names) > 1:
-    line = " ".join([answer_sentence(here), *answer_details(here)])
-    st.html(f'<p class="beside of-board"><b>{facts.title}.</b> {escape.markup(line)}</p>')
+dataset_answer = answer_of(board[board["dataset"] == dataset])
+if dataset_answer.printed and len(names) > 1:
+    line = " ".join([answer_sentence(dataset_answer), *answer_details(dataset_answer)])
+    st.html(f'<p class="beside of-board"><b>{dataset_title}.</b> {escape.markup(line)}</p>')
 curves = source.small_curves(reading, shown)
 rows = board_rows(shown, papers, reading.attempts, curves)
-widgets.board(rows, f"Leaderboard of {facts.title}: printed error, measured error, gap, verdict and reason")
-st.caption(f"{facts.title}, {facts.test_size:,} test images. {LEGEND}")
+widgets.board(rows, f"Leaderboard of {dataset_title}: printed error, measured error, gap, verdict and reason")
+st.caption(f"{dataset_title}, {test_size:,} test images. {LEGEND}")
 
 unverified = shown[(shown["data"] == "unverified") & (shown["runs"] > 0)]
 for sentence in unverified["provenance"].dropna().unique():
@@ -116,7 +116,7 @@ for sentence in unverified["provenance"].dropna().unique():
 
 if shown["mean"].notna().any() and len(gap_order(shown)):
     st.header("The same rows as a figure")
-    alt = f"Printed and measured test errors on {facts.title}, largest gap first. The table above has the numbers."
+    alt = f"Printed and measured test errors on {dataset_title}, largest gap first. The table above has the numbers."
     widgets.figure(gap_figure(shown), alt=alt, key="gaps")
     st.caption(
         "Bars: 95 % interval of the mean. Grey: the 95 % prediction interval of one new run. Click a point for its model."

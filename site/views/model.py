@@ -66,7 +66,7 @@ if paper := page.paper:
 
 row = page.row
 if row is not None:
-    widgets.facts(page.facts)
+    widgets.summary(page.summary)
     st.markdown(escape.md(page.reason))
     widgets.marks_line(page.marks)
     if not escape.missing(row.provenance):

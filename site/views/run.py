@@ -52,7 +52,7 @@ st.header(escape.md(record.key, 200))
 page = run_page(reading, run, record)
 where = f"{page.model} on {widgets.dataset_title(record.job.dataset)}"
 widgets.link(Link(where, model_url(record.job.model, record.job.dataset)))
-widgets.facts(page.facts)
+widgets.summary(page.summary)
 st.markdown("**Status:** " + escape.md(page.standing))
 widgets.marks_line(page.marks)
 
