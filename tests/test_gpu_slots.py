@@ -19,7 +19,7 @@ from runner.jobs.state import state_of
 from runner.submit.plan import make_jobs
 from runner.training import batches
 from runner.training.checkpoint import Checkpoint
-from runner.worker import attempt, lease
+from runner.worker import attempt, samples
 from runner.worker.attempt import JobAttempt, Worker, run_bundle
 from runner.worker.options import RunOptions
 from zoo import load_models
@@ -154,7 +154,7 @@ def test_a_reference_job_on_another_device_does_what_the_engine_says(monkeypatch
 
 
 def test_the_memory_of_a_job_and_of_its_card_are_both_recorded(monkeypatch):
-    assert lease.own_gpu_memory() == {}
+    assert samples.own_gpu_memory() == {}
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 1_234_000_000)
-    assert lease.own_gpu_memory() == {"gpu_own_memory_mb": 1234.0}
+    assert samples.own_gpu_memory() == {"gpu_own_memory_mb": 1234.0}
