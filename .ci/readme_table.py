@@ -8,11 +8,10 @@ import pandas as pd
 from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentence
 from benchmarks.board import default_view
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import verdict_words, with_caveats
+from benchmarks.labels import reported_text, verdict_words, with_caveats
 from benchmarks.leaderboard import make_board, make_claims, read
 from benchmarks.plural import number
 from runner.reporting.markdown import escape, measured_table
-from runner.reporting.texts import reported_text
 
 ROOT = Path(__file__).resolve().parent.parent
 

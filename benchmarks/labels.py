@@ -199,6 +199,13 @@ def trained_text(row: Row) -> str:
     return f"{row.n} of {row.seeds}{repeated}" if row.runs else ""
 
 
+def reported_text(row: Row) -> str:
+    """Return the reported error as printed, in brackets if it is only shown and not judged; '' if there is none."""
+    if not pd.isna(row.reported):
+        return row.printed
+    return "" if pd.isna(row.context) else f"({row.context})"
+
+
 def gap_of(row: Row) -> str:
     """Return the signed difference of the mean and the figure as they are shown; '' if there is none."""
     return "" if pd.isna(row.gap) else gap_text(row.mean, row.printed)

@@ -55,6 +55,7 @@ KEYS += [
 KEYS += [
     "printed",
     "printed_label",
+    "context",
     "note",
     "family",
     "augmentation",

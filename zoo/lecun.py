@@ -317,10 +317,9 @@ PATTERNS = Departure(
 LENET5_START = Departure(
     "initialisation",
     "The paper prints weights uniform in +-2.4 / inputs, and nothing for biases and the coefficients of subsampling. This "
-    "initialisation does not give the step sizes that the paper prints for the first pass (about 7e-5 to 0.016). In another "
-    "implementation, with coefficients of 0.25, it still had 89.4 % errors on held-out images after two passes (see "
-    "lenet5_printed_start). We use +-1 / sqrt(inputs), the rule of the authors' later library EBLearn, with coefficients of "
-    "0.6 and biases of 0. These give the printed step sizes.",
+    "initialisation does not give the step sizes that the paper prints for the first pass (about 7e-5 to 0.016), and with "
+    "seed 0 it ended at 81.20 % on 10,000 held-out training images (lenet5_printed_start). We use +-1 / sqrt(inputs), the "
+    "rule of the authors' later library EBLearn, with coefficients of 0.6 and biases of 0. These give the printed step sizes.",
 )
 LENET5_LOSS = Departure(
     "loss",

@@ -3,9 +3,8 @@
 import pandas as pd
 
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import Row, clean, gap_of, trained_text, with_caveats, with_cited_rows
+from benchmarks.labels import Row, clean, gap_of, reported_text, trained_text, with_caveats, with_cited_rows
 from benchmarks.latex import Raw, escape, table
-from runner.reporting.texts import reported_text
 
 HEAD = "% needs \\usepackage{array,booktabs}; the entries: runner report --format bibtex\n"
 COLUMNS = (r">{\raggedright\arraybackslash}p{0.24\linewidth}", "r", "r", "r", "r", "l")  # long labels take two lines

@@ -12,6 +12,7 @@ from benchmarks.labels import (
     equivalence_sentence,
     gap_of,
     measured_with,
+    reported_text,
     title_of,
     trained_text,
     verdict_words,
@@ -19,7 +20,7 @@ from benchmarks.labels import (
     with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
-from runner.reporting.texts import notes_of, ranked, reasons_of, reported_text
+from runner.reporting.texts import notes_of, ranked, reasons_of
 
 
 def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of: str) -> str:

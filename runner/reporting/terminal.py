@@ -18,13 +18,14 @@ from benchmarks.labels import (
     gap_of,
     marks_of,
     measured_with,
+    reported_text,
     title_of,
     trained_text,
     verdict_words,
     with_cited_rows,
 )
 from benchmarks.leaderboard import make_equivalences
-from runner.reporting.texts import notes_of, ranked, reasons_of, reported_text
+from runner.reporting.texts import notes_of, ranked, reasons_of
 
 COLOURS = {  # in addition to symbol and word, which suffice without colour
     "reproduced": "green",

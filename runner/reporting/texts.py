@@ -4,17 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.labels import Row, clean, measured_with, ranks, repeats_line, short_name
+from benchmarks.labels import clean, measured_with, ranks, repeats_line, short_name
 from benchmarks.plural import number
 
 SUBMIT = "runner submit --suite"
-
-
-def reported_text(row: Row) -> str:
-    """Return the reported error as printed, in brackets if it is only shown and not judged; '' if there is none."""
-    if not pd.isna(row.reported):
-        return row.printed
-    return "" if pd.isna(row.context) else f"({row.context})"
 
 
 def ranked(rows: pd.DataFrame) -> list[tuple[str, Any]]:

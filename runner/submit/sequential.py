@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.errors import UserError
-from benchmarks.leaderboard import make_board, read
+from benchmarks.leaderboard import ROW_KEY, make_board, read
 from benchmarks.plural import number
 from benchmarks.records import Job
 from benchmarks.suites import Suite
@@ -95,7 +95,7 @@ def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds
             row = Row("not run" if has_figure.get(place[:2]) else "not judged")
         else:
             here = counted
-            for column, value in zip(("dataset", "model", "profile", "data"), place, strict=True):
+            for column, value in zip(ROW_KEY, place, strict=True):
                 here = here[here[column] == value]
             row = Row(board_row.verdict, board_row.n, board_row.seeds, frozenset(here["seed"].tolist()))
         unavailable, failed = _unavailable(template, settings)

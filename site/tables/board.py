@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.labels import PUBLISHED_ONLY, gap_of, ranks, verdict_words, with_cited_rows
 from benchmarks.leaderboard import PROFILES, default_view
-from benchmarks.papers import Paper, context_of
+from benchmarks.papers import Paper
 from tables.common import LIVE, Links, authors_of, cite, datasets_of, marks, polyline, printed_text, sentence, trained
 
 # Which printed figures without a model of ours are listed.
@@ -138,7 +138,6 @@ def board_rows(
 ) -> list[dict[str, Any]]:
     """Return the board's rows as text for templates/board_table.html, which escapes it."""
     rows = []
-    context = context_of(papers)
     for row, curve in zip(view.itertuples(index=False), curves, strict=True):
         has_model = not pd.isna(row.model)
         paper = papers.get(row.paper) if isinstance(row.paper, str) else None
@@ -152,7 +151,7 @@ def board_rows(
                 "page": links.model(row.model, row.dataset) if has_model else None,
                 "source": ", ".join(filter(None, (cite(paper), place))),
                 "source_page": paper.url if paper else None,
-                "printed": printed_text(row, context),
+                "printed": printed_text(row),
                 "printed_value": row.reported,
                 "measured": escape.percent(row.mean),
                 "measured_value": row.mean,

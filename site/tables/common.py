@@ -9,9 +9,9 @@ import escape
 import pandas as pd
 
 from benchmarks.datasets import DATASETS
-from benchmarks.labels import MARKS, marks_of, trained_text
+from benchmarks.labels import MARKS, marks_of, reported_text, trained_text
 from benchmarks.leaderboard import ROW_KEY, Card
-from benchmarks.papers import Paper, ReportedError
+from benchmarks.papers import Paper
 
 
 def datasets_of(board: pd.DataFrame) -> list[str]:
@@ -72,15 +72,9 @@ def cite(paper: Paper | None) -> str:
     return "" if paper is None else escape.short(paper.cited, 80)
 
 
-def printed_text(row: Any, context: Mapping[tuple[str, str], Sequence[tuple[Paper, ReportedError]]]) -> str:
-    """Return the figure that judges a row, such as `10.41`.
-
-    A figure that is only context is in brackets: `(15.99)`. Without any figure, return a dash.
-    """
-    if not escape.missing(row.printed):
-        return escape.short(row.printed, 20)
-    figures = [str(figure.printed) for _, figure in context.get((row.dataset, row.model), ())]
-    return f"({', '.join(figures)})" if figures else escape.NONE
+def printed_text(row: Any) -> str:
+    """Return the printed error of a row, such as `10.41` or, if it is only shown, `(15.99)`. Without one, return a dash."""
+    return escape.short(reported_text(row), 40) or escape.NONE
 
 
 def polyline(curve: Sequence[float] | None, width: int = 84, height: int = 22) -> str | None:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from benchmarks.labels import error_text, gap_of, verdict_words
 from benchmarks.leaderboard import Evidence, default_view
-from benchmarks.papers import context_of
 from tables.common import LIVE, Link, Links, marks, printed_text, trained
 from tables.model import value_text
 
@@ -64,7 +63,6 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
     rows = {row.model: row for row in view.itertuples(index=False) if not pd.isna(row.model)}
     results: dict[str, dict[str, str]] = {}
     recipes: dict[str, Mapping[str, Any]] = {}
-    context = context_of(evidence.papers)
     for name in models:
         row, card = rows[name], evidence.cards.get(name)
         variant = card.datasets.get(dataset) if card else None
@@ -73,7 +71,7 @@ def compare_table(evidence: Evidence, board: pd.DataFrame, dataset: str, models:
             "Verdict": verdict_words(row.verdict),
             "Measured %": error_text(row) or escape.NONE,
             "Trained": trained(row),
-            "Printed %": printed_text(row, context),
+            "Printed %": printed_text(row),
             "Gap": gap_of(row) or escape.NONE,
             "Caveats": ", ".join(marks(row)) or escape.NONE,
             "Family": escape.NONE if escape.missing(row.family) else escape.short(row.family),

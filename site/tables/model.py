@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.labels import error_text, gap_of, verdict_words
 from benchmarks.leaderboard import PROFILES, Card, CardAnatomy
-from benchmarks.papers import Paper, context_of
+from benchmarks.papers import Paper
 from benchmarks.suites import SUITES
 from tables.common import Link, cite, printed_text, trained
 
@@ -17,7 +17,7 @@ def model_summary(row: Any, papers: Mapping[str, Paper]) -> dict[str, str]:
     """Return the main numbers of a board row for the top of the model's page."""
     return {
         "Verdict": verdict_words(row.verdict),
-        "Printed, %": printed_text(row, context_of(papers)),
+        "Printed, %": printed_text(row),
         "Measured, %": error_text(row) or escape.NONE,
         "Gap, points": gap_of(row) or escape.NONE,
         "Seeds trained": trained(row),
