@@ -296,7 +296,9 @@ def job_of(dataset, model, **overrides):
 def test_the_seconds_of_a_seed():
     row = {"loop": 1_000.0, "evaluation": 4_000.0}
     assert bench.seed_seconds(row, job_of("cifar10", "nin")) == pytest.approx(260 * (50_000 / 1_000 + 10_000 / 4_000))
-    short = job_of("cifar10", "nin", epochs=2, holdout=10_000, batch_size=128, **{"order.drop_last": True})
+    short = job_of(
+        "cifar10", "nin", epochs=2, holdout=10_000, batch_size=128, order={"rule": "Shuffled", "drop_last": True}
+    )
     assert bench.seed_seconds(row, short) == pytest.approx(2 * (39_936 / 1_000 + 10_000 / 4_000))
 
 
