@@ -360,7 +360,7 @@ def test_doctor_proves_the_engine_by_a_task(on_slurm, runner):
     found = {check["name"]: check for check in json.loads(out)["checks"]}
     assert found["slurm"]["status"] == "ok"
     assert found["engine"]["status"] == "ok", found["engine"]
-    assert "lock" in found["engine"]["says"]
+    assert "lock" in found["engine"]["message"]
     assert code == 0
     code, out, _ = runner("doctor", "--engine", "nowhere", "--json")
     assert code == 1
