@@ -112,7 +112,6 @@ ROOMS = (
 )
 MOST_LINES = 400
 LONGER = {  # and why
-    "zoo/lecun.py": "every network of one paper",
     "zoo/explicit.py": "forward and backward passes that share their buffers",
 }
 

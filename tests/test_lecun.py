@@ -15,6 +15,7 @@ from runner.training.checkpoint import Checkpoint
 from runner.training.loop import Hooks, Stopped, train
 from runner.training.setup import Setup
 from zoo import explicit, lecun
+from zoo import lecun_networks as networks
 from zoo.anatomy import layers_of
 from zoo.recipe import Moment
 from zoo.spec import initialise
@@ -42,14 +43,18 @@ def start(model, seed=1):
 
 
 NETWORKS = {
-    "lenet5": (lecun.LeNet5, lecun.explicit_lenet5, lecun.distance_loss),
-    "lenet5_eq9": (lecun.LeNet5, lambda: lecun.explicit_lenet5(0.1), lecun.rejecting_loss),
-    "lenet1": (lecun.LeNet1, lecun.explicit_lenet1, lecun.squared_loss),
-    "linear": (lambda: lecun.Perceptron(784, 10), lambda: lecun.explicit_perceptron(784, 10), lecun.squared_loss),
+    "lenet5": (networks.LeNet5, networks.explicit_lenet5, networks.distance_loss),
+    "lenet5_eq9": (networks.LeNet5, lambda: networks.explicit_lenet5(0.1), networks.rejecting_loss),
+    "lenet1": (networks.LeNet1, networks.explicit_lenet1, networks.squared_loss),
+    "linear": (
+        lambda: networks.Perceptron(784, 10),
+        lambda: networks.explicit_perceptron(784, 10),
+        networks.squared_loss,
+    ),
     "mlp": (
-        lambda: lecun.Perceptron(784, 30, 20, 10),
-        lambda: lecun.explicit_perceptron(784, 30, 20, 10),
-        lecun.squared_loss,
+        lambda: networks.Perceptron(784, 30, 20, 10),
+        lambda: networks.explicit_perceptron(784, 30, 20, 10),
+        networks.squared_loss,
     ),
 }
 
@@ -98,7 +103,7 @@ def layerwise_curvature(model, image):
     """
     layers, inputs, x = [], [], image[None].double()
     for name, layer in model.double().named_children():
-        if not isinstance(layer, lecun.RadialBasis):
+        if not isinstance(layer, networks.RadialBasis):
             x = x.flatten(1) if isinstance(layer, nn.Linear) else x
             layers.append((name, layer))
             inputs.append(x)
@@ -115,7 +120,7 @@ def layerwise_curvature(model, image):
             terms[f"{name}.{own}"] = (above.reshape(-1) @ squares).view_as(value)
         if len(terms) == len(list(model.parameters())):
             break  # nothing below has parameters
-        if isinstance(layer, lecun.ScaledTanh):
+        if isinstance(layer, networks.ScaledTanh):
             x.requires_grad_()
             (slope,) = torch.autograd.grad(layer(x).sum(), x)
             above = above.view_as(x) * slope.square()
@@ -134,12 +139,12 @@ class Tiny(nn.Module):
         super().__init__()
         self.c1, self.t1, self.s2, self.t2 = (
             nn.Conv2d(1, 3, 3),
-            lecun.ScaledTanh(),
-            lecun.Subsampling(3),
-            lecun.ScaledTanh(),
+            networks.ScaledTanh(),
+            networks.Subsampling(3),
+            networks.ScaledTanh(),
         )
-        self.c3, self.t3 = lecun.TableConvolution(3, self.TABLE, 2), lecun.ScaledTanh()
-        self.s4, self.t4, self.c5 = lecun.Subsampling(5), lecun.ScaledTanh(), nn.Linear(20, 4)
+        self.c3, self.t3 = networks.TableConvolution(3, self.TABLE, 2), networks.ScaledTanh()
+        self.s4, self.t4, self.c5 = networks.Subsampling(5), networks.ScaledTanh(), nn.Linear(20, 4)
 
     @classmethod
     def explicit_network(cls):
@@ -175,26 +180,26 @@ def test_curvatures_match_the_jacobians_of_the_layers(name):
 
 def test_lenet5_has_the_printed_parameters_and_connections():
     """The paper's counts of each layer; Fig. 2's caption and text add up to 60,000 and 340,908."""
-    model = lecun.LeNet5()
+    model = networks.LeNet5()
     counts = {name: sum(p.numel() for p in layer.parameters()) for name, layer in model.named_children()}
     printed = {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48_120, "f6": 10_164}
     assert {name: count for name, count in counts.items() if count} == printed
     assert sum(counts.values()) == 60_000
-    network = lecun.explicit_lenet5()
+    network = networks.explicit_lenet5()
     connections = {layer.name: layer.connections for layer in network.layers if layer.size}
     assert connections == {"c1": 122_304, "s2": 5_880, "c3": 151_600, "s4": 2_000, "c5": 48_120, "f6": 10_164}
-    assert network.connections + lecun.output_vectors().numel() == 340_908
+    assert network.connections + networks.output_vectors().numel() == 340_908
 
 
 def test_lenet5s_multiply_accumulates_match_its_connections():
     """Connections without the biases', by hand: 28x28 and 10x10 places, 25 weights for each of 6 and 60 pairs of maps."""
-    macs = {layer.name: layer.macs for layer in layers_of(lecun.LeNet5(), (1, 28, 28)) if layer.macs}
+    macs = {layer.name: layer.macs for layer in layers_of(networks.LeNet5(), (1, 28, 28)) if layer.macs}
     assert macs == {"c1": 784 * 6 * 25, "c3": 100 * 60 * 25, "c5": 48_000, "f6": 10_080}
 
 
 def test_lenet1_has_the_parameters_and_connections_of_1989():
     """LeCun et al. 1989 print 98,442 connections and 2,578 parameters; 1998 has 'about 2,600' and '100,000'."""
-    model, network = lecun.LeNet1(), lecun.explicit_lenet1()
+    model, network = networks.LeNet1(), networks.explicit_lenet1()
     assert sum(p.numel() for p in model.parameters()) == 2_578
     assert network.connections == 98_442
 
@@ -209,7 +214,7 @@ def test_a_map_of_c3_depends_on_the_maps_of_table_one_only():
         "..XXX..XXXX.XX.X",
         "...XXX..XXXX.XXX",
     ]
-    c3 = start(lecun.LeNet5()).c3
+    c3 = start(networks.LeNet5()).c3
     base = c3(torch.zeros(1, 6, 14, 14))
     for seen, row in enumerate(rows):
         images = torch.zeros(1, 6, 14, 14)
@@ -219,7 +224,7 @@ def test_a_map_of_c3_depends_on_the_maps_of_table_one_only():
 
 
 def test_the_missing_connections_stay_at_zero_in_training():
-    model, network = start(lecun.LeNet5()), lecun.explicit_lenet5()
+    model, network = start(networks.LeNet5()), networks.explicit_lenet5()
     network.train(model, *digits_like(), steps_for(model), torch.zeros(3, dtype=torch.float64))
     held = sum(part.size for _, _, part in network.parts(network.values))
     assert held == 60_000
@@ -229,17 +234,17 @@ def test_the_missing_connections_stay_at_zero_in_training():
 
 def test_a_pass_split_anywhere_gives_the_same_bits():
     images, labels = digits_like(9)
-    whole, cut = start(lecun.LeNet5()), start(lecun.LeNet5())
+    whole, cut = start(networks.LeNet5()), start(networks.LeNet5())
     steps, sums, parts = steps_for(whole), torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    lecun.explicit_lenet5().train(whole, images, labels, steps, sums)
+    networks.explicit_lenet5().train(whole, images, labels, steps, sums)
     for part in (slice(0, 2), slice(2, 3), slice(3, 9)):
-        lecun.explicit_lenet5().train(cut, images[part], labels[part], steps, parts)
+        networks.explicit_lenet5().train(cut, images[part], labels[part], steps, parts)
     assert torch.equal(sums, parts)
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), cut.parameters(), strict=True))
 
 
 def test_the_bitmaps_are_those_of_the_paper():
-    vectors = lecun.output_vectors()
+    vectors = networks.output_vectors()
     assert vectors.shape == (10, 84)
     assert set(vectors.unique().tolist()) == {-1.0, 1.0}
     differing = (vectors[:, None] != vectors[None]).sum(dim=2) + 84 * torch.eye(10, dtype=torch.int64)
@@ -250,7 +255,7 @@ def test_the_bitmaps_are_those_of_the_paper():
 
 
 def test_the_squashing_function_gives_one_at_one():
-    assert lecun.ScaledTanh()(torch.tensor([1.0, -1.0])).tolist() == pytest.approx([1.0, -1.0], abs=1e-5)
+    assert networks.ScaledTanh()(torch.tensor([1.0, -1.0])).tolist() == pytest.approx([1.0, -1.0], abs=1e-5)
 
 
 # --- in the training loop ------------------------------------------------------------------------------------------------
@@ -386,9 +391,11 @@ def test_the_schedule_and_the_start_are_the_printed_ones():
 def test_the_loss_of_the_best_constant_answer_is_the_spread_of_the_targets():
     """The best constant answer is the mean of the targets; every step away from it has a larger loss."""
     labels = torch.tensor([0, 0, 1, 7, 7, 7, 8])
-    targets = lecun.output_vectors()[labels]
-    best = lecun.RadialBasis(lecun.output_vectors())(targets.mean(dim=0).expand(7, 84))
-    assert lecun.distance_of_constant(labels) == pytest.approx(lecun.distance_loss(best, labels).item(), rel=1e-5)
+    targets = networks.output_vectors()[labels]
+    best = networks.RadialBasis(networks.output_vectors())(targets.mean(dim=0).expand(7, 84))
+    assert networks.distance_of_constant(labels) == pytest.approx(networks.distance_loss(best, labels).item(), rel=1e-5)
     shares = (2.0 * nn.functional.one_hot(labels, 10) - 1).mean(dim=0)
-    assert lecun.squares_of_constant(labels) == pytest.approx(lecun.squared_loss(shares.expand(7, 10), labels).item())
-    assert lecun.squares_of_constant(labels) < lecun.squared_loss(shares.expand(7, 10) + 0.01, labels).item()
+    assert networks.squares_of_constant(labels) == pytest.approx(
+        networks.squared_loss(shares.expand(7, 10), labels).item()
+    )
+    assert networks.squares_of_constant(labels) < networks.squared_loss(shares.expand(7, 10) + 0.01, labels).item()

@@ -20,7 +20,17 @@ from zoo.plain import nearest
 from zoo.spec import ModelSpec
 
 # Modules that declare no model.
-HELPERS = {"spec", "recipe", "optimizers", "schedules", "initialisers", "plain", "anatomy", "explicit"}
+HELPERS = {
+    "spec",
+    "recipe",
+    "optimizers",
+    "schedules",
+    "initialisers",
+    "plain",
+    "anatomy",
+    "explicit",
+    "lecun_networks",
+}
 
 
 def load_models() -> dict[str, ModelSpec]:
