@@ -293,6 +293,16 @@ def test_where_no_source_reports_anything_the_report_says_where_one_does(tmp_pat
     assert "runner submit --suite mnist\n" in text
 
 
+def test_a_printed_error_that_is_only_shown_is_in_brackets_and_the_report_says_so() -> None:
+    evidence = read(Path(__file__).parent.parent / "results")
+    board = make_board(evidence, ["mnist"], ["linear"])
+    board = board[board["model"] == "linear"]
+    text = render("classics", board, make_claims(board, evidence.papers), evidence.papers, "markdown")
+    assert "| (12.0) |" in text
+    assert "No printed error judges these rows. Those in brackets are shown for comparison." in text
+    assert "No source reports" not in text
+
+
 def test_markdown_is_a_table_whose_cells_carry_no_markup_of_their_own(tmp_path: Path) -> None:
     sentence = "<b>x</b> | [link](http://evil)"
     record = make_record(10.4, verified=False)

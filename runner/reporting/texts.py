@@ -57,5 +57,8 @@ def notes_of(suite: str | None, board: pd.DataFrame, view: pd.DataFrame) -> list
     if not suite and (models["runs"] == 0).sum() > 20:
         notes.append("To show only models that have run: runner report --measured")
     if view["reported"].isna().all():
-        notes.append(f"No source reports an error for these rows. For rows with reported errors: {SUBMIT} mnist")
+        none = "No source reports an error for these rows"
+        if view["context"].notna().any():
+            none = "No printed error judges these rows. Those in brackets are shown for comparison"
+        notes.append(f"{none}. For rows with judged errors: {SUBMIT} mnist")
     return notes
