@@ -459,6 +459,20 @@ except MemoryError:
 
 
 @pytest.mark.slow
+def test_the_peak_memory_of_a_process_is_its_own_and_not_that_of_its_parent():
+    child = "from runner.training.memory import peak_resident_bytes; print(peak_resident_bytes())"
+    parent = f"""
+import subprocess, sys
+held = b"x" * 400_000_000
+print(subprocess.run([sys.executable, "-c", {child!r}], capture_output=True, text=True, check=True).stdout)
+{child}
+"""
+    said = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True).stdout.split()
+    of_child, of_parent = map(int, said)
+    assert of_child < 200e6
+    assert of_parent > 400e6
+
+
 def test_a_killed_worker_says_that_memory_may_have_been_short(calm, tmp_path):
     """The kernel ends a process that took the last memory by SIGKILL, like anybody else's kill -9."""
     long = [*WORDS[:-4], "--epochs", "3000", "--set", "batch_size=480"]

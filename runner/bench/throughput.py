@@ -26,7 +26,6 @@ import dataclasses
 import json
 import math
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -41,7 +40,7 @@ import torch
 from runner.bench.request import BenchRequest
 from runner.bench.subject import Subject, plain_recipe, run_loop, subject_of
 from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, overhead_seconds
-from runner.training import profiles
+from runner.training import memory, profiles
 from runner.training.loop import CHECKPOINT_SECONDS
 from runner.training.step import updates_a_call, uses_explicit_passes
 from runner.worker.record import environment as environment_of
@@ -105,7 +104,7 @@ def first_calls(subject: Subject, recipe: Recipe) -> FirstCalls:
     return FirstCalls(
         startup_seconds=ends[0] - psutil.Process().create_time(),
         step_seconds=(ends[1] - ends[0]) * recipe.batch_size / images,
-        peak_bytes=torch.cuda.max_memory_reserved() if subject.device.type == "cuda" else _peak_resident_bytes(),
+        peak_bytes=torch.cuda.max_memory_reserved() if subject.device.type == "cuda" else memory.peak_resident_bytes(),
         arithmetic=str(trained.switches["arithmetic"]),
     )
 
@@ -293,11 +292,6 @@ def measure(request: BenchRequest) -> dict[str, Any]:
 def _ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """Return the median of the turns' ratios."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
-
-
-def _peak_resident_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main(path: str) -> int:

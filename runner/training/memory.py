@@ -3,7 +3,10 @@
 import contextlib
 import ctypes
 import re
+import resource
+import sys
 import threading
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # as malloc.h numbers them
 SIGNS = (
@@ -64,6 +67,18 @@ def _readable(size: str) -> str:
         if value < 1024 or larger == "TiB":
             return f"{value:.2f} {larger}"
     return size
+
+
+def peak_resident_bytes() -> int:
+    """Return the largest memory that this process has had so far.
+
+    Linux's getrusage also counts what the process that forked this one had at that moment, so /proc is read there.
+    """
+    if sys.platform == "linux":
+        [line] = [row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def start_thread(thread: threading.Thread) -> None:
