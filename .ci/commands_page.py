@@ -71,11 +71,12 @@ def section(name: str, command: Any, lines: list[str], shared: Collection[str]) 
     words = [a.metavar or (a.name.upper() if a.required else f"[{a.name.upper()}]") for a in arguments]
     paragraphs = [" ".join(text.split()) for text in command.help.split("\n\n")]
     examples = [text for text in paragraphs if text.startswith("runner ")]
-    usage = [" ".join([name, *words, "[OPTIONS]"])] * bool(words and not examples)
+    usage = [" ".join([name, *words, "[OPTIONS]"])] if words and not examples else []
     items = [f"- `{word}`: {' '.join(a.help.split())}" for word, a in zip(words, arguments, strict=True)]
     items += [line for line in lines if line not in shared]
     also = [line[2 : line.index(": ")] for line in lines if line in shared]
-    items += [f"- [Shared](#shared-options): {', '.join(also)}"] * bool(also)
+    if also:
+        items.append(f"- [Shared](#shared-options): {', '.join(also)}")
     text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph not in examples)
     code = "\n".join(["```", *examples, *usage, "```"]) if examples or usage else ""
     return "\n\n".join(part for part in (f"### {name}", text, code, "\n".join(items)) if part)

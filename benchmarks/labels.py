@@ -89,7 +89,8 @@ def with_caveats(row: Row) -> str:
 
 def conditions_of(row: Row) -> list[str]:
     """Return how a row or a claim was measured, as far as not under `reference` on verified data: `profile fast`, ..."""
-    return [MARKS["F"]] * (row.profile == "fast") + [MARKS["U"]] * (row.data == "unverified")
+    applies = {"F": row.profile == "fast", "U": row.data == "unverified"}
+    return [MARKS[letter] for letter, so in applies.items() if so]
 
 
 def measured_with(row: Row) -> str:
@@ -244,7 +245,8 @@ def as_json(frame: pd.DataFrame) -> str:
 def as_csv(frame: pd.DataFrame) -> str:
     """Return the output of `report --format csv`, in which the items of a list are joined by `; `."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*frame.columns, *["marks"] * ("keys" in frame)], lineterminator="\n")
+    columns = [*frame.columns, "marks"] if "keys" in frame else list(frame.columns)
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows_of(frame):
         writer.writerow({name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})

@@ -148,5 +148,6 @@ def menu_links(
         elif path == "model" and model:
             on = datasets_of_model(board, model)
             query = {"model": model} | ({"dataset": dataset} if dataset in on else {})
-        links.append((f"{path or './'}{'?' * bool(query)}{urlencode(query)}", title, path == current_path))
+        address = path or "./"
+        links.append((f"{address}?{urlencode(query)}" if query else address, title, path == current_path))
     return links

@@ -470,6 +470,20 @@ def test_a_number_of_another_profile_or_data_is_marked_in_every_format(
         assert "fast" in text, selection
 
 
+def test_a_number_with_long_caveats_leaves_a_sources_table_its_other_columns(
+    own_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    publish_records(own_root / "results", *make_seeds(FIVE, profile="fast", verified=False, sequential=True))
+    show(None, "table", paper="lin2013", table="Table 1")
+    _, heads, *lines = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["As", "printed", "Model", "here", "Printed", "Measured", "Seeds", "Gap", "Verdict"]
+    assert max(map(len, lines[:-2])) <= 80  # the last two are empty and the commit's, which is kept in one piece
+    ours = next(line for line in lines if "10.52" in line)
+    for cell in ("NIN + Dropout", "10.41", "5 of 5", "+0.11"):
+        assert cell in ours
+
+
 def test_a_suite_of_settings_is_reported_by_its_held_out_images(
     own_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

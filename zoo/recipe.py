@@ -95,9 +95,15 @@ class Augmentation:
 
     def __str__(self) -> str:
         """Return a description: 'none', 'flip' or such as 'flip + translate 4 + cutout 16'."""
-        parts = ["flip"] * self.flip + [f"translate {self.translate}"] * bool(self.translate)
-        parts += [f"cutout {self.cutout}"] * bool(self.cutout)
-        parts += [f"mixup {self.mixup.alpha:g}"] if self.mixup else []
+        parts = []
+        if self.flip:
+            parts.append("flip")
+        if self.translate:
+            parts.append(f"translate {self.translate}")
+        if self.cutout:
+            parts.append(f"cutout {self.cutout}")
+        if self.mixup:
+            parts.append(f"mixup {self.mixup.alpha:g}")
         return " + ".join(parts) or "none"
 
 

@@ -265,7 +265,8 @@ def show(
         print(json.dumps(rows, indent=2))
     elif rows:
         tables = [[headings(rows[0]), *(cells(row, _job(row, models)) for row in rows)]]
-        tables += [concurrency_table(rows)] * bool(concurrent)
+        if concurrent:
+            tables.append(concurrency_table(rows))
         notes = [EXPLANATION, *hours_lines(suite_hours(rows, models, len(slots)), len(slots))]
         print((markdown if format_ == "markdown" else plain)(tables, caption(rows), notes))
     return int(not complete)

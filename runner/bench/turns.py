@@ -182,9 +182,12 @@ class UsualImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
         self.raw, self.labels = raw, labels
         augmentation = recipe.augmentation
-        shifts = [transforms.RandomCrop(raw.shape[-1], padding=augmentation.translate)] * bool(augmentation.translate)
-        steps = shifts + [transforms.RandomHorizontalFlip()] * augmentation.flip
-        self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(0.5, 0.25)])
+        steps = [transforms.ToTensor(), transforms.Normalize(0.5, 0.25)]
+        if augmentation.flip:
+            steps = [transforms.RandomHorizontalFlip(), *steps]
+        if augmentation.translate:
+            steps = [transforms.RandomCrop(raw.shape[-1], padding=augmentation.translate), *steps]
+        self.transform = transforms.Compose(steps)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -123,8 +123,10 @@ def check_leftovers() -> Check:
     stale = sum(_stale_lease(paths) for paths, state in job_states if state != "running")
     half_written = sum(1 for paths, state in job_states if state != "running" for _ in paths.folder.glob(".*.tmp"))
     parts = [f"{n} {state}" for state, n in counts.items()]
-    parts += [f"{number(stale, 'lease')} of dead processes"] * bool(stale)
-    parts += [number(half_written, "half-written file")] * bool(half_written)
+    if stale:
+        parts.append(f"{number(stale, 'lease')} of dead processes")
+    if half_written:
+        parts.append(number(half_written, "half-written file"))
     if not parts:
         return ok("leftovers", f"{number(len(job_states), 'job')}, no leftovers")
     fix = (

@@ -136,12 +136,14 @@ class SlurmJobs:
             waiting = [view for view in open_now if view.waits]
             to_queue = [PlannedJob(view.job, view.paths) for view in waiting if view.paths.folder not in queued_before]
             already = len(waiting) - len(to_queue)
-            parts = [f"{already} already in SLURM's queue"] * bool(already)
+            parts = []
             if to_queue:
                 bundles = make_bundles(to_queue, self.engine.tasks)
                 id_, log = self._sbatch(bundles)
                 tasks_text = number(len(bundles), "task")
-                parts.insert(0, f"{len(to_queue)} queued as SLURM job {id_} ({tasks_text}; output in {log})")
+                parts.append(f"{len(to_queue)} queued as SLURM job {id_} ({tasks_text}; output in {log})")
+            if already:
+                parts.append(f"{already} already in SLURM's queue")
         return ", ".join(parts)
 
     def _sbatch(self, bundles: list[list[JobPaths]]) -> tuple[str, Path]:

@@ -49,8 +49,10 @@ def markdown(suite: str | None, board: pd.DataFrame, claims: pd.DataFrame, as_of
     profiles = [f"- {escape(equivalence_sentence(row))}" for row in make_equivalences(board).itertuples(index=False)]
     if profiles:
         lines += ["## Profiles", "", *profiles, ""]
-    notes = [f"- {escape(note)}" for note in [*notes_of(suite, board, view), *([as_of] * bool(as_of))]]
-    return "\n".join(lines + notes).rstrip("\n") + "\n"
+    notes = notes_of(suite, board, view)
+    if as_of:
+        notes = [*notes, as_of]
+    return "\n".join(lines + [f"- {escape(note)}" for note in notes]).rstrip("\n") + "\n"
 
 
 def _markdown_cells(row: Row) -> list[str]:

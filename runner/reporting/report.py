@@ -3,13 +3,11 @@
 Table, Markdown and LaTeX show the default view; CSV and JSON have every row and column.
 """
 
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
-from rich.console import Console
 
 from benchmarks.bibliography import bibliography
 from benchmarks.checkout import commit_of, root
@@ -23,7 +21,7 @@ from runner.reporting import tables
 from runner.reporting.formats import Format
 from runner.reporting.latex import latex
 from runner.reporting.markdown import markdown, measured_table
-from runner.reporting.terminal import print_table
+from runner.reporting.terminal import print_table, printed
 
 
 @dataclass(frozen=True)
@@ -57,15 +55,12 @@ def show(selection: Selection, fmt: str) -> None:
         count, first = len(evidence.problems), evidence.problems[0]
         several = f"1 of {count} problems (runner verify lists all): " if count > 1 else ""
         print(f"runner: {several}{first}", file=sys.stderr)
-    text = (
-        _special(selection, evidence, fmt) if selection.paper or selection.holdout else _board(selection, evidence, fmt)
-    )
-    if text is not None:
-        sys.stdout.write(text)
+    special = selection.paper or selection.holdout
+    sys.stdout.write(_special(selection, evidence, fmt) if special else _board(selection, evidence, fmt))
 
 
-def _special(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
-    """Return a source's own tables, or the choices on held-out images; None if they were printed."""
+def _special(selection: Selection, evidence: Evidence, fmt: str) -> str:
+    """Return a source's own tables, or the choices on held-out images."""
     commit = commit_of(root())
     if selection.paper is not None:
         board = make_board(evidence)
@@ -85,8 +80,8 @@ def _special(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     return tables.write(frame, tables.choice_cells(frame), fmt, "holdout", as_of_line(newest, commit))
 
 
-def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
-    """Return the board of a suite, or of everything; None if it was printed."""
+def _board(selection: Selection, evidence: Evidence, fmt: str) -> str:
+    """Return the board of a suite, or of everything."""
     runs, datasets, models = _of(selection, evidence.runs)
     board = make_board(evidence, datasets, models)
     claims = make_claims(board, evidence.papers)
@@ -100,10 +95,7 @@ def _board(selection: Selection, evidence: Evidence, fmt: str) -> str | None:
     unpublished = unpublished_line(runs)
     if selection.measured and fmt == "markdown":
         return measured_table(board) + "\n"
-    if fmt == "table":
-        print_table(Console(), selection.suite, board, claims, f"{unpublished} {as_of}".strip())
-        return None
-    if fmt == "markdown":
+    if fmt in ("table", "markdown"):
         as_of = f"{unpublished} {as_of}".strip()
     return render(selection.suite, board, claims, evidence.papers, fmt, as_of=as_of)
 
@@ -137,7 +129,7 @@ def render(
     claims: pd.DataFrame,
     papers: Mapping[str, Paper],
     fmt: str,
-    width: int = 80,
+    width: int | None = None,
     as_of: str = "",
 ) -> str:
     """Return the report of a suite (None: everything), ending with a newline; raise UserError for an unknown format."""
@@ -152,8 +144,5 @@ def render(
     if fmt == "markdown":
         return markdown(suite, board, claims, as_of)
     if fmt == "table":
-        console = Console(file=io.StringIO(), width=width, color_system=None)
-        print_table(console, suite, board, claims, as_of)
-        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # the StringIO above
-        return "".join(f"{line.rstrip()}\n" for line in lines)
+        return printed(lambda console: print_table(console, suite, board, claims, as_of), width)
     raise unknown("format", fmt, Format)

@@ -50,8 +50,8 @@ def choice_cells(frame: pd.DataFrame) -> list[Cells]:
     return tables
 
 
-def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: str) -> str | None:
-    """Return the text of a frame in a format; None if it was printed as a table. Raise UserError for BibTeX."""
+def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: str) -> str:
+    """Return the text of a frame in a format. Raise UserError for BibTeX."""
     if fmt == "json":
         return as_json(frame)
     if fmt == "csv":
@@ -65,11 +65,13 @@ def write(frame: pd.DataFrame, tables: list[Cells], fmt: str, name: str, as_of: 
     if fmt == "latex":
         head = "% needs \\usepackage{booktabs}\n"
         return head + "\n".join(_latex(table, f"tab:{name}-{i}", as_of) for i, table in enumerate(tables, start=1))
-    console = Console()
-    for table in tables:
-        terminal.print_cells(console, *table)
-    console.print(as_of, style="dim", soft_wrap=True, highlight=False, markup=False)
-    return None
+
+    def draw(console: Console) -> None:
+        for table in tables:
+            terminal.print_cells(console, *table)
+        console.print(as_of, style="dim", soft_wrap=True, highlight=False, markup=False)
+
+    return terminal.printed(draw)
 
 
 def _latex(table: Cells, label: str, as_of: str) -> str:

@@ -1,6 +1,6 @@
 """Print the report as tables on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from rich.console import Console
@@ -42,6 +42,17 @@ COLOURS = {  # in addition to symbol and word, which suffice without colour
     "different": "red",
     "not yet known": "yellow",
 }
+
+
+LONGEST_NUMBER = 14  # characters of `24.63 ± 0.24` and the like, which stay on one line
+
+
+def printed(draw: Callable[[Console], None], width: int | None = None) -> str:
+    """Return what `draw` prints on a console with the colours of stdout and its width, or the given one."""
+    console = Console(width=width)
+    with console.capture() as captured:
+        draw(console)
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def print_table(
@@ -133,14 +144,16 @@ def _print_equivalences(console: Console, rows: pd.DataFrame) -> None:
 def print_cells(
     console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> None:
-    """Print a plain table: `left` columns of text, then right-aligned numbers, and text in the last column."""
+    """Print a plain table: `left` columns of text, then right-aligned numbers, and text in the last column.
+
+    A number with a long caveat is wrapped, so that the other columns keep their room.
+    """
     console.print(Text(title, style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for position, head in enumerate(heads):
         text = position < left or position == len(heads) - 1
-        table.add_column(
-            head, justify="left" if text else "right", overflow="fold" if text else "ellipsis", no_wrap=not text
-        )
+        whole = not text and all(len(row[position]) <= LONGEST_NUMBER for row in rows)
+        table.add_column(head, justify="left" if text else "right", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

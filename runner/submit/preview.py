@@ -87,9 +87,11 @@ def plan_line(planned: Sequence[Job], states: Sequence[State], settings: Setting
     """
     counts = _counts(planned, states, settings)
     parts = [f"{counts['done']} done", f"{counts['to_run']} to run"]
-    parts += [f"{counts['running']} already running"] * bool(counts["running"])
+    if counts["running"]:
+        parts.append(f"{counts['running']} already running")
     failed = counts["total"] - counts["done"] - counts["to_run"] - counts["running"]
-    parts += [f"{failed} failed (runner retry --failed)"] * bool(failed)
+    if failed:
+        parts.append(f"{failed} failed (runner retry --failed)")
     line = f"{number(counts['total'], 'job')}: {', '.join(parts)}"
     if counts["to_run"] and not slots:
         line += f" on SLURM (engine '{settings.engine}')"

@@ -90,7 +90,7 @@ class Progress:
                 failure = Failure.read(paths)
                 why = failure.what.split("\n")[0] if failure else ""
                 where = f"{state} after epoch {facts['epoch']} of {facts['epochs']}"
-                self.say(f"{SYMBOLS[state]} {job.key}  {where}{': ' * bool(why)}{why}")
+                self.say(f"{SYMBOLS[state]} {job.key}  {f'{where}: {why}' if why else where}")
         self._slots = max(self._slots, len(running))
         if self._live is not None:
             self._live.update(self._table(running))

@@ -89,9 +89,12 @@ class SyncReport:
 
     def __str__(self) -> str:
         parts = [f"{self.written} sent", f"{self.unchanged} up to date"]
-        parts += [f"{self.not_started} not started"] * bool(self.not_started)
-        parts += [f"{self.left} left for the next sync"] * bool(self.left)
-        parts += ["another process is writing to MLflow"] * self.busy
+        if self.not_started:
+            parts.append(f"{self.not_started} not started")
+        if self.left:
+            parts.append(f"{self.left} left for the next sync")
+        if self.busy:
+            parts.append("another process is writing to MLflow")
         return "MLflow: " + ", ".join(parts)
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from runner.training.batches import Prepared
     from runner.training.checkpoint import Checkpoint
     from runner.training.loop import Trained
+    from runner.training.setup import Setup
     from zoo.recipe import Recipe
     from zoo.spec import ModelSpec
 
@@ -187,10 +188,9 @@ class JobAttempt:
         import torch
 
         from runner.training import loop, profiles
-        from runner.training.checkpoint import ResumeRefused
         from runner.training.setup import Setup
 
-        job, log = self.job, self.log
+        job = self.job
         resume = self._checkpoint()
         threads = self.options.threads if resume is None or self.options.force_resume else resume.threads
         torch.set_num_threads(threads)
@@ -207,36 +207,40 @@ class JobAttempt:
         known = self._known(data.facts, device, switches)
         facts = self._facts(known)
         rehearse(job, self.run, recipe, facts, **known)
-        if resume is not None:
-            log(f"resuming after epoch {resume.epoch}, step {resume.step}")
-
-        def trained_from(start: "Checkpoint | None") -> "Trained":
-            force, other = self.options.force_resume, self.options.on_other_device
-            return loop.train(setup, self.run, self.hooks(), start, force, other, facts)
-
         try:
-            try:
-                trained = trained_from(resume)
-            except ResumeRefused as refused:
-                if not (refused.other_model and self.options.on_other_device == "restart"):
-                    raise
-                self._start_again(f"is from another device ({refused})")
-                known = self._known(data.facts, device, switches)
-                trained = trained_from(None)
+            trained = self._train(setup, resume, facts)
         except loop.Stopped:
-            log("stopped after a checkpoint")
+            self.log("stopped after a checkpoint")
             return "interrupted"
-        except ResumeRefused as refused:
-            raise ResumeRefused(
-                f"the checkpoint can't be resumed with the same bits, because this has changed since it was saved: {refused}; "
-                "resume it where it was saved, force it with `runner submit --force-resume` (the record says so), or start "
-                "again with `runner retry`"
-            ) from refused
+        known["starts"] = Attempts.read(self.paths).starts  # one more if the training started again
         known["environment"] = known["environment"].model_copy(update={"precision": trained.switches})
         self._write_results(trained, recipe, known)
         return "finished"
 
     # --- parts of an attempt ---
+
+    def _train(self, setup: "Setup", resume: "Checkpoint | None", facts: dict[str, Any]) -> "Trained":
+        """Train from a checkpoint or from the first epoch. Raise Stopped, and ResumeRefused with what to do.
+
+        A checkpoint of another kind of device is left behind where the options say so.
+        """
+        from runner.training import loop
+        from runner.training.checkpoint import ResumeRefused
+
+        force, other = self.options.force_resume, self.options.on_other_device
+        if resume is not None:
+            self.log(f"resuming after epoch {resume.epoch}, step {resume.step}")
+        try:
+            return loop.train(setup, self.run, self.hooks(), resume, force, other, facts)
+        except ResumeRefused as refused:
+            if not (refused.other_model and other == "restart"):
+                raise ResumeRefused(
+                    "the checkpoint can't be resumed with the same bits, because this has changed since it was saved: "
+                    f"{refused}; resume it where it was saved, force it with `runner submit --force-resume` (the record "
+                    "says so), or start again with `runner retry`"
+                ) from refused
+            self._start_again(f"is from another device ({refused})")
+        return loop.train(setup, self.run, self.hooks(), None, force, other, facts)
 
     def _spec(self) -> "ModelSpec":
         """Return the job's model. Raise OutdatedError if the zoo no longer has it for this data set at this revision."""

@@ -83,8 +83,8 @@ def full_name(row: Any) -> str:
 
 def unusual(row: Any) -> str:
     """Return `labels.measured_with` in the few letters that an axis has room for: ` (fast, unverified)`."""
-    more = [row.profile] * (row.profile == "fast") + ["unverified"] * (row.data == "unverified")
-    return f" ({', '.join(more)})" if more else ""
+    words = [word for word in (row.profile, row.data) if word in ("fast", "unverified")]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def tick(row: Any) -> str:
