@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from benchmarks.records import Job
     from runner.jobs.state import State
     from runner.submit.preview import Settings
+    from runner.submit.sequential import Study
 
 
 def submit(
@@ -89,6 +90,7 @@ def submit(
     from runner.jobs.paths import JobPaths
     from runner.submit import plan, preview
     from runner.submit.run import run as run_jobs
+    from runner.submit.sequential import Study
     from zoo import load_models
 
     if seeds is not None and seed:
@@ -107,7 +109,10 @@ def submit(
                 "--until-decided chooses the seeds and trains unchanged recipes: leave out --seeds, --seed, --set, --sweep, "
                 "--epochs and --force"
             )
-        _until_decided(suite, model, profile.value, max_seeds, settings, dry_run, detach)
+        templates = plan.make_jobs(get_suite(suite), load_models(), only=model, seeds=[0], profile=profile.value)
+        limit = {} if max_seeds is None else {"max_seeds": max_seeds}
+        study = Study(get_suite(suite), templates, settings, **limit)
+        _until_decided(study, dry_run, detach)
         return
     overrides = plan.parse_overrides([*changes, *([] if epochs is None else [f"epochs={epochs}"])])
     sweep_settings = plan.parse_sweep(sweep)
@@ -148,27 +153,23 @@ def quickstart(data_dir: DataDir = None) -> None:
     raise typer.Exit(product.run(settings, make_console(submits=True)))
 
 
-def _until_decided(
-    suite: str, only: list[str], profile: str, max_seeds: int | None, settings: "Settings", dry_run: bool, detach: bool
-) -> None:
-    from benchmarks.suites import get_suite
+def _until_decided(study: "Study", dry_run: bool, detach: bool) -> None:
     from runner.submit import preview, sequential
-    from zoo import load_models
 
-    suite_facts, models = get_suite(suite), load_models()
-    max_seeds = sequential.INTERIM_SIZES[-1] if max_seeds is None else max_seeds
-    sequential.check_max_seeds(max_seeds)
-    if detach and not dry_run:
+    settings = study.settings
+    console = make_console(stderr=settings.json, submits=not dry_run)
+    if dry_run:
+        planned = sequential.jobs_of(study.analyse(console))
+        _show_plan(planned, preview.states_of(planned), settings)
+        return
+    if detach:
         _detach()
         return
-    console = make_console(stderr=settings.json, submits=not dry_run)
-    code, planned = sequential.run(suite_facts, models, only, profile, max_seeds, settings, console, dry_run)
-    if dry_run:
-        _show_plan(planned, preview.states_of(planned), settings)
-    elif settings.json:
+    code, planned = sequential.run(study, console)
+    if settings.json:
         sequential.print_json(planned)
     elif not planned:
-        console.print(f"Nothing to run. Next: runner report --suite {suite}")
+        console.print(f"Nothing to run. Next: runner report --suite {study.suite.name}")
     raise typer.Exit(code)
 
 

@@ -49,25 +49,19 @@ def check_torch(versions: tuple[str, str | None] | None, gpus: Gpus | str | None
     message = f"torch {version}, " + (f"built for CUDA {cuda}" if cuda else "built without CUDA")
     if not isinstance(gpus, Gpus) or not gpus.cards:
         return ok("torch", message)
-    if cuda is None:
-        return problem(
-            "torch", f"{message}, but there is a GPU", "make setup TORCH=auto installs the build for this driver"
-        )
+    unfit = hardware.unfit_driver(gpus, Build(version, cuda, ()))
+    if unfit is not None:
+        return problem("torch", unfit.why, unfit.fix)
+    assert cuda is not None  # else the driver would be unfit
+    supports = f"{message}; driver {gpus.driver} supports CUDA up to {hardware.newest_cuda(gpus)}"
     major, minor = (int(part) for part in cuda.split(".")[:2])
-    knows = f"{gpus.cuda // 1000}.{gpus.cuda % 1000 // 10}"
-    if gpus.cuda // 1000 < major:
-        return problem(
-            "torch",
-            f"{message}; driver {gpus.driver} supports CUDA up to {knows}",
-            f"install a driver for CUDA {major}, or a torch for CUDA {gpus.cuda // 1000}: make setup TORCH=auto",
-        )
     if gpus.cuda < 1000 * major + 10 * minor:
         return warning(
             "torch",
-            f"{message}; driver {gpus.driver} supports CUDA up to {knows}, so most operations work",
+            f"{supports}, so most operations work",
             "if a job fails because PTX can't be compiled, install a newer driver",
         )
-    return ok("torch", f"{message}; driver {gpus.driver} supports CUDA up to {knows}")
+    return ok("torch", supports)
 
 
 def check_gpus(gpus: Gpus | str | None, build: Build | None = None) -> Check:

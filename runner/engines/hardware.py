@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.errors import UserError
 from runner import nvml
@@ -57,19 +58,34 @@ def code_runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> b
     return False
 
 
-def unfit_driver(gpus: Gpus, build: Build) -> str | None:
+class Unfit(NamedTuple):
+    """Why something cannot be used, and what to do."""
+
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.why}: {self.fix}"
+
+
+def unfit_driver(gpus: Gpus, build: Build) -> Unfit | None:
     """Return why this torch cannot use the driver; None if it can."""
     if build.cuda is None:
-        return (
-            f"torch {build.version} is built without CUDA: `make setup TORCH=auto` installs the build for this driver"
+        return Unfit(
+            f"torch {build.version} is built without CUDA", "`make setup TORCH=auto` installs the build for this driver"
         )
-    major, supported = int(build.cuda.split(".")[0]), gpus.cuda // 1000
-    if supported < major:
-        return (
-            f"driver {gpus.driver} supports CUDA up to {supported}.{gpus.cuda % 1000 // 10}, but torch {build.version} needs "
-            f"{build.cuda}: install a driver for CUDA {major}, or run `make setup TORCH=auto`"
+    major = int(build.cuda.split(".")[0])
+    if gpus.cuda // 1000 < major:
+        return Unfit(
+            f"driver {gpus.driver} supports CUDA up to {newest_cuda(gpus)}, but torch {build.version} needs {build.cuda}",
+            f"install a driver for CUDA {major}, or run `make setup TORCH=auto`",
         )
     return None
+
+
+def newest_cuda(gpus: Gpus) -> str:
+    """Return the newest CUDA that the driver supports, as in '12.8'."""
+    return f"{gpus.cuda // 1000}.{gpus.cuda % 1000 // 10}"
 
 
 def unfit_card(card: Card, build: Build) -> str | None:
@@ -166,7 +182,7 @@ def find(machine: Gpus | str | None, variable: str | None, build: Build | None =
     build = build or torch_build()
     driver = unfit_driver(machine, build)
     if driver is not None:
-        return GpuSelection([], [driver])
+        return GpuSelection([], [str(driver)])
     reasons = {gpu.uuid: unfit_card(gpu.card, build) for gpu in candidates}
     unfit = [reason for reason in reasons.values() if reason is not None]
     return GpuSelection(

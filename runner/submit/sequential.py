@@ -6,7 +6,7 @@ added after an interim analysis are marked.
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from benchmarks.verdicts import INTERIM_SIZES, MIN_SEEDS, next_interim_size
 from runner.jobs.find import all_jobs, read_jobs
 from runner.jobs.paths import Group, JobPaths, PlannedJob, results_folder, runs_folder
 from runner.jobs.state import JobView, state_of, status_json
-from runner.submit.plan import make_jobs
 from runner.submit.preview import Settings, is_retried
 from runner.submit.run import run as run_jobs
 
@@ -74,33 +73,55 @@ def decide(template: Job, row: Row, unavailable: set[int], failed: int, max_seed
     return Decision(row, planned, f"{at}, {len(planned)} more planned, to judge it at {size}")
 
 
-def check_max_seeds(max_seeds: int) -> None:
-    """Raise UserError for a limit outside the interim sizes."""
-    if not INTERIM_SIZES[0] <= max_seeds <= INTERIM_SIZES[-1]:
-        raise UserError(f"--max-seeds is {max_seeds}, expected {INTERIM_SIZES[0]} to {INTERIM_SIZES[-1]}")
+@dataclass(frozen=True)
+class Study:
+    """The rows to decide, and how to run their seeds."""
 
+    suite: Suite
+    templates: Sequence[Job]  # one job of each row
+    settings: Settings
+    max_seeds: int = INTERIM_SIZES[-1]  # of a row
 
-def plan_round(templates: list[Job], suite: Suite, settings: Settings, max_seeds: int) -> dict[Group, Decision]:
-    """Analyse every row of these jobs' models; return what to run next, by group."""
-    evidence = read(results_folder(), runs_folder())
-    board = make_board(evidence, suite.datasets, {job.model for job in templates})
-    rows = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
-    counted = evidence.runs[evidence.runs["standing"] == "counted"]
-    has_figure = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
-    steps = {}
-    for template in templates:
-        place = (template.dataset, template.model, template.profile, _data_status(template.dataset, settings))
-        board_row: Any = rows.get(place)
-        if board_row is None:  # no run under this profile yet
-            row = Row("not run" if has_figure.get(place[:2]) else "not judged")
-        else:
-            here = counted
-            for column, value in zip(ROW_KEY, place, strict=True):
-                here = here[here[column] == value]
-            row = Row(board_row.verdict, board_row.n, board_row.seeds, frozenset(here["seed"].tolist()))
-        unavailable, failed = _unavailable(template, settings)
-        steps[Group.of(template)] = decide(template, row, unavailable, failed, max_seeds)
-    return steps
+    def __post_init__(self) -> None:
+        """Raise UserError for a limit outside the interim sizes, and for overrides, which no paper's figure judges."""
+        if not INTERIM_SIZES[0] <= self.max_seeds <= INTERIM_SIZES[-1]:
+            raise UserError(f"--max-seeds is {self.max_seeds}, expected {INTERIM_SIZES[0]} to {INTERIM_SIZES[-1]}")
+        if any(job.overrides for job in self.templates):
+            raise UserError(
+                f"--until-decided: the suite '{self.suite.name}' changes recipes, which no verdict covers: choose another "
+                "suite"
+            )
+
+    def analyse(self, console: Console) -> dict[Group, Decision]:
+        """Print and return what to run next for each row, from the results so far."""
+        rows = self._rows()
+        decisions = {}
+        for template in self.templates:
+            unavailable, failed = _unavailable(template, self.settings)
+            group = Group.of(template)
+            decisions[group] = decide(template, rows[group], unavailable, failed, self.max_seeds)
+            console.print(f"{template.dataset}/{template.model}: {decisions[group].why}", soft_wrap=True)
+        return decisions
+
+    def _rows(self) -> dict[Group, Row]:
+        evidence = read(results_folder(), runs_folder())
+        board = make_board(evidence, self.suite.datasets, {job.model for job in self.templates})
+        board_rows: dict[Any, Any] = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
+        has_figure = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
+        counted = evidence.runs[evidence.runs["standing"] == "counted"]
+        rows = {}
+        for job in self.templates:
+            place = (job.dataset, job.model, job.profile, _data_status(job.dataset, self.settings))
+            if place not in board_rows:  # no run under this profile yet
+                row = Row("not run" if has_figure.get(place[:2]) else "not judged")
+            else:
+                here = counted
+                for column, value in zip(ROW_KEY, place, strict=True):
+                    here = here[here[column] == value]
+                shown = board_rows[place]
+                row = Row(shown.verdict, shown.n, shown.seeds, frozenset(here["seed"].tolist()))
+            rows[Group.of(job)] = row
+        return rows
 
 
 def _data_status(dataset: str, settings: Settings) -> str:
@@ -129,41 +150,25 @@ def _unavailable(template: Job, settings: Settings) -> tuple[set[int], int]:
     return finished_seeds | failed_seeds, len(failed_seeds)
 
 
-def run(
-    suite: Suite,
-    models: Mapping[str, Any],
-    only: list[str],
-    profile: str,
-    max_seeds: int,
-    settings: Settings,
-    console: Console,
-    dry_run: bool = False,
-) -> tuple[int, list[Job]]:
-    """Analyse and run the required seeds until nothing is left to run; return (exit code, every job planned).
+def jobs_of(decisions: Mapping[Group, Decision]) -> list[Job]:
+    """Return the jobs that the decisions plan."""
+    return [job for decision in decisions.values() for job in decision.jobs]
 
-    Raise UserError for a suite with overrides, because no paper's figure judges those.
-    """
-    check_max_seeds(max_seeds)
-    templates = make_jobs(suite, models, only=only, seeds=[0], profile=profile)
-    if any(job.overrides for job in templates):
-        raise UserError(
-            f"--until-decided: the suite '{suite.name}' changes recipes, which no verdict covers: choose another suite"
-        )
-    quiet = dataclasses.replace(settings, json=False)
+
+def run(study: Study, console: Console) -> tuple[int, list[Job]]:
+    """Analyse and run the required seeds until nothing is left to run; return (exit code, every job planned)."""
+    quiet = dataclasses.replace(study.settings, json=False)
     planned: list[Job] = []
     while True:
-        steps = plan_round(templates, suite, settings, max_seeds)
-        for (dataset, model), step in steps.items():
-            console.print(f"{dataset}/{model}: {step.why}", soft_wrap=True)
-        round_ = [job for step in steps.values() for job in step.jobs]
-        planned += [job for job in round_ if job not in planned]
-        if dry_run or not round_:
-            break
-        added = {job.fingerprint for step in steps.values() for job in step.jobs if step.row.n >= MIN_SEEDS}
-        code = run_jobs(round_, suite.name, quiet, console, sequential=added)
-        if code or any(state_of(JobPaths.of(job)) != "done" for job in round_):
+        decisions = study.analyse(console)
+        jobs = jobs_of(decisions)
+        if not jobs:
+            return 0, planned
+        planned += [job for job in jobs if job not in planned]
+        added = {job.fingerprint for each in decisions.values() for job in each.jobs if each.row.n >= MIN_SEEDS}
+        code = run_jobs(jobs, study.suite.name, quiet, console, sequential=added)
+        if code or any(state_of(JobPaths.of(job)) != "done" for job in jobs):
             return code, planned
-    return 0, planned
 
 
 def print_json(planned: list[Job]) -> None:
