@@ -112,7 +112,7 @@ ROOMS = (
 )
 MOST_LINES = 400
 LONGER = {  # and why
-    "zoo/explicit.py": "forward and backward passes that share their buffers",
+    "zoo/handwritten.py": "forward and backward passes that share their buffers",
 }
 
 

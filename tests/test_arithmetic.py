@@ -455,7 +455,7 @@ def test_reference_never_swaps(monkeypatch):
 
 def test_hand_written_passes_give_the_same_bits_in_both_profiles():
     same = {"model": "lenet5", "dataset": "mnist", "epochs": 1, "batch_size": 1, "data": noise("mnist", 12)}
-    assert MODELS["lenet5"].trains_by_hand(MODELS["lenet5"].variants["mnist"].recipe)
+    assert MODELS["lenet5"].has_handwritten_passes(MODELS["lenet5"].variants["mnist"].recipe)
     theirs, *_ = run(profiles.TORCH, profile="reference", **same)
     ours, *_ = run(profiles.MEASURED, **same)
     assert all(torch.equal(value, ours.weights[name]) for name, value in theirs.weights.items())

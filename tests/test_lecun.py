@@ -1,4 +1,4 @@
-"""The networks of LeCun et al. 1998: printed sizes, and explicit passes compared with autograd."""
+"""The networks of LeCun et al. 1998: printed sizes, and hand-written passes compared with autograd."""
 
 import copy
 import dataclasses
@@ -14,7 +14,7 @@ from runner.training.batches import DeviceSet, Prepared
 from runner.training.checkpoint import Checkpoint
 from runner.training.loop import Hooks, Stopped, train
 from runner.training.setup import Setup
-from zoo import explicit, lecun
+from zoo import handwritten, lecun
 from zoo import lecun_networks as networks
 from zoo.anatomy import layers_of
 from zoo.recipe import Moment
@@ -43,17 +43,17 @@ def start(model, seed=1):
 
 
 NETWORKS = {
-    "lenet5": (networks.LeNet5, networks.explicit_lenet5, networks.distance_loss),
-    "lenet5_eq9": (networks.LeNet5, lambda: networks.explicit_lenet5(0.1), networks.rejecting_loss),
-    "lenet1": (networks.LeNet1, networks.explicit_lenet1, networks.squared_loss),
+    "lenet5": (networks.LeNet5, networks.handwritten_lenet5, networks.distance_loss),
+    "lenet5_eq9": (networks.LeNet5, lambda: networks.handwritten_lenet5(0.1), networks.rejecting_loss),
+    "lenet1": (networks.LeNet1, networks.handwritten_lenet1, networks.squared_loss),
     "linear": (
         lambda: networks.Perceptron(784, 10),
-        lambda: networks.explicit_perceptron(784, 10),
+        lambda: networks.handwritten_perceptron(784, 10),
         networks.squared_loss,
     ),
     "mlp": (
         lambda: networks.Perceptron(784, 30, 20, 10),
-        lambda: networks.explicit_perceptron(784, 30, 20, 10),
+        lambda: networks.handwritten_perceptron(784, 30, 20, 10),
         networks.squared_loss,
     ),
 }
@@ -65,9 +65,9 @@ def steps_for(model, seed=2):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_explicit_update_equals_that_of_autograd(name):
+def test_a_handwritten_update_equals_that_of_autograd(name):
     """Compare with autograd in float64, image by image, up to rounding of float32."""
-    build, explicit_network, loss_of = NETWORKS[name]
+    build, handwritten_network, loss_of = NETWORKS[name]
     model = start(build())
     reference = copy.deepcopy(model).double()
     images, labels = digits_like()
@@ -84,7 +84,7 @@ def test_an_explicit_update_equals_that_of_autograd(name):
                 parameter -= steps[parameter_name] * gradient
     before = copy.deepcopy(model)
     sums = torch.zeros(3, dtype=torch.float64)
-    explicit_network().train(model, images, labels, steps, sums)
+    handwritten_network().train(model, images, labels, steps, sums)
     assert sums[0].item() == pytest.approx(expected[0], rel=1e-5)
     assert sums[1:].tolist() == [expected[1], IMAGES]
     for (parameter_name, p), q, old in zip(
@@ -147,28 +147,28 @@ class Tiny(nn.Module):
         self.s4, self.t4, self.c5 = networks.Subsampling(5), networks.ScaledTanh(), nn.Linear(20, 4)
 
     @classmethod
-    def explicit_network(cls):
+    def handwritten_network(cls):
         layers = (
-            explicit.Convolution("c1", 1, 12, 3, [(0,)] * 3, first=True),
-            explicit.Tanh((4, 3, 25)),
-            explicit.Subsampling("s2", 3, 25),
-            explicit.Tanh((3, 25)),
-            explicit.Convolution("c3", 3, 5, 2, cls.TABLE),
-            explicit.Tanh((4, 5, 4)),
-            explicit.Subsampling("s4", 5, 4),
-            explicit.Tanh((5, 4)),
-            explicit.Dense("c5", 20, 4),
+            handwritten.Convolution("c1", 1, 12, 3, [(0,)] * 3, first=True),
+            handwritten.Tanh((4, 3, 25)),
+            handwritten.Subsampling("s2", 3, 25),
+            handwritten.Tanh((3, 25)),
+            handwritten.Convolution("c3", 3, 5, 2, cls.TABLE),
+            handwritten.Tanh((4, 5, 4)),
+            handwritten.Subsampling("s4", 5, 4),
+            handwritten.Tanh((5, 4)),
+            handwritten.Dense("c5", 20, 4),
         )
-        return explicit.Network(layers, explicit.squared_error)
+        return handwritten.Network(layers, handwritten.squared_error)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward mode
 @pytest.mark.parametrize("name", ["tiny", "lenet5", "lenet1", "mlp", "linear"])
 def test_curvatures_match_the_jacobians_of_the_layers(name):
-    build, explicit_network = (Tiny, Tiny.explicit_network) if name == "tiny" else NETWORKS[name][:2]
+    build, handwritten_network = (Tiny, Tiny.handwritten_network) if name == "tiny" else NETWORKS[name][:2]
     model = start(build())
     images = torch.rand(2, 1, 12, 12) if name == "tiny" else digits_like(2)[0]
-    curvature = explicit_network().curvature(model, images)
+    curvature = handwritten_network().curvature(model, images)
     expected = [layerwise_curvature(copy.deepcopy(model), image) for image in images]
     assert set(curvature) == {name for name, _ in model.named_parameters()}
     for parameter, terms in curvature.items():
@@ -185,7 +185,7 @@ def test_lenet5_has_the_printed_parameters_and_connections():
     printed = {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48_120, "f6": 10_164}
     assert {name: count for name, count in counts.items() if count} == printed
     assert sum(counts.values()) == 60_000
-    network = networks.explicit_lenet5()
+    network = networks.handwritten_lenet5()
     connections = {layer.name: layer.connections for layer in network.layers if layer.size}
     assert connections == {"c1": 122_304, "s2": 5_880, "c3": 151_600, "s4": 2_000, "c5": 48_120, "f6": 10_164}
     assert network.connections + networks.output_vectors().numel() == 340_908
@@ -199,7 +199,7 @@ def test_lenet5s_multiply_accumulates_match_its_connections():
 
 def test_lenet1_has_the_parameters_and_connections_of_1989():
     """LeCun et al. 1989 print 98,442 connections and 2,578 parameters; 1998 has 'about 2,600' and '100,000'."""
-    model, network = networks.LeNet1(), networks.explicit_lenet1()
+    model, network = networks.LeNet1(), networks.handwritten_lenet1()
     assert sum(p.numel() for p in model.parameters()) == 2_578
     assert network.connections == 98_442
 
@@ -224,7 +224,7 @@ def test_a_map_of_c3_depends_on_the_maps_of_table_one_only():
 
 
 def test_the_missing_connections_stay_at_zero_in_training():
-    model, network = start(networks.LeNet5()), networks.explicit_lenet5()
+    model, network = start(networks.LeNet5()), networks.handwritten_lenet5()
     network.train(model, *digits_like(), steps_for(model), torch.zeros(3, dtype=torch.float64))
     held = sum(part.size for _, _, part in network.parts(network.values))
     assert held == 60_000
@@ -236,9 +236,9 @@ def test_a_pass_split_anywhere_gives_the_same_bits():
     images, labels = digits_like(9)
     whole, cut = start(networks.LeNet5()), start(networks.LeNet5())
     steps, sums, parts = steps_for(whole), torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    networks.explicit_lenet5().train(whole, images, labels, steps, sums)
+    networks.handwritten_lenet5().train(whole, images, labels, steps, sums)
     for part in (slice(0, 2), slice(2, 3), slice(3, 9)):
-        networks.explicit_lenet5().train(cut, images[part], labels[part], steps, parts)
+        networks.handwritten_lenet5().train(cut, images[part], labels[part], steps, parts)
     assert torch.equal(sums, parts)
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), cut.parameters(), strict=True))
 
@@ -344,13 +344,13 @@ def test_a_watched_training_makes_one_update_at_a_time(tmp_path, one_thread):
 
 @pytest.mark.parametrize("name", ["lenet5", "mlp300"])
 def test_the_loop_gives_the_curve_of_autograd(name, tmp_path, one_thread):
-    """Without the explicit network, the curve is equal up to rounding of float32. `fast` equals `reference`."""
+    """Without the hand-written passes, the curve is equal up to rounding of float32. `fast` equals `reference`."""
     spec = SPECS[name]
-    explicit_run = trained(spec, tmp_path / "checkpoint.pt", images=12)
-    by_autograd = trained(dataclasses.replace(spec, explicit_network=None), tmp_path / "checkpoint.pt", images=12)
-    for row, expected in zip(curve(explicit_run), curve(by_autograd), strict=True):
+    handwritten_run = trained(spec, tmp_path / "checkpoint.pt", images=12)
+    by_autograd = trained(dataclasses.replace(spec, handwritten_network=None), tmp_path / "checkpoint.pt", images=12)
+    for row, expected in zip(curve(handwritten_run), curve(by_autograd), strict=True):
         assert row == pytest.approx(expected, rel=2e-3)
-    same_bits(explicit_run, trained(spec, tmp_path / "checkpoint.pt", images=12, profile="fast"))
+    same_bits(handwritten_run, trained(spec, tmp_path / "checkpoint.pt", images=12, profile="fast"))
 
 
 def test_larger_batches_are_trained_by_autograd(tmp_path, one_thread):

@@ -181,7 +181,7 @@ def test_every_module_of_the_zoo_declares_models():
         "schedules",
         "plain",
         "anatomy",
-        "explicit",
+        "handwritten",
         "initialisers",
     }
     networks = [v for s in MODELS.values() for v in (*s.variants.values(), *s.anatomy.values())]

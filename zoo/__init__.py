@@ -28,7 +28,7 @@ HELPERS = {
     "initialisers",
     "plain",
     "anatomy",
-    "explicit",
+    "handwritten",
     "lecun_networks",
 }
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import nn
 
-from zoo import explicit
+from zoo import handwritten
 from zoo.lecun_networks import (
     CLASSES,
     REJECTION,
@@ -32,9 +32,9 @@ from zoo.lecun_networks import (
     Perceptron,
     distance_loss,
     distance_of_constant,
-    explicit_lenet1,
-    explicit_lenet5,
-    explicit_perceptron,
+    handwritten_lenet1,
+    handwritten_lenet5,
+    handwritten_perceptron,
     rejecting_loss,
     squared_loss,
     squares_of_constant,
@@ -131,20 +131,20 @@ def _spec(
     name: str,
     title: str,
     network: Callable[[], nn.Module],
-    explicit_network: Callable[[], explicit.Network],
+    handwritten_network: Callable[[], handwritten.Network],
     parameters: int,
     departures: tuple[Departure, ...],
     recipe: Recipe = RECIPE,
     **fields: Any,
 ) -> ModelSpec:
-    """Return the spec of a network of the paper on MNIST. `explicit_network` trains it and computes its curvature."""
+    """Return the spec of a network of the paper on MNIST. `handwritten_network` trains it and computes its curvature."""
     settings = {"family": "LeCun 1998", "paper": "lecun1998", "suites": ("classics",), "loss": squared_loss}
     return ModelSpec(
         name=name,
         title=title,
         variants={"mnist": Variant(build=network, recipe=recipe, parameters=parameters, departures=departures)},
-        curvature=lambda model, images, labels: explicit_network().curvature(model, images),
-        explicit_network=explicit_network,
+        curvature=lambda model, images, labels: handwritten_network().curvature(model, images),
+        handwritten_network=handwritten_network,
         channels_last_on_cpu=False,
         **{**settings, "constant_loss": squares_of_constant, **fields},
     )
@@ -157,7 +157,7 @@ def _perceptron(name: str, title: str, parameters: int, *hidden: int) -> ModelSp
         name,
         title,
         lambda: Perceptron(*widths),
-        lambda: explicit_perceptron(*widths),
+        lambda: handwritten_perceptron(*widths),
         parameters,
         (SCHEDULE, CURVATURE, PATTERNS),
         replace(RECIPE, init=(("*.weight", "uniform_fan_in", 1.0), ("*.bias", "constant", 0.0))),
@@ -170,7 +170,7 @@ def _lenet5_on(images: int) -> ModelSpec:
         f"lenet5_{images}",
         f"LeNet-5 (1998), {images:,} training images",
         LeNet5,
-        explicit_lenet5,
+        handwritten_lenet5,
         60_000,
         (SUBSET, *LENET5_DEPARTURES),
         replace(RECIPE, subset=images),
@@ -185,7 +185,7 @@ MODELS = (
         "lenet5",
         "LeNet-5 (1998)",
         LeNet5,
-        explicit_lenet5,
+        handwritten_lenet5,
         60_000,
         LENET5_DEPARTURES,
         family="LeNet",
@@ -199,7 +199,7 @@ MODELS = (
         "lenet5_printed_start",
         "LeNet-5 (1998), printed initialisation",
         LeNet5,
-        explicit_lenet5,
+        handwritten_lenet5,
         60_000,
         (PRINTED_START_GAPS, LENET5_LOSS, CURVATURE, PATTERNS, LENET5_OUTPUT),
         replace(RECIPE, init=PRINTED_START),
@@ -212,7 +212,7 @@ MODELS = (
         "lenet5_equation_9",
         "LeNet-5 (1998), equation 9",
         LeNet5,
-        partial(explicit_lenet5, REJECTION),
+        partial(handwritten_lenet5, REJECTION),
         60_000,
         (REJECTION_CONSTANT, LENET5_START, CURVATURE, PATTERNS, LENET5_OUTPUT),
         family="LeNet",
@@ -225,7 +225,7 @@ MODELS = (
         "lenet1",
         "LeNet-1",
         LeNet1,
-        explicit_lenet1,
+        handwritten_lenet1,
         2_578,
         (SCHEDULE, INPUT, TABLE, CURVATURE, PATTERNS),
         family="LeNet",

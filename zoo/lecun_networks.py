@@ -1,4 +1,4 @@
-"""The networks and losses of LeCun et al. 1998, each also with the hand-written passes of zoo/explicit.py."""
+"""The networks and losses of LeCun et al. 1998, each also with the hand-written passes of zoo/handwritten.py."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo import explicit
-from zoo.explicit import AMPLITUDE, SLOPE, table_rows
+from zoo import handwritten
+from zoo.handwritten import AMPLITUDE, SLOPE, table_rows
 
 REJECTION = 0.1  # j of equation 9; the paper only says that it is positive
 SIDE, BORDER, BACKGROUND = 28, 2, -0.1  # MNIST's images, and the padding of LeNet-5
@@ -151,26 +151,26 @@ def squared_loss(output: Tensor, target: Tensor) -> Tensor:
     return (output - goal).square().sum(dim=1).mean()
 
 
-def explicit_lenet5(rejection: float | None = None) -> explicit.Network:
-    """Return LeNet-5 with explicit passes, and equation 8 as its loss, or equation 9 with a rejection."""
+def handwritten_lenet5(rejection: float | None = None) -> handwritten.Network:
+    """Return LeNet-5 with hand-written passes, and equation 8 as its loss, or equation 9 with a rejection."""
     inner = SIDE + 2 * BORDER
-    return explicit.Network(
+    return handwritten.Network(
         (
-            explicit.Border(SIDE, BORDER, BACKGROUND),
-            explicit.Convolution("c1", 1, inner, 5, [(0,)] * 6, first=True),
-            explicit.Tanh((4, 6, 196)),
-            explicit.Subsampling("s2", 6, 196),
-            explicit.Tanh((6, 196)),
-            explicit.Convolution("c3", 6, 14, 5, C3_TABLE),
-            explicit.Tanh((4, 16, 25)),
-            explicit.Subsampling("s4", 16, 25),
-            explicit.Tanh((16, 25)),
-            explicit.Dense("c5", 400, 120),
-            explicit.Tanh((120,)),
-            explicit.Dense("f6", 120, 84),
-            explicit.Tanh((84,)),
+            handwritten.Border(SIDE, BORDER, BACKGROUND),
+            handwritten.Convolution("c1", 1, inner, 5, [(0,)] * 6, first=True),
+            handwritten.Tanh((4, 6, 196)),
+            handwritten.Subsampling("s2", 6, 196),
+            handwritten.Tanh((6, 196)),
+            handwritten.Convolution("c3", 6, 14, 5, C3_TABLE),
+            handwritten.Tanh((4, 16, 25)),
+            handwritten.Subsampling("s4", 16, 25),
+            handwritten.Tanh((16, 25)),
+            handwritten.Dense("c5", 400, 120),
+            handwritten.Tanh((120,)),
+            handwritten.Dense("f6", 120, 84),
+            handwritten.Tanh((84,)),
         ),
-        explicit.RadialBasis(output_vectors().numpy(), rejection),
+        handwritten.RadialBasis(output_vectors().numpy(), rejection),
     )
 
 
@@ -196,14 +196,14 @@ class Perceptron(nn.Module):
         return x
 
 
-def explicit_perceptron(*widths: int) -> explicit.Network:
-    """Return a Perceptron of these widths with explicit passes."""
-    layers: list[explicit.Layer] = []
+def handwritten_perceptron(*widths: int) -> handwritten.Network:
+    """Return a Perceptron of these widths with hand-written passes."""
+    layers: list[handwritten.Layer] = []
     for index in range(1, len(widths)):
-        layers.append(explicit.Dense(f"fc{index}", widths[index - 1], widths[index]))
+        layers.append(handwritten.Dense(f"fc{index}", widths[index - 1], widths[index]))
         if len(widths) > 2:
-            layers.append(explicit.Tanh((widths[index],)))
-    return explicit.Network(layers, explicit.squared_error)
+            layers.append(handwritten.Tanh((widths[index],)))
+    return handwritten.Network(layers, handwritten.squared_error)
 
 
 class LeNet1(nn.Module):
@@ -223,22 +223,22 @@ class LeNet1(nn.Module):
         return self.tanh5(self.output(x.flatten(1)))
 
 
-def explicit_lenet1() -> explicit.Network:
-    """Return LeNet-1 with explicit passes."""
-    return explicit.Network(
+def handwritten_lenet1() -> handwritten.Network:
+    """Return LeNet-1 with hand-written passes."""
+    return handwritten.Network(
         (
-            explicit.Convolution("c1", 1, SIDE, 5, [(0,)] * 4, first=True),
-            explicit.Tanh((4, 4, 144)),
-            explicit.Subsampling("s2", 4, 144),
-            explicit.Tanh((4, 144)),
-            explicit.Convolution("c3", 4, 12, 5, LENET1_TABLE),
-            explicit.Tanh((4, 12, 16)),
-            explicit.Subsampling("s4", 12, 16),
-            explicit.Tanh((12, 16)),
-            explicit.Dense("output", 192, CLASSES),
-            explicit.Tanh((CLASSES,)),
+            handwritten.Convolution("c1", 1, SIDE, 5, [(0,)] * 4, first=True),
+            handwritten.Tanh((4, 4, 144)),
+            handwritten.Subsampling("s2", 4, 144),
+            handwritten.Tanh((4, 144)),
+            handwritten.Convolution("c3", 4, 12, 5, LENET1_TABLE),
+            handwritten.Tanh((4, 12, 16)),
+            handwritten.Subsampling("s4", 12, 16),
+            handwritten.Tanh((12, 16)),
+            handwritten.Dense("output", 192, CLASSES),
+            handwritten.Tanh((CLASSES,)),
         ),
-        explicit.squared_error,
+        handwritten.squared_error,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.explicit import Network
+from zoo.handwritten import Network
 from zoo.initialisers import INITIALISERS
 from zoo.plain import check_types
 from zoo.recipe import DiagonalLM, Recipe
@@ -108,7 +108,7 @@ class ModelSpec:
     constant_loss: Callable[[Tensor], float] = label_entropy  # of labels (N,): the loss of the best constant answer
     # (model, images, labels) -> second derivatives by parameter, for DiagonalLM.
     curvature: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None
-    explicit_network: Callable[[], Network] | None = None  # for training on one image per update on a CPU
+    handwritten_network: Callable[[], Network] | None = None  # for training on one image per update on a CPU
     channels_last_on_cpu: bool = True
     bitwise: bool = True  # the same bits, resumed or not, on the same machine, build and number of threads
 
@@ -121,11 +121,11 @@ class ModelSpec:
             if not isinstance(variant, Variant):
                 raise ValueError(f"variants has {variant!r:.60} for {dataset}, expected a Variant")
 
-    def trains_by_hand(self, recipe: Recipe) -> bool:
+    def has_handwritten_passes(self, recipe: Recipe) -> bool:
         """Return whether hand-written passes train this recipe on a CPU, in every profile: one image per update."""
         plain = not (recipe.max_norm or recipe.average or recipe.labels or recipe.augmentation.mixup)
         one_image = recipe.batch_size == 1 and isinstance(recipe.optimizer, DiagonalLM)
-        return self.explicit_network is not None and one_image and plain
+        return self.handwritten_network is not None and one_image and plain
 
 
 @torch.no_grad()

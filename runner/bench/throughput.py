@@ -42,7 +42,7 @@ from runner.bench.subject import Subject, plain_recipe, run_loop, subject_of
 from runner.bench.turns import UsualLoop, bare_turn, evaluation_turn, matrix_turn, memory_turn, overhead_seconds
 from runner.training import memory, profiles
 from runner.training.loop import CHECKPOINT_SECONDS
-from runner.training.step import updates_a_call, uses_explicit_passes
+from runner.training.step import updates_a_call, uses_handwritten_passes
 from runner.worker.record import environment as environment_of
 from zoo.anatomy import Layer, layers_of
 from zoo.recipe import DiagonalLM, Recipe
@@ -222,7 +222,7 @@ def measure(request: BenchRequest) -> dict[str, Any]:
     switches = {**subject.switches, "arithmetic": first.arithmetic}
     subject = dataclasses.replace(subject, switches=switches)
     # Not on a GPU, where the host's work overlaps the device's. Not with hand-written passes: the trivial network has none.
-    measurable = device.type == "cpu" and not uses_explicit_passes(subject.spec, plain, device)
+    measurable = device.type == "cpu" and not uses_handwritten_passes(subject.spec, plain, device)
     overhead = overhead_seconds(subject) if measurable else None
     recipe, steps = recipe_of_turns(request, subject, plain, first.step_seconds)
     rates = rates_by_turns(request, subject, recipe, steps)

@@ -17,7 +17,7 @@ from runner.training import profiles
 from runner.training.batches import Batches
 from runner.training.evaluation import evaluate
 from runner.training.optimizers import DiagonalLM, optimizer_for, set_curvature
-from runner.training.step import Step, autocast_of, explicit_step, make_step, training_loss, updates_a_call
+from runner.training.step import Step, autocast_of, handwritten_step, make_step, training_loss, updates_a_call
 from zoo.recipe import SGD, Adam, AdamW, Recipe
 from zoo.spec import cross_entropy
 
@@ -50,7 +50,7 @@ def bare_turn(subject: Subject, recipe: Recipe, steps: int) -> Callable[[], floa
     optimizer = optimizer_for(model, recipe)
     if isinstance(optimizer, DiagonalLM):
         set_curvature(optimizer, model, subject.spec, data, recipe, torch.Generator().manual_seed(0))
-    step = explicit_step(model, optimizer, subject.spec, recipe, sums) or make_step(
+    step = handwritten_step(model, optimizer, subject.spec, recipe, sums) or make_step(
         model, optimizer, training_loss(subject.spec, recipe), sums, subject.switches, BareStep
     )
     calls = max(1, round(steps / updates))

@@ -144,7 +144,7 @@ def same_as_reference_lines(planned: Sequence[Job], slots: Sequence[Slot]) -> li
     models, names = load_models() if fast else {}, []
     for name, job in fast.items():
         with suppress(ValueError):  # the recipe of an older version: its worker says so
-            if name in models and models[name].trains_by_hand(recipe_from(job.effective_recipe)):
+            if name in models and models[name].has_handwritten_passes(recipe_from(job.effective_recipe)):
                 names.append(name)
     same = "on a CPU, fast trains this model exactly as reference does, so the results are no new measurement"
     return [f"{name}: {same}" for name in names]

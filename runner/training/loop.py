@@ -26,7 +26,7 @@ from runner.training.ending import has_diverged, is_over, outcome_of, train_erro
 from runner.training.evaluation import evaluate, means
 from runner.training.optimizers import DiagonalLM, averaged, optimizer_for, set_curvature, set_rate
 from runner.training.setup import Setup
-from runner.training.step import autocast_of, step_for, uses_explicit_passes
+from runner.training.step import autocast_of, step_for, uses_handwritten_passes
 from zoo.recipe import Moment, Stage
 from zoo.spec import initialise
 
@@ -123,7 +123,7 @@ class Training:
 
     def _choose_arithmetic(self, resume: Checkpoint | None) -> None:
         choice = str(self.switches["arithmetic"])
-        if uses_explicit_passes(self.spec, self.recipe, self.device):
+        if uses_handwritten_passes(self.spec, self.recipe, self.device):
             choice = profiles.TORCH  # the hand-written passes do not use these layers
         few = self.data.train.first(min(self.recipe.batch_size, arithmetic.TRIAL_IMAGES))
         earlier, log = resume.precision if resume else None, self.hooks.log

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.errors import UserError
 from runner.training.deterministic import use_deterministic_forms
 from runner.training.optimizers import DiagonalLM
-from zoo.explicit import Network
+from zoo.handwritten import Network
 from zoo.recipe import Augmentation, Recipe
 from zoo.spec import ModelSpec
 from zoo.spec import cross_entropy as cross_entropy_of
@@ -138,7 +138,7 @@ class GraphedStep:
         return [*(value.detach() for value in self.step.model.state_dict().values()), *tensors, self.step.sums]
 
 
-class ExplicitStep:
+class HandwrittenStep:
     """Single-image updates on a CPU by a network with hand-written passes, many per call."""
 
     def __init__(self, model: nn.Module, optimizer: DiagonalLM, network: Network, sums: Tensor, updates: int) -> None:
@@ -148,9 +148,9 @@ class ExplicitStep:
         self.network.train(self.model, images, labels, self.optimizer.steps(), self.sums)
 
 
-def uses_explicit_passes(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
+def uses_handwritten_passes(spec: ModelSpec, recipe: Recipe, device: torch.device) -> bool:
     """Return whether the model's hand-written passes train this recipe here."""
-    return device.type == "cpu" and spec.trains_by_hand(recipe)
+    return device.type == "cpu" and spec.has_handwritten_passes(recipe)
 
 
 def updates_a_call(spec: ModelSpec, recipe: Recipe, device: torch.device) -> int:
@@ -159,17 +159,19 @@ def updates_a_call(spec: ModelSpec, recipe: Recipe, device: torch.device) -> int
     It is 1 if the rate changes within an epoch or the images are augmented.
     """
     one_by_one = recipe.schedule.within_epochs or recipe.augmentation != Augmentation()
-    return UPDATES_A_CALL if uses_explicit_passes(spec, recipe, device) and not one_by_one else 1
+    return UPDATES_A_CALL if uses_handwritten_passes(spec, recipe, device) and not one_by_one else 1
 
 
-def explicit_step(
+def handwritten_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, spec: ModelSpec, recipe: Recipe, sums: Tensor
-) -> ExplicitStep | None:
+) -> HandwrittenStep | None:
     """Return the step with the model's hand-written passes; None if they cannot train this recipe."""
-    if spec.explicit_network is None or not uses_explicit_passes(spec, recipe, sums.device):
+    if spec.handwritten_network is None or not uses_handwritten_passes(spec, recipe, sums.device):
         return None
     assert isinstance(optimizer, DiagonalLM)
-    return ExplicitStep(model, optimizer, spec.explicit_network(), sums, updates_a_call(spec, recipe, sums.device))
+    return HandwrittenStep(
+        model, optimizer, spec.handwritten_network(), sums, updates_a_call(spec, recipe, sums.device)
+    )
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,9 @@ def step_for(
     sums: Tensor,
     switches: dict[str, bool | str],
     give_up: Callable[[Exception], None] = lambda error: None,
-) -> Step | GraphedStep | ExplicitStep:
+) -> Step | GraphedStep | HandwrittenStep:
     """Return the step with the model's hand-written passes if they can train the recipe, else the profile's step."""
-    own = explicit_step(model, optimizer, spec, recipe, sums)
+    own = handwritten_step(model, optimizer, spec, recipe, sums)
     return own or make_step(model, optimizer, training_loss(spec, recipe), sums, switches, give_up=give_up)
 
 

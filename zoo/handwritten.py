@@ -1,4 +1,4 @@
-"""Explicit forward and backward passes in numpy for the networks of 1998, which train on one image per update.
+"""Hand-written forward and backward passes in numpy for the networks of 1998, which train on one image per update.
 
 For such small networks autograd takes ten times as long as the arithmetic. Here each layer is a few numpy calls on
 preallocated buffers. The same passes compute the diagonal Gauss-Newton terms of LeCun et al. 1998, appendix C: a backward
