@@ -8,7 +8,7 @@ import pandas as pd
 from benchmarks.answer import CHECKED, answer_details, answer_of, answer_sentence
 from benchmarks.board import default_view
 from benchmarks.datasets import get_dataset
-from benchmarks.labels import reported_text, verdict_words, with_caveats
+from benchmarks.labels import MARKS, conditions_of, in_brackets, reported_text, verdict_words, with_caveats
 from benchmarks.leaderboard import make_board, make_claims, read
 from benchmarks.plural import number
 from runner.reporting.markdown import escape, measured_table
@@ -38,12 +38,18 @@ def judged_numbers(board: pd.DataFrame) -> list[str]:
 
 def judged_claims(claims: pd.DataFrame) -> list[str]:
     """Return a list item for each claim that holds or fails."""
-    judged = claims[claims["verdict"].isin(["holds", "fails"])]
-    return [
-        f"- **{escape(row.text.rstrip('.'))}** ({escape(row.paper)}, {escape(row.where)}): printed difference "
-        f"{row.reported_difference:.2f}, measured {row.difference:.2f}: {verdict_words(row.verdict)}"
-        for row in judged.itertuples(index=False)
-    ]
+    items = []
+    for row in claims[claims["verdict"].isin(["holds", "fails"])].itertuples(index=False):
+        caveats = conditions_of(row)
+        if row.sequential:
+            caveats.append(MARKS["S"])
+        printed = "" if pd.isna(row.reported_difference) else f"printed difference {row.reported_difference:.2f}, "
+        measured = f"measured {row.difference:.2f}{in_brackets(', '.join(caveats))}"
+        source = f"{escape(row.paper)}, {escape(row.where)}"
+        items.append(
+            f"- **{escape(row.text.rstrip('.'))}** ({source}): {printed}{measured}: {verdict_words(row.verdict)}"
+        )
+    return items
 
 
 def readme() -> str:

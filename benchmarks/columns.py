@@ -112,6 +112,7 @@ CLAIM_COLUMNS = [
     "reduction_low",
     "reduction_high",
     "reported_difference",
+    "sequential",  # whether seeds were added to either model after looking at results
     "verdict",
     "reason",
 ]

@@ -79,6 +79,7 @@ def _claim(
         **_interval("", outcome.difference),
         **_interval("reduction", outcome.reduction),
         "reported_difference": reported,
+        "sequential": added,
         "verdict": outcome.word,
         "reason": outcome.reason,
     }

@@ -218,6 +218,15 @@ def test_the_finding_counts_rows_on_unverified_data_apart() -> None:
         r"\*\* \(lecun1998, Fig\. 9\): printed difference \d\.\d\d, measured \d\.\d\d: ✓ holds\n",
         finding(board, claims),
     )
+    one = (
+        claims[claims["verdict"] == "holds"]
+        .head(1)
+        .assign(data="unverified", sequential=True, reported_difference=None)
+    )
+    assert re.search(
+        r"Fig\. 9\): measured \d\.\d\d \(unverified data, seeds added after looking at the results\): ✓ holds\n",
+        finding(board, one),
+    )
     no_claims = claims.head(0)
     assert "none has a verdict yet" in finding(board[board["runs"] == 0], no_claims)
     judged = board[board["verdict"].isin(["reproduced", "better", "worse", "inconclusive"])]
