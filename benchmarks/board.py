@@ -1,5 +1,6 @@
 """The board: one row for each (data set, model, profile, data status) with its verdict, and rows of published figures."""
 
+import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -147,7 +148,7 @@ def _measured(
         "tolerance": figure.tolerance if figure else None,
         "augmentation": model_columns["augmentation"] or (counted[-1]["augmentation"] if counted else None),
         "parameters": model_columns["parameters"] or (counted[-1]["parameters"] if counted else None),
-        "train_minutes": sum(seconds) / len(seconds) / 60 if seconds else None,
+        "train_minutes": statistics.median(seconds) / 60 if seconds else None,
         "hardware": tuple(sorted({run["hardware"] for run in counted})),
         "local": any(run["local"] for run in counted),
         "outdated": len(runs) - len(counted),

@@ -73,7 +73,7 @@ BOARD_COLUMNS = [  # also the keys of `report --format json` and csv, so they mu
     "augmentation",  # of training images, as text; null if unknown
     "parameters",
     "macs",  # multiply-accumulates of a forward pass of one image
-    "train_minutes",  # mean of the counted runs that trained to their end: all but diverged ones
+    "train_minutes",  # median of the counted runs that trained to their end: all but diverged ones
     "hardware",  # a tuple of the distinct devices
     "local",  # whether any counted run isn't published
     "outdated",  # how many runs of another revision or recipe were not counted

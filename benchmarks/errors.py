@@ -16,7 +16,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     names = sorted(known)
     near = nearest(name, names)
     hint = f"did you mean '{near}'? " if near else ""
-    return UserError(f"unknown {kind} '{name}': {hint}known: {', '.join(names) or '(none)'}")
+    return UserError(f"unknown {kind} {name!r}: {hint}known: {', '.join(names) or '(none)'}")
 
 
 def nearest(name: str, known: Iterable[str], similarity: float = 0.5) -> str | None:

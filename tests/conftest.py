@@ -72,6 +72,10 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in THREADS:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:  # of a hook in which the tests run
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     return root
 
 

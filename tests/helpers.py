@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import shutil
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,14 @@ def curve_of(record: RunRecord) -> str:
     return curve_text(record.test_error, epochs, record.final_train_loss)
 
 
+def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
+    """Ask until it holds. The time is generous, so that a busy machine is no fault."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
 def make_seeds(errors: list[float], **changes: Any) -> list[RunRecord]:
     """A record for each error, with seeds 0, 1, 2, ..."""
     return [make_record(error, seed=seed, **changes) for seed, error in enumerate(errors)]
@@ -164,6 +174,7 @@ def fill_root(root: Path) -> None:
     publish_records(results, *seeds("nin_augmentation", [8.8, 8.9, 9.0], verified=False))
     publish_records(results, *seeds("strided_a", [13.0, 13.1, 12.9, 13.0, 13.05], sequential=True))
     publish_records(results, *seeds("convpool_a", [10.2, 10.3, 10.1, 10.2, 10.25]))
+    publish_records(results, *seeds("conv_gap", [16.0, 16.1]))
     publish_records(results, *seeds("lenet", [0.9, 0.95], dataset="mnist", training_images=60_000))
     failed = [make_record(90.0, seed=5, outcome="collapsed"), make_record(seed=6, outcome="diverged")]
     for record in failed:

@@ -7,10 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
+from helpers import wait_for
 
 from benchmarks.records import load
 from runner.files import read_json, read_lines
@@ -26,13 +26,6 @@ SMALL = ["--suite", "quickstart", "--model", "lenet", "--set", "batch_size=200"]
 
 def records():
     return {load(paths.record).key: load(paths.record) for paths in all_jobs() if paths.record.exists()}
-
-
-def wait_for(condition, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)
 
 
 def test_a_suite_becomes_records_mlflow_runs_and_a_report(runner, own_store, monkeypatch):

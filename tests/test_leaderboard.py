@@ -164,6 +164,8 @@ def test_the_time_of_a_row_is_that_of_whole_trainings(results: Path) -> None:
     assert row_of(board_of(results), "nin_dropout")["train_minutes"] == 100
     publish_records(results, make_record(90.0, seed=5, outcome="collapsed", train_seconds=3_000.0))
     assert row_of(board_of(results), "nin_dropout")["train_minutes"] == 75  # a collapsed run trains to its end
+    publish_records(results, make_record(seed=6, train_seconds=60_000.0))
+    assert row_of(board_of(results), "nin_dropout")["train_minutes"] == 100  # the median: that run waited for others
 
 
 def test_equal_weights_under_two_profiles_count_in_both_rows(results: Path) -> None:

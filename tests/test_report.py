@@ -335,7 +335,10 @@ def test_a_narrow_or_coloured_console_shows_the_same_words(evidence: Evidence) -
     print_table(console, "cifar10", board, make_claims(board, evidence.papers))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b[32m✓ reproduced" in text
-    assert render("cifar10", board, make_claims(board, evidence.papers), evidence.papers, "table", width=60)
+    narrow = render("cifar10", board, make_claims(board, evidence.papers), evidence.papers, "table", width=60)
+    assert max(map(len, narrow.splitlines())) > 60  # a command stays in one piece
+    for words in ("10.52 ± 0.17", "✓ reproduced", "(nin_dropout)"):
+        assert words in " ".join(narrow.split())
 
 
 @pytest.mark.parametrize("fmt", Format)

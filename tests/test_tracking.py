@@ -16,7 +16,9 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
+from helpers import wait_for
 from urllib3.connection import HTTPConnection
 
 from benchmarks.records import DataFacts, Environment, Job, Protocol, RunRecord, Source, save
@@ -544,7 +546,7 @@ import mlflow.tracking
 from runner.tracking.tracker import Tracker, sync
 from runner.jobs.find import all_jobs
 input()
-print(sync(all_jobs(), warn=print))
+print(sync(all_jobs(), warn=print, patience=240))
 """
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -552,8 +554,8 @@ print(sync(all_jobs(), warn=print))
         store.mlflow_client()
         other.stdin.write("go\n")
         other.stdin.flush()
-        report = sync([one.paths for one in written])
-        out, err = other.communicate(timeout=120)
+        report = sync([one.paths for one in written], patience=240)
+        out, err = other.communicate(timeout=300)
     assert {str(report), out.strip()} == {
         "MLflow: 0 sent, 2 up to date",
         "MLflow: 2 sent, 0 up to date",
@@ -588,7 +590,7 @@ for _ in range(2):
 
 def test_background_sync_follows_a_job_and_leaves_nothing_out(client):
     written, warnings = Written().start(), []
-    with BackgroundSync([written.paths], warnings.append, every=0.05) as background:
+    with BackgroundSync([written.paths], warnings.append, every=0.05, exit_seconds=240) as background:
         with running(written):
             written.epoch(1)
             deadline = time.monotonic() + 120
@@ -605,7 +607,7 @@ def test_a_job_that_ends_during_the_last_sync_leaves_the_store_marked_as_behind(
     """Another submit's worker held the job when its files were read, and has ended when the locks are looked at."""
     written, worker = Written().start().epoch(1), ExitStack()
     worker.enter_context(running(written))
-    with BackgroundSync([written.paths], print, every=60) as background:
+    with BackgroundSync([written.paths], print, every=60, exit_seconds=240) as background:
         sync = background._tracker.sync
 
         def sync_and_end(*arguments, **options):
@@ -617,7 +619,7 @@ def test_a_job_that_ends_during_the_last_sync_leaves_the_store_marked_as_behind(
         monkeypatch.setattr(background._tracker, "sync", sync_and_end)
     assert one_run(client).info.status == "RUNNING"
     assert store.is_behind()
-    with BackgroundSync([written.paths], print, every=60):
+    with BackgroundSync([written.paths], print, every=60, exit_seconds=240):
         pass
     assert one_run(client).info.status == "FINISHED"
     assert not store.is_behind()
@@ -776,7 +778,7 @@ def test_a_real_server_stopped_and_started(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_real_server_that_goes_away_in_the_middle_of_a_suite(tmp_path, monkeypatch, runner):
+def test_a_real_server_that_goes_away_in_the_middle_of_a_suite(own_root, tmp_path, monkeypatch, runner):
     """Training goes on, one warning; afterwards `runner sync` completes the store: nothing is lost, nothing is there twice."""
     pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
     port = closed_port()
@@ -791,10 +793,14 @@ def test_a_real_server_that_goes_away_in_the_middle_of_a_suite(tmp_path, monkeyp
         submit = subprocess.Popen(
             [sys.executable, "-m", "runner", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        deadline = time.monotonic() + 240
-        while not rows("SELECT 1 FROM metrics WHERE key = 'test_error'") and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert submit.poll() is None, "the suite was over before the server went away"
+        wait_for(lambda: any(path.read_text() for path in own_root.rglob("metrics.jsonl")))
+        workers = psutil.Process(submit.pid).children(recursive=True)
+        for worker in workers:
+            worker.suspend()  # so that the suite is not over before the server goes away
+        wait_for(lambda: rows("SELECT 1 FROM metrics WHERE key = 'test_error'"))
+        assert submit.poll() is None
+    for worker in workers:
+        worker.resume()
     said, _ = submit.communicate(timeout=400)
     assert submit.returncode == 0, said
     assert said.count("can't be written") == 1, said

@@ -43,7 +43,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"'{text}': expected FIELD=VALUE, such as learning_rate=0.05")
+        raise UserError(f"{text!r}: expected FIELD=VALUE, such as learning_rate=0.05")
     if name.rpartition(".")[2] not in field_names():
         raise unknown_field(name, field_names())
     try:
