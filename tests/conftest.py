@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked import Forks
@@ -23,7 +24,19 @@ os.environ.update(dict.fromkeys(THREADS, "1"))
 
 # Read before `own_root` takes it away.
 REAL_DATA = os.environ.get("REPROZOO_DATA")
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
 
+# Variables of the user's shell that would change what the code does.
+OUTER = (
+    "REPROZOO_ENGINES",
+    "REPROZOO_COMMIT",
+    "REPROZOO_GRAPHS",
+    "REPROZOO_COMPILE",
+    "REPROZOO_THREADS",
+    "REPROZOO_SUBMITTED_BY",
+    "SLURM_CPUS_ON_NODE",
+    "MLFLOW_TRACKING_URI",
+)
 
 HEAVY = {"slow", "realdata", "slurm", "browser", "gpu"}
 HEAVY_SECONDS = 1800  # a test that hangs ends by then; a machine that others use, too, isn't taken for one
@@ -57,8 +70,8 @@ def checkout() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """For every test: an empty root (.runs, results), an empty data folder, no MLflow server, one thread.
+def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """For every test: an empty root (.runs, results), an empty data folder, no MLflow server, one thread, no GPU.
 
     So that no test writes into the checkout or into the user's home, nor depends on what was run there. Children that
     a test starts inherit it.
@@ -67,8 +80,15 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     monkeypatch.setenv("REPROZOO_ROOT", str(root))
     monkeypatch.setenv("REPROZOO_DATA", str(tmp_path / "data"))
-    for name in ("REPROZOO_ENGINES", "REPROZOO_COMMIT", "MLFLOW_TRACKING_URI"):
+    monkeypatch.setenv("REPROZOO_LOCKS", str(tmp_path / "locks"))
+    for name in OUTER:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if request.node.get_closest_marker("gpu"):
+        if VISIBLE_GPUS is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE_GPUS)
     for name in THREADS:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -77,6 +97,21 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws() -> Iterator[None]:
+    """Torch draws the same in each run and in each order of the tests, and what a test switched does not reach the next."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    torch.manual_seed(0)
+    before = (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())
+    yield
+    if (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()) != before:
+        torch.use_deterministic_algorithms(before[0])
+        torch.set_num_threads(before[1])
 
 
 @pytest.fixture(scope="module")

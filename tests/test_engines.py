@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -325,6 +326,10 @@ def test_two_clones_share_a_gpu_without_meeting_on_it(own_locks, tmp_path, monke
 
 def test_inside_an_allocation_there_are_no_more_slots_than_cores_were_given(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    roomy = SimpleNamespace(available=64 * slots.MEMORY_PER_SLOT)
+    monkeypatch.setattr(slots.psutil, "virtual_memory", lambda: roomy)
+    monkeypatch.setattr(slots.os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert len(slots.make_slots(1, 1)) == 8
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
     assert len(slots.make_slots(1, 1)) == 1
 
@@ -338,24 +343,32 @@ def bundle_of(paths, folder):
 # --- signals -----------------------------------------------------------------------------------------------------------
 
 
+# A worker that signals itself in its second epoch, after five updates: so early and late machines are signalled alike.
+SIGNALLED = """
+import os, sys
+from runner.worker import __main__, lease
+usual = lease.Lease.progress
+def progress(self, facts):
+    usual(self, facts)
+    if (facts["epoch"], facts["step"]) == (1, 5):
+        os.kill(os.getpid(), int(sys.argv[2]))
+lease.Lease.progress = progress
+sys.exit(__main__.main(sys.argv[1:2]))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda n: n.name)
 def test_a_signal_in_the_middle_of_an_epoch_leads_to_a_checkpoint_and_the_same_bits(number, monkeypatch, tmp_path):
     pytest.importorskip("sklearn")
-    overrides = {"batch_size": 4, "epochs": 4}
+    overrides = {"batch_size": 100, "epochs": 4}
     ((_, paths),) = laid_down(seeds=[0], overrides=overrides)
     command = [sys.executable, "-m", "runner.worker", bundle_of(paths, tmp_path)]
-    worker = subprocess.Popen(command)
-    deadline = time.monotonic() + 200
-    while not ((found := read_json(paths.lease) or {}).get("epoch", 0) >= 1 and found.get("step", 0) > 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    worker.send_signal(number)
-    assert worker.wait(timeout=100) == 0
+    subprocess.run([sys.executable, "-c", SIGNALLED, command[-1], str(int(number))], check=True)
     assert state_of(paths) == "interrupted"
     assert read_lines(paths.attempts)[-1]["outcome"] == "interrupted"
     saved = Checkpoint.load(paths.checkpoint)
-    assert saved.step > 0  # not at an epoch's end
+    assert (saved.epoch, saved.step) == (1, 5)
     assert subprocess.run(command, check=True).returncode == 0
     resumed = load(paths.record)
     assert resumed.attempts == 2

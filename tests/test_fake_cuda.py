@@ -71,7 +71,8 @@ class Calls(TorchDispatchMode):
             for part in ((arguments, options), output)
         ]
         copied = (name == "copy_" and len(devices[0]) > 1) or (devices[0] == {"cpu"} and "cuda" in devices[1])
-        self.counts.update([name, *["copies"] * copied, *["waits"] * (name == "_local_scalar_dense")])
+        waited = name == "_local_scalar_dense" or ("cuda" in devices[0] and devices[1] == {"cpu"})
+        self.counts.update([name, *["copies"] * copied, *["waits"] * waited])
         return output
 
 
@@ -173,7 +174,10 @@ def test_the_counter_sees_a_copy_a_wait_and_a_tensor_in_the_wrong_place(fake):
     with Calls() as calls:
         there + torch.tensor([1.0, 2.0, 3.0]).to(CUDA)
         there.copy_(torch.zeros(3))
+        assert calls.counts["waits"] == 0
+        there.cpu()
     assert calls.counts["copies"] == 2
+    assert calls.counts["waits"] == 1
     with pytest.raises(RuntimeError, match="device"):
         there + torch.zeros(3)
 

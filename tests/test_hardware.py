@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,6 +77,13 @@ CASES = [  # the machine, CUDA_VISIBLE_DEVICES, what is used: UUIDs in order, NO
 ]
 
 
+@pytest.fixture(autouse=True)
+def _roomy(monkeypatch):
+    """Slots are limited by the memory that is free at the moment; here it is enough for all."""
+    roomy = SimpleNamespace(available=64 * slots.MEMORY_PER_SLOT)
+    monkeypatch.setattr(slots.psutil, "virtual_memory", lambda: roomy)
+
+
 @pytest.mark.parametrize(("cards", "variable", "expected"), CASES, ids=[str(n) for n in range(len(CASES))])
 def test_a_variable_names_the_gpus_that_cuda_would_see(monkeypatch, cards, variable, expected):
     install(monkeypatch, FakeNvml(*cards), variable)
@@ -138,9 +146,8 @@ def test_who_insists_on_the_processor_asks_no_driver(monkeypatch):
 
 def test_unused_gpus_are_named_and_the_machines_memory_limits_the_slots(monkeypatch):
     monkeypatch.setattr(hardware, "torch_build", lambda: BUILD)
-    monkeypatch.setattr(
-        slots.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 4 * slots.MEMORY_PER_SLOT})
-    )
+    little = SimpleNamespace(available=4 * slots.MEMORY_PER_SLOT)
+    monkeypatch.setattr(slots.psutil, "virtual_memory", lambda: little)
     install(monkeypatch, FakeNvml(FakeCard(C, lost=True), *MIXED))
     lines: list[str] = []
     assert [slot.shares for slot in make_slots(6, 1, warn=lines.append)] == [6] * 4

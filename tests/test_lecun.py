@@ -362,6 +362,8 @@ def test_larger_batches_are_trained_by_autograd(tmp_path, one_thread):
     result = trained(spec, tmp_path / "checkpoint.pt")
     assert result.trained_images == 40
     assert result.curve[1]["train_loss"] < result.curve[0]["train_loss"]
+    without = dataclasses.replace(spec, handwritten_network=None)
+    same_bits(result, trained(without, tmp_path / "other.pt"))
 
 
 def test_the_schedule_and_the_start_are_the_printed_ones():

@@ -250,6 +250,7 @@ def test_a_captured_graph_trains_all_of_them_as_the_eager_step_does(tmp_path, ie
     with pytest.raises(Stopped):
         train_on_gpu(spec, "digits", switches, path, after=3, **MODERN)
     resumed = train_on_gpu(spec, "digits", switches, path, resume=Checkpoint.load(path), **MODERN)
+    assert resumed.switches["graphs"] is True  # no capture failed
     for key, value in eager.weights.items():
         torch.testing.assert_close(resumed.weights[key].float(), value.float(), rtol=1e-2, atol=1e-3)
 

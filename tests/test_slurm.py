@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 pytest.importorskip("sklearn", reason="the digits ship inside scikit-learn")
 
 LENET = ["--suite", "quickstart", "--model", "lenet", "--set", "batch_size=200"]
-LONG = ["--suite", "quickstart", "--model", "lenet", "--set", "batch_size=10", "--seed", "0", "--epochs", "20"]
+LONG = ["--suite", "quickstart", "--model", "lenet", "--set", "batch_size=10", "--seed", "0", "--epochs", "60"]
 
 
 @pytest.fixture(scope="session")

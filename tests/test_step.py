@@ -87,7 +87,7 @@ def ieee_on_the_gpu():
 def test_a_graph_trains_as_the_eager_step_does(ieee_on_the_gpu):
     """Rates and momentum that change, a partial last batch; a graph starts from where the weights are, and counts once."""
     eager, step = make(RECIPE, CUDA), make(RECIPE, CUDA)
-    graphed = GraphedStep(step)
+    graphed = GraphedStep(step, give_up=lambda error: pytest.fail(str(error)))
     for number, (size, rate, momentum) in enumerate(
         [(16, 0.1, 0.9), (16, 0.1, 0.9), (5, 0.1, 0.9), (16, 0.01, 0.9), (5, 0.01, 0.5), (16, 0.01, 0.5)]
     ):
@@ -110,7 +110,7 @@ def test_dropout_in_a_graph_draws_again_at_each_replay_and_capturing_draws_nothi
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.Dropout(0.5)).to(CUDA)
     step = Step(model, optimizer_for(model, RECIPE), cross_entropy, torch.zeros(3, dtype=torch.float64, device=CUDA))
     set_rate(step.optimizer, 0.0, 0.9)  # the weights stay: only the masks differ
-    graphed, losses = GraphedStep(step), []
+    graphed, losses = GraphedStep(step, give_up=lambda error: pytest.fail(str(error))), []
     before = torch.cuda.get_rng_state()
     images, labels = batch(64, 0, CUDA)
     for _ in range(4):
@@ -173,6 +173,7 @@ def test_a_graphed_training_is_the_eager_one_also_resumed(name, tmp_path, ieee_o
         train_on_gpu(spec, dataset, graphs, path, after=3)
     resumed = train_on_gpu(spec, dataset, graphs, path, resume=Checkpoint.load(path))
     for other in (through, resumed):
+        assert other.switches["graphs"] is True  # no capture failed
         for mine, theirs in zip(other.curve, eager.curve, strict=True):
             assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
         for key, value in eager.weights.items():

@@ -94,12 +94,19 @@ def test_every_parameter_gets_a_gradient_and_the_loss_falls_along_it(spec, datas
 
 @pytest.mark.parametrize(("spec", "dataset"), SMALLEST)
 def test_evaluation_is_deterministic_and_independent_of_the_batch(spec, dataset):
+    """With weights that tell images apart: some recipes start so small that every output is nearly 0."""
     model = initialised_model(spec, dataset).eval()
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, 0, (2 / parameter[0].numel()) ** 0.5)
     x, _ = batch(dataset, 2)
     with torch.no_grad():
         whole = model(x)
         assert torch.equal(whole, model(x))
-        assert torch.allclose(whole[:1], model(x[:1]), atol=1e-4, rtol=1e-4)
+        difference = (whole[0] - whole[1]).abs().max()
+        assert difference > 1e-5 * whole.abs().max()
+        assert (whole[:1] - model(x[:1])).abs().max() < 1e-3 * difference
 
 
 @pytest.mark.parametrize(("spec", "dataset"), SMALLEST)
@@ -454,26 +461,6 @@ def test_the_lectures_alexnet_has_its_parameters():
         assert count_parameters(alexnet(channels=1, classes=10)) == 46_764_746
 
 
-def test_a_1x1_convolution_is_a_dense_layer_at_each_pixel():
-    torch.manual_seed(0)
-    convolution, dense = nn.Conv2d(6, 4, 1), nn.Linear(6, 4)
-    dense.load_state_dict({"weight": convolution.weight.detach().flatten(1), "bias": convolution.bias.detach()})
-    x = torch.randn(2, 6, 5, 7)
-    assert torch.allclose(convolution(x), dense(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), atol=1e-6)
-
-
-def test_a_dense_layer_is_a_convolution_in_two_ways():
-    torch.manual_seed(0)
-    dense, x = nn.Linear(6 * 5 * 7, 4), torch.randn(2, 6, 5, 7)
-    whole_map, reshaped = nn.Conv2d(6, 4, (5, 7)), nn.Conv2d(6 * 5 * 7, 4, 1)
-    for convolution in (whole_map, reshaped):
-        weight = dense.weight.detach().view_as(convolution.weight)
-        convolution.load_state_dict({"weight": weight, "bias": dense.bias.detach()})
-    expected = dense(x.flatten(1))
-    assert torch.allclose(whole_map(x).flatten(1), expected, atol=1e-5)
-    assert torch.allclose(reshaped(x.reshape(2, -1, 1, 1)).flatten(1), expected, atol=1e-5)
-
-
 # --- All-CNN, VGG, GoogLeNet and the conventional network, against references/papers -----------------------------------
 
 
@@ -597,15 +584,6 @@ def test_zagoruykos_network_is_initialised_as_in_torch7():
             continue
         names.add(name)
     assert len(names) == 13 + 13 + 1 + 2
-
-
-def test_torch7s_momentum_equals_torchs_at_a_tenth_of_the_rate():
-    """velocity = 0.9 velocity + 0.1 gradient at rate 1 moves the weights as 0.9 velocity + gradient does at 0.1."""
-    gradients, damped, ours, x, y = [1.0, -2.0, 0.5, 3.0], 0.0, 0.0, 0.0, 0.0
-    for gradient in gradients:
-        damped, ours = 0.9 * damped + 0.1 * gradient, 0.9 * ours + gradient
-        x, y = x - 1.0 * damped, y - 0.1 * ours
-    assert x == pytest.approx(y)
 
 
 # GoogLeNet's Table 1, typed again from references/papers.md A.4: output side, channels, depth, #1x1, #3x3 reduce, #3x3,
