@@ -9,6 +9,10 @@ mnist_pi_continued.yaml), with two stages. The first trains on 50,000 images. Th
 
 The learning rate and momentum of the second stage are constants in its file. They are the values of the first stage after 243
 epochs, so this was the authors' best epoch, and our first stage ends there. Departure (also data below): we choose no epoch.
+
+When five seeds had come out above the printed error, both files and their README were compared with this recipe again, line by
+line: there is no other difference. Of the 94 errors that the README promises, it says neither how many runs there were nor how
+the settings were chosen.
 """
 
 from collections import OrderedDict
@@ -55,7 +59,9 @@ STAGES = Departure(
     "first stage",
     "The authors keep the weights of the epoch with the lowest error on the 10,000 held-out images of the first stage, and "
     "stop 100 epochs later. The learning rate and momentum of their second stage show that this was epoch 243. We train 243 "
-    "epochs and do not choose one. The second stage ends by the authors' rule, after at most 400 epochs.",
+    "epochs and do not choose one. The second stage ends by the authors' rule, after at most 400 epochs. With five seeds it "
+    "took 59 to 111 epochs, in which the test error of an epoch had a standard deviation of 0.04 to 0.06 points and was "
+    "never below 0.96 %. So the epoch from which it starts should matter little.",
 )
 
 MODELS = (
