@@ -143,7 +143,7 @@ def test_a_submit_with_a_worker_that_is_asked_to_stop_says_how_to_go_on_and_the_
     runner, monkeypatch, own_store, elsewhere
 ):
     """SIGTERM to a submit with a worker; the next one trains the rest in its own process."""
-    words = [*LONG, "--epochs", "12"]
+    words = [*LONG, "--epochs", "40"]  # so many that it is not over before the lease, written once a second, shows one
     with submitted(words) as first:
         wait_for(lambda: running_epoch() >= 1)
         first.send_signal(signal.SIGTERM)
@@ -156,7 +156,7 @@ def test_a_submit_with_a_worker_that_is_asked_to_stop_says_how_to_go_on_and_the_
     assert code == 0, out + err
     resumed = load(paths.record)
     assert resumed.attempts == 2
-    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 13))
+    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 41))
     assert "resuming after epoch" in paths.log.read_text()
     monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
     assert same_bits_as_uninterrupted(runner, words, resumed)
@@ -165,7 +165,7 @@ def test_a_submit_with_a_worker_that_is_asked_to_stop_says_how_to_go_on_and_the_
 @pytest.mark.slow
 def test_a_killed_worker_and_a_killed_submit_give_the_same_weights(runner, monkeypatch, own_store, elsewhere):
     """kill -9 to a worker, whose submit starts another; then to the submit, whose worker goes on alone."""
-    words = [*LONG, "--epochs", "24"]
+    words = [*LONG, "--epochs", "40"]
     with submitted(words):
         wait_for(lambda: running_epoch() > 2)
         paths = all_jobs()[0]
@@ -175,7 +175,7 @@ def test_a_killed_worker_and_a_killed_submit_give_the_same_weights(runner, monke
     assert code == 0, out + err
     resumed = load(paths.record)
     assert resumed.attempts >= 2
-    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 25))
+    assert [line["epoch"] for line in read_lines(paths.metrics)] == list(range(1, 41))
     monkeypatch.setenv("REPROZOO_ROOT", str(elsewhere))
     assert same_bits_as_uninterrupted(runner, words, resumed)
 
