@@ -98,6 +98,18 @@ def test_claims_about_rows_with_added_seeds_err_as_often_as_the_page_says() -> N
     assert words.count("fails") / len(words) == pytest.approx(0.085, abs=0.02)
 
 
+def test_seeds_added_until_a_claim_is_decided_err_as_often_as_the_page_says() -> None:
+    random = np.random.default_rng(12)
+
+    def first_decision(a: list[float], b: list[float]) -> str:
+        words = (claim(a[:size], b[:size]).word for size in INTERIM_SIZES)
+        return next((word for word in words if word != "inconclusive"), "inconclusive")
+
+    words = [first_decision(*pair) for pair in random.normal(10.0, 1.0, size=(800, 2, INTERIM_SIZES[-1])).tolist()]
+    assert words.count("holds") / len(words) == pytest.approx(0.12, abs=0.03)
+    assert words.count("fails") / len(words) == pytest.approx(0.12, abs=0.03)
+
+
 def test_added_seeds_are_mentioned_in_the_reason() -> None:
     remark = "(seeds were added after looking at the results)"
     ten = sample_of_seeds(FIVE * 2)
