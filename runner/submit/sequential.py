@@ -104,14 +104,16 @@ class Study:
         return decisions
 
     def _rows(self) -> dict[Group, Row]:
+        """Return what the results say of each row so far."""
         evidence = read(results_folder(), runs_folder())
         board = make_board(evidence, self.suite.datasets, {job.model for job in self.templates})
         board_rows: dict[Any, Any] = {(r.dataset, r.model, r.profile, r.data): r for r in board.itertuples(index=False)}
         has_figure = {(r.dataset, r.model): pd.notna(r.reported) for r in board.itertuples(index=False)}
         counted = evidence.runs[evidence.runs["standing"] == "counted"]
+        data = {dataset: _data_status(dataset, self.settings) for dataset in {job.dataset for job in self.templates}}
         rows = {}
         for job in self.templates:
-            place = (job.dataset, job.model, job.profile, _data_status(job.dataset, self.settings))
+            place = (job.dataset, job.model, job.profile, data[job.dataset])
             if place not in board_rows:  # no run under this profile yet
                 row = Row("not run" if has_figure.get(place[:2]) else "not judged")
             else:
